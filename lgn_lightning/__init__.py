@@ -1,0 +1,1 @@
+"""Train differentiable logic gate networks and ship them as verified boolean circuits."""
