@@ -68,7 +68,7 @@ def expression(gate: int, a: str, b: str, *, zero: str = "0", one: str = "~0") -
 
 
 def _template(gate: int) -> str:
-    """Finds the expression of fewest operators that has the gate's truth table, so that text and table cannot disagree."""
+    """Finds the expression of fewest operators for a truth table, so that text and table cannot disagree."""
     operands = ("{a}", "~{a}"), ("{b}", "~{b}")
     literals = ["{zero}", "{one}", *operands[0], *operands[1]]
     binary = [f"{x} {op} {y}" for op in "&|^" for x in operands[0] for y in operands[1]]

@@ -1,0 +1,1 @@
+"""Recipes: one YAML a set-up, in folders by data set; ``lgn ls`` lists them."""

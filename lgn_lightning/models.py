@@ -1,0 +1,99 @@
+"""The nets that recipes name, complete from image to class scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, Threshold
+
+
+class LogicMLP(LogicSequential):
+    """A dense logic gate network on thresholded images (Petersen et al., NeurIPS 2022).
+
+    Args:
+        in_shape: Shape of an image, ``(channels, height, width)``.
+        num_classes: Number of classes.
+        width: Gates a layer, divisible by ``num_classes``; one number, or one a layer.
+        depth: Number of logic layers, if ``width`` is one number.
+        tau: Temperature of the group sum.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
+        grey_in_training: Train on intensities and evaluate on bits, as the original does on MNIST.
+        connections: ``"random"`` or ``"unique"`` input pairs.
+        init: ``"gaussian"`` or ``"residual"``.
+        grad_factor: Factor on the gradient between layers.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`.
+
+    Shape:
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
+        - Output: scores ``[batch, num_classes]``.
+
+    Raises:
+        ValueError: If the widths do not fit one another or the number of classes.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        num_classes: int,
+        width: int | list[int],
+        depth: int | None = None,
+        tau: float = 1.0,
+        thresholds: Sequence[float] = (0.5,),
+        grey_in_training: bool = False,
+        connections: str = "unique",
+        init: str = "gaussian",
+        grad_factor: float = 1.0,
+        implementation: str | None = None,
+    ) -> None:
+        if isinstance(width, int):
+            if depth is None or depth < 1:
+                raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
+            widths = [width] * depth
+        else:
+            if not width or depth not in (None, len(width)):
+                raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
+            widths = list(width)
+        if widths[-1] % num_classes:
+            raise ValueError(
+                f"the last layer's width {widths[-1]} does not divide into {num_classes} classes; "
+                f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
+            )
+        encoder = Threshold(thresholds, in_shape, grey_in_training)
+        layers = [
+            LogicLayer(
+                in_dim,
+                out_dim,
+                connections=connections,
+                init=init,
+                grad_factor=grad_factor,
+                implementation=implementation,
+            )
+            for in_dim, out_dim in pairwise([encoder.out_dim, *widths])
+        ]
+        super().__init__(encoder, *layers, GroupSum(num_classes, tau))
+
+
+class MLP(nn.Sequential):
+    """The real-valued baseline of the same paper: fully connected layers with ReLU.
+
+    Args:
+        in_shape: Shape of an image, ``(channels, height, width)``.
+        num_classes: Number of classes.
+        width: Hidden units a layer.
+        depth: Number of linear layers, the output layer included.
+
+    Shape:
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
+        - Output: logits ``[batch, num_classes]``.
+    """
+
+    def __init__(self, in_shape: Sequence[int], num_classes: int, width: int, depth: int) -> None:
+        if depth < 2:
+            raise ValueError(f"depth={depth}: an MLP has at least 2 linear layers")
+        dims = [math.prod(in_shape), *[width] * (depth - 1)]
+        hidden = [m for i, o in pairwise(dims) for m in (nn.Linear(i, o), nn.ReLU())]
+        super().__init__(Intensity(), *hidden, nn.Linear(width, num_classes))

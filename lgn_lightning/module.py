@@ -1,0 +1,159 @@
+"""The LightningModule: trains any net soft, and measures it soft and hard."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lgn_lightning.nn import logic_layers, soft_gates
+
+Batch = tuple[Tensor, Tensor]
+
+
+def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
+    """Adam with the learning rate of Petersen et al. (2022), in one fused kernel a step."""
+    return torch.optim.Adam(parameters, lr=0.01, fused=True)
+
+
+class LogicClassifier(pl.LightningModule):
+    """Trains a net as a classifier and logs its accuracy and loss, soft and hard.
+
+    Logged for ``val`` and ``test``: ``acc_hard`` and ``loss_hard`` of the discrete net (``.eval()`` mode), ``acc_soft``
+    and ``loss_soft`` of the relaxed gates on the same bits, and ``gap_acc = acc_soft − acc_hard``, the discretization
+    gap. A net without logic layers has one accuracy, and it is logged as both.
+
+    Args:
+        net: Maps a batch of images to scores ``[batch, num_classes]``.
+        num_classes: Number of classes.
+        optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
+        lr_scheduler: Makes a scheduler from the optimizer.
+        scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``.
+        loss: Loss of scores and labels.
+        compile: Whether to ``torch.compile`` the training step's net.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int = 10,
+        optimizer: OptimizerCallable = default_optimizer,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: str = "step",
+        loss: nn.Module | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if scheduler_interval not in ("step", "epoch"):
+            raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
+        self.net = net
+        self.num_classes = num_classes
+        self.loss = loss if loss is not None else nn.CrossEntropyLoss()
+        self._make_optimizer = optimizer
+        self._make_scheduler = lr_scheduler
+        self._scheduler_interval = scheduler_interval
+        # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
+        self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
+        self.metrics = nn.ModuleDict(
+            {
+                f"{split}_{kind}": nn.ModuleDict(
+                    {"acc": MulticlassAccuracy(num_classes, average="micro"), "loss": MeanMetric()}
+                )
+                for split in ("val", "test")
+                for kind in ("hard", "soft")
+            }
+        )
+        #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
+        self.recipe: str | None = None
+
+    @property
+    def _log_interval(self) -> int:
+        return cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode."""
+        return cast(Tensor, self.net(x))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of the soft net."""
+        x, y = batch
+        loss = cast(Tensor, self.loss(self._train_net[0](x), y))
+        trainer = self.trainer
+        # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
+        if (trainer.global_step + 1) % self._log_interval == 0:
+            value = loss.detach()
+            if not math.isfinite(value.item()):
+                raise ValueError(
+                    f"the training loss is {value.item()} at step {trainer.global_step}; "
+                    "lower the learning rate, or look for NaN in the data"
+                )
+            self.log("train/loss", value, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the validation metrics, soft and hard."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the test metrics, soft and hard."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Classes that the hard net predicts: int64 ``[batch]``."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        return self(x).argmax(1)  # type: ignore[no-any-return]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics."""
+        self._log_metrics("test")
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        x, y = batch
+        scores = self(x)
+        self._update(f"{split}_hard", scores, y)
+        if logic_layers(self.net):
+            with soft_gates(self.net):
+                scores = self(x)
+        self._update(f"{split}_soft", scores, y)
+
+    def _update(self, key: str, scores: Tensor, y: Tensor) -> None:
+        metrics = cast(nn.ModuleDict, self.metrics[key])
+        cast(MulticlassAccuracy, metrics["acc"]).update(scores, y)
+        cast(MeanMetric, metrics["loss"]).update(self.loss(scores, y), weight=len(y))
+
+    def _log_metrics(self, split: str) -> None:
+        values = {}
+        for kind in ("hard", "soft"):
+            for name, metric in cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"]).items():
+                values[f"{split}/{name}_{kind}"] = cast(MeanMetric, metric).compute()
+                cast(MeanMetric, metric).reset()
+        values[f"{split}/gap_acc"] = values[f"{split}/acc_soft"] - values[f"{split}/acc_hard"]
+        # torchmetrics has reduced over the ranks already: every rank logs the same numbers.
+        self.log_dict(values, prog_bar=False, sync_dist=False)
+        self.log(f"{split}/acc", values[f"{split}/acc_hard"], prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds what the recipe names."""
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the recipe, so that ``lgn export`` can rebuild the net from the checkpoint alone."""
+        checkpoint["lgn_recipe"] = self.recipe

@@ -1,0 +1,20 @@
+"""The layers of logic gate networks."""
+
+from lgn_lightning.nn.encoders import Intensity, Threshold
+from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.logic_layer import LogicLayer
+from lgn_lightning.nn.original import load_difflogic_state_dict
+from lgn_lightning.nn.packed import PackBitsTensor
+from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
+
+__all__ = [
+    "GroupSum",
+    "Intensity",
+    "LogicLayer",
+    "LogicSequential",
+    "PackBitsTensor",
+    "Threshold",
+    "load_difflogic_state_dict",
+    "logic_layers",
+    "soft_gates",
+]

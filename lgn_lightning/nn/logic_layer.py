@@ -1,0 +1,227 @@
+"""The dense layer of two-input gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import ops
+from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.nn.connections import CONNECTIONS
+from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.packed import PackBitsTensor
+from lgn_lightning.ops import reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lgn_lightning.circuit.builder import CircuitBuilder
+
+#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., 2024, sec. 3.4).
+RESIDUAL_LOGIT = 5.0
+_PASS_A = 3
+_IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
+
+
+class LogicLayer(nn.Module):
+    """A layer of ``out_dim`` gates, each with two inputs among ``in_dim`` (Petersen et al., NeurIPS 2022).
+
+    In ``.train()`` mode every gate is the expectation over the softmax of its 16 logits; in ``.eval()`` mode it is the
+    gate of the largest logit.
+
+    Args:
+        in_dim: Number of inputs.
+        out_dim: Number of gates, at least ``in_dim / 2`` so that every input can be used.
+        device: Device of the parameters; torch's default device if not given.
+        grad_factor: Factor on the gradient that flows to the inputs; 2 helps nets of more than 6 layers.
+        implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
+            ``"cpu"`` and ``"cuda"`` the native kernels of that device.
+        connections: ``"random"`` or ``"unique"`` input pairs.
+        init: ``"gaussian"`` logits, or ``"residual"``: every gate starts as "A" with a probability of 0.9, which trains
+            deep nets (Petersen et al., 2024, sec. 3.4).
+
+    Shape:
+        - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode.
+        - Output: ``[batch, out_dim]``, feature-major in memory; packed if the input was.
+
+    Raises:
+        ValueError: If an argument is not one of the choices or the widths do not fit.
+    """
+
+    indices_a: Tensor
+    indices_b: Tensor
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        device: torch.device | str | None = None,
+        grad_factor: float = 1.0,
+        implementation: str | None = None,
+        connections: str = "random",
+        init: str = "gaussian",
+    ) -> None:
+        super().__init__()
+        if in_dim < 1 or out_dim < 1:
+            raise ValueError(f"LogicLayer({in_dim}, {out_dim}): both widths must be at least 1")
+        if 2 * out_dim < in_dim:
+            raise ValueError(
+                f"LogicLayer({in_dim}, {out_dim}): {out_dim} gates have {2 * out_dim} inputs and cannot use all "
+                f"{in_dim}; make the layer at least {-(-in_dim // 2)} wide"
+            )
+        _check_choice("connections", connections, tuple(CONNECTIONS))
+        _check_choice("implementation", implementation, _IMPLEMENTATIONS)
+        _check_choice("init", init, ("gaussian", "residual"))
+        self.in_dim = in_dim
+        self.out_dim = out_dim
+        self.grad_factor = grad_factor
+        self.implementation = implementation
+        self.connections = connections
+        self.init = init
+        self.weights = nn.Parameter(torch.empty(out_dim, NUM_GATES, device=device))
+        if implementation == "cuda" and self.weights.device.type != "cuda":
+            raise ValueError(
+                f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
+                "leave implementation out to take the fastest for any device"
+            )
+        a, b = CONNECTIONS[connections](in_dim, out_dim)
+        self.register_buffer("indices_a", a.to(self.weights.device))
+        self.register_buffer("indices_b", b.to(self.weights.device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the logits anew; the connections stay."""
+        with torch.no_grad():
+            if self.init == "residual":
+                self.weights.zero_()[:, _PASS_A] = RESIDUAL_LOGIT
+            else:
+                self.weights.normal_()
+
+    @property
+    def indices(self) -> tuple[Tensor, Tensor]:
+        """Indices of the first and of the second inputs, int32 ``[out_dim]`` each."""
+        return self.indices_a, self.indices_b
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of gates."""
+        return self.out_dim
+
+    @property
+    def num_weights(self) -> int:
+        """Number of gates, counted as the original library does."""
+        return self.out_dim
+
+    def gates(self) -> Tensor:
+        """The gate each neuron would be in a circuit: uint8 ``[out_dim]``."""
+        return self.weights.detach().argmax(1).to(torch.uint8)
+
+    def gate_probabilities(self) -> Tensor:
+        """Softmax of the logits: ``[out_dim, 16]``, detached."""
+        return torch.softmax(self.weights.detach().float(), dim=1)
+
+    def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer as a circuit.
+
+        Returns:
+            First inputs (int32), second inputs (int32) and gate ids (uint8), each ``[out_dim]``.
+        """
+        return self.indices_a, self.indices_b, self.gates()
+
+    def table(self) -> Tensor:
+        """The four numbers of each gate, ``[out_dim, 4]``: soft in training mode, 0 or 1 in evaluation mode."""
+        if self.training:
+            return ops.softmax_table(self.weights)
+        return ops.hard_table(self.gates(), _table_dtype(self.weights.dtype))
+
+    def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
+        """Evaluates the gates.
+
+        Args:
+            x: ``[batch, in_dim]`` tensor, or packed bits in ``.eval()`` mode.
+            group_sum: A :class:`GroupSum` to apply in the same op, which saves expanding its gradient.
+
+        Returns:
+            ``[batch, out_dim]`` of the same kind, or the scores ``[batch, k]`` if ``group_sum`` is given.
+
+        Raises:
+            ValueError: If the input has another width.
+            TypeError: If packed bits are given in training mode.
+        """
+        if x.shape[-1] != self.in_dim or len(x.shape) != 2:
+            raise ValueError(
+                f"LogicLayer({self.in_dim}, {self.out_dim}) got an input of shape {list(x.shape)} and takes "
+                f"[batch, {self.in_dim}]"
+            )
+        if isinstance(x, PackBitsTensor):
+            return self._forward_packed(x, group_sum)
+        if not x.is_floating_point():
+            x = x.to(_activation_dtype(x.device, self.weights.dtype))
+        elif torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        if self.grad_factor != 1.0:
+            x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
+        table = self.table().to(_table_dtype(x.dtype))
+        if self.implementation == "python":
+            y = reference.logic(x, table, self.indices_a, self.indices_b)
+            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
+        if group_sum is None:
+            return ops.logic(x, table, self.indices_a, self.indices_b)
+        return ops.logic_group_sum(x, table, self.indices_a, self.indices_b, group_sum.k, group_sum.tau)
+
+    def _forward_packed(self, x: PackBitsTensor, group_sum: GroupSum | None) -> PackBitsTensor | Tensor:
+        if self.training:
+            raise TypeError("packed bits cannot train a net: call .eval() first, or pass the tensor itself")
+        words = ops.logic_packed(x.t, self.gates(), self.indices_a, self.indices_b)
+        packed = PackBitsTensor.from_words(words, x.batch)
+        return packed if group_sum is None else packed.group_sum(group_sum.k)
+
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Adds the gates to a circuit that is being built; ``wires`` are the nodes of the inputs."""
+        if len(wires) != self.in_dim:
+            raise ValueError(f"LogicLayer({self.in_dim}, {self.out_dim}) follows a layer of {len(wires)} outputs")
+        a, b, gates = (part.cpu().numpy() for part in self.gate_list())
+        return builder.gates(gates, wires[a], wires[b])
+
+    def extra_repr(self) -> str:
+        """Widths and what differs from the defaults."""
+        extra = "".join(
+            f", {name}={value!r}"
+            for name, value, default in (
+                ("connections", self.connections, "random"),
+                ("init", self.init, "gaussian"),
+                ("grad_factor", self.grad_factor, 1.0),
+                ("implementation", self.implementation, None),
+            )
+            if value != default
+        )
+        return f"{self.in_dim}, {self.out_dim}{extra}"
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose backward multiplies by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
+
+
+def _activation_dtype(device: torch.device, parameters: torch.dtype) -> torch.dtype:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else parameters
+
+
+def _table_dtype(activations: torch.dtype) -> torch.dtype:
+    return torch.float64 if activations == torch.float64 else torch.float32
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")

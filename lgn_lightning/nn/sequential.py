@@ -1,0 +1,61 @@
+"""A ``Sequential`` that runs the last layer and its group sum as one op, and the soft/hard switch of a net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.logic_layer import LogicLayer
+
+
+class LogicSequential(nn.Sequential):
+    """``nn.Sequential`` that fuses every :class:`LogicLayer` with a :class:`GroupSum` right behind it.
+
+    The values are those of ``nn.Sequential``. A pair is not fused while one of the two has forward hooks, so that
+    hooks see what they would see there.
+    """
+
+    def forward(self, x: Any) -> Any:
+        """Applies the modules in turn."""
+        modules = list(self)
+        index = 0
+        while index < len(modules):
+            module = modules[index]
+            following = modules[index + 1] if index + 1 < len(modules) else None
+            if type(module) is LogicLayer and type(following) is GroupSum and not _hooked(module, following):
+                x = module(x, following)
+                index += 2
+            else:
+                x = module(x)
+                index += 1
+        return x
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
+
+
+def logic_layers(net: nn.Module) -> dict[str, LogicLayer]:
+    """Gives the logic layers of a net by name, in the order of the net."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, LogicLayer)}
+
+
+@contextmanager
+def soft_gates(net: nn.Module) -> Iterator[None]:
+    """Makes the logic layers of ``net`` soft inside the block, and leaves every other module in its mode.
+
+    This is how the soft accuracy of a net in ``.eval()`` mode is measured: on the same bits that the hard net gets.
+    """
+    layers = list(logic_layers(net).values())
+    modes = [layer.training for layer in layers]
+    try:
+        for layer in layers:
+            layer.training = True
+        yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training = mode

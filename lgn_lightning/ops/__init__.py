@@ -1,0 +1,25 @@
+"""The ops that layers are made of; each runs natively where the extension can be had, else in plain torch."""
+
+from lgn_lightning.ops.functional import (
+    group_sum,
+    group_sum_packed,
+    hard_table,
+    logic,
+    logic_group_sum,
+    logic_packed,
+    pack_bits,
+    softmax_table,
+    unpack_bits,
+)
+
+__all__ = [
+    "group_sum",
+    "group_sum_packed",
+    "hard_table",
+    "logic",
+    "logic_group_sum",
+    "logic_packed",
+    "pack_bits",
+    "softmax_table",
+    "unpack_bits",
+]

@@ -1,0 +1,163 @@
+"""Schemas of the ``lgn::`` ops, with their reference kernel, fake kernel and autograd formula.
+
+The native extension only adds kernels for a device to these schemas, so shapes, gradients and documentation exist once.
+Until it is loaded every op runs its Python kernel below, whose first call asks the loader for the native one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.ops import loader, reference
+
+_LIBRARY = torch.library.Library("lgn", "DEF")  # type: ignore[no-untyped-call]
+_WORDS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
+
+
+def word_dtype(bits: int) -> torch.dtype:
+    """Gives the integer dtype that holds ``bits`` packed samples.
+
+    Raises:
+        ValueError: If ``bits`` is not 8, 16, 32 or 64.
+    """
+    if bits not in _WORDS:
+        raise ValueError(f"bits is {bits}, but samples are packed into words of 8, 16, 32 or 64 bits")
+    return _WORDS[bits]
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Gives the dtype in which values of ``dtype`` are summed: float32, and float64 for float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Defines one op: its schema, the kernel of last resort and the shape function."""
+    name = schema.split("(", 1)[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+
+    def first_call(*args: Any) -> Any:
+        device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
+        if loader.ensure_loaded(device):
+            return getattr(torch.ops.lgn, name)(*args)
+        return kernel(*args)
+
+    _LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"lgn::{name}", fake, lib=_LIBRARY)
+
+
+def _feature_major(like: Tensor, features: int, dtype: torch.dtype) -> Tensor:
+    return like.new_empty((features, like.shape[0]), dtype=dtype).t()
+
+
+def _grad_x(x: Tensor, needed: bool) -> Tensor:
+    return _feature_major(x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
+
+
+_define(
+    "softmax_table(Tensor logits) -> Tensor",
+    reference.softmax_table,
+    lambda logits: logits.new_empty((logits.shape[0], 4)),
+)
+_define(
+    "softmax_table_backward(Tensor grad, Tensor logits) -> Tensor",
+    reference.softmax_table_backward,
+    lambda grad, logits: logits.new_empty(logits.shape),
+)
+_define(
+    "logic(Tensor x, Tensor table, Tensor a, Tensor b) -> Tensor",
+    reference.logic,
+    lambda x, table, a, b: _feature_major(x, a.shape[0], x.dtype),
+)
+_define(
+    "logic_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, bool need_grad_x) -> (Tensor, Tensor)",
+    reference.logic_backward,
+    lambda grad, x, table, a, b, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
+)
+_define(
+    "group_sum(Tensor x, int k, float tau) -> Tensor",
+    reference.group_sum,
+    lambda x, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
+)
+_define(
+    "logic_group_sum(Tensor x, Tensor table, Tensor a, Tensor b, int k, float tau) -> Tensor",
+    reference.logic_group_sum,
+    lambda x, table, a, b, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
+)
+_define(
+    "logic_group_sum_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, float tau, bool need_grad_x)"
+    " -> (Tensor, Tensor)",
+    reference.logic_group_sum_backward,
+    lambda grad, x, table, a, b, tau, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
+)
+_define(
+    "pack_bits(Tensor x, int bits) -> Tensor",
+    reference.pack_bits,
+    lambda x, bits: x.new_empty((-(-x.shape[0] // bits), x.shape[1]), dtype=word_dtype(bits)),
+)
+_define(
+    "unpack_bits(Tensor x, int batch) -> Tensor",
+    reference.unpack_bits,
+    lambda x, batch: x.new_empty((batch, x.shape[1]), dtype=torch.bool),
+)
+_define(
+    "logic_packed(Tensor x, Tensor gates, Tensor a, Tensor b) -> Tensor",
+    reference.logic_packed,
+    lambda x, gates, a, b: x.new_empty((x.shape[0], a.shape[0])),
+)
+_define(
+    "group_sum_packed(Tensor x, int k, int batch) -> Tensor",
+    reference.group_sum_packed,
+    lambda x, k, batch: x.new_empty((batch, k), dtype=torch.int32),
+)
+
+
+def _softmax_table_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _softmax_table_grad(ctx: Any, grad: Tensor) -> Tensor:
+    return torch.ops.lgn.softmax_table_backward(grad, *ctx.saved_tensors)  # type: ignore[no-any-return]
+
+
+def _logic_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _logic_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    need_x, need_table = ctx.needs_input_grad[:2]
+    grad_x, grad_table = torch.ops.lgn.logic_backward(grad, *ctx.saved_tensors, need_x)
+    return grad_x if need_x else None, grad_table if need_table else None, None, None
+
+
+def _group_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ctx.k, ctx.tau = inputs
+    ctx.features, ctx.dtype = x.shape[1], x.dtype
+
+
+def _group_sum_grad(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    rows = (grad.t() / ctx.tau).to(ctx.dtype)
+    return rows.repeat_interleave(ctx.features // ctx.k, dim=0).t(), None, None
+
+
+def _logic_group_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, _, ctx.tau = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _logic_group_sum_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    need_x, need_table = ctx.needs_input_grad[:2]
+    grad_x, grad_table = torch.ops.lgn.logic_group_sum_backward(grad, *ctx.saved_tensors, ctx.tau, need_x)
+    return grad_x if need_x else None, grad_table if need_table else None, None, None, None, None
+
+
+for _name, _grad, _setup in (
+    ("softmax_table", _softmax_table_grad, _softmax_table_setup),
+    ("logic", _logic_grad, _logic_setup),
+    ("group_sum", _group_sum_grad, _group_sum_setup),
+    ("logic_group_sum", _logic_group_sum_grad, _logic_group_sum_setup),
+):
+    torch.library.register_autograd(f"lgn::{_name}", _grad, setup_context=_setup, lib=_LIBRARY)
