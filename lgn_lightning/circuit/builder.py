@@ -1,0 +1,195 @@
+"""`CircuitBuilder`: what a module writes its gates into when a net becomes a `Circuit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.gates import NUM_GATES
+
+if TYPE_CHECKING:
+    from lgn_lightning.circuit.netlist import Circuit
+
+#: Node ids are int32, so a circuit has fewer nodes than this.
+MAX_NODES = 2**31 - 1
+
+NodeIds = NDArray[np.int32]
+
+
+class CircuitBuilder:
+    """Collects inputs, gates and the group sum of a net, in topological order.
+
+    A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
+    input features (in the order of its flattened input), adds its gates and returns the node ids of its output
+    features. An input encoder is the first module: it receives no wires and calls `threshold_inputs`.
+
+    Args:
+        input_shape: Image shape (C, H, W) for encoders that do not know it themselves.
+    """
+
+    def __init__(self, input_shape: Sequence[int] | None = None) -> None:
+        self.input_shape = None if input_shape is None else _image_shape(input_shape)
+        self.levels: NDArray[np.uint8] | None = None
+        self.num_classes: int | None = None
+        self.tau = 1.0
+        self._num_inputs: int | None = None
+        self._num_nodes = 0
+        self._gates: list[NDArray[np.uint8]] = []
+        self._a: list[NodeIds] = []
+        self._b: list[NodeIds] = []
+        self._constants: dict[bool, int] = {}
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the inputs have been declared."""
+        return self._num_inputs is not None
+
+    def inputs(self, count: int) -> NodeIds:
+        """Declares ``count`` plain boolean inputs.
+
+        Returns:
+            Their node ids, int32 ``[count]``.
+
+        Raises:
+            ValueError: If inputs were declared before or ``count`` is not in 1…2³¹−2.
+        """
+        if self._num_inputs is not None:
+            raise ValueError(
+                "the inputs of this circuit were declared before: an encoder must be the net's first layer"
+            )
+        if not 0 < count < MAX_NODES:
+            raise ValueError(f"a circuit needs between 1 and {MAX_NODES - 1} inputs, got {count}")
+        self._num_inputs = self._num_nodes = int(count)
+        return np.arange(count, dtype=np.int32)
+
+    def threshold_inputs(self, levels: ArrayLike, shape: Sequence[int] | None = None) -> NodeIds:
+        """Declares thermometer-encoded pixels: an input bit is ``pixel > level``.
+
+        Args:
+            levels: The levels, 0 to 255, ``[T]``.
+            shape: Image shape (C, H, W); by default the builder's ``input_shape``.
+
+        Returns:
+            Node ids, int32 ``[T · C · H · W]``, in the feature order [threshold, C, H, W].
+
+        Raises:
+            ValueError: If a level is no byte, the shape is not known, or inputs were declared before.
+        """
+        wanted = np.asarray(levels)
+        if wanted.ndim != 1 or wanted.size == 0 or np.any(wanted != wanted.astype(np.uint8)):
+            raise ValueError(f"threshold levels must be a non-empty vector of bytes 0…255, got {wanted!r}")
+        image = self.input_shape if shape is None else _image_shape(shape)
+        if image is None:
+            raise ValueError("the image shape of the threshold encoder is not known: pass input_shape=(C, H, W)")
+        wires = self.inputs(wanted.size * int(np.prod(image)))
+        self.levels, self.input_shape = wanted.astype(np.uint8), image
+        return wires
+
+    def gates(self, gates: ArrayLike, a: ArrayLike, b: ArrayLike) -> NodeIds:
+        """Adds two-input gates.
+
+        Args:
+            gates: Gate ids 0…15, ``[n]``.
+            a: Node ids of operand A, ``[n]``.
+            b: Node ids of operand B, ``[n]``.
+
+        Returns:
+            The node ids of the new gates, int32 ``[n]``.
+
+        Raises:
+            ValueError: On unequal lengths, a gate id above 15, an operand that is no earlier node, or too many nodes.
+        """
+        ids, left, right = np.asarray(gates), np.asarray(a), np.asarray(b)
+        if not ids.ndim == left.ndim == right.ndim == 1 or not ids.size == left.size == right.size:
+            raise ValueError(
+                f"gates, a and b must be vectors of one length, got {ids.shape}, {left.shape}, {right.shape}"
+            )
+        count = ids.size
+        if count == 0:
+            return np.zeros(0, np.int32)
+        if self._num_nodes + count > MAX_NODES:
+            raise ValueError(f"{self._num_nodes + count} nodes are asked for; a circuit holds at most {MAX_NODES}")
+        if ids.min() < 0 or ids.max() >= NUM_GATES:
+            raise ValueError(f"gate ids must lie in 0…{NUM_GATES - 1}, got {ids.min()}…{ids.max()}")
+        for name, operand in (("a", left), ("b", right)):
+            if operand.min() < 0 or operand.max() >= self._num_nodes:
+                raise ValueError(
+                    f"operand {name} reaches node {operand.max() if operand.min() >= 0 else operand.min()}, "
+                    f"but only nodes 0…{self._num_nodes - 1} exist so far"
+                )
+        self._gates.append(ids.astype(np.uint8))
+        self._a.append(left.astype(np.int32))
+        self._b.append(right.astype(np.int32))
+        first, self._num_nodes = self._num_nodes, self._num_nodes + count
+        return np.arange(first, self._num_nodes, dtype=np.int32)
+
+    def constant(self, value: bool) -> int:
+        """Returns the node id of the constant ``value`` (one gate, shared by all callers)."""
+        if value not in self._constants:
+            zero = np.zeros(1, np.int32)
+            self._constants[value] = int(self.gates(np.array([15 if value else 0], np.uint8), zero, zero)[0])
+        return self._constants[value]
+
+    def group_sum(self, wires: ArrayLike, k: int, tau: float = 1.0) -> NodeIds:
+        """Makes ``wires`` the outputs: ``k`` equal groups in order, the score of a class is its number of ones.
+
+        Args:
+            wires: Output node ids, ``[n]``.
+            k: Number of classes; must divide ``n``.
+            tau: The net divides the sums by it; kept as a note, integer scores are not divided.
+
+        Returns:
+            ``wires`` as int32.
+
+        Raises:
+            ValueError: If there was a group sum before or ``k`` does not divide the number of wires.
+        """
+        nodes = np.asarray(wires, dtype=np.int32)
+        if self.num_classes is not None:
+            raise ValueError("this net has a second GroupSum; only one, as the last layer, can become a circuit")
+        if k < 1 or nodes.size == 0 or nodes.size % k:
+            raise ValueError(f"{nodes.size} outputs cannot be split into {k} equal groups")
+        self.num_classes, self.tau = int(k), float(tau)
+        return nodes
+
+    def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Circuit:
+        """Returns the circuit of everything added.
+
+        Args:
+            outputs: Output node ids; without a group sum each of them is a class of its own.
+            class_names: One name a class, or None.
+
+        Raises:
+            ValueError: If no inputs were declared, or the circuit is not valid.
+        """
+        from lgn_lightning.circuit.netlist import Circuit
+
+        if self._num_inputs is None:
+            raise ValueError("the net declares no inputs: it has no logic layer and no encoder")
+        nodes = np.asarray(outputs, dtype=np.int32)
+        return Circuit(
+            num_inputs=self._num_inputs,
+            gates=_concatenate(self._gates, np.uint8),
+            a=_concatenate(self._a, np.int32),
+            b=_concatenate(self._b, np.int32),
+            outputs=nodes,
+            num_classes=nodes.size if self.num_classes is None else self.num_classes,
+            tau=self.tau,
+            levels=self.levels,
+            image_shape=self.input_shape if self.levels is not None else None,
+            class_names=None if class_names is None else tuple(class_names),
+        )
+
+
+def _concatenate(parts: list[NDArray[np.uint8]] | list[NodeIds], dtype: type) -> NDArray[np.generic]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"an image shape is (C, H, W) with positive sizes, got {tuple(shape)}")
+    return sizes[0], sizes[1], sizes[2]

@@ -1,0 +1,60 @@
+"""Walks a net and lets each module write its own gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from lgn_lightning.circuit.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.netlist import Circuit, CircuitError
+
+#: Modules that leave the order of the flattened features as it is and compute nothing in eval mode.
+TRANSPARENT = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+def circuit_from_module(
+    net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
+) -> Circuit:
+    """Implements `Circuit.from_module`."""
+    builder = CircuitBuilder(input_shape)
+    path = type(net).__name__
+    wires = _walk(net, path, builder, np.zeros(0, np.int32))
+    try:
+        return builder.finish(wires, class_names)
+    except CircuitError:
+        raise
+    except ValueError as error:
+        raise CircuitError(f"{path}: {error}") from error
+
+
+def _walk(module: nn.Module, path: str, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    add = getattr(module, "add_to_circuit", None)
+    if add is None and isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            wires = _walk(child, f"{path}.{name}", builder, wires)
+        return wires
+    if add is None and isinstance(module, TRANSPARENT):
+        return wires
+    if add is None:
+        raise CircuitError(
+            f"module {path} ({type(module).__name__}) cannot become gates: it has no add_to_circuit method and is none "
+            "of Sequential, Flatten, Identity, Dropout"
+        )
+    if builder.num_classes is not None:
+        raise CircuitError(
+            f"module {path} ({type(module).__name__}) stands behind the GroupSum, which must be the last"
+        )
+    width = getattr(module, "in_dim", None)
+    try:
+        if isinstance(width, int):
+            if not builder.has_inputs:
+                wires = builder.inputs(width)
+            elif wires.size != width:
+                raise ValueError(f"it takes {width} inputs, but the part of the net before it gives {wires.size}")
+        return np.asarray(add(builder, wires), dtype=np.int32)
+    except CircuitError:
+        raise
+    except ValueError as error:
+        raise CircuitError(f"module {path} ({type(module).__name__}): {error}") from error
