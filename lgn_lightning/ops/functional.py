@@ -52,6 +52,7 @@ def logic(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ValueError: If a shape does not fit.
+        TypeError: If ``x`` is not floating point, the table not of the dtype above or the indices not int32.
     """
     _check_layer(x, table, a, b)
     return torch.ops.lgn.logic(x, table, a, b)  # type: ignore[no-any-return]
@@ -69,8 +70,11 @@ def group_sum(x: Tensor, k: int, tau: float = 1.0) -> Tensor:
         ``[batch, k]``, float32 (float64 if ``x`` is).
 
     Raises:
-        ValueError: If ``n`` is not divisible by ``k``.
+        ValueError: If ``x`` is no matrix or ``n`` is not divisible by ``k``.
+        TypeError: If ``x`` is not floating point.
     """
+    _check_matrix(x)
+    _check_floating(x)
     _check_groups(x.shape[1], k)
     return torch.ops.lgn.group_sum(x, k, tau)  # type: ignore[no-any-return]
 
@@ -83,6 +87,7 @@ def logic_group_sum(x: Tensor, table: Tensor, a: Tensor, b: Tensor, k: int, tau:
 
     Raises:
         ValueError: If a shape does not fit or the number of gates is not divisible by ``k``.
+        TypeError: If ``x`` is not floating point or the indices are not int32.
     """
     _check_layer(x, table, a, b)
     _check_groups(a.shape[0], k)
@@ -110,7 +115,13 @@ def pack_bits(x: Tensor, bits: int = 32) -> Tensor:
 
 
 def unpack_bits(x: Tensor, batch: int) -> Tensor:
-    """Inverse of :func:`pack_bits`: words ``[ceil(batch / bits), n]`` to bool ``[batch, n]``."""
+    """Inverse of :func:`pack_bits`: words ``[ceil(batch / bits), n]`` to bool ``[batch, n]``.
+
+    Raises:
+        ValueError: If ``batch`` samples do not take that number of words.
+        TypeError: If ``x`` is no matrix of words.
+    """
+    _check_words(x, batch)
     return torch.ops.lgn.unpack_bits(x, batch)  # type: ignore[no-any-return]
 
 
@@ -125,7 +136,19 @@ def logic_packed(x: Tensor, gates: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         Words ``[rows, n]``.
+
+    Raises:
+        ValueError: If the shapes of ``gates``, ``a`` and ``b`` differ.
+        TypeError: If ``x`` is no matrix of words, ``gates`` is not uint8 or the indices are not int32.
     """
+    _check_words(x)
+    if gates.dtype != torch.uint8:
+        raise TypeError(f"gates is {gates.dtype}, but gate ids are torch.uint8")
+    if not gates.shape == a.shape == b.shape or a.ndim != 1:
+        raise ValueError(
+            f"gates {list(gates.shape)}, a {list(a.shape)} and b {list(b.shape)} do not fit: each must be [n]"
+        )
+    _check_indices(a, b)
     return torch.ops.lgn.logic_packed(x, gates, a, b)  # type: ignore[no-any-return]
 
 
@@ -133,19 +156,47 @@ def group_sum_packed(x: Tensor, k: int, batch: int) -> Tensor:
     """Counts the set bits of each sample in ``k`` equal groups: words ``[rows, n]`` to int32 ``[batch, k]``.
 
     Raises:
-        ValueError: If ``n`` is not divisible by ``k``.
+        ValueError: If ``n`` is not divisible by ``k``, or ``batch`` samples do not take that number of words.
+        TypeError: If ``x`` is no matrix of words.
     """
+    _check_words(x, batch)
     _check_groups(x.shape[1], k)
     return torch.ops.lgn.group_sum_packed(x, k, batch)  # type: ignore[no-any-return]
 
 
 def _check_layer(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> None:
-    if x.ndim != 2:
-        raise ValueError(f"x has shape {list(x.shape)}, but a logic layer takes [batch, features]")
+    _check_matrix(x)
+    _check_floating(x)
     if table.shape != (a.shape[0], 4) or a.shape != b.shape:
         raise ValueError(
             f"table {list(table.shape)}, a {list(a.shape)} and b {list(b.shape)} do not fit: [n, 4], [n] and [n] do"
         )
+    if table.dtype != schema.sum_dtype(x.dtype):
+        raise TypeError(f"table is {table.dtype}, but x of {x.dtype} takes a table of {schema.sum_dtype(x.dtype)}")
+    _check_indices(a, b)
+
+
+def _check_matrix(x: Tensor) -> None:
+    if x.ndim != 2:
+        raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, features]")
+
+
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}, but the op takes floating point; convert it with x.float()")
+
+
+def _check_indices(a: Tensor, b: Tensor) -> None:
+    if a.dtype != torch.int32 or b.dtype != torch.int32:
+        raise TypeError(f"a is {a.dtype} and b is {b.dtype}, but indices are torch.int32")
+
+
+def _check_words(x: Tensor, batch: int | None = None) -> None:
+    if x.ndim != 2 or x.dtype not in schema.WORDS.values():
+        raise TypeError(f"x is {x.dtype} {list(x.shape)}, but packed samples are int8, int16, int32 or int64 [rows, n]")
+    bits = torch.iinfo(x.dtype).bits
+    if batch is not None and x.shape[0] != -(-batch // bits):
+        raise ValueError(f"{x.shape[0]} rows of {bits}-bit words do not hold a batch of {batch}")
 
 
 def _check_groups(features: int, k: int) -> None:

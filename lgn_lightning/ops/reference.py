@@ -7,17 +7,10 @@ collapsed to four numbers a gate).
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
-from lgn_lightning.gates import TRUTH_TABLES
-
-
-@cache
-def _truth_tables(device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(TRUTH_TABLES, dtype=dtype, device=device)
+from lgn_lightning.gates import NUM_GATES
 
 
 def hard_table(gates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -30,7 +23,14 @@ def hard_table(gates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     Returns:
         ``[n, 4]``, each entry 0 or 1.
     """
-    return _truth_tables(gates.device, dtype)[gates.long()]
+    # From the bits of the ids and not from a cached tensor, which would have to outlive inference mode, tracing and
+    # CUDA graphs, nor from a list, whose copy to a GPU would wait for it.
+    shifts = torch.arange(3, -1, -1, device=gates.device)
+    return (gates.long()[:, None] >> shifts & 1).to(dtype)
+
+
+def _truth_tables(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return hard_table(torch.arange(NUM_GATES, device=device), dtype)
 
 
 def softmax_table(logits: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def logic_backward(
 def group_sum(x: Tensor, k: int, tau: float) -> Tensor:
     """Sums ``k`` equal groups of neighbouring features and divides by ``tau``: ``[batch, n]`` to ``[batch, k]``."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return (x.t().reshape(k, -1, x.shape[0]).sum(1, dtype=dtype) / tau).t().contiguous()
+    return (x.t().reshape(k, x.shape[1] // k, x.shape[0]).sum(1, dtype=dtype) / tau).t().contiguous()
 
 
 def logic_group_sum(x: Tensor, table: Tensor, a: Tensor, b: Tensor, k: int, tau: float) -> Tensor:
@@ -146,11 +146,11 @@ def logic_packed(x: Tensor, gates: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Evaluates gates on words of packed samples: ``[rows, in]``, uint8 gate ids ``[n]`` to ``[rows, n]``."""
     left, right = x.index_select(1, a), x.index_select(1, b)
     # All bits of a mask are set where the table has a 1: the output is the table looked up bit by bit.
-    m00, m01, m10, m11 = -_truth_tables(x.device, x.dtype)[gates.long()].t()
+    m00, m01, m10, m11 = -hard_table(gates, x.dtype).t()
     y: Tensor = (~left & (~right & m00 | right & m01)) | (left & (~right & m10 | right & m11))
     return y
 
 
 def group_sum_packed(x: Tensor, k: int, batch: int) -> Tensor:
     """Counts set bits in ``k`` equal groups of neighbouring features: words ``[rows, n]`` to int32 ``[batch, k]``."""
-    return unpack_bits(x, batch).view(batch, k, x.shape[1] // k).sum(2, dtype=torch.int32)
+    return unpack_bits(x, batch).reshape(batch, k, x.shape[1] // k).sum(2, dtype=torch.int32)

@@ -15,7 +15,8 @@ from torch import Tensor
 from lgn_lightning.ops import loader, reference
 
 _LIBRARY = torch.library.Library("lgn", "DEF")  # type: ignore[no-untyped-call]
-_WORDS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
+#: The word of each number of packed samples.
+WORDS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 
 def word_dtype(bits: int) -> torch.dtype:
@@ -24,9 +25,9 @@ def word_dtype(bits: int) -> torch.dtype:
     Raises:
         ValueError: If ``bits`` is not 8, 16, 32 or 64.
     """
-    if bits not in _WORDS:
+    if bits not in WORDS:
         raise ValueError(f"bits is {bits}, but samples are packed into words of 8, 16, 32 or 64 bits")
-    return _WORDS[bits]
+    return WORDS[bits]
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -43,6 +44,10 @@ def _define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -
         device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
         if loader.ensure_loaded(device):
             return getattr(torch.ops.lgn, name)(*args)
+        if torch.is_autocast_enabled(device):
+            # The kernel runs below autocast's dispatch key, but its own calls would enter it again and lose precision.
+            with torch.autocast(device, enabled=False):
+                return kernel(*args)
         return kernel(*args)
 
     _LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
