@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,19 +25,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+        # Not tempfile: its files are private to the user, and the umask cannot be read without changing it.
+        temporary = target.parent / f".{target.stem}.{secrets.token_hex(4)}{target.suffix}"
+        temporary.touch(exist_ok=False)
     except OSError as error:
         reason = error.strerror or error
         raise type(error)(
             error.errno, f"cannot write to folder {target.parent} ({reason}); choose a writable one"
         ) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask if not os.access(temporary, os.X_OK) else 0o777 & ~umask)
         temporary.replace(target)
     finally:
         with suppress(FileNotFoundError):

@@ -49,6 +49,8 @@ class LogicMLP(LogicSequential):
         grad_factor: float = 1.0,
         implementation: str | None = None,
     ) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
         if isinstance(width, int):
             if depth is None or depth < 1:
                 raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
@@ -89,6 +91,9 @@ class MLP(nn.Sequential):
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
         - Output: logits ``[batch, num_classes]``.
+
+    Raises:
+        ValueError: If ``depth`` is less than 2.
     """
 
     def __init__(self, in_shape: Sequence[int], num_classes: int, width: int, depth: int) -> None:

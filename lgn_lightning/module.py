@@ -35,7 +35,8 @@ class LogicClassifier(pl.LightningModule):
         num_classes: Number of classes.
         optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
         lr_scheduler: Makes a scheduler from the optimizer.
-        scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``.
+        scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
+            always steps each epoch.
         loss: Loss of scores and labels.
         compile: Whether to ``torch.compile`` the training step's net.
     """
@@ -87,7 +88,7 @@ class LogicClassifier(pl.LightningModule):
         loss = cast(Tensor, self.loss(self._train_net[0](x), y))
         trainer = self.trainer
         # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
-        if (trainer.global_step + 1) % self._log_interval == 0:
+        if self._log_interval and (trainer.global_step + 1) % self._log_interval == 0:
             value = loss.detach()
             if not math.isfinite(value.item()):
                 raise ValueError(
@@ -149,6 +150,10 @@ class LogicClassifier(pl.LightningModule):
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            # It watches a validation metric, which changes once an epoch.
+            monitor = getattr(scheduler, "monitor", "val/loss_hard")
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},

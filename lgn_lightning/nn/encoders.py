@@ -28,20 +28,23 @@ class Threshold(nn.Module):
             original library does on MNIST. Needs a single threshold.
 
     Shape:
-        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1] of that shape.
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1] of that shape, which are rounded to
+          the nearest of the 256 levels, so that the net sees what its exported circuit sees.
         - Output: float32 0 or 1, ``[batch, thresholds · channels · height · width]``, ordered by threshold, channel,
           row and column, feature-major in memory.
 
     Raises:
         ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them; when called, if
             the image has another shape or holds NaN.
+        TypeError: When called, if the image is neither uint8 nor floating point.
     """
 
     levels: Tensor
 
     def __init__(self, thresholds: Sequence[float], in_shape: Sequence[int], grey_in_training: bool = False) -> None:
         super().__init__()
-        if not thresholds or sorted(set(thresholds)) != list(thresholds) or thresholds[0] < 0 or thresholds[-1] >= 1:
+        in_range = all(0 <= t < 1 for t in thresholds)  # false for NaN
+        if not thresholds or not in_range or sorted(set(thresholds)) != list(thresholds):
             raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")
         if grey_in_training and len(thresholds) != 1:
             raise ValueError(f"grey_in_training needs a single threshold, not {len(thresholds)}")
@@ -66,17 +69,15 @@ class Threshold(nn.Module):
                 f"the net was built for images {list(self.in_shape)} and got a batch of {list(x.shape[1:])}; "
                 "check in_shape and the data module"
             )
+        _check_pixels(x)
         pixels = x.flatten(1).t().contiguous()
-        if pixels.is_floating_point():
-            if not torch.compiler.is_compiling() and bool(torch.isnan(pixels).any()):
-                raise ValueError(f"the batch of {x.shape[0]} images holds NaN; clean the data or fill in the gaps")
-            pixels = pixels.float() * PIXEL_MAX
-            # Float intensities k/255 come back as k up to rounding: compare half a level higher.
-            bits = pixels > self.levels.view(-1, 1, 1) + 0.5
-        else:
-            bits = pixels > self.levels.view(-1, 1, 1)
+        if pixels.is_floating_point() and not torch.compiler.is_compiling() and bool(torch.isnan(pixels).any()):
+            raise ValueError(f"the batch of {x.shape[0]} images holds NaN; clean the data or fill in the gaps")
         if self.training and self.grey_in_training:
-            return (pixels.float() / PIXEL_MAX).t()
+            return _intensity(pixels).t()
+        levels = self.levels.view(-1, 1, 1)
+        # Float intensities k/255 come back as k up to rounding: compare half a level higher.
+        bits = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
         return bits.flatten(0, 1).float().t()
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -95,9 +96,21 @@ class Intensity(nn.Module):
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
         - Output: float32 ``[batch, channels · height · width]``.
+
+    Raises:
+        TypeError: When called, if the image is neither uint8 nor floating point.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales and flattens a batch of images."""
-        flat = x.flatten(1)
-        return flat if flat.is_floating_point() else flat.float() / PIXEL_MAX
+        _check_pixels(x)
+        return _intensity(x.flatten(1))
+
+
+def _intensity(pixels: Tensor) -> Tensor:
+    return pixels.float() if pixels.is_floating_point() else pixels.float() / PIXEL_MAX
+
+
+def _check_pixels(x: Tensor) -> None:
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise TypeError(f"images are {x.dtype}, but must be torch.uint8 (0 to 255) or floating point (0 to 1)")

@@ -25,7 +25,7 @@ class GroupSum(nn.Module):
         device: Accepted for compatibility; the module has no parameters.
 
     Shape:
-        - Input: ``[…, n]`` with ``n`` divisible by ``k``, or a :class:`PackBitsTensor`.
+        - Input: ``[…, n]``, floats or bools, with ``n`` divisible by ``k``, or a :class:`PackBitsTensor`.
         - Output: ``[…, k]`` float32; of a packed input int32 counts ``[batch, k]``, not divided by ``tau``.
 
     Raises:
@@ -45,9 +45,12 @@ class GroupSum(nn.Module):
         """Sums the groups of ``x``."""
         if isinstance(x, PackBitsTensor):
             return x.group_sum(self.k)
+        if not x.is_floating_point():
+            x = x.float()
         if x.ndim == 2:
             return ops.group_sum(x, self.k, self.tau)
-        return ops.group_sum(x.flatten(0, -2), self.k, self.tau).view(*x.shape[:-1], self.k)
+        rows = x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2)
+        return ops.group_sum(rows, self.k, self.tau).view(*x.shape[:-1], self.k)
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Makes ``wires`` the outputs of the circuit, in ``k`` groups."""

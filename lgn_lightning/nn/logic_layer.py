@@ -90,6 +90,7 @@ class LogicLayer(nn.Module):
         a, b = CONNECTIONS[connections](in_dim, out_dim)
         self.register_buffer("indices_a", a.to(self.weights.device))
         self.register_buffer("indices_b", b.to(self.weights.device))
+        self.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -134,7 +135,8 @@ class LogicLayer(nn.Module):
     def table(self) -> Tensor:
         """The four numbers of each gate, ``[out_dim, 4]``: soft in training mode, 0 or 1 in evaluation mode."""
         if self.training:
-            return ops.softmax_table(self.weights)
+            softmax_table = reference.softmax_table if self.implementation == "python" else ops.softmax_table
+            return softmax_table(self.weights)
         return ops.hard_table(self.gates(), _table_dtype(self.weights.dtype))
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
@@ -164,13 +166,19 @@ class LogicLayer(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.grad_factor != 1.0:
             x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
-        table = self.table().to(_table_dtype(x.dtype))
         if self.implementation == "python":
-            y = reference.logic(x, table, self.indices_a, self.indices_b)
-            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
+            return self._forward_python(x, group_sum)
+        table = self.table().to(_table_dtype(x.dtype))
         if group_sum is None:
             return ops.logic(x, table, self.indices_a, self.indices_b)
         return ops.logic_group_sum(x, table, self.indices_a, self.indices_b, group_sum.k, group_sum.tau)
+
+    def _forward_python(self, x: Tensor, group_sum: GroupSum | None) -> Tensor:
+        # The table and the sums stay float32 under autocast, as in the other implementations.
+        with torch.autocast(x.device.type, enabled=False):
+            table = self.table().to(_table_dtype(x.dtype))
+            y = reference.logic(x, table, self.indices_a, self.indices_b)
+            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
 
     def _forward_packed(self, x: PackBitsTensor, group_sum: GroupSum | None) -> PackBitsTensor | Tensor:
         if self.training:
@@ -212,6 +220,32 @@ class _ScaleGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
         return grads[0] * ctx.factor, None
+
+
+def _check_loaded_indices(
+    layer: nn.Module,
+    state_dict: dict[str, Any],
+    prefix: str,
+    local_metadata: dict[str, Any],
+    strict: bool,
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
+) -> None:
+    """Refuses indices of a wider input: their shape fits, but kernels would read beyond the activations."""
+    in_dim = cast(LogicLayer, layer).in_dim
+    for name in ("indices_a", "indices_b"):
+        indices = state_dict.get(prefix + name)
+        if indices is None or indices.is_meta or not indices.numel():
+            continue
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= in_dim:
+            error_msgs.append(
+                f"{prefix}{name} of the checkpoint holds {low}…{high}, but the layer has {in_dim} inputs; "
+                "build the net with the widths that it was trained with"
+            )
+            # Dropped, so that nothing unusable is left in a net whose user catches the error.
+            state_dict[prefix + name] = getattr(layer, name).clone()
 
 
 def _activation_dtype(device: torch.device, parameters: torch.dtype) -> torch.dtype:

@@ -76,7 +76,7 @@ class PackBitsTensor:
     def __repr__(self) -> str:
         rows = [
             " ".join(np.binary_repr(word, self.bit_count)[::-1] for word in row[:3]) + (" …" if len(row) > 3 else "")
-            for row in self.t.tolist()[:4]
+            for row in self.t[:4, :4].tolist()
         ]
         head = f"PackBitsTensor(batch={self.batch}, features={self.t.shape[1]}, bit_count={self.bit_count})"
         return "\n".join([head, *rows, *(["…"] if self.t.shape[0] > 4 else [])])

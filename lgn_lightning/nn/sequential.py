@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,12 @@ class LogicSequential(nn.Sequential):
     The values are those of ``nn.Sequential``. A pair is not fused while one of the two has forward hooks, so that
     hooks see what they would see there.
     """
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """One module, or a slice of them: a ``LogicSequential`` whatever the constructor of a subclass takes."""
+        if isinstance(index, slice):
+            return LogicSequential(OrderedDict(list(self._modules.items())[index]))
+        return super().__getitem__(index)
 
     def forward(self, x: Any) -> Any:
         """Applies the modules in turn."""
