@@ -1,0 +1,23 @@
+"""LightningDataModules: images in memory as uint8, batches by index vector."""
+
+from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.cifar10 import CIFAR10
+from lgn_lightning.data.digits import Digits
+from lgn_lightning.data.errors import DataError
+from lgn_lightning.data.image_folder import ImageFolder
+from lgn_lightning.data.loader import TensorLoader
+from lgn_lightning.data.mnist import MNIST, FashionMNIST
+from lgn_lightning.data.sampler import EpochBatchSampler
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "DataError",
+    "Digits",
+    "EpochBatchSampler",
+    "FashionMNIST",
+    "ImageDataModule",
+    "ImageFolder",
+    "ImageSet",
+    "TensorLoader",
+]

@@ -1,0 +1,257 @@
+"""What all data modules share: splits, loaders, and the seeds that make a run repeatable."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from lgn_lightning.data.errors import DataError
+from lgn_lightning.data.loader import TensorLoader
+from lgn_lightning.data.sampler import EpochBatchSampler
+
+ROOT_VARIABLE = "LGN_DATA_ROOT"
+
+
+def default_root() -> Path:
+    """The data folder of a module that was given none: ``$LGN_DATA_ROOT``, else ``data``."""
+    return Path(os.environ.get(ROOT_VARIABLE) or "data")
+
+
+class ImageSet(NamedTuple):
+    """Images and labels in memory.
+
+    Attributes:
+        images: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of the image data modules: everything in memory, batches ``(uint8 [B, C, H, W], int64 [B])``.
+
+    The validation split is a seeded random share of the training images; the test split comes from the test files
+    only. The shuffle order is a function of the seed and the epoch, equal on all ranks; the seed is saved in
+    checkpoints, so a resumed run sees the order that the interrupted one would have seen, also from within an epoch.
+
+    A subclass names its classes and image shape and says how its training and test images are loaded.
+
+    Args:
+        root: Folder of the data sets; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
+        batch_size: Training images per batch and process.
+        eval_batch_size: Images per batch and process in validation, test and prediction.
+        val_fraction: Share of the training images to validate on, 0 for no validation.
+        split_seed: Seed of the train/validation split.
+        drop_last: Whether training leaves out an incomplete last batch.
+        download: Whether :meth:`prepare_data` may download a missing data set.
+        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        drop_last: bool = True,
+        download: bool = True,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"batch_size and eval_batch_size must be 1 or more, got {batch_size}, {eval_batch_size}")
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
+        self.root = (default_root() if root is None else Path(root)).expanduser()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.drop_last = drop_last
+        self.download = download
+        self._shuffle_seed = shuffle_seed
+        self._train: ImageSet | None = None
+        self._val: ImageSet | None = None
+        self._test: ImageSet | None = None
+        self._train_indices: Tensor | None = None
+        self._val_indices: Tensor | None = None
+
+    # What a subclass says.
+
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """Names of the classes; label *i* is ``class_names[i]``."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of an image."""
+
+    @abstractmethod
+    def _load_train(self) -> ImageSet:
+        """All training images, the validation split included."""
+
+    @abstractmethod
+    def _load_test(self) -> ImageSet:
+        """All test images."""
+
+    def _load_val(self) -> ImageSet | None:
+        """Validation images of their own, if the data set has them; ``None`` splits the training images."""
+        return None
+
+    # What Lightning and users call.
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def shuffle_seed(self) -> int:
+        """Seed of the training order."""
+        if self._shuffle_seed is None:
+            # read once: a later seed_everything must not change the order of a module in use
+            self._shuffle_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return self._shuffle_seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the images that the stage needs, once; downloads nothing.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test``, ``predict``, or ``None`` for all.
+
+        Raises:
+            DataError: If the data set is missing, corrupt or too small for the split.
+        """
+        if stage in ("fit", "validate", None) and self._train is None:
+            train = self._check(self._load_train())
+            own_val = self._load_val()
+            self._val = train if own_val is None else self._check(own_val)
+            if own_val is None:
+                self._train_indices, self._val_indices = self._split(train.labels)
+            self._train = train
+        if stage in ("test", "predict", None) and self._test is None:
+            self._test = self._check(self._load_test())
+
+    def train_dataloader(self) -> TensorLoader:
+        """Shuffled training batches of this rank.
+
+        Raises:
+            DataError: If the training split does not fill a single batch.
+        """
+        train = self._loaded(self._train, "fit")
+        overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # Lightning: the same batches in every epoch
+        loader = self._loader(
+            train, self._train_indices, self.batch_size, shuffle=not overfit, drop_last=self.drop_last
+        )
+        if len(loader) == 0:
+            ranks = loader.batch_sampler.world_size
+            raise DataError(
+                f"{type(self).__name__}: {loader.num_samples} training images do not fill one batch of "
+                f"{self.batch_size} on {ranks} process(es); use a smaller batch_size or drop_last=false"
+            )
+        return loader
+
+    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+        """Validation batches of this rank, in a fixed order; an empty list if ``val_fraction`` is 0."""
+        val = self._loaded(self._val, "validate")
+        if self._val_indices is not None and len(self._val_indices) == 0:
+            return []
+        return self._loader(val, self._val_indices, self.eval_batch_size)
+
+    def test_dataloader(self) -> TensorLoader:
+        """Test batches of this rank, in file order (rank *r* of *w* gets images *r*, *r + w*, …)."""
+        return self._loader(self._loaded(self._test, "test"), None, self.eval_batch_size)
+
+    def predict_dataloader(self) -> TensorLoader:
+        """The test batches."""
+        return self.test_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The shuffle seed: a resumed run keeps its order whatever seed it is started with."""
+        return {"shuffle_seed": self.shuffle_seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the shuffle seed of the checkpoint."""
+        self._shuffle_seed = int(state_dict["shuffle_seed"])
+
+    # Parts.
+
+    def _loaded(self, images: ImageSet | None, stage: str) -> ImageSet:
+        if images is None:
+            self.setup(stage)
+            images = {"fit": self._train, "validate": self._val, "test": self._test}[stage]
+            assert images is not None
+        return images
+
+    def _loader(
+        self, data: ImageSet, indices: Tensor | None, batch_size: int, shuffle: bool = False, drop_last: bool = False
+    ) -> TensorLoader:
+        rank, world_size = self._rank_and_world_size()
+        sampler = EpochBatchSampler(
+            len(data.labels) if indices is None else len(indices),
+            batch_size,
+            shuffle=shuffle,
+            seed=self.shuffle_seed,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        return TensorLoader(data.images, data.labels, sampler, indices)
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """The share of the data that this process gets: the strategy knows, as with Lightning's own samplers."""
+        trainer = self.trainer
+        if trainer is None or not trainer._accelerator_connector.use_distributed_sampler:
+            return 0, 1
+        share = trainer.distributed_sampler_kwargs
+        return (0, 1) if not share else (int(share["rank"]), int(share["num_replicas"]))
+
+    def _check(self, data: ImageSet) -> ImageSet:
+        images, labels = data
+        name = type(self).__name__
+        if images.dtype != torch.uint8 or images.ndim != 4 or labels.dtype != torch.int64:
+            raise TypeError(f"{name} must load uint8 [N, C, H, W] and int64 [N], got {images.dtype}, {labels.dtype}")
+        if len(images) != len(labels) or tuple(images.shape[1:]) != self.image_shape:
+            raise DataError(
+                f"{name}: {len(images)} images of shape {tuple(images.shape[1:])} and {len(labels)} labels in "
+                f"{self.root.absolute()}, expected as many labels as images of shape {self.image_shape}; replace the "
+                "files by those of the data set"
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise DataError(
+                f"{name}: labels {int(labels.min())} … {int(labels.max())} in {self.root.absolute()}, expected "
+                f"0 … {self.num_classes - 1}; replace the label file by the one of the data set"
+            )
+        if len(labels) < self.num_classes:
+            raise DataError(
+                f"{name}: only {len(labels)} images for {self.num_classes} classes in {self.root.absolute()}; "
+                "every class needs images"
+            )
+        return ImageSet(images.contiguous(), labels.contiguous())
+
+    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Seeded random train and validation indices, each in ascending order, disjoint and complete."""
+        count = round(len(labels) * self.val_fraction)
+        if self.val_fraction > 0:
+            count = max(count, 1)
+        if count >= len(labels):
+            raise DataError(
+                f"{type(self).__name__}: val_fraction={self.val_fraction} leaves none of the {len(labels)} images to "
+                "train on; use a smaller val_fraction"
+            )
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
+        return order[count:].sort().values, order[:count].sort().values

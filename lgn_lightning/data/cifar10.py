@@ -1,0 +1,70 @@
+"""CIFAR-10."""
+
+from __future__ import annotations
+
+import torch
+import torchvision
+from torchvision.datasets.utils import check_integrity
+
+from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.download import corrupt_file, download_files, missing_data
+
+
+class CIFAR10(ImageDataModule):
+    """CIFAR-10: 50,000 training and 10,000 test images 3×32×32, in ``<root>/cifar-10-batches-py``.
+
+    Thresholds belong to the net's encoder; the images come as they are. Takes the arguments of
+    :class:`ImageDataModule`.
+    """
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the ten classes."""
+        return ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(3, 32, 32)."""
+        return 3, 32, 32
+
+    def prepare_data(self) -> None:
+        """Downloads the data set if it is missing and ``download`` is set.
+
+        Raises:
+            DataError: If it is missing and may not or cannot be downloaded.
+        """
+        files = self._missing()
+        if not files:
+            return
+        if not self.download:
+            raise missing_data("CIFAR10", self.root, files)
+        download_files("CIFAR10", self.root, self._missing, lambda to: torchvision.datasets.CIFAR10(to, download=True))
+
+    def _load_train(self) -> ImageSet:
+        return self._load(train=True)
+
+    def _load_test(self) -> ImageSet:
+        return self._load(train=False)
+
+    def _load(self, train: bool) -> ImageSet:
+        if files := self._missing():
+            raise missing_data("CIFAR10", self.root, files)
+        try:
+            data = torchvision.datasets.CIFAR10(self.root, train=train)  # checks the MD5 of every file
+        except (RuntimeError, OSError) as error:
+            for file, md5 in self._files().items():
+                if not check_integrity(self.root / file, md5):
+                    raise corrupt_file("CIFAR10", self.root / file, f"its MD5 is not {md5}") from error
+            raise
+        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+        return ImageSet(images, torch.tensor(data.targets, dtype=torch.int64))
+
+    @staticmethod
+    def _files() -> dict[str, str]:
+        """MD5 by path under the root."""
+        source = torchvision.datasets.CIFAR10
+        listed = [*source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]]]
+        return {f"{source.base_folder}/{file}": md5 for file, md5 in listed}
+
+    def _missing(self) -> list[str]:
+        return [file for file in self._files() if not (self.root / file).is_file()]

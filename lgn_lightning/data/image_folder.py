@@ -1,0 +1,150 @@
+"""A data set of the user's own: one folder of images per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.decode import decode_file, decode_files
+from lgn_lightning.data.errors import DataError
+
+
+class ImageFolder(ImageDataModule):
+    """Images in ``<root>/train/<class>/…``, and optionally ``<root>/val/<class>/…`` and ``<root>/test/<class>/…``.
+
+    Classes are the folders of ``train``, in alphabetical order. Without ``val`` a share of the training images is the
+    validation split. All images are decoded once, into memory.
+
+    Args:
+        root: Folder that holds ``train``; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
+        image_size: Side, or [height, width], that images are resized to (aspect ratio not kept); ``None`` if all
+            images have one size.
+        grayscale: Whether to give one channel and not three (RGB).
+        batch_size: Training images per batch and process.
+        eval_batch_size: Images per batch and process in validation, test and prediction.
+        val_fraction: Share of the training images to validate on if there is no ``val`` folder, 0 for no validation.
+        split_seed: Seed of the train/validation split.
+        drop_last: Whether training leaves out an incomplete last batch.
+        download: Not used; there is nothing to download.
+        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        grayscale: bool = False,
+        batch_size: int = 100,
+        eval_batch_size: int = 1000,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        drop_last: bool = True,
+        download: bool = True,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed)
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"image_size must be one or two positive numbers, got {image_size}")
+        self.size = size
+        self.grayscale = grayscale
+        self._class_names: list[str] = []
+        self._image_shape: tuple[int, int, int] | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the folders in ``train``.
+
+        Raises:
+            DataError: If there is no ``train`` folder or it holds fewer than two class folders.
+        """
+        if not self._class_names:
+            self._class_names = self._find_classes()
+        return self._class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(1 or 3, H, W): ``image_size``, or the size of the first training image."""
+        if self._image_shape is None:
+            height, width = self.size or decode_file(self._list("train")[0][0], self.grayscale).shape[1:]
+            self._image_shape = (1 if self.grayscale else 3, height, width)
+        return self._image_shape
+
+    def prepare_data(self) -> None:
+        """Checks that there are class folders, so that a wrong root is reported before any process starts to load.
+
+        Raises:
+            DataError: If there is no ``train`` folder or it holds fewer than two class folders.
+        """
+        _ = self.class_names
+
+    def _load_train(self) -> ImageSet:
+        return self._load("train")
+
+    def _load_val(self) -> ImageSet | None:
+        return self._load("val") if (self.root / "val").is_dir() else None
+
+    def _load_test(self) -> ImageSet:
+        folder = self.root / "test"
+        if not folder.is_dir():
+            raise DataError(
+                f"ImageFolder: no folder {folder.absolute()}; put test images into test/<class>/ to test or predict"
+            )
+        return self._load("test")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the images that the stage needs, once; ``None`` loads all parts that there are.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test``, ``predict``, or ``None`` for all.
+
+        Raises:
+            DataError: If a folder is missing, a file cannot be read or sizes differ.
+        """
+        super().setup("fit" if stage is None and not (self.root / "test").is_dir() else stage)
+
+    def _find_classes(self) -> list[str]:
+        folder = self.root / "train"
+        if not folder.is_dir():
+            raise DataError(
+                f"ImageFolder: no folder {folder.absolute()}; data.root (or the environment variable LGN_DATA_ROOT) "
+                "must hold train/<class>/<images> and optionally val/ and test/ of the same form"
+            )
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        if len(names) < 2:
+            raise DataError(
+                f"ImageFolder: {len(names)} class folder(s) in {folder.absolute()}, 2 or more are needed; put the "
+                "images of each class into a folder train/<class>/"
+            )
+        return names
+
+    def _load(self, part: str) -> ImageSet:
+        files = self._list(part)
+        images = decode_files([path for path, _ in files], self.image_shape[1:], self.grayscale, self.size is not None)
+        return ImageSet(images, torch.tensor([label for _, label in files], dtype=torch.int64))
+
+    def _list(self, part: str) -> list[tuple[Path, int]]:
+        """Files and labels of ``train``, ``val`` or ``test``, in alphabetical order."""
+        folder = self.root / part
+        class_to_index = {name: index for index, name in enumerate(self.class_names)}
+        strangers = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in class_to_index)
+        if strangers:
+            raise DataError(
+                f"ImageFolder: {folder.absolute()} has class folders that train has not: {', '.join(strangers)}; "
+                "classes are the folders of train"
+            )
+        files = make_dataset(folder, class_to_index, IMG_EXTENSIONS, allow_empty=True)
+        empty = sorted(set(class_to_index.values()) - {label for _, label in files})
+        if empty:
+            raise DataError(
+                f"ImageFolder: no images in {(folder / self.class_names[empty[0]]).absolute()} "
+                f"({len(empty)} empty or missing class folders in {part}); put images there "
+                f"({', '.join(IMG_EXTENSIONS)}) or remove the class from train"
+            )
+        return [(Path(path), label) for path, label in files]
