@@ -135,8 +135,11 @@ class LogicLayer(nn.Module):
     def table(self) -> Tensor:
         """The four numbers of each gate, ``[out_dim, 4]``: soft in training mode, 0 or 1 in evaluation mode."""
         if self.training:
-            softmax_table = reference.softmax_table if self.implementation == "python" else ops.softmax_table
-            return softmax_table(self.weights)
+            if self.implementation == "python":
+                # Outside of autocast, so that the table stays float32 as in the other implementations.
+                with torch.autocast(self.weights.device.type, enabled=False):
+                    return reference.softmax_table(self.weights)
+            return ops.softmax_table(self.weights)
         return ops.hard_table(self.gates(), _table_dtype(self.weights.dtype))
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
@@ -166,19 +169,13 @@ class LogicLayer(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.grad_factor != 1.0:
             x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
-        if self.implementation == "python":
-            return self._forward_python(x, group_sum)
         table = self.table().to(_table_dtype(x.dtype))
+        if self.implementation == "python":
+            y = reference.logic(x, table, self.indices_a, self.indices_b)
+            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
         if group_sum is None:
             return ops.logic(x, table, self.indices_a, self.indices_b)
         return ops.logic_group_sum(x, table, self.indices_a, self.indices_b, group_sum.k, group_sum.tau)
-
-    def _forward_python(self, x: Tensor, group_sum: GroupSum | None) -> Tensor:
-        # The table and the sums stay float32 under autocast, as in the other implementations.
-        with torch.autocast(x.device.type, enabled=False):
-            table = self.table().to(_table_dtype(x.dtype))
-            y = reference.logic(x, table, self.indices_a, self.indices_b)
-            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
 
     def _forward_packed(self, x: PackBitsTensor, group_sum: GroupSum | None) -> PackBitsTensor | Tensor:
         if self.training:

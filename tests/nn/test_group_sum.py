@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from lgn_lightning import GroupSum, PackBitsTensor
+
+
+@pytest.mark.parametrize("shape", [(12,), (5, 12), (0, 12), (2, 3, 12), (2, 0, 4, 12)])
+def test_sums_groups_of_neighbours_of_the_last_dimension(shape: tuple[int, ...]) -> None:
+    x = torch.rand(shape, dtype=torch.float64)
+    expected = torch.stack([x[..., 4 * i : 4 * i + 4].sum(-1) for i in range(3)], -1) / 2.5
+    torch.testing.assert_close(GroupSum(k=3, tau=2.5)(x), expected)
+
+
+def test_transposed_input_of_three_dimensions() -> None:
+    x = torch.rand(12, 3, 2).permute(2, 1, 0)
+    torch.testing.assert_close(GroupSum(3)(x), GroupSum(3)(x.contiguous()))
+
+
+def test_gradient_is_one_over_tau() -> None:
+    x = torch.rand(2, 3, 12, requires_grad=True)
+    GroupSum(3, 2.0)(x)[..., 1].sum().backward()
+    expected = torch.zeros(12)
+    expected[4:8] = 0.5
+    assert x.grad is not None
+    assert torch.equal(x.grad, expected.expand(2, 3, 12))
+
+
+def test_counts_booleans() -> None:
+    x = torch.rand(5, 12) > 0.5
+    assert torch.equal(GroupSum(3, 2.0)(x), GroupSum(3, 2.0)(x.float()))
+
+
+def test_packed_input_gives_counts() -> None:
+    x = torch.rand(70, 12) > 0.5
+    counts = GroupSum(3, 2.0)(PackBitsTensor(x, 16))
+    assert counts.dtype == torch.int32
+    assert counts.tolist() == x.view(70, 3, 4).sum(2).tolist()
+
+
+def test_takes_the_originals_device_argument() -> None:
+    assert repr(GroupSum(k=10, tau=30, device="cuda")) == "GroupSum(k=10, tau=30)"
+
+
+@pytest.mark.parametrize(("k", "tau", "match"), [(0, 1.0, "k=0"), (3, 0.0, "tau=0.0"), (3, float("nan"), "tau=nan")])
+def test_bad_arguments(k: int, tau: float, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        GroupSum(k, tau)
+
+
+def test_groups_must_divide() -> None:
+    with pytest.raises(ValueError, match="12 features do not divide into k = 5 equal groups"):
+        GroupSum(5)(torch.rand(2, 12))
+    with pytest.raises(ValueError, match="12 features do not divide into k = 5 equal groups"):
+        GroupSum(5)(PackBitsTensor(torch.rand(2, 12) > 0.5))

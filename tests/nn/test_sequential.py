@@ -1,0 +1,125 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, soft_gates
+from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn import LogicSequential, logic_layers, sequential
+
+
+def pair(implementation: str | None = None) -> tuple[LogicSequential, nn.Sequential]:
+    layers = LogicLayer(10, 30, implementation=implementation), LogicLayer(30, 20, implementation=implementation)
+    modules = nn.Flatten(), *layers, GroupSum(4, 2.5)
+    return LogicSequential(*modules), nn.Sequential(*copy.deepcopy(modules))
+
+
+def gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    x = x.clone().requires_grad_()
+    scores = net(x)
+    return scores, *torch.autograd.grad(scores.square().sum(), (x, *net.parameters()))
+
+
+@pytest.mark.parametrize("implementation", [None, "python"])
+def test_fused_is_the_plain_sequential(implementation: str | None) -> None:
+    fused, plain = pair(implementation)
+    x = torch.rand(9, 2, 5)
+    assert torch.equal(fused(x), plain(x))
+    for got, expected in zip(gradients(fused, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(got, expected)
+    fused.eval(), plain.eval()
+    assert torch.equal(fused(x), plain(x))
+    packed = [PackBitsTensor(x.flatten(1) > 0.5, 16) for _ in range(2)]
+    assert torch.equal(fused(packed[0]), plain(packed[1]))
+
+
+def count_fused(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
+    calls = 0
+    original = LogicLayer.forward
+
+    def forward(self: LogicLayer, x: Any, group_sum: GroupSum | None = None) -> Any:
+        nonlocal calls
+        calls += group_sum is not None
+        return original(self, x, group_sum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogicLayer, "forward", forward)
+        net(x)
+    return calls
+
+
+@pytest.mark.parametrize("index", [2, 3])
+@pytest.mark.parametrize(
+    "register", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"]
+)
+def test_hooks_disable_fusion_and_see_everything(index: int, register: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, plain = pair()
+    x = torch.rand(9, 10)
+    assert count_fused(net, x, monkeypatch) == 1
+    seen: list[list[Tensor]] = [[], []]
+    handles = [
+        getattr(n[index], register)(lambda module, *args, to=to: to.extend(a[0] for a in args if a[0] is not None))
+        for n, to in zip((net, plain), seen, strict=True)
+    ]
+    assert count_fused(net, x, monkeypatch) == 0
+    seen[0].clear()
+    gradients(net, x)
+    gradients(plain, x)
+    assert len(seen[0]) == len(seen[1]) > 0
+    for got, expected in zip(*seen, strict=True):
+        assert torch.equal(got, expected)
+    handles[0].remove()
+    assert count_fused(net, x, monkeypatch) == 1
+
+
+def test_only_a_pair_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(3, 10)
+    assert count_fused(LogicSequential(LogicLayer(10, 20)), x, monkeypatch) == 0
+    assert count_fused(LogicSequential(LogicLayer(10, 20), nn.Identity(), GroupSum(2)), x, monkeypatch) == 0
+    assert LogicSequential(GroupSum(5))(x).shape == (3, 5)
+
+
+def test_slices_of_any_subclass() -> None:
+    net = LogicMLP((1, 4, 4), 2, width=20, depth=2)
+    head = net[:2]
+    assert type(head) is LogicSequential
+    assert head[1] is net[1]
+    x = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8)
+    assert torch.equal(net[2:](head(x)), net(x))
+
+
+def test_logic_layers_in_order() -> None:
+    net = nn.Sequential(LogicLayer(4, 8), nn.Sequential(LogicLayer(8, 4)), GroupSum(2))
+    assert list(logic_layers(net)) == ["0", "1.0"]
+    assert logic_layers(nn.Linear(2, 2)) == {}
+
+
+def test_soft_gates_touches_logic_layers_only() -> None:
+    net = nn.Sequential(LogicLayer(10, 20), nn.Dropout(0.5), LogicLayer(20, 10)).eval()
+    x = torch.rand(5, 10)
+    hard = net(x)
+    with soft_gates(net):
+        assert [m.training for m in net] == [True, False, True]
+        assert not net.training
+        soft = net(x)
+    assert not torch.equal(soft, hard)
+    assert torch.equal(net(x), hard)
+    net[1] = nn.Identity()
+    assert torch.equal(net.train()(x), soft)
+
+
+def test_soft_gates_restores_each_mode_after_an_exception() -> None:
+    net = nn.Sequential(LogicLayer(10, 20), LogicLayer(20, 10))
+    net[0].eval()
+    with pytest.raises(ZeroDivisionError), soft_gates(net):
+        raise ZeroDivisionError
+    assert [m.training for m in net] == [False, True]
+
+
+def test_hook_check_knows_every_kind() -> None:
+    layer = LogicLayer(2, 2)
+    assert not sequential._hooked(layer)
+    layer.register_full_backward_pre_hook(lambda *_: None)
+    assert sequential._hooked(layer)
