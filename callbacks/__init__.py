@@ -2,3 +2,8 @@
 
 if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
+
+from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
+from lgn_lightning.callbacks.gate_entropy import GateEntropy
+
+__all__ = ["DiscretizationGap", "GateEntropy"]

@@ -1,0 +1,51 @@
+"""A net of a few dozen gates on random bits: every callback test trains it in a fraction of a second."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lgn_lightning.models import LogicMLP
+from lgn_lightning.module import LogicClassifier
+
+SHAPE = (1, 2, 3)
+CLASSES = 2
+
+
+def images(count: int, seed: int = 0) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
+    return TensorDataset(pixels, (pixels[:, 0, 0, 0] > 127).long())
+
+
+def loader(count: int = 24, batch_size: int = 8, seed: int = 0) -> DataLoader:
+    return DataLoader(images(count, seed), batch_size=batch_size)
+
+
+def net(width: int = 12, depth: int = 2) -> LogicMLP:
+    torch.manual_seed(1)
+    return LogicMLP(SHAPE, CLASSES, width=width, depth=depth, connections="random", tau=3.0)
+
+
+def module(of: nn.Module | None = None) -> LogicClassifier:
+    return LogicClassifier(of if of is not None else net(), num_classes=CLASSES)
+
+
+def trainer(folder: Path, *callbacks: pl.Callback, logger: Any = False, **options: Any) -> pl.Trainer:
+    settings = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(default_root_dir=folder, callbacks=list(callbacks), logger=logger, **{**settings, **options})
