@@ -172,9 +172,9 @@ class CircuitBuilder:
         nodes = np.asarray(outputs, dtype=np.int32)
         return Circuit(
             num_inputs=self._num_inputs,
-            gates=_concatenate(self._gates, np.uint8),
-            a=_concatenate(self._a, np.int32),
-            b=_concatenate(self._b, np.int32),
+            gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),
+            a=np.concatenate([np.zeros(0, np.int32), *self._a]),
+            b=np.concatenate([np.zeros(0, np.int32), *self._b]),
             outputs=nodes,
             num_classes=nodes.size if self.num_classes is None else self.num_classes,
             tau=self.tau,
@@ -182,10 +182,6 @@ class CircuitBuilder:
             image_shape=self.input_shape if self.levels is not None else None,
             class_names=None if class_names is None else tuple(class_names),
         )
-
-
-def _concatenate(parts: list[NDArray[np.uint8]] | list[NodeIds], dtype: type) -> NDArray[np.generic]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
 def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -65,13 +65,8 @@ class Circuit:
     def __post_init__(self) -> None:
         if not 0 < self.num_inputs < MAX_NODES:
             raise CircuitError(f"num_inputs must be in 1…{MAX_NODES - 1}, got {self.num_inputs}")
-        for name, dtype in (
-            ("gates", np.uint8),
-            ("a", np.int32),
-            ("b", np.int32),
-            ("c", np.int32),
-            ("outputs", np.int32),
-        ):
+        for name in ("gates", "a", "b", "c", "outputs"):
+            dtype = np.uint8 if name == "gates" else np.int32
             array = getattr(self, name)
             if array is None and name == "c":
                 continue
@@ -194,7 +189,7 @@ class Circuit:
 
     def predict(self, x: ArrayLike) -> NDArray[np.int32]:
         """Simulates samples and returns the class of the highest score (the first of equals), int32 ``[N]``."""
-        return self.scores(x).argmax(axis=1).astype(np.int32)
+        return np.asarray(self.scores(x).argmax(axis=1), dtype=np.int32)
 
     def remove_dead_gates(self) -> Circuit:
         """Returns the circuit without the gates that no output depends on. All inputs stay."""

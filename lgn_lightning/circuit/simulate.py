@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,7 @@ Words = NDArray[np.uint64]
 
 
 def pack_bits(bits: NDArray[np.bool_]) -> Words:
-    """Packs samples into words: bool ``[N, n]`` → uint64 ``[n, ceil(N/64)]``, bit *j* of word *i* is sample 64·i + j."""
+    """Packs samples into words: bool ``[N, n]`` → uint64 ``[n, ceil(N/64)]``, bit j of word i is sample 64i + j."""
     packed = np.packbits(bits, axis=0, bitorder="little")
     padded = np.zeros((-(-bits.shape[0] // 64) * 8, bits.shape[1]), np.uint8)
     padded[: packed.shape[0]] = packed
@@ -145,25 +146,45 @@ def scores(circuit: Circuit, x: ArrayLike) -> NDArray[np.int32]:
     return result
 
 
+@cache
+def dependence(arity: int) -> NDArray[np.bool_]:
+    """Whether a truth table depends on an operand, bool ``[2^(2^arity), arity]``."""
+    size = 1 << arity
+    tables = np.arange(1 << size)[:, None]
+    bits = (tables >> (size - 1 - np.arange(size)) & 1).astype(np.bool_)
+    index = np.arange(size)
+    return np.stack([(bits != bits[:, index ^ 1 << (arity - 1 - k)]).any(axis=1) for k in range(arity)], axis=1)
+
+
 def remove_dead_gates(circuit: Circuit) -> Circuit:
-    """Removes the gates that no output depends on; inputs and the order of the gates stay."""
+    """Removes the gates that no output depends on; inputs and the order of the gates stay.
+
+    An operand that a gate ignores does not keep its node alive; the gate reads one of its other operands in its place.
+    """
+    depends = dependence(circuit.arity)[circuit.gates]
+    # An ignored operand becomes the first one that counts; for a constant, node 0.
+    first = np.zeros(circuit.num_gates, np.int32)
+    for operand, used in reversed(list(zip(circuit.operands, depends.T, strict=True))):
+        first = np.where(used, operand, first)
+    operands = [np.where(used, operand, first) for operand, used in zip(circuit.operands, depends.T, strict=True)]
     live = np.zeros(circuit.num_nodes, np.bool_)
     live[circuit.outputs] = True
     # From the last level to the first: all consumers of a gate have been seen when its turn comes.
     order = np.argsort(circuit.gate_levels, kind="stable")
     levels = circuit.gate_levels[order]
     for group in reversed(np.split(order, np.flatnonzero(np.diff(levels)) + 1)):
-        used = group[live[circuit.num_inputs + group]]
-        for operand in circuit.operands:
-            live[operand[used]] = True
+        reached = group[live[circuit.num_inputs + group]]
+        for operand in operands:
+            live[operand[reached]] = True
     live[: circuit.num_inputs] = True
     keep = live[circuit.num_inputs :]
     renumber = (np.cumsum(live, dtype=np.int64) - 1).astype(np.int32)
+    kept = [renumber[operand[keep]] for operand in operands]
     return replace(
         circuit,
         gates=circuit.gates[keep],
-        a=renumber[circuit.a[keep]],
-        b=renumber[circuit.b[keep]],
-        c=None if circuit.c is None else renumber[circuit.c[keep]],
+        a=kept[0],
+        b=kept[1],
+        c=kept[2] if circuit.arity == 3 else None,
         outputs=renumber[circuit.outputs],
     )

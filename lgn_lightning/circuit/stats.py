@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lgn_lightning.circuit.netlist import Circuit
+from lgn_lightning.circuit.simulate import dependence
 from lgn_lightning.gates import GATE_NAMES
 
 
@@ -44,19 +45,12 @@ class CircuitStats:
         return asdict(self)
 
 
-def support(table: int, arity: int) -> int:
-    """Returns on how many of its operands a truth table depends."""
-    size = 1 << arity
-    bits = [table >> (size - 1 - index) & 1 for index in range(size)]
-    return sum(any(bits[index] != bits[index ^ 1 << operand] for index in range(size)) for operand in range(arity))
-
-
 def circuit_stats(circuit: Circuit) -> CircuitStats:
     """Counts a circuit; see `CircuitStats`."""
     live = circuit.remove_dead_gates()
     tables, counts = np.unique(live.gates, return_counts=True)
     by_table = dict(zip(tables.tolist(), counts.tolist(), strict=True))
-    supports = {table: support(table, circuit.arity) for table in by_table}
+    supports = {table: int(dependence(circuit.arity)[table].sum()) for table in by_table}
     read = np.concatenate([*live.operands, live.outputs])
     levels = np.concatenate([np.zeros(live.num_inputs, np.int32), live.gate_levels])
     return CircuitStats(

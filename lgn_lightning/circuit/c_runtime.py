@@ -1,0 +1,372 @@
+"""The part of the exported C that does not depend on the gates: packing, counting, entry points, main."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Words, vectors of words and the constants of the net stand before this text; the gates (``run``) as well.
+RUNTIME: Final = r"""
+/* Loads eight bytes, the first into the lowest, on any byte order; `count` < 8 fills up with zeros. */
+static uint64_t load_bytes(const uint8_t *p, size_t count)
+{
+    uint64_t x = 0;
+    if (count >= 8)
+        return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+               (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
+    for (size_t i = 0; i < count; i++)
+        x |= (uint64_t)p[i] << (8 * i);
+    return x;
+}
+
+/* Transposes an 8x8 bit matrix: bit j of byte i becomes bit i of byte j (Hacker's Delight, 7-3). */
+static uint64_t transpose_bits(uint64_t x)
+{
+    uint64_t t = (x ^ (x >> 7)) & UINT64_C(0x00AA00AA00AA00AA);
+    x ^= t ^ (t << 7);
+    t = (x ^ (x >> 14)) & UINT64_C(0x0000CCCC0000CCCC);
+    x ^= t ^ (t << 14);
+    t = (x ^ (x >> 28)) & UINT64_C(0x00000000F0F0F0F0);
+    return x ^ t ^ (t << 28);
+}
+
+/* Sets byte i of the result to 1 where byte i of x is not 0. */
+static uint64_t bytes_nonzero(uint64_t x)
+{
+    x |= x >> 4;
+    x |= x >> 2;
+    x |= x >> 1;
+    return x & UINT64_C(0x0101010101010101);
+}
+
+#ifdef NUM_THRESHOLDS
+/* Sets byte i of the result to 1 where byte i of x is above the level. */
+static uint64_t bytes_above(uint64_t x, unsigned level)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t low = (x & 0x7F * ones) + (0x7F - (level & 0x7F)) * ones;
+    return ((level & 0x80 ? low & x : low | x) >> 7) & ones;
+}
+#endif
+
+/* Packs feature columns first .. first+7 of up to WORD_BITS samples into eight words. `level` < 0 means bools. */
+static void pack_columns(const uint8_t *x, size_t stride, size_t columns, int level, size_t count, word *out)
+{
+    word words[8] = {0};
+    for (size_t first = 0; first < count; first += 8) {
+        uint64_t rows = 0;
+        for (size_t i = 0; i < 8 && first + i < count; i++) {
+            uint64_t bytes = load_bytes(x + (first + i) * stride, columns);
+#ifdef NUM_THRESHOLDS
+            bytes = level < 0 ? bytes_nonzero(bytes) : bytes_above(bytes, (unsigned)level);
+#else
+            (void)level;
+            bytes = bytes_nonzero(bytes);
+#endif
+            rows |= (bytes * UINT64_C(0x0102040810204080)) >> 56 << (8 * i);
+        }
+        rows = transpose_bits(rows);
+        for (size_t i = 0; i < 8; i++)
+            words[i] = (word)(words[i] | (word)((word)(rows >> (8 * i) & 0xFF) << first));
+    }
+    for (size_t i = 0; i < columns && i < 8; i++)
+        out[i * LANES] = words[i];
+}
+
+/* Packs samples into the input slots; lane l holds samples l*WORD_BITS ... of the block. */
+static void pack_block(const uint8_t *x, int kind, size_t count, word *slots)
+{
+    for (size_t lane = 0; lane < LANES; lane++) {
+        const size_t start = lane * WORD_BITS;
+        const size_t rest = count <= start ? 0 : count - start < WORD_BITS ? count - start : WORD_BITS;
+        if (kind == KIND_BOOLS)
+            for (size_t d = 0; d < NUM_INPUTS; d += 8)
+                pack_columns(x + start * NUM_INPUTS + d, NUM_INPUTS, NUM_INPUTS - d, -1, rest,
+                             slots + d * LANES + lane);
+#ifdef NUM_THRESHOLDS
+        else
+            for (size_t t = 0; t < NUM_THRESHOLDS; t++)
+                for (size_t d = 0; d < NUM_PIXELS; d += 8)
+                    pack_columns(x + start * NUM_PIXELS + d, NUM_PIXELS, NUM_PIXELS - d, THRESHOLDS[t], rest,
+                                 slots + (t * NUM_PIXELS + d) * LANES + lane);
+#endif
+    }
+}
+
+#define ADD(sum, carry, x, y)                    \
+    do {                                         \
+        const vec both_ = (vec)(sum ^ (x));      \
+        carry = (vec)((sum & (x)) | (both_ & (y))); \
+        sum = (vec)(both_ ^ (y));                \
+    } while (0)
+
+/* Counts the ones of a class bit by bit: plane d holds bit d of the count of each sample (carry-save adders). */
+static void count_class(const vec *s, const slot_index *outputs, vec *planes)
+{
+    vec ones = ZERO, twos = ZERO, fours = ZERO, two_a, two_b, four_a, four_b, carry;
+    size_t i = 0;
+    for (size_t d = 0; d < NUM_PLANES; d++)
+        planes[d] = ZERO;
+    for (; i + 8 <= GROUP_SIZE; i += 8) {
+        const slot_index *o = outputs + i;
+        ADD(ones, two_a, s[o[0]], s[o[1]]);
+        ADD(ones, two_b, s[o[2]], s[o[3]]);
+        ADD(twos, four_a, two_a, two_b);
+        ADD(ones, two_a, s[o[4]], s[o[5]]);
+        ADD(ones, two_b, s[o[6]], s[o[7]]);
+        ADD(twos, four_b, two_a, two_b);
+        ADD(fours, carry, four_a, four_b);
+        for (size_t d = 3; d < NUM_PLANES; d++) {
+            const vec old = planes[d];
+            planes[d] = (vec)(old ^ carry);
+            carry = (vec)(old & carry);
+        }
+    }
+    planes[0] = ones;
+    if (NUM_PLANES > 1)
+        planes[NUM_PLANES > 1 ? 1 : 0] = twos;
+    if (NUM_PLANES > 2)
+        planes[NUM_PLANES > 2 ? 2 : 0] = fours;
+    for (; i < GROUP_SIZE; i++) {
+        carry = s[outputs[i]];
+        for (size_t d = 0; d < NUM_PLANES; d++) {
+            const vec old = planes[d];
+            planes[d] = (vec)(old ^ carry);
+            carry = (vec)(old & carry);
+        }
+    }
+}
+
+/* Turns the planes into one count a sample. */
+static void planes_to_counts(const vec *planes, int32_t *counts)
+{
+    const word *words = (const word *)planes;
+    for (size_t lane = 0; lane < LANES; lane++) {
+        int32_t *out = counts + lane * WORD_BITS;
+        for (size_t j = 0; j < WORD_BITS; j += 4) {
+#if GROUP_SIZE < 65536
+            /* Four samples at once, 16 bits each: the product moves bit i of a nibble to bit 16 i. */
+            uint64_t sum = 0;
+            for (size_t d = 0; d < NUM_PLANES; d++)
+                sum += (((uint64_t)(words[d * LANES + lane] >> j & 15) * UINT64_C(0x200040008001)) &
+                        UINT64_C(0x0001000100010001)) << d;
+            for (size_t i = 0; i < 4; i++)
+                out[j + i] = (int32_t)(sum >> (16 * i) & 0xFFFF);
+#else
+            for (size_t i = 0; i < 4; i++) {
+                out[j + i] = 0;
+                for (size_t d = 0; d < NUM_PLANES; d++)
+                    out[j + i] |= (int32_t)(words[d * LANES + lane] >> (j + i) & 1) << d;
+            }
+#endif
+        }
+    }
+}
+
+/* Runs `count` samples; either of `scores` and `classes` may be NULL. Returns 0, or -1 if memory is short. */
+static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, size_t count)
+{
+    const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_PIXELS;
+    const size_t block = LANES * WORD_BITS;
+    void *memory = malloc((NUM_SLOTS + 1) * sizeof(vec) + 3 * block * sizeof(int32_t));
+    vec *slots = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+    int32_t *counts = (int32_t *)(slots + NUM_SLOTS), *best = counts + block, *arg = best + block;
+    vec planes[NUM_PLANES];
+
+    if (memory == NULL)
+        return -1;
+    for (size_t start = 0; start < count; start += block) {
+        const size_t samples = count - start < block ? count - start : block;
+        if (kind == KIND_PACKED)
+            for (size_t lane = 0; lane < LANES; lane++)
+                for (size_t d = 0; d < NUM_INPUTS; d++)
+                    ((word *)slots)[d * LANES + lane] =
+                        lane * WORD_BITS < samples
+                            ? ((const word *)x)[(start / WORD_BITS + lane) * NUM_INPUTS + d]
+                            : (word)0;
+        else
+            pack_block((const uint8_t *)x + start * row, kind, samples, (word *)slots);
+        run(slots);
+        for (size_t c = 0; c < NUM_CLASSES; c++) {
+            count_class(slots, OUTPUTS + c * GROUP_SIZE, planes);
+            planes_to_counts(planes, counts);
+            if (scores != NULL)
+                for (size_t j = 0; j < samples; j++)
+                    scores[(start + j) * NUM_CLASSES + c] = counts[j];
+            if (classes != NULL)
+                for (size_t j = 0; j < samples; j++)
+                    if (c == 0 || counts[j] > best[j]) {
+                        best[j] = counts[j];
+                        arg[j] = (int32_t)c;
+                    }
+        }
+        if (classes != NULL)
+            memcpy(classes + start, arg, samples * sizeof(int32_t));
+    }
+    free(memory);
+    return 0;
+}
+"""
+
+ENTRY_POINTS: Final = r"""
+int @_scores_packed(const @_word *inputs, int32_t *scores, size_t count)
+{
+    return classify(inputs, KIND_PACKED, scores, NULL, count);
+}
+
+int @_predict_packed(const @_word *inputs, int32_t *classes, size_t count)
+{
+    return classify(inputs, KIND_PACKED, NULL, classes, count);
+}
+
+int @_scores_bools(const uint8_t *inputs, int32_t *scores, size_t count)
+{
+    return classify(inputs, KIND_BOOLS, scores, NULL, count);
+}
+
+int @_predict_bools(const uint8_t *inputs, int32_t *classes, size_t count)
+{
+    return classify(inputs, KIND_BOOLS, NULL, classes, count);
+}
+
+#ifdef NUM_THRESHOLDS
+int @_scores_pixels(const uint8_t *pixels, int32_t *scores, size_t count)
+{
+    return classify(pixels, KIND_PIXELS, scores, NULL, count);
+}
+
+int @_predict_pixels(const uint8_t *pixels, int32_t *classes, size_t count)
+{
+    return classify(pixels, KIND_PIXELS, NULL, classes, count);
+}
+#endif
+
+int64_t @_info(int what)
+{
+    static const int64_t values[] = {NUM_INPUTS, NUM_CLASSES, WORD_BITS, ROW_PIXELS};
+    return what < 0 || what > 3 ? -1 : values[what];
+}
+
+const char *@_class_name(int32_t index)
+{
+    return index < 0 || index >= NUM_CLASSES ? NULL : CLASS_NAMES[index];
+}
+"""
+
+MAIN: Final = r"""
+#ifdef LGN_MAIN
+#include <stdio.h>
+
+/* Classifies samples from standard input: raw bytes, @@ROW@@ a sample. Prints one class a line. */
+int main(int argc, char **argv)
+{
+    enum { CHUNK = 4096 };
+    const int with_scores = argc > 1 && strcmp(argv[1], "--scores") == 0;
+    uint8_t *samples;
+    int32_t *scores;
+    size_t bytes;
+    int status = 0;
+
+    if (argc > 1 + with_scores) {
+        fprintf(stderr, "usage: %s [--scores] < samples   (raw bytes, %u a sample: @@ROW@@)\n", argv[0],
+                (unsigned)ROW_BYTES);
+        return 2;
+    }
+    samples = malloc((size_t)CHUNK * ROW_BYTES);
+    scores = malloc(sizeof(int32_t) * CHUNK * NUM_CLASSES);
+    if (samples == NULL || scores == NULL) {
+        fprintf(stderr, "%s: out of memory\n", argv[0]);
+        free(samples);
+        free(scores);
+        return 1;
+    }
+    while (status == 0 && (bytes = fread(samples, 1, (size_t)CHUNK * ROW_BYTES, stdin)) > 0) {
+        const size_t count = bytes / ROW_BYTES;
+#ifndef NUM_THRESHOLDS
+        for (size_t i = 0; i < count * ROW_BYTES; i++)
+            if (samples[i] > 1) {
+                fprintf(stderr, "%s: byte %u of the input is neither 0 nor 1\n", argv[0], (unsigned)i);
+                status = 1;
+                goto end;
+            }
+#endif
+        if (classify(samples, ROW_KIND, scores, NULL, count)) {
+            fprintf(stderr, "%s: out of memory\n", argv[0]);
+            status = 1;
+        }
+        for (size_t j = 0; j < count && status == 0; j++) {
+            const int32_t *row = scores + j * NUM_CLASSES;
+            size_t best = 0;
+            for (size_t c = 1; c < NUM_CLASSES; c++)
+                if (row[c] > row[best])
+                    best = c;
+            printf("%s", CLASS_NAMES[best]);
+            for (size_t c = 0; with_scores && c < NUM_CLASSES; c++)
+                printf(" %ld", (long)row[c]);
+            printf("\n");
+        }
+        if (bytes % ROW_BYTES) {
+            fprintf(stderr, "%s: the input ends within a sample: %u bytes of %u\n", argv[0],
+                    (unsigned)(bytes % ROW_BYTES), (unsigned)ROW_BYTES);
+            status = 1;
+        }
+    }
+    if (status == 0 && ferror(stdin)) {
+        fprintf(stderr, "%s: standard input cannot be read\n", argv[0]);
+        status = 1;
+    }
+#ifndef NUM_THRESHOLDS
+end:
+#endif
+    free(samples);
+    free(scores);
+    return status;
+}
+#endif
+"""
+
+HEADER: Final = r"""#ifndef @@GUARD@@_H
+#define @@GUARD@@_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define @@GUARD@@_NUM_INPUTS @@INPUTS@@
+#define @@GUARD@@_NUM_CLASSES @@CLASSES@@
+
+/* A word holds one input of @@BITS@@ samples: bit j is sample j. */
+typedef uint@@BITS@@_t @_word;
+
+/*
+ * All functions return 0, or -1 if memory is short, and may run in several threads at once.
+ * scores: count x @@CLASSES@@, row by row; a score is the number of ones among the @@GROUP@@ outputs of a class.
+ * classes: count; the class of the highest score, the first one of equals.
+ * packed: word [i * @@INPUTS@@ + d] holds input d of samples @@BITS@@ i ... @@BITS@@ i + @@LAST@@.
+ * bools: count x @@INPUTS@@ bytes, 0 is false, all else is true.
+ */
+int @_scores_packed(const @_word *inputs, int32_t *scores, size_t count);
+int @_predict_packed(const @_word *inputs, int32_t *classes, size_t count);
+int @_scores_bools(const uint8_t *inputs, int32_t *scores, size_t count);
+int @_predict_bools(const uint8_t *inputs, int32_t *classes, size_t count);
+@@PIXELS@@
+/* Number of 0: inputs, 1: classes, 2: bits of a word, 3: bytes of an image (0 without thresholds); else -1. */
+int64_t @_info(int what);
+
+/* Name of a class, or NULL if there is no such class. */
+const char *@_class_name(int32_t index);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+"""
+
+PIXEL_PROTOTYPES: Final = r"""
+/* pixels: count x @@ROW@@ bytes (@@SHAPE@@, channels, rows, columns); the thresholds are built in. */
+int @_scores_pixels(const uint8_t *pixels, int32_t *scores, size_t count);
+int @_predict_pixels(const uint8_t *pixels, int32_t *classes, size_t count);
+"""

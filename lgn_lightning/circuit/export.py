@@ -1,0 +1,92 @@
+"""Writes a circuit in the formats that others read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lgn_lightning.circuit.compiler import compile_library
+from lgn_lightning.circuit.emit_c import emit_c, emit_header
+from lgn_lightning.circuit.file import SUFFIX, save_circuit
+from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.files import atomic_write_text
+
+#: Formats of `export_circuit`, with what each writes.
+FORMATS = {
+    "c": "C99 source and header",
+    "library": "C99 source, header and shared library",
+    "circuit": "circuit file, for lgn predict",
+}
+
+
+@dataclass
+class ExportedFiles:
+    """What `export_circuit` wrote.
+
+    Attributes:
+        name: Prefix of all names in the C source and the library.
+        files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``.
+    """
+
+    name: str
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 of each file, by file name."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files.values()}
+
+
+def export_circuit(
+    circuit: Circuit,
+    folder: str | os.PathLike[str],
+    stem: str,
+    formats: Sequence[str] = ("c",),
+    *,
+    word_bits: int = 64,
+    compiler: str | None = None,
+    opt_level: int = 1,
+) -> ExportedFiles:
+    """Writes a circuit into files ``folder/stem.*``, each beside its place and renamed.
+
+    Args:
+        circuit: The circuit; `optimize` it before.
+        folder: Made if it is missing.
+        stem: File name without suffix; the prefix of the C names is made from it.
+        formats: Some of `FORMATS`.
+        word_bits: Samples in a word of the packed entry points.
+        compiler: C compiler of ``"library"``.
+        opt_level: Its optimization level.
+
+    Raises:
+        CircuitError: If a format is not known.
+        CompilerError: If ``"library"`` is asked for and there is no compiler.
+        OSError: If the folder cannot be written.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise CircuitError(f"unknown format {', '.join(unknown) or '(none)'}; there are: {', '.join(FORMATS)}")
+    target = Path(folder)
+    exported = ExportedFiles(c_name(stem))
+    if "c" in formats or "library" in formats:
+        header, source = target / f"{stem}.h", target / f"{stem}.c"
+        atomic_write_text(header, emit_header(circuit, name=exported.name, word_bits=word_bits))
+        atomic_write_text(source, emit_c(circuit, name=exported.name, word_bits=word_bits, header=header.name))
+        exported.files |= {"c": source, "header": header}
+    if "library" in formats:
+        library = target / f"{stem}.so"
+        compile_library(exported.files["c"], library, compiler=compiler, opt_level=opt_level)
+        exported.files["library"] = library
+    if "circuit" in formats:
+        exported.files["circuit"] = target / f"{stem}{SUFFIX}"
+        save_circuit(circuit, exported.files["circuit"])
+    return exported
+
+
+def c_name(stem: str) -> str:
+    """Makes a prefix of C names from a file name."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", stem, flags=re.ASCII).strip("_").lower()
+    return name if name and name[0].isalpha() else f"net_{name}".rstrip("_")
