@@ -10,7 +10,7 @@ THREE = [(i + 1) / 4 for i in range(3)]
 THIRTY_ONE = [(i + 1) / 32 for i in range(31)]
 
 
-@pytest.mark.parametrize("thresholds", [THREE, THIRTY_ONE, [0.5], [0.0], [0.0, 1 / 255, 254 / 255]])
+@pytest.mark.parametrize("thresholds", [THREE, THIRTY_ONE, [0.5], [0.0], [0.0, 1 / 255, 254 / 255], [1 - 252 / 255]])
 def test_every_pixel_value_as_in_the_original(thresholds: list[float]) -> None:
     # The original takes torchvision's ToTensor (uint8 / 255 in float32) and compares `x > t`.
     intensity = ALL_PIXELS.float() / 255

@@ -1,0 +1,284 @@
+import copy
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lgn_lightning import LogicClassifier, soft_gates
+from lgn_lightning.models import MLP, LogicMLP
+
+METRICS = {"acc_hard", "acc_soft", "loss_hard", "loss_soft", "gap_acc"}
+
+
+def toy(n: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Images whose left half is brighter (class 1) or darker (class 0) than the right one."""
+    x = torch.randint(256, (n, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return x, (x[..., :2].float().mean((1, 2, 3)) > x[..., 2:].float().mean((1, 2, 3))).long()
+
+
+def loader(n: int = 200, batch: int = 50, seed: int = 0) -> Any:
+    return DataLoader(TensorDataset(*toy(n, seed)), batch)
+
+
+def net() -> LogicMLP:
+    return LogicMLP((1, 4, 4), 2, width=64, depth=2, tau=4.0)
+
+
+def trainer(tmp_path: Path, **arguments: Any) -> pl.Trainer:
+    return pl.Trainer(
+        **{
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": tmp_path,
+            **arguments,
+        }
+    )
+
+
+def accuracy_and_loss(scores: Tensor, y: Tensor) -> tuple[float, float]:
+    p = torch.softmax(scores.double(), 1)[torch.arange(len(y)), y]
+    return (scores.argmax(1) == y).double().mean().item(), -p.log().mean().item()
+
+
+def expected_metrics(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        acc_hard, loss_hard = accuracy_and_loss(model(x), y)
+        with soft_gates(model):
+            acc_soft, loss_soft = accuracy_and_loss(model(x), y)
+    return {
+        "acc_hard": acc_hard,
+        "acc_soft": acc_soft,
+        "loss_hard": loss_hard,
+        "loss_soft": loss_soft,
+        "gap_acc": acc_soft - acc_hard,
+    }
+
+
+def test_learns_and_logs_what_an_independent_computation_gives(tmp_path: Path) -> None:
+    model = LogicClassifier(net(), 2, optimizer=partial(torch.optim.Adam, lr=0.05))
+    before = expected_metrics(model.net, *toy())
+    run = trainer(tmp_path, max_epochs=15, log_every_n_steps=4)
+    run.fit(model, loader(), loader(130, seed=1))  # the last validation batch has 30 samples
+    logged = {name: value.item() for name, value in run.callback_metrics.items()}
+    after = expected_metrics(model.net, *toy())
+    assert after["loss_soft"] < before["loss_soft"] - 0.1
+    assert after["acc_hard"] > 0.8
+    expected = {f"val/{name}": value for name, value in expected_metrics(model.net, *toy(130, 1)).items()}
+    assert set(logged) == {*expected, "val/acc", "train/loss"}
+    assert logged["val/acc"] == logged["val/acc_hard"]
+    assert {name: logged[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    (tested,) = run.test(model, loader(130, seed=2), verbose=False)
+    expected = {f"test/{name}": value for name, value in expected_metrics(model.net, *toy(130, 2)).items()}
+    assert {name: tested[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    assert expected["test/acc_soft"] != expected["test/acc_hard"]
+    predictions = run.predict(model, loader(130, seed=2))
+    assert predictions is not None
+    assert torch.equal(torch.cat(predictions), model.net.eval()(toy(130, 2)[0]).argmax(1))  # type: ignore[arg-type]
+
+
+def test_validation_leaves_the_modes_as_they_were(tmp_path: Path) -> None:
+    model = LogicClassifier(net(), 2)
+    run = trainer(tmp_path, max_epochs=2, limit_train_batches=1)
+    run.fit(model, loader(), loader())
+    assert all(m.training for m in model.net.modules())
+    run.validate(model, loader(), verbose=False)
+    assert all(m.training for m in model.net.modules())
+
+
+def test_mlp_baseline_has_no_gap(tmp_path: Path) -> None:
+    model = LogicClassifier(MLP((1, 4, 4), 2, width=16, depth=2), 2)
+    run = trainer(tmp_path)
+    run.fit(model, loader(), loader(130, seed=1))
+    metrics = run.callback_metrics
+    assert metrics["val/gap_acc"] == 0
+    assert metrics["val/acc_soft"] == metrics["val/acc_hard"]
+    acc, loss = accuracy_and_loss(model.net.eval()(toy(130, 1)[0]), toy(130, 1)[1])
+    assert metrics["val/acc_hard"].item() == pytest.approx(acc)
+    assert metrics["val/loss_hard"].item() == pytest.approx(loss, abs=1e-5)
+
+
+def test_train_loss_is_logged_at_the_trainers_interval(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if "train/loss" in trainer.callback_metrics:
+                seen.append((batch_idx, trainer.callback_metrics["train/loss"].item() - outputs["loss"].item()))
+
+    trainer(tmp_path, log_every_n_steps=3, callbacks=[Watch()]).fit(LogicClassifier(net(), 2), loader())
+    assert seen[0] == (2, 0.0)
+    assert seen[1][0] == 3
+    assert seen[1][1] != 0
+
+
+def test_logging_can_be_off(tmp_path: Path) -> None:
+    run = trainer(tmp_path, log_every_n_steps=0)
+    run.fit(LogicClassifier(net(), 2), loader())
+    assert "train/loss" not in run.callback_metrics
+
+
+def test_fast_dev_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, fast_dev_run=True)
+    run.fit(LogicClassifier(net(), 2), loader(), loader())
+    assert {f"val/{name}" for name in METRICS} <= set(run.callback_metrics)
+
+
+class _Nan(nn.Module):
+    def forward(self, scores: Tensor, y: Tensor) -> Tensor:
+        return scores.sum() * torch.nan
+
+
+def test_nan_loss_stops_training(tmp_path: Path) -> None:
+    model = LogicClassifier(net(), 2, loss=_Nan())
+    with pytest.raises(ValueError, match="training loss is nan at step 1; lower the learning rate"):
+        trainer(tmp_path, log_every_n_steps=2).fit(model, loader())
+
+
+@pytest.mark.parametrize(("interval", "factor"), [("step", 0.5**4), ("epoch", 0.5)])
+def test_scheduler_interval(tmp_path: Path, interval: str, factor: float) -> None:
+    model = LogicClassifier(
+        net(),
+        2,
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5),
+        scheduler_interval=interval,
+    )
+    run = trainer(tmp_path)
+    run.fit(model, loader())  # one epoch of 4 steps
+    assert run.optimizers[0].param_groups[0]["lr"] == factor
+
+
+def test_plateau_scheduler_watches_validation(tmp_path: Path) -> None:
+    model = LogicClassifier(
+        net(),
+        2,
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        lr_scheduler=partial(ReduceLROnPlateau, monitor="val/gap_acc", factor=0.5, patience=0, threshold=1e9),
+    )
+    run = trainer(tmp_path, max_epochs=3)
+    run.fit(model, loader(), loader())
+    assert run.optimizers[0].param_groups[0]["lr"] == 0.125  # nothing is an improvement by a factor of 1e9
+
+
+def test_default_optimizer_is_adam() -> None:
+    optimizer: Any = LogicClassifier(net(), 2).configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    assert optimizer.param_groups[0]["fused"]
+
+
+def test_bad_interval() -> None:
+    with pytest.raises(ValueError, match="scheduler_interval='batch' is not 'step' or 'epoch'"):
+        LogicClassifier(net(), 2, scheduler_interval="batch")
+
+
+def test_bf16_mixed_is_close_to_float32(tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        model = LogicClassifier(net(), 2)
+        run = trainer(tmp_path, precision=precision, log_every_n_steps=1, max_epochs=3)
+        run.fit(model, loader(), loader())
+        assert model.net[1].weights.dtype == torch.float32
+        losses[precision] = run.callback_metrics["train/loss"].item()
+        # Bits are exact in bf16: the hard net is the same in both.
+        expected = expected_metrics(model.net, *toy())
+        assert run.callback_metrics["val/acc_hard"].item() == pytest.approx(expected["acc_hard"])
+        assert run.callback_metrics["val/loss_hard"].item() == pytest.approx(expected["loss_hard"], abs=1e-5)
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02)
+    assert losses["bf16-mixed"] != losses["32-true"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_other_precisions_run(tmp_path: Path, precision: Any) -> None:
+    run = trainer(tmp_path, precision=precision, log_every_n_steps=1)
+    run.fit(LogicClassifier(net(), 2), loader(), loader())
+    assert run.callback_metrics["train/loss"].isfinite()
+
+
+def test_compile_trains_the_same_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # aot_eager: what can break is tracing and autograd; code generation is PyTorch's and takes a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = LogicClassifier(net(), 2, compile=compiled)
+        run = trainer(tmp_path, max_epochs=2, log_every_n_steps=1)
+        run.fit(model, loader(130), loader())
+        results.append((model.state_dict(), run.callback_metrics))
+    (plain, plain_metrics), (traced, traced_metrics) = results
+    assert set(plain) == set(traced)
+    for key, value in plain.items():
+        torch.testing.assert_close(traced[key], value, rtol=1e-4, atol=1e-4)
+    assert traced_metrics["train/loss"].item() == pytest.approx(plain_metrics["train/loss"].item(), rel=1e-4)
+
+
+def test_checkpoint_is_plain_data_and_restores_the_same_net(tmp_path: Path) -> None:
+    model = LogicClassifier(net(), 2)
+    model.recipe = "model: 1\n"
+    checkpoint = ModelCheckpoint(tmp_path, monitor="val/acc_hard", mode="max", save_last=True)
+    run = trainer(tmp_path, enable_checkpointing=True, callbacks=[checkpoint])
+    run.fit(model, loader(), loader())
+    path = tmp_path / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["lgn_recipe"] == "model: 1\n"
+    torch.manual_seed(99)
+    other = LogicClassifier.load_from_checkpoint(path, net=net(), num_classes=2, weights_only=True)
+    x = toy(64, 5)[0]
+    for mode in (True, False):
+        assert torch.equal(other.net.train(mode)(x), model.net.train(mode)(x))
+    resumed = trainer(tmp_path, max_epochs=2)
+    torch.manual_seed(98)
+    third = LogicClassifier(net(), 2)
+    resumed.fit(third, loader(), loader(), ckpt_path=str(path), weights_only=True)
+    assert resumed.global_step == 8
+    assert torch.equal(third.net[1].indices_a, model.net[1].indices_a)
+
+
+DDP_SCRIPT = """
+import json, os, sys
+import torch
+sys.path.insert(0, sys.argv[1])
+import lightning.pytorch as pl
+from test_module import LogicClassifier, loader, net, trainer
+
+rank = int(os.environ.get("LOCAL_RANK", 0))
+torch.set_num_threads(1)
+torch.manual_seed(rank)  # every rank draws other wires: the first rank's must win
+model = LogicClassifier(net(), 2)
+run = trainer(sys.argv[2], strategy="ddp", devices=2, max_epochs=2, log_every_n_steps=1)
+run.fit(model, loader(batch=25), loader(130, seed=1))
+metrics = {k: v.item() for k, v in run.callback_metrics.items() if k.startswith("val/")}
+torch.save({"state": model.net.state_dict(), "metrics": metrics}, f"{sys.argv[2]}/rank{rank}.pt")
+"""
+
+
+def test_ddp_ranks_agree_and_metrics_cover_all_data(tmp_path: Path) -> None:
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, Path(__file__).parent, tmp_path], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(value, second["state"][key]) for key, value in first["state"].items())
+    assert first["metrics"] == second["metrics"]
+    model = net()
+    model.load_state_dict(first["state"])
+    expected = {f"val/{name}": value for name, value in expected_metrics(model, *toy(130, 1)).items()}
+    assert {name: first["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
