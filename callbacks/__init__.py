@@ -4,6 +4,8 @@ if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
 
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
+from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
+from lgn_lightning.callbacks.resumable_interrupt import ResumableInterrupt
 
-__all__ = ["DiscretizationGap", "GateEntropy"]
+__all__ = ["DiscretizationGap", "ExportCircuit", "GateEntropy", "ResumableInterrupt"]

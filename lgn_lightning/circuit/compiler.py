@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_path
 
 #: Tried in this order when no compiler is named and the variable CC is not set.
 COMPILERS = ("cc", "gcc", "clang")
 
 
-class CompilerError(RuntimeError):
+class CompilerError(LgnError):
     """There is no C compiler, or it refused the source."""
 
 

@@ -1,0 +1,44 @@
+# make demo   trains the demo and prints its result    make test   runs the tests
+# make lint   ruff, mypy, clang-format                  make soak   the tests that take minutes
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CXX_SOURCES = $(shell git ls-files 'ext/*.cpp' 'ext/*.h' 'ext/*.cu' 'ext/*.cuh')
+
+.PHONY: demo test lint soak format sanitize clean
+
+demo: $(VENV)/.package
+	$(BIN)/lgn fit digits
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "not soak and not cuda" --durations=10
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m soak
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy lgn_lightning
+	$(if $(CXX_SOURCES),$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES))
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CXX_SOURCES),$(BIN)/clang-format -i $(CXX_SOURCES))
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.package: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.package
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,163 @@
+"""The command ``lgn``: trains recipes and turns what they leave into circuits."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lgn_lightning.errors import LgnError
+
+TRAINING_COMMANDS = {
+    "fit": "train a recipe, test the checkpoint that validation chose, export its circuit",
+    "validate": "measure a checkpoint on the validation split",
+    "test": "measure a checkpoint on the test split",
+    "predict": "write the classes that a checkpoint predicts for the test split",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        args: Command line without the program's name; ``sys.argv`` if not given.
+
+    Returns:
+        The exit code: 0, 1 after an error that the user can mend, 2 after wrong usage, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if args is None else args)
+    try:
+        if argv and argv[0] in TRAINING_COMMANDS:
+            return _train(argv[0], argv[1:])
+        namespace = _parser().parse_args(argv)
+        return int(namespace.run(namespace))
+    except KeyboardInterrupt:
+        return 130
+    except (LgnError, ValueError, OSError) as error:
+        if os.environ.get("LGN_DEBUG"):
+            raise
+        print(f"lgn: error: {error}", file=sys.stderr)
+        if not isinstance(error, LgnError):
+            print("(LGN_DEBUG=1 shows where it comes from)", file=sys.stderr)
+        return 1
+
+
+def _train(command: str, arguments: list[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        if arguments in (["-h"], ["--help"]):
+            print(
+                f"usage: lgn {command} <recipe or path.yaml> [--key value …]\n\n{TRAINING_COMMANDS[command]}\n\n"
+                f"`lgn ls` lists the recipes; `lgn {command} <recipe> --help` lists every key."
+            )
+            return 0
+        raise LgnError(f"`lgn {command}` needs a recipe first: lgn {command} <recipe or path.yaml> [--key value …]")
+    from lgn_lightning.recipe_index import find_recipe
+
+    recipe = find_recipe(arguments[0])
+    from lgn_lightning import training_cli  # Lightning takes seconds to import: not before the recipe is known
+
+    training_cli.run(command, recipe, arguments[1:])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    training = "\n".join(f"  {name:<10}{text}" for name, text in TRAINING_COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="lgn",
+        description="Train differentiable logic gate networks and ship them as verified circuits.",
+        epilog=f"training commands, lgn <command> <recipe> [--key value …]:\n{training}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="further commands", metavar="<command>", required=True)
+
+    ls = commands.add_parser("ls", help="list the recipes")
+    ls.add_argument("--json", action="store_true", help="print JSON")
+    ls.set_defaults(run=_ls)
+
+    cp = commands.add_parser("cp", help="copy a recipe for editing")
+    cp.add_argument("recipe")
+    cp.add_argument("destination", nargs="?", type=Path, help="file or folder; <recipe>.yaml here by default")
+    cp.set_defaults(run=_cp)
+
+    export = commands.add_parser("export", help="export the circuit of a checkpoint")
+    export.add_argument("checkpoint", type=Path, help="a .ckpt file that `lgn fit` wrote")
+    export.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
+    export.add_argument("--format", default="c", help="comma-separated list of formats (default: c)")
+    export.set_defaults(run=_export)
+
+    build = commands.add_parser("build", help="build the native extension now instead of on first use")
+    build.add_argument("--cuda", action="store_true", help="build the CUDA kernels as well")
+    build.add_argument("--verbose", action="store_true", help="show the compiler's output")
+    build.set_defaults(run=_build)
+
+    doctor = commands.add_parser("doctor", help="show versions, compilers, GPU, backend in use and cache folder")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.recipe_index import list_recipes
+
+    recipes = list_recipes()
+    if arguments.json:
+        print(json.dumps([{"name": r.name, **dataclasses.asdict(r.paper)} for r in recipes], indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recipe", "what", "gates", "paper, %")
+    for recipe in recipes:
+        paper = recipe.paper
+        gates = f"{paper.gates:,}" if paper.gates else "–"
+        table.add_row(recipe.name, paper.title, gates, f"{paper.accuracy:.2f}" if paper.accuracy else "–")
+    Console().print(table)
+    return 0
+
+
+def _cp(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.recipe_index import copy_recipe
+
+    target = copy_recipe(arguments.recipe, arguments.destination)
+    print(f"{target} written; run it with:  lgn fit {target}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.export import export_checkpoint
+
+    for path in export_checkpoint(arguments.checkpoint, arguments.out, tuple(arguments.format.split(","))):
+        print(path)
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.ops import loader
+
+    print(loader.build(cuda=arguments.cuda, verbose=arguments.verbose))
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.doctor import report
+
+    facts = report()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, "–" if value is None else str(value))
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

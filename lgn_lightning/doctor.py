@@ -1,0 +1,47 @@
+"""What ``lgn doctor`` reports: everything that decides which kernels run and how fast."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from lgn_lightning.ops import loader
+
+_PACKAGES = ("lgn-lightning", "torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy", "wandb")
+
+
+def report() -> dict[str, Any]:
+    """Collects versions, compilers, devices and the state of the native extension.
+
+    Returns:
+        Plain values by name, in the order to print; None for what is not there.
+    """
+    facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    facts.update({name: _package_version(name) for name in _PACKAGES})
+    facts.update({tool: _tool_version(tool) for tool in ("gcc", "clang", "ninja", "nvcc")})
+    facts["cpu threads"] = torch.get_num_threads()
+    facts["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    facts["torch cuda"] = torch.version.cuda
+    facts.update(loader.report())
+    return facts
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _tool_version(tool: str) -> str | None:
+    path = shutil.which(tool)
+    if path is None:
+        return None
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    lines = [line for line in output.splitlines() if any(c.isdigit() for c in line)]
+    return next((line for line in lines if "release" in line), lines[0]) if lines else path

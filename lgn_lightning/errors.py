@@ -1,0 +1,15 @@
+"""Errors that a user can mend; the command line prints their message alone and exits with 1."""
+
+from __future__ import annotations
+
+
+class LgnError(RuntimeError):
+    """What went wrong, where, and how to mend it, in one message."""
+
+
+class RecipeError(LgnError):
+    """A recipe is not there or cannot be used."""
+
+
+class CheckpointError(LgnError):
+    """A checkpoint is not there, is damaged, or does not fit."""

@@ -1,0 +1,44 @@
+"""Stand-ins that recipes of the tests name by class path."""
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lgn_lightning.data import ImageDataModule
+from lgn_lightning.data.base import ImageSet
+
+
+class SyntheticImages(ImageDataModule):
+    """Noise with labels, of the shape a net asks for."""
+
+    def __init__(self, shape: list[int], count: int = 40, batch_size: int = 10, root: str | None = None) -> None:
+        super().__init__(root=root, batch_size=batch_size, val_fraction=0.25)
+        self._shape = shape
+        self._count = count
+
+    @property
+    def class_names(self) -> list[str]:
+        return [f"class {i}" for i in range(10)]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self._shape
+        return channels, height, width
+
+    def _load_train(self) -> ImageSet:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (self._count, *self._shape), dtype=torch.uint8, generator=generator)
+        return ImageSet(images, torch.arange(self._count) % 10)
+
+    def _load_test(self) -> ImageSet:
+        return self._load_train()
+
+
+class InterruptAt(Callback):
+    """Stands for a user who presses Ctrl-C after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt

@@ -1,0 +1,185 @@
+"""The command line: what it does, and that bad input gets one clear error, a non-zero exit and no files."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lgn_lightning.checkpoint import load_net
+from lgn_lightning.cli import main
+from lgn_lightning.nn import logic_layers
+from lgn_lightning.recipe_index import find_recipe
+
+SMALL = [
+    "--model.net.width=200",
+    "--model.net.depth=2",
+    "--trainer.max_steps=30",
+    "--trainer.val_check_interval=10",
+    "--trainer.enable_model_summary=false",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a short training of the digits recipe."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", "digits", *SMALL]) == 0
+    return folder / "runs" / "digits" / "version_0"
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+def test_fit_leaves_checkpoints_metrics_and_a_circuit(trained: Path) -> None:
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    header = (trained / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"val/acc_hard", "val/acc_soft", "val/gap_acc", "test/acc_hard", "gate_entropy/mean"} <= set(header)
+    names = {path.suffix for path in (trained / "circuits" / "best").iterdir()}
+    assert {".c", ".h", ".json"} <= names
+
+
+def test_fit_prints_one_result_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", *SMALL]) == 0
+    table = capsys.readouterr().out.split("Result on the test split")[1]
+    rows = ("soft accuracy", "hard accuracy", "discretization gap", "gates", "gate entropy", "exported C", "images/s")
+    assert all(row in table for row in rows)
+    assert "equal scores on all 360 test images" in table
+
+
+def test_checkpoint_rebuilds_its_net_and_exports_identical_c(trained: Path, folder: Path) -> None:
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    net, recipe = load_net(checkpoint)
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    for name, layer in logic_layers(net).items():
+        assert torch.equal(layer.indices_a, saved[f"net.{name}.indices_a"])
+    assert recipe["model"]["net"]["init_args"]["width"] == 200
+    assert main(["export", str(checkpoint), "--out", str(folder / "a")]) == 0
+    assert main(["export", str(checkpoint), "--out", str(folder / "b")]) == 0
+    assert (folder / "a" / "lgn_net.c").read_bytes() == (folder / "b" / "lgn_net.c").read_bytes()
+    assert (folder / "a" / "lgn_net.c").read_bytes() == (trained / "circuits" / "best" / "lgn_net.c").read_bytes()
+
+
+def test_test_and_predict_read_the_checkpoint(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(trained / "checkpoints" / "best.ckpt")
+    assert main(["test", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
+    assert "test/acc_hard" in capsys.readouterr().out
+    assert main(["predict", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
+    lines = next(folder.rglob("predictions.csv")).read_text().splitlines()
+    assert lines[0] == "index,class,name"
+    assert len(lines) == 1 + 360
+
+
+def test_fit_goes_on_from_a_checkpoint(trained: Path, folder: Path) -> None:
+    more = [argument.replace("max_steps=30", "max_steps=40") for argument in SMALL]
+    checkpoint = str(trained / "checkpoints" / "last.ckpt")
+    assert main(["fit", "digits", *more, f"--ckpt_path={checkpoint}"]) == 0
+    resumed = folder / "runs" / "digits" / "version_0" / "checkpoints" / "last.ckpt"
+    assert torch.load(resumed, weights_only=True)["global_step"] == 40
+
+
+def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = yaml.safe_load(find_recipe("digits").read_text())
+    recipe["trainer"]["callbacks"] = [{"class_path": "tests.synthetic.InterruptAt", "init_args": {"step": 7}}]
+    Path("interrupted.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(SystemExit) as exit_info:
+        main(["fit", "interrupted.yaml", *SMALL])
+    assert exit_info.value.code
+    checkpoint = next(folder.rglob("interrupted.ckpt"))
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 7
+
+
+def test_ls_and_doctor_print_tables_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--json"]) == 0
+    assert "mnist20x20" in [recipe["name"] for recipe in json.loads(capsys.readouterr().out)]
+    assert main(["ls"]) == 0
+    assert "mnist20x20" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["torch"] == torch.__version__.split("+")[0]
+    assert main(["doctor"]) == 0
+    assert "backend" in capsys.readouterr().out
+
+
+def test_cp_writes_a_recipe_that_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cp", "digits", "mine.yaml"]) == 0
+    assert "lgn fit mine.yaml" in capsys.readouterr().out
+    assert main(["fit", "mine.yaml", *SMALL, "--trainer.fast_dev_run=true"]) == 0
+
+
+def test_misspelt_recipe_suggests_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digts"]) == 1
+    assert "did you mean digits?" in error_of(capsys)
+    assert list(folder.iterdir()) == []
+
+
+def test_missing_recipe_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == 1
+    assert "needs a recipe" in error_of(capsys)
+    assert main(["fit", "--trainer.max_steps=3"]) == 1
+    assert main(["fit", "nowhere.yaml"]) == 1
+    assert "no recipe file nowhere.yaml" in error_of(capsys)
+
+
+def test_unknown_override_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["fit", "digits", "--trainer.max_stepz=3"])
+    assert exit_info.value.code == 2
+    assert "max_stepz" in error_of(capsys)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--model.net.width=[200, 33]", "does not divide into 10 classes"),
+        ("--model.net.width=[20, 100]", "make the layer at least"),
+        ("--model.net.thresholds=[0.5, 0.2]", "increasing"),
+        ("--model.net.in_shape=[1, 9, 9]", "built for images"),
+    ],
+)
+def test_a_net_that_does_not_fit_is_one_error(
+    folder: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    depth = [] if "width" in override else ["--model.net.depth=2"]
+    arguments = [a for a in SMALL if "net" not in a]
+    fix = ["--model.net.depth=null"] if "width" in override else depth
+    assert main(["fit", "digits", *arguments, *fix, override]) == 1
+    assert message in error_of(capsys)
+
+
+def test_truncated_checkpoint_is_one_error(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (trained / "checkpoints" / "best.ckpt").read_bytes()
+    Path("cut.ckpt").write_bytes(data[: len(data) // 2])
+    for command in (["fit", "digits", *SMALL, "--ckpt_path=cut.ckpt"], ["export", "cut.ckpt", "--out", "out"]):
+        assert main(command) == 1
+        assert "cut.ckpt cannot be read: it is truncated" in error_of(capsys)
+    assert [path.name for path in folder.iterdir()] == ["cut.ckpt"]
+
+
+def test_checkpoint_with_code_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {}, "callback": print}, "evil.ckpt")
+    assert main(["export", "evil.ckpt"]) == 1
+    assert "cannot be read" in error_of(capsys)
+
+
+def test_evaluation_without_a_checkpoint_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "digits"]) == 1
+    assert "give --ckpt_path" in error_of(capsys)
+
+
+def test_missing_data_set_names_path_and_fix(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data.root=nowhere", "--data.download=false"]
+    assert main(["fit", "mnist20x20", *arguments]) == 1
+    error = error_of(capsys)
+    assert "nowhere" in error
+    assert not (folder / "nowhere").exists()
