@@ -1,6 +1,180 @@
-"""Finds, builds and loads the native extension."""
+"""Decides which kernels run: finds, builds and loads the native extension on first use.
+
+``LGN_BACKEND`` chooses: ``auto`` (native where it can be had, else plain torch with one warning), ``torch`` (never
+native), ``cpu`` or ``cuda`` (native on that device, or an error). ``LGN_CACHE_DIR`` is where builds are kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lgn_lightning.errors import LgnError
+from lgn_lightning.ops import native_build
+from lgn_lightning.ops.native_build import BuildError
+
+BACKENDS = ("auto", "torch", "cpu", "cuda")
+_NO_CUDA = "there are no CUDA kernels in this version"
+
+
+class BackendError(LgnError, RuntimeError):
+    """A backend was asked for by name and cannot be had; the message names cause and cure."""
+
+
+class _State:
+    """What this process has loaded and why not; forked workers inherit it together with the library."""
+
+    lock = threading.Lock()
+    library: Path | None = None
+    answers: dict[tuple[str, str], bool] = {}  # noqa: RUF012 - shared on purpose
+    reason: str | None = None
+
+
+os.register_at_fork(after_in_child=lambda: setattr(_State, "lock", threading.Lock()))
+
+
+def backend() -> str:
+    """The value of ``LGN_BACKEND``, ``auto`` if it is not set.
+
+    Raises:
+        BackendError: If it is not one of the choices.
+    """
+    asked = os.environ.get("LGN_BACKEND") or "auto"
+    if asked not in BACKENDS:
+        raise BackendError(f"LGN_BACKEND={asked} is not one of {', '.join(BACKENDS)}")
+    return asked
 
 
 def ensure_loaded(device_type: str) -> bool:
-    """Whether native kernels for a device are loaded; builds and loads them on the first call."""
-    return False
+    """Whether native kernels for a device are loaded; builds and loads them on the first call.
+
+    Args:
+        device_type: Type of the device of the tensors: ``"cpu"``, ``"cuda"``, ….
+
+    Returns:
+        False if the reference has to do: no native kernels for the device, or none wanted.
+
+    Raises:
+        BackendError: If ``LGN_BACKEND`` names the device and its kernels cannot be had.
+    """
+    asked = backend()
+    answer = _State.answers.get((asked, device_type))
+    if answer is not None:
+        return answer
+    if asked == "torch" or (device_type == "cuda" and asked != "cuda") or device_type not in ("cpu", "cuda"):
+        return False
+    try:
+        require(device_type)
+    except BackendError as error:
+        if asked == device_type:
+            raise
+        with _State.lock:
+            told = (asked, device_type) in _State.answers
+            _State.answers[asked, device_type] = False
+        if not told:
+            warnings.warn(
+                f"running in plain torch, several times slower than the native kernels: {error}. "
+                "LGN_BACKEND=torch silences this",
+                stacklevel=2,
+            )
+        return False
+    _State.answers[asked, device_type] = True
+    return True
+
+
+def require(device_type: str) -> None:
+    """Builds and loads the native kernels of a device, whatever ``LGN_BACKEND`` says.
+
+    Raises:
+        BackendError: If they cannot be had; the message names cause and cure.
+    """
+    if device_type != "cpu":
+        raise BackendError(
+            f"{_NO_CUDA}; leave LGN_BACKEND=auto, which runs plain torch on the GPU"
+            if device_type == "cuda"
+            else f"there are no native kernels for {device_type}; leave LGN_BACKEND=auto"
+        )
+    with _State.lock:
+        if _State.library is not None:
+            return
+        library = None
+        try:
+            library = native_build.build(native_build.make_plan())
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+        except BuildError as error:
+            _State.reason = str(error)
+        except OSError as error:
+            _State.reason = f"{library} cannot be loaded ({error}); remove its folder and try again"
+        if _State.reason is not None:
+            reason, _State.reason = _State.reason, None
+            raise BackendError(reason)
+        _State.library = library
+
+
+def build(cuda: bool = False, verbose: bool = False) -> Path:
+    """Builds the native extension now, unless that was done before.
+
+    Args:
+        cuda: Build the CUDA kernels too.
+        verbose: Show the compiler's output.
+
+    Returns:
+        The library.
+
+    Raises:
+        BackendError: If it cannot be built.
+    """
+    if cuda:
+        raise BackendError(f"{_NO_CUDA}; run lgn build without --cuda")
+    try:
+        return native_build.build(native_build.make_plan(), verbose=verbose)
+    except BuildError as error:
+        raise BackendError(str(error)) from error
+
+
+def report() -> dict[str, Any]:
+    """What ``lgn doctor`` says of the extension, without building anything.
+
+    Returns:
+        Plain values by name; None for what is not known.
+    """
+    facts: dict[str, Any] = {
+        "backend": os.environ.get("LGN_BACKEND") or "auto",
+        "cache folder": str(native_build.cache_roots()[0]),
+        "compiler": None,
+        "build key": None,
+        "native cpu": None,
+        "instruction set": None,
+        "native cuda": f"no: {_NO_CUDA}",
+    }
+    try:
+        facts["backend"] = backend()
+        facts["compiler"], _ = native_build.find_compiler()
+        plan = native_build.make_plan()
+        facts["build key"] = plan.key
+        library = _State.library or native_build.find_library(plan)
+        facts["native cpu"] = f"built: {library}" if library else "not built yet: the first use or lgn build does it"
+        if library is not None:
+            facts["instruction set"] = instruction_set(library)
+    except LgnError as error:
+        facts["native cpu"] = f"no: {error}"
+    except OSError as error:
+        facts["native cpu"] = f"broken: {error}; remove its folder in the cache folder"
+    return facts
+
+
+def instruction_set(library: Path) -> str:
+    """Asks a built library which of its kernels this processor gets.
+
+    Raises:
+        OSError: If it cannot be loaded.
+    """
+    ask = ctypes.CDLL(str(library)).lgn_cpu_isa
+    ask.restype = ctypes.c_char_p
+    return str(ask().decode())

@@ -54,8 +54,20 @@ def _define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -
     torch.library.register_fake(f"lgn::{name}", fake, lib=_LIBRARY)
 
 
-def _feature_major(like: Tensor, features: int, dtype: torch.dtype) -> Tensor:
-    return like.new_empty((features, like.shape[0]), dtype=dtype).t()
+def _feature_major(like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
+    """An empty result in the memory format of the kernels that will run: natively, rows are padded to cache lines."""
+    samples = like.shape[0] if samples is None else samples
+    if not loader.ensure_loaded(like.device.type):
+        return like.new_empty((features, samples), dtype=dtype).t()
+    line = 64 // dtype.itemsize
+    pitch = (torch.sym_max(samples, 1) + line - 1) // line * line
+    return like.new_empty_strided((samples, features), (1, pitch), dtype=dtype)
+
+
+def _words(like: Tensor, rows: int, features: int, dtype: torch.dtype) -> Tensor:
+    if loader.ensure_loaded(like.device.type):
+        return _feature_major(like, features, dtype, rows)
+    return like.new_empty((rows, features), dtype=dtype)
 
 
 def _grad_x(x: Tensor, needed: bool) -> Tensor:
@@ -101,7 +113,7 @@ _define(
 _define(
     "pack_bits(Tensor x, int bits) -> Tensor",
     reference.pack_bits,
-    lambda x, bits: x.new_empty((-(-x.shape[0] // bits), x.shape[1]), dtype=word_dtype(bits)),
+    lambda x, bits: _words(x, -(-x.shape[0] // bits), x.shape[1], word_dtype(bits)),
 )
 _define(
     "unpack_bits(Tensor x, int batch) -> Tensor",
@@ -111,7 +123,7 @@ _define(
 _define(
     "logic_packed(Tensor x, Tensor gates, Tensor a, Tensor b) -> Tensor",
     reference.logic_packed,
-    lambda x, gates, a, b: x.new_empty((x.shape[0], a.shape[0])),
+    lambda x, gates, a, b: _words(x, x.shape[0], a.shape[0], x.dtype),
 )
 _define(
     "group_sum_packed(Tensor x, int k, int batch) -> Tensor",

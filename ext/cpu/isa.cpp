@@ -1,0 +1,40 @@
+// The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
+#include "bits.h"
+#include "layer.h"
+#include "softmax.h"
+
+#define LGN_JOIN(a, b) a##b
+#define LGN_NAME(a, b) LGN_JOIN(a, b)
+#define LGN_TEXT(a) #a
+#define LGN_STRING(a) LGN_TEXT(a)
+
+namespace lgn {
+namespace {
+
+constexpr Kernels make_kernels() {
+  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels()};
+  k.f32.softmax_table = &softmax_table_f32;
+  k.f32.softmax_table_backward = &softmax_table_backward_f32;
+  return k;
+}
+
+}  // namespace
+
+const Kernels& LGN_NAME(kernels_, LGN_ISA)() {
+  static constexpr Kernels kSet = make_kernels();
+  return kSet;
+}
+
+#if defined(LGN_WITH_F64)
+const LayerKernels& kernels_f64() {
+  static constexpr LayerKernels kSet = [] {
+    LayerKernels k = layer_kernels<double>();
+    k.softmax_table = &softmax_table_f64;
+    k.softmax_table_backward = &softmax_table_backward_f64;
+    return k;
+  }();
+  return kSet;
+}
+#endif
+
+}  // namespace lgn

@@ -1,0 +1,401 @@
+// One layer of gates on real values: y = c0 + c1·x_i + (c2 + c3·x_i)·x_j, coefficients from the gate's table.
+#pragma once
+
+#include "simd.h"
+
+namespace lgn {
+namespace {
+
+// Steps that a row is asked for ahead of its use.
+constexpr int64_t kAhead = 4;
+
+template <typename T>
+struct Coefficients {
+  T c0, ci, cj, cij;
+};
+
+// The table's entries are t00, t01, t10, t11 with the first input as the first digit.
+template <typename T>
+LGN_INLINE Coefficients<T> coefficients(const T* table, const Step& step) {
+  const T* t = table + 4 * static_cast<int64_t>(step.gate);
+  const int swap = static_cast<int>(step.flags & kSwap);
+  const T ti = t[2 - swap], tj = t[1 + swap];  // entries where only i is 1, where only j is 1
+  return {t[0], ti - t[0], tj - t[0], t[3] - ti - tj + t[0]};
+}
+
+LGN_INLINE void prefetch_read(const char* p, int lines) {
+  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 0);
+}
+LGN_INLINE void prefetch_write(const char* p, int lines) {
+  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);
+}
+
+// N is the number of lines, or 0 for a number known at run time only.
+template <typename S, int N>
+void forward_lines(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end,
+                   char* y, int64_t y_pitch, const Tile& tile, bool streaming) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  const int lines = N ? N : tile.lines;
+  const int vectors = lines * kLineVectors;
+  x += tile.offset;
+  y += tile.offset;
+  for (int64_t p = begin; p < end; p++) {
+    const Step step = steps[p];
+    if (p + kAhead < end) {
+      prefetch_read(x + steps[p + kAhead].j * x_pitch, lines);
+      if (!streaming) prefetch_write(y + steps[p + kAhead].gate * y_pitch, lines);
+    }
+    const char* xi = x + step.i * x_pitch;
+    const char* xj = x + step.j * x_pitch;
+    char* out = y + step.gate * y_pitch;
+    const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
+    const Vec c0 = Vec{} + c.c0, ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
+    for (int v = 0; v < vectors; v++) {
+      Vec i[St::kParts], j[St::kParts], r[St::kParts];
+      St::unpack(xi + v * kVectorBytes, i);
+      St::unpack(xj + v * kVectorBytes, j);
+      for (int u = 0; u < St::kParts; u++) r[u] = fma(fma(cij, i[u], cj), j[u], fma(ci, i[u], c0));
+      if (streaming) {
+        stream(out + v * kVectorBytes, St::pack(r));
+      } else {
+        store(out + v * kVectorBytes, St::pack(r));
+      }
+    }
+  }
+  if (streaming) stream_fence();
+}
+
+// Where the gradient of x goes: stored elements, or sums for inputs whose many gradients must not be rounded each.
+template <typename S, bool kWide>
+struct GradRows {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  static constexpr int kStride = kWide ? kVectorBytes * St::kParts : kVectorBytes;
+  static LGN_INLINE void read(const char* p, Vec* v) {
+    if constexpr (kWide) {
+      for (int u = 0; u < St::kParts; u++) v[u] = load<Vec>(p + u * kVectorBytes);
+    } else {
+      St::unpack(p, v);
+    }
+  }
+  static LGN_INLINE void write(char* p, const Vec* v, bool streaming) {
+    if constexpr (kWide) {
+      for (int u = 0; u < St::kParts; u++) store(p + u * kVectorBytes, v[u]);
+    } else if (streaming) {
+      stream(p, St::pack(v));
+    } else {
+      store(p, St::pack(v));
+    }
+  }
+};
+
+template <typename S, int N, bool kGradX, bool kGrouped, bool kWide>
+void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                    const void* table, const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch,
+                    const SumRows& sums, const Tile& tile, bool streaming) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  typedef GradRows<S, kWide> Rows;
+  constexpr int kParts = St::kParts;
+  constexpr int kMaxVectors = (N ? N : kTileLines) * kLineVectors;
+  const int lines = N ? N : tile.lines;
+  const int vectors = lines * kLineVectors, last = vectors - kLineVectors;
+  const int split = (lines < kSumLines ? lines : kSumLines) * kLineVectors;
+  const TailMask<S> tail(tile);
+  x += tile.offset;
+  if (!kGrouped) grad += tile.offset;
+  if (kGradX && !kWide) grad_x += tile.offset;
+  // Of row i: its gradient so far and its values. The first step is a start and fills them.
+  Vec carry[kMaxVectors * kParts], held[kMaxVectors * kParts];
+  for (int v = 0; v < vectors * kParts; v++) carry[v] = held[v] = Vec{};
+  for (int64_t p = 0; p < count; p++) {
+    const Step step = steps[p];
+    if (p + kAhead < count) {
+      const Step& next = steps[p + kAhead];
+      prefetch_read(x + next.j * x_pitch, lines);
+      if (!kGrouped) prefetch_read(grad + next.gate * grad_pitch, lines);
+      if (kGradX && !streaming) prefetch_write(grad_x + next.j * grad_x_pitch, kWide ? lines * kParts : lines);
+    }
+    const char* xj = x + step.j * x_pitch;
+    const char* g = grad + (kGrouped ? step.gate / group : step.gate) * grad_pitch;
+    char* gi = kGradX ? grad_x + step.i * grad_x_pitch : nullptr;
+    char* gj = kGradX ? grad_x + step.j * grad_x_pitch : nullptr;
+    if (step.flags & kStart) {
+      for (int v = 0; v < vectors; v++) {
+        Vec* h = held + v * kParts;
+        Vec* k = carry + v * kParts;
+        St::unpack(x + step.i * x_pitch + v * kVectorBytes, h);
+        for (int u = 0; u < kParts; u++) {
+          if (v >= last) h[u] = masked(h[u], tail.mask[(v - last) * kParts + u]);
+          k[u] = Vec{};
+        }
+        if (kGradX && !(step.flags & kFirstI)) Rows::read(gi + v * Rows::kStride, k);
+      }
+    }
+    const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
+    const Vec ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
+    const bool first_j = step.flags & kFirstJ;
+    Vec head[4] = {}, rest[4] = {};
+    const auto body = [&](int v, Vec(&s)[4], bool fresh) __attribute__((always_inline)) {
+      Vec* h = held + v * kParts;
+      Vec* k = carry + v * kParts;
+      Vec gv[kParts], j[kParts];
+      if (kGrouped) {
+        for (int u = 0; u < kParts; u++) gv[u] = load<Vec>(g + (v * kParts + u) * kVectorBytes);
+      } else {
+        St::unpack(g + v * kVectorBytes, gv);
+      }
+      St::unpack(xj + v * kVectorBytes, j);
+      Vec with_i[kParts], with_j[kParts];
+      for (int u = 0; u < kParts; u++) {
+        if (v >= last) {
+          if (!kGrouped) gv[u] = masked(gv[u], tail.mask[(v - last) * kParts + u]);
+          j[u] = masked(j[u], tail.mask[(v - last) * kParts + u]);
+        }
+        with_i[u] = gv[u] * h[u];
+        with_j[u] = gv[u] * j[u];
+        s[0] += gv[u];
+        s[1] += with_i[u];
+        s[2] += with_j[u];
+        s[3] = fma(with_i[u], j[u], s[3]);
+        h[u] = j[u];
+        if (kGradX) k[u] += fma(cij, with_j[u], ci * gv[u]);
+      }
+      if (kGradX) {
+        Rows::write(gi + v * Rows::kStride, k, streaming);
+        if (fresh) {
+          for (int u = 0; u < kParts; u++) k[u] = Vec{};
+        } else {
+          Rows::read(gj + v * Rows::kStride, k);
+        }
+        for (int u = 0; u < kParts; u++) k[u] += fma(cij, with_i[u], cj * gv[u]);
+      }
+    };
+    if (!kGradX || first_j) {
+      for (int v = 0; v < split; v++) body(v, head, true);
+      for (int v = split; v < vectors; v++) body(v, rest, true);
+    } else {
+      for (int v = 0; v < split; v++) body(v, head, false);
+      for (int v = split; v < vectors; v++) body(v, rest, false);
+    }
+    if (kGradX && (step.flags & kLast)) {
+      for (int v = 0; v < vectors; v++) Rows::write(gj + v * Rows::kStride, carry + v * kParts, streaming);
+    }
+    const int swap = static_cast<int>(step.flags & kSwap);
+    Sum total[4];
+    sum_lanes(head, total);
+    Sum* out = static_cast<Sum*>(sums.head) + 4 * static_cast<int64_t>(step.gate);
+    out[0] += total[0];
+    out[1 + swap] += total[1];
+    out[2 - swap] += total[2];
+    out[3] += total[3];
+    if (lines > kSumLines) {
+      sum_lanes(rest, total);
+      out = static_cast<Sum*>(sums.rest) + 4 * static_cast<int64_t>(step.gate);
+      out[0] += total[0];
+      out[1 + swap] += total[1];
+      out[2 - swap] += total[2];
+      out[3] += total[3];
+    }
+  }
+  if (kGradX && streaming) stream_fence();
+}
+
+template <typename S>
+void pack_rows(const char* sums, int64_t sums_pitch, int64_t rows, char* out, int64_t out_pitch, const Tile& tile) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  for (int64_t r = 0; r < rows; r++) {
+    for (int v = 0; v < tile.lines * kLineVectors; v++) {
+      Vec sum[St::kParts];
+      for (int u = 0; u < St::kParts; u++) {
+        sum[u] = load<Vec>(sums + r * sums_pitch + (v * St::kParts + u) * kVectorBytes);
+      }
+      store(out + r * out_pitch + tile.offset + v * kVectorBytes, St::pack(sum));
+    }
+  }
+}
+
+// Adds into short sums first and those into long ones, so that thousands of terms keep their last digits.
+template <typename S>
+struct TwoLevelSums {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  static constexpr int64_t kRowVectors = kTileLines * kLineVectors * St::kParts;
+  static constexpr int64_t kShort = 256;
+  char* sums;
+  char* scratch;
+  int64_t groups;
+  int vectors;
+  LGN_INLINE char* row(int64_t group) const { return scratch + group * kRowVectors * kVectorBytes; }
+  void clear(char* rows) const { std::memset(rows, 0, static_cast<size_t>(groups * kRowVectors * kVectorBytes)); }
+  void flush() const {
+    for (int64_t r = 0; r < groups; r++) {
+      for (int v = 0; v < vectors; v++) {
+        char* to = sums + (r * kRowVectors + v) * kVectorBytes;
+        store(to, load<Vec>(to) + load<Vec>(row(r) + v * kVectorBytes));
+      }
+    }
+    clear(scratch);
+  }
+};
+
+template <typename S, int N>
+void group_forward_lines(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count,
+                         int64_t group, void* sums, void* scratch, const Tile& tile) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  const int lines = N ? N : tile.lines;
+  const int vectors = lines * kLineVectors;
+  const TwoLevelSums<S> levels{static_cast<char*>(sums), static_cast<char*>(scratch), count / group,
+                               vectors * St::kParts};
+  levels.clear(levels.sums);
+  levels.clear(levels.scratch);
+  const int64_t flush_every =
+      levels.groups * 16 > TwoLevelSums<S>::kShort ? levels.groups * 16 : TwoLevelSums<S>::kShort;
+  x += tile.offset;
+  for (int64_t p = 0; p < count; p++) {
+    const Step step = steps[p];
+    if (p + kAhead < count) prefetch_read(x + steps[p + kAhead].j * x_pitch, lines);
+    const char* xi = x + step.i * x_pitch;
+    const char* xj = x + step.j * x_pitch;
+    char* out = levels.row(step.gate / group);
+    const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
+    const Vec c0 = Vec{} + c.c0, ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
+    for (int v = 0; v < vectors; v++) {
+      Vec i[St::kParts], j[St::kParts];
+      St::unpack(xi + v * kVectorBytes, i);
+      St::unpack(xj + v * kVectorBytes, j);
+      for (int u = 0; u < St::kParts; u++) {
+        char* to = out + (v * St::kParts + u) * kVectorBytes;
+        store(to, load<Vec>(to) + fma(fma(cij, i[u], cj), j[u], fma(ci, i[u], c0)));
+      }
+    }
+    if ((p + 1) % flush_every == 0) levels.flush();
+  }
+  levels.flush();
+}
+
+template <typename S>
+void group_rows(const char* x, int64_t x_pitch, int64_t rows, int64_t group, void* sums, const Tile& tile) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  const int vectors = tile.lines * kLineVectors;
+  for (int64_t r = 0; r < rows / group; r++) {
+    char* out = static_cast<char*>(sums) + r * TwoLevelSums<S>::kRowVectors * kVectorBytes;
+    for (int v = 0; v < vectors; v++) {
+      Vec total[St::kParts] = {};
+      const char* from = x + r * group * x_pitch + tile.offset + v * kVectorBytes;
+      for (int64_t start = 0; start < group; start += TwoLevelSums<S>::kShort) {
+        Vec part[St::kParts] = {};
+        for (int64_t f = start; f < group && f < start + TwoLevelSums<S>::kShort; f++) {
+          Vec value[St::kParts];
+          St::unpack(from + f * x_pitch, value);
+          for (int u = 0; u < St::kParts; u++) part[u] += value[u];
+        }
+        for (int u = 0; u < St::kParts; u++) total[u] += part[u];
+      }
+      for (int u = 0; u < St::kParts; u++) store(out + (v * St::kParts + u) * kVectorBytes, total[u]);
+    }
+  }
+}
+
+// From sums of g, g·a, g·b, g·a·b to the gradients of t00, t01, t10, t11.
+template <typename Sum>
+void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begin, int64_t end, void* out) {
+  for (int64_t k = begin; k < end; k++) {
+    Sum s[4] = {};
+    for (int64_t part = 0; part < parts; part++) {
+      for (int q = 0; q < 4; q++) s[q] += static_cast<const Sum*>(sums)[4 * (part * gates + k) + q];
+    }
+    Sum* t = static_cast<Sum*>(out) + 4 * k;
+    t[0] = s[0] - s[1] - s[2] + s[3];
+    t[1] = s[2] - s[3];
+    t[2] = s[1] - s[3];
+    t[3] = s[3];
+  }
+}
+
+// The numbers of lines that get code of their own: batch sizes that people use. The plain build has none.
+#define LGN_FOR_LINES(lines, call) \
+  switch (lines) {                 \
+    case 2:                        \
+      return call(2);              \
+    case 4:                        \
+      return call(4);              \
+    case 7:                        \
+      return call(7);              \
+    case 8:                        \
+      return call(8);              \
+    default:                       \
+      return call(0);              \
+  }
+
+template <typename S>
+void forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end, char* y,
+             int64_t y_pitch, const Tile& tile, bool streaming) {
+#define LGN_CALL(n) forward_lines<S, n>(x, x_pitch, table, steps, begin, end, y, y_pitch, tile, streaming)
+  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
+}
+
+template <typename S, bool kGradX, bool kGrouped, bool kWide>
+void backward_any(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                  const void* table, const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch,
+                  const SumRows& sums, const Tile& tile, bool streaming) {
+#define LGN_CALL(n)                                                                                               \
+  backward_lines<S, n, kGradX, kGrouped, kWide>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, \
+                                                grad_x_pitch, sums, tile, streaming)
+  // Few lines of code are worth their own only where they run for long: storage of its own width.
+  if constexpr (kVectorBytes == 16 || kWide || !kGradX) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
+}
+
+template <typename S>
+void backward(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group, const void* table,
+              const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch, bool wide, const SumRows& sums,
+              const Tile& tile, bool streaming) {
+#define LGN_CALL(...)                                                                                                \
+  backward_any<S, __VA_ARGS__>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, grad_x_pitch, sums, \
+                               tile, streaming)
+  if (grad_x == nullptr) return group ? LGN_CALL(false, true, false) : LGN_CALL(false, false, false);
+  if constexpr (Storage<S>::kParts > 1) {
+    if (wide) return group ? LGN_CALL(true, true, true) : LGN_CALL(true, false, true);
+  }
+  return group ? LGN_CALL(true, true, false) : LGN_CALL(true, false, false);
+#undef LGN_CALL
+}
+
+template <typename S>
+void group_forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count, int64_t group,
+                   void* sums, void* scratch, const Tile& tile) {
+#define LGN_CALL(n) group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, sums, scratch, tile)
+  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
+}
+
+template <typename S>
+constexpr LayerKernels layer_kernels() {
+  typedef typename Storage<S>::Sum Sum;
+  LayerKernels k{};
+  k.element_bytes = sizeof(S);
+  k.sum_bytes = sizeof(Sum);
+  k.slot = &Storage<S>::slot;
+  k.forward = &forward<S>;
+  k.backward = &backward<S>;
+  k.pack_rows = &pack_rows<S>;
+  k.group_forward = &group_forward<S>;
+  k.group_rows = &group_rows<S>;
+  k.table_gradient = &table_gradient<Sum>;
+  return k;
+}
+
+}  // namespace
+}  // namespace lgn

@@ -1,0 +1,148 @@
+#include "plan.h"
+
+#include <pthread.h>
+
+#include <cstring>
+#include <list>
+#include <mutex>
+
+namespace lgn {
+namespace {
+
+// Wirings kept at most, by the memory of their indices: a hundred layers of a million gates.
+constexpr int64_t kCacheBytes = int64_t{1} << 30;
+
+struct Entry {
+  const int32_t* a;  // where the indices were last seen
+  const int32_t* b;
+  int64_t inputs;
+  uint64_t hash;
+  std::vector<int32_t> indices;  // a, then b
+  std::shared_ptr<const Plan> plan;
+
+  bool fits(const int32_t* a2, const int32_t* b2, int64_t gates, int64_t inputs2) const {
+    const size_t bytes = static_cast<size_t>(gates) * sizeof(int32_t);
+    return inputs == inputs2 && static_cast<int64_t>(indices.size()) == 2 * gates &&
+           (gates == 0 ||
+            (std::memcmp(indices.data(), a2, bytes) == 0 && std::memcmp(indices.data() + gates, b2, bytes) == 0));
+  }
+  int64_t bytes() const { return static_cast<int64_t>(indices.size() * (sizeof(int32_t) + sizeof(Step) / 2)); }
+};
+
+struct Cache {
+  std::mutex mutex;
+  std::list<Entry> entries;  // the most recently used first
+  int64_t bytes = 0;
+};
+
+Cache& cache() {
+  static Cache* instance = [] {
+    // Never destroyed: tensors and threads may outlive static objects. A forked child must not inherit a held lock.
+    auto* made = new Cache;
+    pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); }, [] { cache().mutex.unlock(); });
+    return made;
+  }();
+  return *instance;
+}
+
+uint64_t hash_indices(const int32_t* p, int64_t count, uint64_t hash) {
+  for (int64_t k = 0; k < count; k++) hash = (hash ^ static_cast<uint32_t>(p[k])) * 0x9e3779b97f4a7c15u;
+  return hash ^ (hash >> 29);
+}
+
+}  // namespace
+
+Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
+  Plan plan;
+  for (int64_t g = 0; g < gates; g++) {
+    if (a[g] < 0 || a[g] >= inputs || b[g] < 0 || b[g] >= inputs) {
+      plan.bad_gate = g;
+      return plan;
+    }
+  }
+  // Uses of each input, ascending by gate: entry 2g is gate g's first input, 2g + 1 its second.
+  std::vector<int64_t> next(static_cast<size_t>(inputs) + 1, 0);
+  for (int64_t g = 0; g < gates; g++) {
+    next[static_cast<size_t>(a[g]) + 1]++;
+    next[static_cast<size_t>(b[g]) + 1]++;
+  }
+  for (int64_t i = 0; i < inputs; i++) {
+    const int64_t uses = next[static_cast<size_t>(i) + 1];
+    if (uses == 0) plan.unused.push_back(static_cast<int32_t>(i));
+    if (uses > plan.max_uses) plan.max_uses = uses;
+    next[static_cast<size_t>(i) + 1] += next[static_cast<size_t>(i)];
+  }
+  const std::vector<int64_t> begin = next;
+  std::vector<int64_t> uses(static_cast<size_t>(2 * gates));
+  for (int64_t g = 0; g < gates; g++) {
+    uses[static_cast<size_t>(next[static_cast<size_t>(a[g])]++)] = 2 * g;
+    uses[static_cast<size_t>(next[static_cast<size_t>(b[g])]++)] = 2 * g + 1;
+  }
+  next = begin;
+  std::vector<char> done(static_cast<size_t>(gates), 0), seen(static_cast<size_t>(inputs), 0);
+  plan.steps.reserve(static_cast<size_t>(gates));
+  for (int64_t first = 0; first < inputs; first++) {
+    for (bool found = true; found;) {
+      found = false;
+      for (int64_t i = first;;) {
+        auto& cursor = next[static_cast<size_t>(i)];
+        const int64_t end = begin[static_cast<size_t>(i) + 1];
+        while (cursor < end && done[static_cast<size_t>(uses[static_cast<size_t>(cursor)] / 2)]) cursor++;
+        if (cursor == end) break;
+        const int64_t use = uses[static_cast<size_t>(cursor++)], g = use / 2;
+        done[static_cast<size_t>(g)] = 1;
+        const int32_t j = use & 1 ? a[g] : b[g];
+        uint32_t flags = use & 1 ? uint32_t{kSwap} : 0;
+        if (!found) flags |= uint32_t{kStart} | (seen[static_cast<size_t>(i)] ? 0 : uint32_t{kFirstI});
+        seen[static_cast<size_t>(i)] = 1;
+        if (seen[static_cast<size_t>(j)]) {
+          plan.revisits++;
+        } else {
+          flags |= kFirstJ;
+        }
+        seen[static_cast<size_t>(j)] = 1;
+        plan.steps.push_back({static_cast<int32_t>(g), static_cast<int32_t>(i), j, flags});
+        found = true;
+        i = j;
+      }
+      if (found) plan.steps.back().flags |= kLast;
+    }
+  }
+  return plan;
+}
+
+std::shared_ptr<const Plan> cached_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
+  Cache& kept = cache();
+  {
+    const std::lock_guard<std::mutex> guard(kept.mutex);
+    for (auto entry = kept.entries.begin(); entry != kept.entries.end(); ++entry) {
+      if (entry->a == a && entry->b == b && entry->fits(a, b, gates, inputs)) {
+        kept.entries.splice(kept.entries.begin(), kept.entries, entry);
+        return kept.entries.front().plan;
+      }
+    }
+    const uint64_t hash = hash_indices(b, gates, hash_indices(a, gates, 1));
+    for (auto entry = kept.entries.begin(); entry != kept.entries.end(); ++entry) {
+      if (entry->hash == hash && entry->fits(a, b, gates, inputs)) {
+        entry->a = a;
+        entry->b = b;
+        kept.entries.splice(kept.entries.begin(), kept.entries, entry);
+        return kept.entries.front().plan;
+      }
+    }
+  }
+  Entry made{a, b, inputs, hash_indices(b, gates, hash_indices(a, gates, 1)), {}, nullptr};
+  made.indices.assign(a, a + gates);
+  made.indices.insert(made.indices.end(), b, b + gates);
+  made.plan = std::make_shared<const Plan>(make_plan(made.indices.data(), made.indices.data() + gates, gates, inputs));
+  const std::lock_guard<std::mutex> guard(kept.mutex);
+  kept.bytes += made.bytes();
+  kept.entries.push_front(std::move(made));
+  while (kept.bytes > kCacheBytes && kept.entries.size() > 1) {
+    kept.bytes -= kept.entries.back().bytes();
+    kept.entries.pop_back();
+  }
+  return kept.entries.front().plan;
+}
+
+}  // namespace lgn
