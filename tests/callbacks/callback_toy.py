@@ -1,6 +1,7 @@
 """A net of a few dozen gates on random bits: every callback test trains it in a fraction of a second."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def net(width: int = 12, depth: int = 2) -> LogicMLP:
 
 
 def module(of: nn.Module | None = None) -> LogicClassifier:
-    return LogicClassifier(of if of is not None else net(), num_classes=CLASSES)
+    # A rate that turns some gates into others at every step.
+    return LogicClassifier(
+        of if of is not None else net(), num_classes=CLASSES, optimizer=partial(torch.optim.Adam, lr=0.5)
+    )
 
 
 def trainer(folder: Path, *callbacks: pl.Callback, logger: Any = False, **options: Any) -> pl.Trainer:

@@ -5,6 +5,7 @@ import callback_toy as toy
 import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from lgn_lightning.callbacks import GateEntropy
@@ -56,13 +57,13 @@ def test_histogram_counts_the_gates_that_layers_settle_on():
 def test_logs_the_trained_net_every_n_epochs(tmp_path):
     module, callback = toy.module(), GateEntropy(every_n_epochs=2)
     trainer = toy.trainer(tmp_path, callback, logger=CSVLogger(tmp_path, name="csv"), max_epochs=3)
-    trainer.fit(module, toy.loader())
+    trainer.fit(module, toy.loader(), toy.loader(seed=1))
     text = (tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
     column = text[0].split(",").index("gate_entropy/mean")
     assert [bool(line.split(",")[column]) for line in text[1:]].count(True) == 1
 
     trainer = toy.trainer(tmp_path, GateEntropy())
-    trainer.fit(module, toy.loader())
+    trainer.fit(module, toy.loader(), toy.loader(seed=1))
     expected = GateEntropy.summary(module.net)
     assert len(expected) == 3 + 2 * 3
     for name, value in expected.items():
@@ -72,7 +73,7 @@ def test_logs_the_trained_net_every_n_epochs(tmp_path):
 def test_a_net_without_gates_logs_nothing(tmp_path):
     module = toy.module(MLP(toy.SHAPE, toy.CLASSES, width=4, depth=2))
     trainer = toy.trainer(tmp_path, GateEntropy())
-    trainer.fit(module, toy.loader())
+    trainer.fit(module, toy.loader(), toy.loader(seed=1))
     assert GateEntropy.summary(module.net) == {}
     assert not [name for name in trainer.callback_metrics if name.startswith("gate")]
 
@@ -82,7 +83,7 @@ def test_tensorboard_gets_histograms(tmp_path):
 
     module = toy.module()
     logger = TensorBoardLogger(tmp_path, name="tb")
-    toy.trainer(tmp_path, GateEntropy(), logger=logger).fit(module, toy.loader())
+    toy.trainer(tmp_path, GateEntropy(), logger=logger).fit(module, toy.loader(), toy.loader(seed=1))
     events = EventAccumulator(logger.log_dir)
     events.Reload()
     assert sorted(events.Tags()["histograms"]) == ["gates/chosen_layer_1", "gates/chosen_layer_2"]
@@ -103,8 +104,9 @@ def test_wandb_offline_gets_histograms(tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(logger.experiment), "log", lambda self, data, *a, **k: (logged.update(data), original(self, data, *a, **k))
     )
-    toy.trainer(tmp_path, GateEntropy(), logger=logger).fit(module, toy.loader())
+    toy.trainer(tmp_path, GateEntropy(), logger=logger).fit(module, toy.loader(), toy.loader(seed=1))
     logger.experiment.finish()
+    wandb.teardown()  # waits for the process that writes the file
     histogram = logged["gates/chosen_layer_2"]
     assert list(histogram.histogram) == gate_histogram(module.net)[1].tolist()
     assert np.allclose(histogram.bins, np.arange(17) - 0.5)
