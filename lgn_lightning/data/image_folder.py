@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_file, decode_files
 from lgn_lightning.data.errors import DataError
 
@@ -16,13 +18,14 @@ class ImageFolder(ImageDataModule):
     """Images in ``<root>/train/<class>/…``, and optionally ``<root>/val/<class>/…`` and ``<root>/test/<class>/…``.
 
     Classes are the folders of ``train``, in alphabetical order. Without ``val`` a share of the training images is the
-    validation split. All images are decoded once, into memory.
+    validation split. All images are decoded into memory.
 
     Args:
         root: Folder that holds ``train``; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
         image_size: Side, or [height, width], that images are resized to (aspect ratio not kept); ``None`` if all
             images have one size.
         grayscale: Whether to give one channel and not three (RGB).
+        cache: Whether to keep the decoded images in ``<root>/.lgn-cache``; a changed file is noticed.
         batch_size: Training images per batch and process.
         eval_batch_size: Images per batch and process in validation, test and prediction.
         val_fraction: Share of the training images to validate on if there is no ``val`` folder, 0 for no validation.
@@ -40,6 +43,7 @@ class ImageFolder(ImageDataModule):
         root: str | None = None,
         image_size: int | tuple[int, int] | None = None,
         grayscale: bool = False,
+        cache: bool = True,
         batch_size: int = 100,
         eval_batch_size: int = 1000,
         val_fraction: float = 0.1,
@@ -54,6 +58,7 @@ class ImageFolder(ImageDataModule):
             raise ValueError(f"image_size must be one or two positive numbers, got {image_size}")
         self.size = size
         self.grayscale = grayscale
+        self.cache = cache
         self._class_names: list[str] = []
         self._image_shape: tuple[int, int, int] | None = None
 
@@ -126,7 +131,16 @@ class ImageFolder(ImageDataModule):
 
     def _load(self, part: str) -> ImageSet:
         files = self._list(part)
-        images = decode_files([path for path, _ in files], self.image_shape[1:], self.grayscale, self.size is not None)
+        paths, size, resize = [path for path, _ in files], self.image_shape[1:], self.size is not None
+
+        def decode() -> Tensor:
+            return decode_files(paths, size, self.grayscale, resize)
+
+        images = (
+            cached_images(self.root / ".lgn-cache", part, paths, (size, self.grayscale), decode)
+            if self.cache
+            else decode()
+        )
         return ImageSet(images, torch.tensor([label for _, label in files], dtype=torch.int64))
 
     def _list(self, part: str) -> list[tuple[Path, int]]:

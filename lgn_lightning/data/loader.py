@@ -14,7 +14,7 @@ from lgn_lightning.data.sampler import EpochBatchSampler
 class TensorLoader:
     """Iterates over ``(images, labels)`` batches, gathered by index vector.
 
-    Adds nothing to the gather, where ``DataLoader(batch_size=None)`` around it adds 12 µs per batch. Lightning takes
+    About 20 µs per batch of 100 MNIST images; a ``DataLoader`` adds 7 to 12 µs to the same gather. Lightning takes
     any iterable but injects its distributed sampler into ``DataLoader`` objects only, so sharding is the batch
     sampler's work; Lightning still announces epochs to it, and saves and restores :meth:`state_dict`.
 

@@ -1,0 +1,54 @@
+"""Keeps decoded images beside their files, so that only the first run decodes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgn_lightning.files import atomic_path
+
+_log = logging.getLogger(__name__)
+_FORMAT = 1  # to be raised when the decoder changes what it gives
+
+
+def cached_images(
+    folder: Path, name: str, paths: Sequence[Path], settings: object, decode: Callable[[], Tensor]
+) -> Tensor:
+    """Returns ``decode()``, or what it returned for the same files and settings before.
+
+    The key is a hash of the settings and of each file's path, size and time of change. One result per name is kept;
+    where the folder cannot be written the images are decoded in every run, which is logged.
+
+    Args:
+        folder: Folder of the cache files; made if it is not there.
+        name: What the images are; a new result replaces the older one of this name.
+        paths: The image files.
+        settings: Anything else that the result depends on; its ``repr`` counts.
+        decode: Returns uint8 ``[N, C, H, W]``.
+    """
+    key = hashlib.sha256(repr((_FORMAT, settings)).encode())
+    for path in paths:
+        status = path.stat()
+        key.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    file = folder / f"{name}-{key.hexdigest()[:24]}.npy"
+    with suppress(OSError, ValueError, EOFError):  # missing, or damaged: decode
+        images = np.load(file, allow_pickle=False)
+        if images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(paths):
+            return torch.from_numpy(images)
+    result = decode()
+    try:
+        with atomic_path(file) as temporary:
+            np.save(temporary, result.numpy())
+        for older in folder.glob(f"{name}-*.npy"):
+            if older != file:
+                older.unlink(missing_ok=True)
+    except OSError as error:
+        _log.info("decoded images are not kept for the next run: %s", error)
+    return result
