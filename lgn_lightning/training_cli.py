@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lgn_lightning.callbacks import ResumableInterrupt
 from lgn_lightning.checkpoint import read_checkpoint
@@ -62,6 +63,9 @@ class TrainingCLI(LightningCLI):
         """Parses the given arguments; the base class would warn that they are not ``sys.argv``."""
         self.config = parser.parse_args(args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: the base class would take arguments of the model from the checkpoint."""
+
     def before_instantiate_classes(self) -> None:
         """Checks the checkpoint before minutes are spent on data and nets."""
         path = self.config[self.subcommand].get("ckpt_path")
@@ -98,6 +102,9 @@ class TrainingCLI(LightningCLI):
             return
         chosen = trainer.checkpoint_callback
         path = chosen.best_model_path if isinstance(chosen, ModelCheckpoint) else ""
+        if path and not Path(path).is_file():  # a resumed run knows the best one by the path it had in the first run
+            rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested instead")
+            path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
         if trainer.is_global_zero:
             print_summary(summarize(trainer, model, self.datamodule, Path(path) if path else None))

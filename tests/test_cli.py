@@ -13,7 +13,7 @@ from lgn_lightning.nn import logic_layers
 from lgn_lightning.recipe_index import find_recipe
 
 SMALL = [
-    "--model.net.width=200",
+    "--model.net.width=300",
     "--model.net.depth=2",
     "--trainer.max_steps=30",
     "--trainer.val_check_interval=10",
@@ -63,7 +63,7 @@ def test_checkpoint_rebuilds_its_net_and_exports_identical_c(trained: Path, fold
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     for name, layer in logic_layers(net).items():
         assert torch.equal(layer.indices_a, saved[f"net.{name}.indices_a"])
-    assert recipe["model"]["net"]["init_args"]["width"] == 200
+    assert recipe["model"]["net"]["init_args"]["width"] == 300
     assert main(["export", str(checkpoint), "--out", str(folder / "a")]) == 0
     assert main(["export", str(checkpoint), "--out", str(folder / "b")]) == 0
     assert (folder / "a" / "lgn_net.c").read_bytes() == (folder / "b" / "lgn_net.c").read_bytes()
@@ -80,10 +80,14 @@ def test_test_and_predict_read_the_checkpoint(trained: Path, folder: Path, capsy
     assert len(lines) == 1 + 360
 
 
-def test_fit_goes_on_from_a_checkpoint(trained: Path, folder: Path) -> None:
+def test_fit_goes_on_from_a_checkpoint_also_when_the_first_run_is_gone(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = [argument.replace("max_steps=30", "max_steps=40") for argument in SMALL]
     checkpoint = str(trained / "checkpoints" / "last.ckpt")
-    assert main(["fit", "digits", *more, f"--ckpt_path={checkpoint}"]) == 0
+    with pytest.warns(UserWarning, match=r"best.ckpt is not there any more"):
+        assert main(["fit", "digits", *more, f"--ckpt_path={checkpoint}"]) == 0
+    assert "Result on the test split" in capsys.readouterr().out
     resumed = folder / "runs" / "digits" / "version_0" / "checkpoints" / "last.ckpt"
     assert torch.load(resumed, weights_only=True)["global_step"] == 40
 
@@ -141,7 +145,7 @@ def test_unknown_override_is_named(folder: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--model.net.width=[200, 33]", "does not divide into 10 classes"),
+        ("--model.net.width=[300, 333]", "does not divide into 10 classes"),
         ("--model.net.width=[20, 100]", "make the layer at least"),
         ("--model.net.thresholds=[0.5, 0.2]", "increasing"),
         ("--model.net.in_shape=[1, 9, 9]", "built for images"),
