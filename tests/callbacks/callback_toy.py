@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.module import LogicClassifier
@@ -53,3 +53,19 @@ def trainer(folder: Path, *callbacks: pl.Callback, logger: Any = False, **option
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pl.Trainer(default_root_dir=folder, callbacks=list(callbacks), logger=logger, **{**settings, **options})
+
+
+class Uneven(Sampler):
+    """Gives rank 0 all but the last sample. Here and not in its test, so that spawned processes find it."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        if not torch.distributed.is_initialized():
+            return iter(range(self.count))
+        first = torch.distributed.get_rank() == 0
+        return iter(range(self.count - 1) if first else [self.count - 1])
+
+    def __len__(self):
+        return len(list(iter(self)))

@@ -2,32 +2,15 @@
 
 import callback_toy as toy
 import pytest
-import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
-
-
-class Uneven(Sampler):
-    """Rank 0 gets all but the last sample."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __iter__(self):
-        if not torch.distributed.is_initialized():
-            return iter(range(self.count))
-        first = torch.distributed.get_rank() == 0
-        return iter(range(self.count - 1) if first else [self.count - 1])
-
-    def __len__(self):
-        return len(list(iter(self)))
 
 
 def test_two_processes_log_what_one_would_and_export_once(tmp_path):
     module = toy.module()
     data = toy.images(7, seed=1)
-    validation = DataLoader(data, batch_size=2, sampler=Uneven(len(data)))
+    validation = DataLoader(data, batch_size=2, sampler=toy.Uneven(len(data)))
     trainer = toy.trainer(
         tmp_path,
         DiscretizationGap(),
