@@ -1,33 +1,38 @@
 // The C interface of the circuit library: plain arrays in, plain arrays out, no torch and no Python headers, so that it
 // builds in seconds and is called through ctypes. A circuit is the structure of arrays of lgn_lightning/circuit.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 
 extern "C" {
 
 // A circuit; operand `c` is null for gates of two operands.
 struct LgnCircuit {
   int64_t inputs, gates, outputs, classes;
-  const uint8_t *tables;
+  const uint8_t* tables;
   const int32_t *a, *b, *c;
-  const int32_t *output_nodes;
+  const int32_t* output_nodes;
 };
 
 // Where a pass writes its circuit; the arrays hold lgn_pass_capacity entries, `output_nodes` as many as before.
 struct LgnResult {
   int64_t gates;
-  uint8_t *tables;
+  uint8_t* tables;
   int32_t *a, *b, *c;
-  int32_t *output_nodes;
+  int32_t* output_nodes;
 };
 
 enum LgnRewrite : int32_t { kFoldConstants = 1, kAbsorbInverters = 2, kHashStructure = 4 };
 
 // Passes return 0, or -1 when memory is short.
-int64_t lgn_pass_capacity(const LgnCircuit *circuit);
-int lgn_rewrite(const LgnCircuit *circuit, int32_t flags, LgnResult *result);
-int lgn_map_luts(const LgnCircuit *circuit, int32_t rounds, LgnResult *result);
-int lgn_chain_order(const LgnCircuit *circuit, int64_t *order);
+int64_t lgn_pass_capacity(const LgnCircuit* circuit);
+int lgn_rewrite(const LgnCircuit* circuit, int32_t flags, LgnResult* result);
+int lgn_map_luts(const LgnCircuit* circuit, int32_t rounds, LgnResult* result);
+int lgn_chain_order(const LgnCircuit* circuit, int64_t* order);
 
 // Engines. Inputs are `kind` 0: bytes compared with `thresholds` (one sample a row of `row` bytes), 1: packed words.
 enum LgnEngineKind : int32_t { kInterpreter = 0, kMachineCode = 1 };
@@ -36,14 +41,18 @@ enum LgnIsa : int32_t { kGeneric = 0, kAvx2 = 1, kAvx512 = 2 };
 struct LgnEngine;
 int32_t lgn_best_isa(void);
 // Null on failure; the reason is written to `message`.
-LgnEngine *lgn_engine_new(const LgnCircuit *circuit, int32_t kind, int32_t isa, char *message, int64_t size);
-void lgn_engine_free(LgnEngine *engine);
+LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, char* message, int64_t size);
+void lgn_engine_free(LgnEngine* engine);
 // What 0: slots, 1: operations, 2: bytes of code or program, 3: loads, 4: stores, 5: samples in a block.
-int64_t lgn_engine_info(const LgnEngine *engine, int32_t what);
+int64_t lgn_engine_info(const LgnEngine* engine, int32_t what);
 // Rows of bytes: bit (t * row + p) of a sample is bytes[p] > levels[t]. Any of the results may be null.
-int lgn_engine_bytes(const LgnEngine *engine, const uint8_t *rows, int64_t row, const uint8_t *levels, int64_t num_levels,
-                     int64_t samples, int32_t threads, int32_t *scores, int32_t *classes);
+int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, const uint8_t* levels,
+                     int64_t num_levels, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes);
 // Packed words [inputs][words]: bit j of word i is sample 64 i + j.
-int lgn_engine_packed(const LgnEngine *engine, const uint64_t *inputs, int64_t words, int64_t samples, int32_t threads,
-                      int32_t *scores, int32_t *classes, uint64_t *output_bits);
+int lgn_engine_packed(const LgnEngine* engine, const uint64_t* inputs, int64_t words, int64_t samples, int32_t threads,
+                      int32_t* scores, int32_t* classes, uint64_t* output_bits);
 }
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif

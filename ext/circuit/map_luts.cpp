@@ -1,5 +1,6 @@
 // Covers a circuit of two-input gates with gates of three inputs: cut enumeration with area flow, then rounds of exact
-// local area recovery (Mishchenko, Chatterjee, Brayton, "Improvements to technology mapping for LUT-based FPGAs", 2007).
+// local area recovery (Mishchenko, Chatterjee, Brayton, "Improvements to technology mapping for LUT-based FPGAs",
+// 2007).
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -16,11 +17,40 @@ struct Cut {
   int32_t leaves[3];
   int32_t size;
   float flow;
+  uint8_t table;  // of the node over its leaves, bit 7 for 000; found while cuts are merged, as cones can be huge
+  uint8_t from_a, from_b;  // cuts of the operands that it was merged from
 };
+
+constexpr uint8_t kOperand[3] = {0x0F, 0x33, 0x55};
+
+// The table of a cut's node over the leaves of a cut that holds them all.
+uint8_t expand(const Cut& cut, const Cut& wider) {
+  int weight[3] = {};
+  for (int i = 0; i < cut.size; ++i)
+    for (int j = 0; j < wider.size; ++j)
+      if (wider.leaves[j] == cut.leaves[i]) weight[i] = 4 >> j;
+  uint8_t result = 0;
+  for (int e = 0; e < 8; ++e) {
+    int index = 0;
+    for (int i = 0; i < cut.size; ++i)
+      if (e & weight[i]) index |= 4 >> i;
+    result = static_cast<uint8_t>(result << 1 | (cut.table >> (7 - index) & 1));
+  }
+  return result;
+}
+
+uint8_t apply_gate(uint8_t gate, uint8_t x, uint8_t y) {
+  uint8_t result = 0;
+  if (gate & 8) result |= static_cast<uint8_t>(~x & ~y);
+  if (gate & 4) result |= static_cast<uint8_t>(~x & y);
+  if (gate & 2) result |= static_cast<uint8_t>(x & ~y);
+  if (gate & 1) result |= static_cast<uint8_t>(x & y);
+  return result;
+}
 
 class Mapper {
  public:
-  explicit Mapper(const LgnCircuit &circuit) : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)) {
+  explicit Mapper(const LgnCircuit& circuit) : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)) {
     const size_t nodes = static_cast<size_t>(circuit.inputs + circuit.gates);
     cuts_.resize(nodes);
     counts_.assign(nodes, 0);
@@ -28,7 +58,7 @@ class Mapper {
     references_.assign(nodes, 0);
   }
 
-  void run(int rounds, LgnResult *result) {
+  void run(int rounds, LgnResult* result) {
     enumerate();
     for (int64_t i = 0; i < net_.outputs; ++i) reference_node(net_.output_nodes[i]);
     for (int round = 0; round < rounds; ++round)
@@ -38,7 +68,7 @@ class Mapper {
 
  private:
   bool is_gate(int32_t node) const { return node >= first_; }
-  const Cut &chosen(int32_t node) const { return cuts_[node][best_[node]]; }
+  const Cut& chosen(int32_t node) const { return cuts_[node][best_[node]]; }
 
   void enumerate() {
     const size_t nodes = cuts_.size();
@@ -49,7 +79,7 @@ class Mapper {
     }
     for (int64_t i = 0; i < net_.outputs; ++i) readers[net_.output_nodes[i]] += 1;
     for (int32_t i = 0; i < first_; ++i) {
-      cuts_[i][0] = {{i, 0, 0}, 1, 0};
+      cuts_[i][0] = {{i, 0, 0}, 1, 0, kOperand[0], 0, 0};
       counts_[i] = 1;
     }
     std::vector<Cut> found;
@@ -60,29 +90,33 @@ class Mapper {
         for (int q = 0; q < counts_[b]; ++q) {
           Cut cut;
           if (!merge(cuts_[a][p], cuts_[b][q], &cut)) continue;
+          cut.from_a = static_cast<uint8_t>(p);
+          cut.from_b = static_cast<uint8_t>(q);
           cut.flow = 1;
-          for (int z = 0; z < cut.size; ++z)
-            cut.flow += flow[cut.leaves[z]] / std::max(1.0f, readers[cut.leaves[z]]);
+          for (int z = 0; z < cut.size; ++z) cut.flow += flow[cut.leaves[z]] / std::max(1.0f, readers[cut.leaves[z]]);
           found.push_back(cut);
         }
-      std::stable_sort(found.begin(), found.end(), [](const Cut &x, const Cut &y) { return x.flow < y.flow; });
+      std::stable_sort(found.begin(), found.end(), [](const Cut& x, const Cut& y) { return x.flow < y.flow; });
       int count = 0;
-      for (const Cut &cut : found) {
+      for (const Cut& cut : found) {
         if (count == kMaxCuts) break;
         bool known = false;
         for (int i = 0; i < count && !known; ++i)
           known = cuts_[node][i].size == cut.size &&
                   !std::memcmp(cuts_[node][i].leaves, cut.leaves, sizeof(int32_t) * static_cast<size_t>(cut.size));
-        if (!known) cuts_[node][count++] = cut;
+        if (known) continue;
+        Cut& kept = cuts_[node][count++] = cut;
+        kept.table =
+            apply_gate(net_.tables[gate], expand(cuts_[a][cut.from_a], cut), expand(cuts_[b][cut.from_b], cut));
       }
       flow[node] = cuts_[node][0].flow;
       // The node itself comes last: readers may stop here, the node may not.
-      cuts_[node][count++] = {{node, 0, 0}, 1, flow[node]};
+      cuts_[node][count++] = {{node, 0, 0}, 1, flow[node], kOperand[0], 0, 0};
       counts_[node] = static_cast<uint8_t>(count);
     }
   }
 
-  static bool merge(const Cut &x, const Cut &y, Cut *cut) {
+  static bool merge(const Cut& x, const Cut& y, Cut* cut) {
     int i = 0, j = 0, size = 0;
     while (i < x.size || j < y.size) {
       int32_t leaf;
@@ -100,7 +134,7 @@ class Mapper {
   }
 
   // Counts the gates that come alive with a reference (that die without it). A stack of our own: cones are deep.
-  int reference_cut(const Cut &cut) {
+  int reference_cut(const Cut& cut) {
     int area = 1;
     stack_.clear();
     push_leaves(cut);
@@ -115,7 +149,7 @@ class Mapper {
     return area;
   }
 
-  int dereference_cut(const Cut &cut) {
+  int dereference_cut(const Cut& cut) {
     int area = 1;
     stack_.clear();
     push_leaves(cut);
@@ -130,7 +164,7 @@ class Mapper {
     return area;
   }
 
-  void push_leaves(const Cut &cut) { stack_.insert(stack_.end(), cut.leaves, cut.leaves + cut.size); }
+  void push_leaves(const Cut& cut) { stack_.insert(stack_.end(), cut.leaves, cut.leaves + cut.size); }
 
   void reference_node(int32_t node) {
     if (references_[node]++ == 0 && is_gate(node)) reference_cut(chosen(node));
@@ -152,42 +186,24 @@ class Mapper {
     reference_cut(chosen(node));
   }
 
-  // Truth table of `node` over the leaves of a cut, bit 7 for 000.
-  uint8_t table_over(int32_t node, const Cut &cut, bool root) const {
-    static constexpr uint8_t kOperand[3] = {0x0F, 0x33, 0x55};
-    if (!root)
-      for (int z = 0; z < cut.size; ++z)
-        if (cut.leaves[z] == node) return kOperand[z];
-    const int64_t gate = node - first_;
-    const uint8_t table = net_.tables[gate];
-    // A gate that ignores an operand need not find it inside the cut.
-    const uint8_t x = table_over(net_.a[gate], cut, false), y = table_over(net_.b[gate], cut, false);
-    uint8_t result = 0;
-    if (table & 8) result |= static_cast<uint8_t>(~x & ~y);
-    if (table & 4) result |= static_cast<uint8_t>(~x & y);
-    if (table & 2) result |= static_cast<uint8_t>(x & ~y);
-    if (table & 1) result |= static_cast<uint8_t>(x & y);
-    return result;
-  }
-
-  void write(LgnResult *result) {
+  void write(LgnResult* result) {
     std::vector<int32_t> number(cuts_.size(), -1);
     for (int32_t i = 0; i < first_; ++i) number[i] = i;
     result->gates = 0;
     for (int64_t gate = 0; gate < net_.gates; ++gate) {
       const int32_t node = first_ + static_cast<int32_t>(gate);
       if (references_[node] == 0) continue;
-      const Cut &cut = chosen(node);
+      const Cut& cut = chosen(node);
       const int64_t i = result->gates++;
-      result->tables[i] = table_over(node, cut, true);
-      int32_t *const operands[3] = {result->a, result->b, result->c};
+      result->tables[i] = cut.table;
+      int32_t* const operands[3] = {result->a, result->b, result->c};
       for (int z = 0; z < 3; ++z) operands[z][i] = number[cut.leaves[z < cut.size ? z : 0]];
       number[node] = first_ + static_cast<int32_t>(i);
     }
     for (int64_t i = 0; i < net_.outputs; ++i) result->output_nodes[i] = number[net_.output_nodes[i]];
   }
 
-  const LgnCircuit &net_;
+  const LgnCircuit& net_;
   int32_t first_;
   std::vector<std::array<Cut, kMaxCuts + 1>> cuts_;
   std::vector<uint8_t> counts_, best_;
@@ -197,9 +213,9 @@ class Mapper {
 
 }  // namespace
 
-int lgn_map_luts(const LgnCircuit *circuit, int32_t rounds, LgnResult *result) try {
+int lgn_map_luts(const LgnCircuit* circuit, int32_t rounds, LgnResult* result) try {
   Mapper(*circuit).run(rounds, result);
   return 0;
-} catch (const std::bad_alloc &) {
+} catch (const std::bad_alloc&) {
   return -1;
 }

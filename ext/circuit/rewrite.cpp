@@ -49,15 +49,24 @@ class Graph {
  private:
   Literal rewrite(uint8_t table, Literal a, Literal b) {
     switch (table) {
-      case 0: return kFalse;
-      case 1: return conjunction(a, b);
-      case 2: return conjunction(a, negate(b));
-      case 3: return a;
-      case 4: return conjunction(negate(a), b);
-      case 5: return b;
-      case 6: return exclusive(a, b);
-      case 7: return negate(conjunction(negate(a), negate(b)));
-      default: return negate(rewrite(table ^ 15, a, b));
+      case 0:
+        return kFalse;
+      case 1:
+        return conjunction(a, b);
+      case 2:
+        return conjunction(a, negate(b));
+      case 3:
+        return a;
+      case 4:
+        return conjunction(negate(a), b);
+      case 5:
+        return b;
+      case 6:
+        return exclusive(a, b);
+      case 7:
+        return negate(conjunction(negate(a), negate(b)));
+      default:
+        return negate(rewrite(table ^ 15, a, b));
     }
   }
 
@@ -75,7 +84,7 @@ class Graph {
   }
 
   // a AND b where b is an AND of u, v: contained, contradicting and absorbed operands.
-  bool look_inside(Literal a, Literal b, Literal *result) const {
+  bool look_inside(Literal a, Literal b, Literal* result) const {
     const uint32_t n = node_of(b);
     if (kind[n] != kAnd) return false;
     const Literal u = left[n], v = right[n];
@@ -90,7 +99,7 @@ class Graph {
   }
 
   // a AND NOT(a AND v) is a AND NOT v.
-  bool substitute(Literal *b, Literal a) const {
+  bool substitute(Literal* b, Literal a) const {
     const uint32_t n = node_of(*b);
     if (kind[n] != kAnd || !(*b & 1)) return false;
     if (left[n] == a) return *b = negate(right[n]), true;
@@ -106,7 +115,7 @@ class Graph {
     if (a == kFalse) return b | complemented;
     if (a == b) return complemented;
     if (flags_ & kHashStructure)
-      for (const auto &[outer, inner] : {std::pair{a, b}, std::pair{b, a}}) {
+      for (const auto& [outer, inner] : {std::pair{a, b}, std::pair{b, a}}) {
         const uint32_t n = node_of(inner);
         if (kind[n] != kXor) continue;
         if (left[n] == outer) return right[n] | complemented;
@@ -142,10 +151,10 @@ class Graph {
 // complemented, is stored complemented; one that outputs read in both polarities gets an inverter.
 class Writer {
  public:
-  Writer(const Graph &graph, int64_t inputs, LgnResult *result)
+  Writer(const Graph& graph, int64_t inputs, LgnResult* result)
       : graph_(graph), inputs_(static_cast<uint32_t>(inputs)), result_(result) {}
 
-  void write(const std::vector<Literal> &outputs) {
+  void write(const std::vector<Literal>& outputs) {
     const uint32_t nodes = static_cast<uint32_t>(graph_.kind.size()), first = inputs_ + 1;
     std::vector<uint8_t> polarities(nodes, 0);
     for (Literal x : outputs) polarities[node_of(x)] |= 1 << (x & 1);
@@ -191,18 +200,18 @@ class Writer {
     return static_cast<int32_t>(inputs_ + i);
   }
 
-  const Graph &graph_;
+  const Graph& graph_;
   uint32_t inputs_;
-  LgnResult *result_;
+  LgnResult* result_;
   std::vector<uint8_t> flipped_;
 };
 
 }  // namespace
 
 // A gate makes at most one node; each output may need an inverter or a constant.
-int64_t lgn_pass_capacity(const LgnCircuit *circuit) { return circuit->gates + circuit->outputs + 2; }
+int64_t lgn_pass_capacity(const LgnCircuit* circuit) { return circuit->gates + circuit->outputs + 2; }
 
-int lgn_rewrite(const LgnCircuit *circuit, int32_t flags, LgnResult *result) try {
+int lgn_rewrite(const LgnCircuit* circuit, int32_t flags, LgnResult* result) try {
   Graph graph(circuit->inputs, circuit->gates, flags);
   std::vector<Literal> value(static_cast<size_t>(circuit->inputs + circuit->gates));
   for (int64_t i = 0; i < circuit->inputs; ++i) value[i] = static_cast<Literal>(i + 1) << 1;
@@ -212,6 +221,6 @@ int lgn_rewrite(const LgnCircuit *circuit, int32_t flags, LgnResult *result) try
   for (int64_t i = 0; i < circuit->outputs; ++i) outputs[i] = value[circuit->output_nodes[i]];
   Writer(graph, circuit->inputs, result).write(outputs);
   return 0;
-} catch (const std::bad_alloc &) {
+} catch (const std::bad_alloc&) {
   return -1;
 }

@@ -16,7 +16,9 @@ from lgn_lightning.circuit.builder import MAX_NODES
 if TYPE_CHECKING:
     import torch
 
+    from lgn_lightning.circuit.engine import Engine
     from lgn_lightning.circuit.stats import CircuitStats
+    from lgn_lightning.circuit.verify import Verification
 
 
 class CircuitError(ValueError):
@@ -196,6 +198,24 @@ class Circuit:
         from lgn_lightning.circuit.simulate import remove_dead_gates
 
         return remove_dead_gates(self)
+
+    def optimize(self, level: int = 2) -> Circuit:
+        """Returns a smaller circuit of equal scores; see `lgn_lightning.circuit.passes.optimize`."""
+        from lgn_lightning.circuit.passes import optimize
+
+        return optimize(self, level)
+
+    def compile(self, engine: str = "auto", *, threads: int = 1) -> Engine:
+        """Returns a callable samples → scores; see `lgn_lightning.circuit.engine.Engine`."""
+        from lgn_lightning.circuit.engine import Engine
+
+        return Engine(self, engine, threads=threads)
+
+    def verify(self, other: Circuit, samples: ArrayLike | None = None) -> Verification:
+        """Compares the scores of two circuits; see `lgn_lightning.circuit.verify.verify`."""
+        from lgn_lightning.circuit.verify import verify
+
+        return verify(self, other, samples)
 
     def stats(self) -> CircuitStats:
         """Counts gates, live gates, depth and gates by kind."""

@@ -41,15 +41,20 @@ def random_circuit(
     )
 
 
-circuits = st.builds(
-    random_circuit,
-    seed=st.integers(0, 2**31),
-    inputs=st.integers(1, 20),
-    gates=st.integers(0, 300),
-    classes=st.integers(1, 5),
-    group=st.integers(1, 40),
-    arity=st.sampled_from([2, 3]),
-)
+def circuits_of(arities: list[int]) -> st.SearchStrategy[Circuit]:
+    return st.builds(
+        random_circuit,
+        seed=st.integers(0, 2**31),
+        inputs=st.integers(1, 20),
+        gates=st.integers(0, 300),
+        classes=st.integers(1, 5),
+        group=st.integers(1, 40),
+        arity=st.sampled_from(arities),
+    )
+
+
+circuits = circuits_of([2, 3])
+circuits2 = circuits_of([2])
 
 
 def random_bits(circuit: Circuit, count: int, seed: int = 1) -> np.ndarray:

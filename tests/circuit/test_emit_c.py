@@ -5,11 +5,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from random_circuits import image_circuit, random_bits, random_circuit
 
 from lgn_lightning.circuit import Circuit, CircuitError, CompiledCircuit, export_circuit
 from lgn_lightning.circuit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.expressions import gate_expression
+from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
 
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 COMPILERS = [

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_circuits import circuits, image_circuit, random_bits, random_circuit, slow_scores
 
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
 from lgn_lightning.circuit.simulate import pack_bits, unpack_bits
+from tests.circuit.random_circuits import circuits, image_circuit, random_bits, random_circuit, slow_scores
 
 
 @settings(deadline=None, max_examples=30)

@@ -1,0 +1,347 @@
+// Engines: they run blocks of 512 samples through a program, on several threads, and count and compare the sums.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "kernels.h"
+#include "machine_code.h"
+
+using namespace lgn;
+
+namespace {
+
+// Aligned memory of one thread; slots begin at its start.
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes) {
+    constexpr size_t kHugePage = size_t(1) << 21;
+    const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    const size_t size = (bytes + alignment - 1) / alignment * alignment;
+    memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, size)));
+    if (!memory_) throw std::bad_alloc();
+#if defined(__linux__)
+    if (alignment == kHugePage) madvise(memory_.get(), size, MADV_HUGEPAGE);
+#endif
+    std::memset(memory_.get(), 0, size);
+  }
+  uint8_t* data() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  std::unique_ptr<uint8_t, Free> memory_;
+};
+
+struct Job {
+  const uint8_t* rows = nullptr;  // bytes, or
+  const uint64_t* words = nullptr;
+  int64_t row = 0, num_words = 0, num_levels = 0, samples = 0;
+  const uint8_t* levels = nullptr;
+  int32_t *scores = nullptr, *classes = nullptr;
+  uint64_t* output_bits = nullptr;
+};
+
+}  // namespace
+
+struct LgnEngine {
+  int64_t inputs, classes, group;
+  int32_t kind;
+  const Kernels* kernels;
+  GroupedProgram grouped;                          // interpreter
+  CodeBuffer buffer;                               // machine code
+  std::vector<std::vector<uint32_t>> plane_slots;  // and where it leaves the counts
+  std::vector<int64_t> offset;                     // to be added to the count of each class
+  uint32_t slots = 0;
+  int64_t operations = 0, bytes = 0, loads = 0, stores = 0;
+  bool narrow_counts = true;
+  mutable std::mutex mutex;
+  mutable std::vector<std::unique_ptr<Workspace>> idle;
+
+  std::unique_ptr<Workspace> take(size_t bytes_needed) const {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!idle.empty()) {
+        auto workspace = std::move(idle.back());
+        idle.pop_back();
+        return workspace;
+      }
+    }
+    return std::make_unique<Workspace>(bytes_needed);
+  }
+  void give_back(std::unique_ptr<Workspace> workspace) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    idle.push_back(std::move(workspace));
+  }
+
+  // Layout of a workspace: slots, planes, counts, classes of a block, scratch of the packing.
+  size_t planes_at() const { return size_t(slots + 1) * kSlotBytes; }
+  size_t counts_at() const { return planes_at() + size_t(kMaxPlanes) * kSlotBytes; }
+  size_t best_at() const { return counts_at() + size_t(classes) * kBlock * sizeof(int32_t); }
+  size_t scratch_at() const { return best_at() + kBlock * sizeof(int32_t); }
+  size_t workspace_bytes() const { return scratch_at() + size_t(scratch_words(inputs)) * sizeof(uint64_t); }
+
+  void run(const Job& job, int32_t threads) const;
+
+ private:
+  void work(const Job& job, std::atomic<int64_t>& next) const;
+  void block(const Job& job, int64_t index, uint8_t* memory) const;
+  void load(const Job& job, int64_t first, int samples, uint8_t* memory) const;
+  template <class T>
+  void count(uint8_t* memory) const;
+  template <class T>
+  void store(const Job& job, int64_t first, int samples, uint8_t* memory) const;
+  void store_outputs(const Job& job, int64_t first, const uint8_t* memory) const;
+};
+
+void LgnEngine::run(const Job& job, int32_t threads) const {
+  const int64_t blocks = (job.samples + kBlock - 1) / kBlock;
+  const int64_t workers = std::max<int64_t>(1, std::min<int64_t>(threads, blocks));
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+  const auto guarded = [&] {
+    try {
+      work(job, next);
+    } catch (...) {
+      failed = true;
+    }
+  };
+  std::vector<std::thread> others;
+  for (int64_t i = 1; i < workers; ++i) {
+    try {
+      others.emplace_back(guarded);
+    } catch (const std::system_error&) {
+      break;  // the threads that there are do the work
+    }
+  }
+  guarded();
+  for (std::thread& thread : others) thread.join();
+  if (failed) throw std::bad_alloc();
+}
+
+void LgnEngine::work(const Job& job, std::atomic<int64_t>& next) const {
+  auto workspace = take(workspace_bytes());
+  const int64_t blocks = (job.samples + kBlock - 1) / kBlock;
+  for (int64_t index; (index = next.fetch_add(1)) < blocks;) block(job, index, workspace->data());
+  give_back(std::move(workspace));
+}
+
+void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
+  const int64_t first = index * kBlock;
+  const int samples = static_cast<int>(std::min<int64_t>(kBlock, job.samples - first));
+  load(job, first, samples, memory);
+  if (kind == kMachineCode)
+    reinterpret_cast<void (*)(uint8_t*)>(buffer.entry())(memory);
+  else
+    kernels->interpret(grouped, memory);
+  if (job.output_bits) store_outputs(job, first, memory);
+  if (!job.scores && !job.classes) return;
+  if (narrow_counts) {
+    count<int16_t>(memory);
+    store<int16_t>(job, first, samples, memory);
+  } else {
+    count<int32_t>(memory);
+    store<int32_t>(job, first, samples, memory);
+  }
+}
+
+void LgnEngine::load(const Job& job, int64_t first, int samples, uint8_t* memory) const {
+  if (job.rows) {
+    kernels->pack(job.rows + first * job.row, job.row, job.levels, job.num_levels, samples,
+                  reinterpret_cast<uint64_t*>(memory + scratch_at()), memory);
+    return;
+  }
+  const int64_t word = first / 64, words = std::min<int64_t>(kBlock / 64, job.num_words - word);
+  for (int64_t i = 0; i < inputs; ++i)
+    std::memcpy(memory + i * kSlotBytes, job.words + i * job.num_words + word, static_cast<size_t>(words) * 8);
+}
+
+template <class T>
+void LgnEngine::count(uint8_t* memory) const {
+  uint8_t* const planes = memory + planes_at();
+  const uint8_t* list[kMaxPlanes];
+  const auto add = [&](int num_planes, int sign, T* counts) {
+    if constexpr (sizeof(T) == 2)
+      kernels->add_planes16(list, num_planes, sign, counts);
+    else
+      kernels->add_planes32(list, num_planes, sign, counts);
+  };
+  for (int64_t c = 0; c < classes; ++c) {
+    T* const counts = reinterpret_cast<T*>(memory + counts_at()) + c * kBlock;
+    std::fill(counts, counts + kBlock, static_cast<T>(offset[c]));
+    if (kind == kMachineCode) {
+      const auto& places = plane_slots[c];
+      for (size_t d = 0; d < places.size(); ++d) list[d] = memory + size_t(places[d]) * kSlotBytes;
+      add(static_cast<int>(places.size()), 1, counts);
+      continue;
+    }
+    for (int d = 0; d < kMaxPlanes; ++d) list[d] = planes + d * kSlotBytes;
+    const GroupedProgram::ClassSum& sum = grouped.sums[c];
+    for (const auto* which : {&sum.plain, &sum.complemented})
+      if (!which->empty())
+        add(kernels->count_ones(which->data(), static_cast<int64_t>(which->size()), memory, planes),
+            which == &sum.plain ? 1 : -1, counts);
+  }
+}
+
+template <class T>
+void LgnEngine::store(const Job& job, int64_t first, int samples, uint8_t* memory) const {
+  const T* const counts = reinterpret_cast<const T*>(memory + counts_at());
+  if (job.scores) {
+    int32_t* out = job.scores + first * classes;
+    for (int j = 0; j < samples; ++j)
+      for (int64_t c = 0; c < classes; ++c) *out++ = counts[c * kBlock + j];
+  }
+  if (job.classes) {
+    int32_t* const best = reinterpret_cast<int32_t*>(memory + best_at());
+    if constexpr (sizeof(T) == 2)
+      kernels->argmax16(counts, classes, best);
+    else
+      kernels->argmax32(counts, classes, best);
+    std::memcpy(job.classes + first, best, static_cast<size_t>(samples) * sizeof(int32_t));
+  }
+}
+
+void LgnEngine::store_outputs(const Job& job, int64_t first, const uint8_t* memory) const {
+  const int64_t word = first / 64, words = std::min<int64_t>(kBlock / 64, job.num_words - word);
+  for (size_t i = 0; i < grouped.output_slot.size(); ++i) {
+    uint64_t* const out = job.output_bits + static_cast<int64_t>(i) * job.num_words + word;
+    const uint64_t flip = grouped.output_complemented[i] ? ~uint64_t(0) : 0;
+    for (int64_t w = 0; w < words; ++w) {
+      uint64_t bits = 0;
+      if (!grouped.output_constant[i])
+        std::memcpy(&bits, memory + size_t(grouped.output_slot[i]) * kSlotBytes + w * 8, 8);
+      out[w] = bits ^ flip;
+    }
+  }
+}
+
+namespace {
+
+const Kernels* kernels_of(int32_t isa) {
+#if defined(__x86_64__)
+  if (isa == kAvx512) return &kAvx512Kernels;
+  if (isa == kAvx2) return &kAvx2Kernels;
+#endif
+  return &kGenericKernels;
+}
+
+void build(LgnEngine* engine, const LgnCircuit& circuit, std::string* message) {
+  engine->inputs = circuit.inputs;
+  engine->classes = circuit.classes;
+  engine->group = circuit.outputs / circuit.classes;
+  engine->narrow_counts = engine->group <= 32767 && engine->classes <= 32767;
+  engine->offset.assign(static_cast<size_t>(circuit.classes), 0);
+  if (engine->kind == kMachineCode) {
+    const FusedProgram program = fuse_group_sums(circuit);
+    MachineCode code = emit_machine_code(program, static_cast<uint32_t>(circuit.inputs));
+    if (!engine->buffer.make(code.code, message)) return;
+    engine->plane_slots = std::move(code.plane_slots);
+    engine->slots = std::max<uint32_t>(code.slots, static_cast<uint32_t>(circuit.inputs));
+    engine->operations = static_cast<int64_t>(program.operations.size());
+    engine->bytes = static_cast<int64_t>(code.code.size());
+    engine->loads = code.loads;
+    engine->stores = code.stores;
+    return;
+  }
+  engine->grouped = group_gates(circuit);
+  const GroupedProgram& program = engine->grouped;
+  engine->slots = program.slots;
+  engine->operations = static_cast<int64_t>(program.narrow.size() + program.wide.size() / 3);
+  engine->bytes = static_cast<int64_t>(program.narrow.size() * 8 + program.wide.size() * 4);
+  for (int64_t i = 0; i < circuit.outputs; ++i)
+    if (program.output_constant[i] == 2) ++engine->offset[i / engine->group];
+  for (int64_t c = 0; c < circuit.classes; ++c)
+    engine->offset[c] += static_cast<int64_t>(program.sums[c].complemented.size());
+}
+
+}  // namespace
+
+int32_t lgn_best_isa(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    return kAvx512;
+  if (__builtin_cpu_supports("avx2")) return kAvx2;
+#endif
+  return kGeneric;
+}
+
+LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, char* message, int64_t size) {
+  std::string reason;
+  LgnEngine* engine = nullptr;
+  try {
+    const int32_t best = lgn_best_isa();
+    if (isa > best)
+      reason = "this processor does not have the instruction set";
+    else if (kind == kMachineCode && best < kAvx512)
+      reason = "machine code needs AVX-512, which this processor does not have";
+    else if (kind == kInterpreter && circuit->c)
+      reason = "the interpreter takes gates of two operands";
+    if (reason.empty()) {
+      auto built = std::make_unique<LgnEngine>();
+      built->kind = kind;
+      built->kernels = kernels_of(isa);
+      build(built.get(), *circuit, &reason);
+      if (reason.empty()) engine = built.release();
+    }
+  } catch (const std::bad_alloc&) {
+    reason = "out of memory";
+  }
+  if (!engine && size > 0) {
+    std::strncpy(message, reason.c_str(), static_cast<size_t>(size) - 1);
+    message[size - 1] = 0;
+  }
+  return engine;
+}
+
+void lgn_engine_free(LgnEngine* engine) { delete engine; }
+
+int64_t lgn_engine_info(const LgnEngine* engine, int32_t what) {
+  const int64_t values[] = {engine->slots, engine->operations, engine->bytes, engine->loads, engine->stores, kBlock};
+  return what < 0 || what > 5 ? -1 : values[what];
+}
+
+int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, const uint8_t* levels,
+                     int64_t num_levels, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) try {
+  Job job;
+  job.rows = rows;
+  job.row = row;
+  job.levels = levels;
+  job.num_levels = num_levels;
+  job.samples = samples;
+  job.scores = scores;
+  job.classes = classes;
+  engine->run(job, threads);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -1;
+}
+
+int lgn_engine_packed(const LgnEngine* engine, const uint64_t* inputs, int64_t words, int64_t samples, int32_t threads,
+                      int32_t* scores, int32_t* classes, uint64_t* output_bits) try {
+  if (output_bits && engine->kind == kMachineCode) return -2;  // its sums have swallowed the outputs
+  Job job;
+  job.words = inputs;
+  job.num_words = words;
+  job.samples = samples;
+  job.scores = scores;
+  job.classes = classes;
+  job.output_bits = output_bits;
+  engine->run(job, threads);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -1;
+}

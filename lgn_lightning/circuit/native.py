@@ -1,0 +1,159 @@
+"""The circuit library of ``ext/circuit``: built once, loaded with ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import threading
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.circuit.netlist import Circuit
+from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit, build, find_compiler, find_ninja
+
+__all__ = ["BuildError", "library"]
+
+_PARTS = ("rewrite", "map_luts", "order", "fuse_group_sums", "group_gates", "machine_code", "engine")
+_INSTRUCTION_SETS = {
+    "Avx2": ("-mavx2",),
+    "Avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"),
+}
+ISA_NAMES = ("generic", "avx2", "avx512")
+KINDS = ("interpreter", "machine-code")
+FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
+
+
+class _Circuit(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("inputs", "gates", "outputs", "classes")),
+        *((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes")),
+    )
+
+
+class _Result(ctypes.Structure):
+    _fields_ = (
+        ("gates", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes")),
+    )
+
+
+_lock = threading.Lock()
+_library: ctypes.CDLL | None = None
+
+
+def library() -> ctypes.CDLL:
+    """Builds the library unless it is there, and loads it.
+
+    Raises:
+        BuildError: If it cannot be built: no C++ compiler, no ninja, no writable folder.
+    """
+    global _library
+    with _lock:
+        if _library is None:
+            _library = _declare(ctypes.CDLL(str(build(_plan()))))
+        return _library
+
+
+def _plan() -> BuildPlan:
+    sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
+    compiler, version = find_compiler()
+    units = [Unit("kernels.cpp", "generic.o", ("-O2", "-DLGN_KERNELS=kGenericKernels"))]
+    if platform.machine() in ("x86_64", "AMD64"):
+        units += [
+            Unit("kernels.cpp", f"{name.lower()}.o", ("-O2", f"-DLGN_KERNELS=k{name}Kernels", *flags))
+            for name, flags in _INSTRUCTION_SETS.items()
+        ]
+    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in _PARTS]
+    link_flags = ("-shared", "-pthread")
+    digest = hashlib.sha256()
+    for path in sorted(sources.iterdir()):
+        if path.suffix in (".cpp", ".h"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for text in ("circuit", repr(units), repr(link_flags), version, platform.machine()):
+        digest.update(text.encode() + b"\0")
+    return BuildPlan(sources, compiler, find_ninja(), tuple(units), link_flags, digest.hexdigest()[:20])
+
+
+def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    net, result = ctypes.POINTER(_Circuit), ctypes.POINTER(_Result)
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "lgn_pass_capacity": (i64, [net]),
+        "lgn_rewrite": (i32, [net, i32, result]),
+        "lgn_map_luts": (i32, [net, i32, result]),
+        "lgn_chain_order": (i32, [net, pointer]),
+        "lgn_best_isa": (i32, []),
+        "lgn_engine_new": (pointer, [net, i32, i32, ctypes.c_char_p, i64]),
+        "lgn_engine_free": (None, [pointer]),
+        "lgn_engine_info": (i64, [pointer, i32]),
+        "lgn_engine_bytes": (i32, [pointer, pointer, i64, pointer, i64, i64, i32, pointer, pointer]),
+        "lgn_engine_packed": (i32, [pointer, pointer, i64, i64, i32, pointer, pointer, pointer]),
+    }
+    for name, (restype, argtypes) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = restype, argtypes
+    return lib
+
+
+def _pointer(array: NDArray[Any] | None) -> int | None:
+    return None if array is None else int(array.ctypes.data)
+
+
+def describe(circuit: Circuit) -> _Circuit:
+    """The circuit as the library takes it; valid as long as ``circuit`` lives."""
+    return _Circuit(
+        circuit.num_inputs,
+        circuit.num_gates,
+        circuit.outputs.size,
+        circuit.num_classes,
+        *map(_pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)),
+    )
+
+
+def _run_pass(circuit: Circuit, function: str, option: int, arity: int) -> Circuit:
+    lib = library()
+    net = describe(circuit)
+    size = lib.lgn_pass_capacity(ctypes.byref(net))
+    tables, outputs = np.empty(size, np.uint8), np.empty(circuit.outputs.size, np.int32)
+    operands = [np.empty(size, np.int32) for _ in range(arity)]
+    c = operands[2] if arity == 3 else None
+    result = _Result(0, *map(_pointer, (tables, operands[0], operands[1], c, outputs)))
+    if getattr(lib, function)(ctypes.byref(net), option, ctypes.byref(result)):
+        raise MemoryError(f"no memory to optimise {circuit!r}")
+    count = result.gates
+    parts = [operand[:count].copy() for operand in operands]
+    return replace(
+        circuit,
+        gates=tables[:count].copy(),
+        a=parts[0],
+        b=parts[1],
+        c=parts[2] if arity == 3 else None,
+        outputs=outputs,
+    )
+
+
+def rewrite(circuit: Circuit, flags: int) -> Circuit:
+    """One sweep over two-input gates; ``flags`` are FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE."""
+    return _run_pass(circuit, "lgn_rewrite", flags, 2)
+
+
+def map_luts(circuit: Circuit, rounds: int) -> Circuit:
+    """Covers two-input gates with three-input gates."""
+    return _run_pass(circuit, "lgn_map_luts", rounds, 3)
+
+
+def chain_order(circuit: Circuit) -> NDArray[np.int64]:
+    """Gates in chain order; there must be no dead ones."""
+    order = np.empty(circuit.num_gates, np.int64)
+    status = library().lgn_chain_order(ctypes.byref(describe(circuit)), _pointer(order))
+    if status == -2:
+        raise ValueError("the circuit has dead gates: remove them before it is ordered")
+    if status:
+        raise MemoryError(f"no memory to order {circuit!r}")
+    return order

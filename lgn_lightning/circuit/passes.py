@@ -1,0 +1,106 @@
+"""Passes: functions circuit → circuit that keep every score and leave fewer gates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lgn_lightning.circuit import native
+from lgn_lightning.circuit.netlist import Circuit, CircuitError
+
+#: Rounds of area recovery in `map_to_luts`; more change next to nothing.
+MAP_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What a pass did.
+
+    Attributes:
+        name: The pass.
+        before: Gates before it.
+        after: Gates after it.
+        seconds: Wall time.
+    """
+
+    name: str
+    before: int
+    after: int
+    seconds: float
+
+    @property
+    def saved(self) -> int:
+        """Gates that the pass saved."""
+        return self.before - self.after
+
+
+def fold_constants(circuit: Circuit) -> Circuit:
+    """Replaces gates with a constant operand or twice the same one by what is left of them."""
+    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS)
+
+
+def absorb_inverters(circuit: Circuit) -> Circuit:
+    """Drops buffers and NOT gates: their readers take the operand itself and a complemented truth table."""
+    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS)
+
+
+def hash_structure(circuit: Circuit) -> Circuit:
+    """Merges gates that are equal up to a complement, and applies two-level rules (absorption, contradiction)."""
+    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS | native.HASH_STRUCTURE)
+
+
+def remove_dead_gates(circuit: Circuit) -> Circuit:
+    """Removes the gates that no output depends on."""
+    return circuit.remove_dead_gates()
+
+
+def map_to_luts(circuit: Circuit) -> Circuit:
+    """Covers the two-input gates with gates of up to three inputs, minimising their number.
+
+    Cut enumeration by area flow and exact local area (Mishchenko, Chatterjee, Brayton, 2007).
+    """
+    return native.map_luts(_two_inputs(circuit), MAP_ROUNDS)
+
+
+#: Passes by level; each level includes the ones below.
+LEVELS: dict[int, tuple[Callable[[Circuit], Circuit], ...]] = {
+    0: (),
+    1: (remove_dead_gates,),
+    2: (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates),
+    3: (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates, map_to_luts),
+}
+
+
+def optimize(circuit: Circuit, level: int = 2) -> Circuit:
+    """Runs the passes of a level.
+
+    Args:
+        circuit: Circuit of two-input gates.
+        level: 0 nothing; 1 dead gates (needs no compiler); 2 all on two-input gates; 3 three-input gates as well.
+
+    Raises:
+        CircuitError: If the level is not known or the circuit was mapped before.
+        BuildError: If levels 2 and 3 cannot build the circuit library.
+    """
+    return optimize_with_report(circuit, level)[0]
+
+
+def optimize_with_report(circuit: Circuit, level: int = 2) -> tuple[Circuit, list[PassReport]]:
+    """Runs the passes of a level and says what each of them saved."""
+    if level not in LEVELS:
+        raise CircuitError(f"there is no optimization level {level!r}; levels are {', '.join(map(str, LEVELS))}")
+    reports = []
+    for function in LEVELS[level]:
+        started, before = time.perf_counter(), circuit.num_gates
+        circuit = function(circuit)
+        reports.append(
+            PassReport(function.__name__, before, circuit.num_gates, round(time.perf_counter() - started, 6))
+        )
+    return circuit, reports
+
+
+def _two_inputs(circuit: Circuit) -> Circuit:
+    if circuit.arity != 2:
+        raise CircuitError("this pass takes gates of two inputs; run it before map_to_luts")
+    return circuit
