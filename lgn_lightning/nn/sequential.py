@@ -16,8 +16,8 @@ from lgn_lightning.nn.logic_layer import LogicLayer
 class LogicSequential(nn.Sequential):
     """``nn.Sequential`` that fuses every :class:`LogicLayer` with a :class:`GroupSum` right behind it.
 
-    The values are those of ``nn.Sequential``. A pair is not fused while one of the two has forward hooks, so that
-    hooks see what they would see there.
+    The values are those of ``nn.Sequential`` up to the rounding of sums. A pair is not fused while one of the two has
+    forward hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:

@@ -26,11 +26,11 @@ def gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 def test_fused_is_the_plain_sequential(implementation: str | None) -> None:
     fused, plain = pair(implementation)
     x = torch.rand(9, 2, 5)
-    assert torch.equal(fused(x), plain(x))
+    torch.testing.assert_close(fused(x), plain(x))  # a native kernel adds in another order
     for got, expected in zip(gradients(fused, x), gradients(plain, x), strict=True):
         torch.testing.assert_close(got, expected)
     fused.eval(), plain.eval()
-    assert torch.equal(fused(x), plain(x))
+    torch.testing.assert_close(fused(x), plain(x))
     packed = [PackBitsTensor(x.flatten(1) > 0.5, 16) for _ in range(2)]
     assert torch.equal(fused(packed[0]), plain(packed[1]))
 
