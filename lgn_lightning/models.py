@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, Threshold
+from lgn_lightning.nn.gate_order import order_gates
 
 
 class LogicMLP(LogicSequential):
@@ -76,6 +77,7 @@ class LogicMLP(LogicSequential):
             )
             for in_dim, out_dim in pairwise([encoder.out_dim, *widths])
         ]
+        order_gates(layers)
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 
 

@@ -7,7 +7,7 @@ namespace lgn {
 namespace {
 
 // Steps that a row is asked for ahead of its use.
-constexpr int64_t kAhead = 4;
+constexpr int64_t kAhead = 8;
 
 template <typename T>
 struct Coefficients {
@@ -120,7 +120,10 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
       if (kGradX && !streaming) prefetch_write(grad_x + next.j * grad_x_pitch, kWide ? lines * kParts : lines);
     }
     const char* xj = x + step.j * x_pitch;
-    const char* g = grad + (kGrouped ? step.gate / group : step.gate) * grad_pitch;
+    const char* g =
+        grad +
+        (kGrouped ? static_cast<int64_t>(static_cast<uint32_t>(step.gate) / static_cast<uint32_t>(group)) : step.gate) *
+            grad_pitch;
     char* gi = kGradX ? grad_x + step.i * grad_x_pitch : nullptr;
     char* gj = kGradX ? grad_x + step.j * grad_x_pitch : nullptr;
     if (step.flags & kStart) {
@@ -263,7 +266,7 @@ void group_forward_lines(const char* x, int64_t x_pitch, const void* table, cons
     if (p + kAhead < count) prefetch_read(x + steps[p + kAhead].j * x_pitch, lines);
     const char* xi = x + step.i * x_pitch;
     const char* xj = x + step.j * x_pitch;
-    char* out = levels.row(step.gate / group);
+    char* out = levels.row(static_cast<uint32_t>(step.gate) / static_cast<uint32_t>(group));
     const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
     const Vec c0 = Vec{} + c.c0, ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
     for (int v = 0; v < vectors; v++) {
@@ -323,8 +326,6 @@ void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begi
 // The numbers of lines that get code of their own: batch sizes that people use. The plain build has none.
 #define LGN_FOR_LINES(lines, call) \
   switch (lines) {                 \
-    case 2:                        \
-      return call(2);              \
     case 4:                        \
       return call(4);              \
     case 7:                        \
@@ -351,8 +352,7 @@ void backward_any(const char* x, int64_t x_pitch, const char* grad, int64_t grad
 #define LGN_CALL(n)                                                                                               \
   backward_lines<S, n, kGradX, kGrouped, kWide>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, \
                                                 grad_x_pitch, sums, tile, streaming)
-  // Few lines of code are worth their own only where they run for long: storage of its own width.
-  if constexpr (kVectorBytes == 16 || kWide || !kGradX) return LGN_CALL(0);
+  if constexpr (kVectorBytes == 16 || kWide) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
 }

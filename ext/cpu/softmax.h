@@ -46,18 +46,53 @@ LGN_INLINE void transpose_square(VecF* m) {
   if constexpr (kW >= 16) exchange<8>(m);
 }
 
-// Logits of kW gates: rows of 16 in memory, and m[k] = logit k of every gate in registers. Missing gates are 0.
+// A block is kW gates. Gates sit in lanes in the order that makes a [kW][4] table in memory four vectors that transpose
+// within their quarters: lane 4q + r holds gate gate_of_lane(4q + r) of the block.
+constexpr int gate_of_lane(int lane) { return kW / 4 * (lane & 3) + (lane >> 2); }
+
+// Logits of a block: rows of 16 in memory, and m[k] = logit k of every gate in registers. Missing gates are 0.
 LGN_INLINE void load_logits(const float* p, int64_t gates, VecF* m) {
   for (int block = 0; block < kGateLogits; block += kW) {
-    for (int g = 0; g < kW; g++) m[block + g] = g < gates ? load<VecF>(p + g * kGateLogits + block) : VecF{};
+    for (int lane = 0; lane < kW; lane++) {
+      const int g = gate_of_lane(lane);
+      m[block + lane] = g < gates ? load<VecF>(p + g * kGateLogits + block) : VecF{};
+    }
     transpose_square(m + block);
   }
 }
 LGN_INLINE void store_logits(float* p, int64_t gates, VecF* m) {
   for (int block = 0; block < kGateLogits; block += kW) {
     transpose_square(m + block);
-    for (int g = 0; g < kW && g < gates; g++) store(p + g * kGateLogits + block, m[block + g]);
+    for (int lane = 0; lane < kW; lane++) {
+      const int g = gate_of_lane(lane);
+      if (g < gates) store(p + g * kGateLogits + block, m[block + lane]);
+    }
   }
+}
+LGN_INLINE void transpose_quarters(VecF (&t)[4]) {
+  for (int e = 0; e < 4; e += 2) {
+    const VecF x = t[e], y = t[e + 1];
+    t[e] = shuffle<LowPart, 1>(x, y);
+    t[e + 1] = shuffle<HighPart, 1>(x, y);
+  }
+  for (int e = 0; e < 2; e++) {
+    const VecF x = t[e], y = t[e + 2];
+    t[e] = shuffle<LowPart, 2>(x, y);
+    t[e + 2] = shuffle<HighPart, 2>(x, y);
+  }
+}
+// The table of a block, [kW][4] in memory, as one vector an entry.
+LGN_INLINE void load_table(const float* p, int64_t gates, VecF (&t)[4]) {
+  float copy[4 * kW] = {};
+  if (gates < kW) std::memcpy(copy, p, static_cast<size_t>(gates) * 4 * sizeof(float));
+  for (int e = 0; e < 4; e++) t[e] = load<VecF>((gates < kW ? copy : p) + e * kW);
+  transpose_quarters(t);
+}
+LGN_INLINE void store_table(float* p, int64_t gates, VecF (&t)[4]) {
+  float copy[4 * kW];
+  transpose_quarters(t);
+  for (int e = 0; e < 4; e++) store((gates < kW ? copy : p) + e * kW, t[e]);
+  if (gates < kW) std::memcpy(p, copy, static_cast<size_t>(gates) * 4 * sizeof(float));
 }
 
 // Replaces logits by probabilities and gives the table of each gate.
@@ -83,23 +118,17 @@ void softmax_table_f32(const void* logits, int64_t begin, int64_t end, void* tab
     VecF m[kGateLogits], t[4];
     load_logits(static_cast<const float*>(logits) + g * kGateLogits, gates, m);
     softmax(m, t);
-    float* out = static_cast<float*>(table) + 4 * g;
-    for (int64_t k = 0; k < gates; k++) {
-      for (int e = 0; e < 4; e++) out[4 * k + e] = t[e][k];
-    }
+    store_table(static_cast<float*>(table) + 4 * g, gates, t);
   }
 }
 
 void softmax_table_backward_f32(const void* grad, const void* logits, int64_t begin, int64_t end, void* out) {
   for (int64_t g = begin; g < end; g += kW) {
     const int64_t gates = end - g < kW ? end - g : kW;
-    VecF m[kGateLogits], t[4], d[4] = {};
+    VecF m[kGateLogits], t[4], d[4];
     load_logits(static_cast<const float*>(logits) + g * kGateLogits, gates, m);
     softmax(m, t);
-    const float* from = static_cast<const float*>(grad) + 4 * g;
-    for (int64_t k = 0; k < gates; k++) {
-      for (int e = 0; e < 4; e++) d[e][k] = from[4 * k + e];
-    }
+    load_table(static_cast<const float*>(grad) + 4 * g, gates, d);
     VecF mean = {};
     for (int e = 0; e < 4; e++) mean = fma(t[e], d[e], mean);
     for (int k = 0; k < kGateLogits; k++) {

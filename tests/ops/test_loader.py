@@ -1,0 +1,210 @@
+"""The loader's promises when things go wrong: no compiler, no home, many processes, a killed build."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lgn_lightning.ops import loader, native_build
+
+STAND_IN = textwrap.dedent(
+    """
+    #!/bin/sh
+    # A compiler that writes a note instead of code: the loader's faults need no C++.
+    [ "$1" = --version ] && { echo "stand-in 1.0"; exit 0; }
+    echo run >> "$LOG"
+    [ -n "$SLOW" ] && sleep "$SLOW"
+    [ -n "$FAIL" ] && { echo "x.cpp:1: error: deliberate"; exit 1; }
+    while [ $# -gt 0 ]; do [ "$1" = -o ] && { echo built > "$2"; exit 0; }; shift; done
+    """
+).lstrip()
+CODE = "from lgn_lightning.ops import loader; print(loader.build())"
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment whose compiler is a stand-in and whose cache is empty; gives the log of its runs."""
+    try:
+        native_build.find_ninja()
+    except native_build.BuildError as error:
+        pytest.skip(str(error))
+    compiler = tmp_path / "cxx"
+    compiler.write_text(STAND_IN)
+    compiler.chmod(0o755)
+    log = tmp_path / "log"
+    log.touch()
+    for name, value in (("CXX", compiler), ("LOG", log), ("LGN_CACHE_DIR", tmp_path / "cache")):
+        monkeypatch.setenv(name, str(value))
+    for name in ("SLOW", "FAIL", "LGN_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    return log
+
+
+def compiler_runs(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
+def expected_runs() -> int:
+    return len(native_build.make_plan().units) + 1  # and the link
+
+
+def test_build_happens_once_and_leaves_only_the_library(stand_in: Path, tmp_path: Path) -> None:
+    library = loader.build()
+    assert library.read_text() == "built\n"
+    assert compiler_runs(stand_in) == expected_runs()
+    assert loader.build() == library
+    assert compiler_runs(stand_in) == expected_runs()
+    assert {path.name.removesuffix(".lock") for path in (tmp_path / "cache").iterdir()} == {library.parent.name}
+
+
+def test_key_depends_on_the_compiler(stand_in: Path) -> None:
+    key = native_build.make_plan().key
+    compiler = Path(os.environ["CXX"])
+    compiler.write_text(STAND_IN.replace("1.0", "2.0"))
+    native_build._compiler_version.cache_clear()
+    assert native_build.make_plan().key != key
+
+
+def test_eight_processes_make_one_build(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLOW", "0.3")
+    context = multiprocessing.get_context("fork")  # torch is imported already: they start at the same moment
+    queue: multiprocessing.Queue[str] = context.Queue()
+    processes = [context.Process(target=lambda: queue.put(str(loader.build()))) for _ in range(8)]
+    for process in processes:
+        process.start()
+    assert len({queue.get(timeout=120) for _ in processes}) == 1
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert compiler_runs(stand_in) == expected_runs()
+
+
+def test_killed_build_does_not_break_the_next(stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLOW", "600")
+    process = subprocess.Popen([sys.executable, "-c", CODE], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "building the CPU kernels" in process.stderr.readline()
+    while not compiler_runs(stand_in):
+        assert process.poll() is None
+    os.killpg(process.pid, 9)
+    process.wait()
+    process.stderr.close()
+    assert list((tmp_path / "cache").glob("*.build-*"))
+    monkeypatch.delenv("SLOW")
+    library = loader.build()
+    assert library.read_text() == "built\n"
+    assert not list((tmp_path / "cache").glob("*.build-*"))
+
+
+def test_failed_build_names_the_compilers_error(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(loader.BackendError, match=r"(?s)error: deliberate.*set CXX to choose"):
+        loader.build()
+
+
+def test_read_only_cache_falls_back_to_a_temporary_folder(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    blocker = tmp_path / "file"
+    blocker.touch()  # a folder below a file cannot be made, not even by root
+    monkeypatch.setenv("LGN_CACHE_DIR", str(blocker / "cache"))
+    monkeypatch.setattr(native_build, "_temporary_root", lambda: tmp_path / "fallback")
+    library = loader.build()
+    assert library.is_relative_to(tmp_path / "fallback")
+    assert "cannot write to the cache folder" in capfd.readouterr().err
+    assert loader.build() == library
+
+
+def test_temporary_folder_of_somebody_else_is_not_trusted(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LGN_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(native_build, "_temporary_root", lambda: shared)
+    with pytest.raises(loader.BackendError, match="belongs to another user"):
+        loader.build()
+
+
+def test_ninja_beside_the_interpreter_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    ninja = tmp_path / "bin" / "ninja"
+    shutil.copy(native_build.find_ninja(), ninja)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert native_build.find_ninja() == str(ninja)
+
+
+def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+USE = """
+    import torch
+    from lgn_lightning import ops
+    for _ in range(2):
+        print(ops.softmax_table(torch.zeros(1, 16)).tolist())
+"""
+
+
+def test_without_a_compiler_torch_runs_with_one_warning(tmp_path: Path) -> None:
+    done = run(USE, CXX="/nowhere/cxx", LGN_BACKEND="auto", LGN_CACHE_DIR=str(tmp_path))
+    assert done.stdout == "[[0.5, 0.5, 0.5, 0.5]]\n" * 2
+    assert done.stderr.count("running in plain torch") == 1
+    assert "CXX=/nowhere/cxx is not a program; unset CXX" in done.stderr
+
+
+def test_backend_asked_for_by_name_is_an_error_with_cause_and_cure(tmp_path: Path) -> None:
+    done = run(USE, CXX="/nowhere/cxx", LGN_BACKEND="cpu", LGN_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "BackendError: CXX=/nowhere/cxx is not a program; unset CXX" in done.stderr
+
+
+def test_backend_torch_builds_nothing(tmp_path: Path) -> None:
+    done = run(USE, LGN_BACKEND="torch", LGN_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_builds_nothing(tmp_path: Path) -> None:
+    done = run("import lgn_lightning.nn, lgn_lightning.ops", CXX="/nowhere/cxx", LGN_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LGN_BACKEND", "gpu")
+    with pytest.raises(loader.BackendError, match="LGN_BACKEND=gpu is not one of auto, torch, cpu, cuda"):
+        loader.backend()
+
+
+def test_cuda_kernels_are_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LGN_BACKEND", raising=False)
+    assert not loader.ensure_loaded("cuda")
+    monkeypatch.setenv("LGN_BACKEND", "cuda")
+    with pytest.raises(loader.BackendError, match="no CUDA kernels"):
+        loader.ensure_loaded("cuda")
+
+
+def test_report_explains(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader._State, "library", None)
+    facts = loader.report()
+    assert facts["native cpu"].startswith("not built yet")
+    assert facts["compiler"] == os.environ["CXX"]
+    monkeypatch.setenv("CXX", "/nowhere/cxx")
+    assert "CXX=/nowhere/cxx is not a program" in loader.report()["native cpu"]
