@@ -1,5 +1,10 @@
 """What every test starts from: a fixed seed, and no GPU tests where there is no GPU."""
 
+import os
+
+# Tests run side by side: threads that wait for a busy core cost more than they bring. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from hypothesis import settings
