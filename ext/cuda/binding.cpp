@@ -1,0 +1,346 @@
+// The CUDA kernels behind the schemas of lgn_lightning/ops/schema.py: checks, memory formats and streams.
+//
+// Only torch/library.h and single operator headers: the whole of torch takes a compiler four times as long.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+
+#include "kernels.h"
+#include "walk_cache.h"
+
+namespace lgn::cuda {
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kVectorBytes = 16;
+
+int64_t padded_bytes(int64_t bytes) { return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes; }
+int64_t pitch_of(int64_t samples, at::ScalarType dtype) {
+  const auto element = static_cast<int64_t>(c10::elementSize(dtype));
+  return padded_bytes(std::max<int64_t>(samples, 1) * element) / element;
+}
+
+// [samples, features] whose storage covers whole rows, padding included.
+Tensor new_feature_major(int64_t samples, int64_t features, at::ScalarType dtype, const Tensor& like) {
+  const int64_t pitch = pitch_of(samples, dtype);
+  return at::empty({pitch * features}, like.options().dtype(dtype)).as_strided({samples, features}, {1, pitch});
+}
+
+bool has_whole_lines(const Tensor& x) {
+  const auto element = static_cast<int64_t>(x.element_size());
+  const int64_t pitch = x.stride(1) * element, needed = padded_bytes(x.size(0) * element);
+  if ((x.size(0) != 1 && x.stride(0) != 1) || pitch % kLineBytes != 0 || pitch < needed) return false;
+  if (reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLineBytes != 0) return false;
+  const int64_t end = x.storage_offset() * element + (x.size(1) - 1) * pitch + needed;
+  return end <= static_cast<int64_t>(x.storage().nbytes());
+}
+
+Tensor feature_major(const Tensor& x) {
+  if (x.numel() == 0 || has_whole_lines(x)) return x;
+  Tensor copy = new_feature_major(x.size(0), x.size(1), x.scalar_type(), x);
+  copy.copy_(x);
+  return copy;
+}
+
+// Contiguous, of a dtype, and on an address that vectors can be read from.
+Tensor plain(const Tensor& t, at::ScalarType dtype) {
+  Tensor made = t.to(dtype).contiguous();
+  return reinterpret_cast<uintptr_t>(made.const_data_ptr()) % kVectorBytes == 0 ? made : made.clone();
+}
+
+Storage storage_of(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return Storage::kF32;
+    case at::kBFloat16:
+      return Storage::kBF16;
+    case at::kHalf:
+      return Storage::kF16;
+    case at::kDouble:
+      return Storage::kF64;
+    default:
+      TORCH_CHECK_TYPE(false, "activations are ", dtype, ", but must be float32, bfloat16, float16 or float64");
+  }
+}
+at::ScalarType sum_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
+
+cudaStream_t stream_of(const Tensor& t) { return c10::cuda::getCurrentCUDAStream(t.get_device()).stream(); }
+
+void check_groups(int64_t features, int64_t k) {
+  TORCH_CHECK(k > 0 && features % k == 0, features, " features do not divide into ", k, " groups");
+}
+
+void check_devices(const Tensor& x, std::initializer_list<Tensor> others) {
+  for (const Tensor& t : others) {
+    TORCH_CHECK(t.device() == x.device(), "x is on ", x.device(), ", but another operand is on ", t.device(),
+                "; move the module and its input to one device");
+  }
+}
+
+// The arguments that every op on a layer has, in the forms that kernels take.
+struct Layer {
+  Tensor x, table, a, b;
+  int64_t batch, inputs, gates;
+  Storage storage;
+  at::ScalarType dtype, sums;
+
+  Layer(const Tensor& x_in, const Tensor& table_in, const Tensor& a_in, const Tensor& b_in)
+      : x(feature_major(x_in)),
+        table(plain(table_in, sum_dtype(x_in.scalar_type()))),
+        a(a_in.to(at::kInt).contiguous()),
+        b(b_in.to(at::kInt).contiguous()),
+        batch(x_in.size(0)),
+        inputs(x_in.size(1)),
+        gates(a_in.numel()),
+        storage(storage_of(x_in.scalar_type())),
+        dtype(x_in.scalar_type()),
+        sums(sum_dtype(dtype)) {
+    check_devices(x, {table, a, b});
+    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
+                "table, a and b must be [n, 4], [n] and [n]");
+    TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
+                inputs, " inputs passes what 32-bit indices hold");
+  }
+  bool empty() const { return batch == 0 || gates == 0; }
+  LayerArgs args(const DeviceWalk& walk) const {
+    return {storage, batch, x.const_data_ptr(), x.stride(1), table.const_data_ptr(), walk.data(), walk.count};
+  }
+};
+
+Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Layer layer(x, table, a, b);
+  Tensor y = new_feature_major(layer.batch, layer.gates, layer.dtype, x);
+  if (layer.empty()) return y;
+  const auto walk = cached_walk(layer.a, layer.b, layer.inputs);
+  logic_forward(layer.args(*walk), y.mutable_data_ptr(), y.stride(1), stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return y;
+}
+
+// `grad` has one row a gate, or with `group` > 0 one for every `group` gates.
+std::tuple<Tensor, Tensor> backward(const Layer& layer, at::ScalarType table_dtype, const Tensor& grad, int64_t group,
+                                    bool need_grad_x) {
+  const auto options = layer.x.options();
+  if (layer.empty()) {
+    Tensor none = at::empty({0}, options);
+    if (need_grad_x) none = new_feature_major(layer.batch, layer.inputs, layer.dtype, layer.x).zero_();
+    return {none, at::zeros({layer.gates, 4}, options.dtype(table_dtype))};
+  }
+  Tensor grad_table = at::empty({layer.gates, 4}, options.dtype(layer.sums));
+  Tensor grad_x =
+      need_grad_x ? new_feature_major(layer.batch, layer.inputs, layer.dtype, layer.x) : at::empty({0}, options);
+  const auto walk = cached_walk(layer.a, layer.b, layer.inputs);
+  const int64_t partial_pitch = pitch_of(layer.batch, layer.sums);
+  const Tensor partials = at::empty({need_grad_x ? walk->slots * partial_pitch : 0}, options.dtype(layer.sums));
+  GradientArgs to{};
+  to.grad = grad.const_data_ptr();
+  to.grad_pitch = grad.stride(1);
+  to.group = static_cast<int32_t>(group);
+  to.grad_table = grad_table.mutable_data_ptr();
+  if (need_grad_x) {
+    to.grad_x = grad_x.mutable_data_ptr();
+    to.grad_x_pitch = grad_x.stride(1);
+    to.partials = partials.mutable_data_ptr();
+    to.partial_pitch = partial_pitch;
+    to.merge_inputs = walk->merge_inputs.const_data_ptr<int32_t>();
+    to.merge_begin = walk->merge_begin.const_data_ptr<int32_t>();
+    to.merges = walk->merges;
+  }
+  logic_backward(layer.args(*walk), to, stream_of(layer.x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return {grad_x, grad_table.to(table_dtype)};
+}
+
+std::tuple<Tensor, Tensor> logic_backward_op(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a,
+                                             const Tensor& b, bool need_grad_x) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Layer layer(x, table, a, b);
+  check_devices(x, {grad});
+  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == layer.batch && grad.size(1) == layer.gates,
+              "grad must be [batch, gates]");
+  return backward(layer, table.scalar_type(), feature_major(grad.to(layer.dtype)), 0, need_grad_x);
+}
+
+std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Tensor& x, const Tensor& table,
+                                                    const Tensor& a, const Tensor& b, double tau, bool need_grad_x) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Layer layer(x, table, a, b);
+  check_devices(x, {grad});
+  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == layer.batch, "grad must be [batch, classes]");
+  const int64_t classes = grad.size(1);
+  check_groups(layer.gates, classes);
+  const Tensor source = grad.to(layer.sums);
+  const Tensor rows = new_feature_major(layer.batch, classes, layer.sums, x);
+  compact_gradient(storage_of(layer.sums), source.const_data_ptr(), source.stride(0), source.stride(1), layer.batch,
+                   classes, 1.0 / tau, rows.mutable_data_ptr(), rows.stride(1), stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return backward(layer, table.scalar_type(), rows, layer.gates / classes, need_grad_x);
+}
+
+Tensor sum_groups(GroupArgs args, int64_t features, int64_t k, double tau, const Tensor& x) {
+  const at::ScalarType sums = sum_dtype(x.scalar_type());
+  if (args.batch == 0 || features == 0) return at::zeros({args.batch, k}, x.options().dtype(sums));
+  Tensor out = at::empty({args.batch, k}, x.options().dtype(sums));
+  args.group = features / k;
+  args.classes = k;
+  args.tau = tau;
+  args.partial_pitch = pitch_of(args.batch, sums);
+  const Tensor partials = at::empty({k * group_slices(args.group) * args.partial_pitch}, x.options().dtype(sums));
+  args.partials = partials.mutable_data_ptr();
+  args.out = out.mutable_data_ptr();
+  group_sum(args, stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b, int64_t k, double tau) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Layer layer(x, table, a, b);
+  check_groups(layer.gates, k);
+  if (!layer.empty()) cached_walk(layer.a, layer.b, layer.inputs);  // checks the indices; the backward pass needs it
+  GroupArgs args{layer.storage, layer.batch, layer.x.const_data_ptr(), layer.x.stride(1), layer.table.const_data_ptr()};
+  args.a = layer.a.const_data_ptr<int32_t>();
+  args.b = layer.b.const_data_ptr<int32_t>();
+  return sum_groups(args, layer.gates, k, tau, x);
+}
+
+Tensor group_sum_op(const Tensor& x, int64_t k, double tau) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  TORCH_CHECK(x.dim() == 2, "x must be [batch, features]");
+  check_groups(x.size(1), k);
+  const Tensor rows = feature_major(x);
+  return sum_groups({storage_of(x.scalar_type()), x.size(0), rows.const_data_ptr(), rows.stride(1)}, x.size(1), k, tau,
+                    x);
+}
+
+Tensor softmax_table_op(const Tensor& logits) {
+  const c10::cuda::CUDAGuard guard(logits.device());
+  TORCH_CHECK(logits.dim() == 2 && logits.size(1) == 16, "logits must be [n, 16]");
+  const at::ScalarType dtype = sum_dtype(logits.scalar_type());
+  const Tensor source = plain(logits, dtype);
+  const Tensor table = at::empty({source.size(0), 4}, source.options());
+  softmax_table(dtype == at::kDouble, source.const_data_ptr(), source.size(0), table.mutable_data_ptr(),
+                stream_of(source));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return table.to(logits.scalar_type());
+}
+
+Tensor softmax_table_backward_op(const Tensor& grad, const Tensor& logits) {
+  const c10::cuda::CUDAGuard guard(logits.device());
+  check_devices(logits, {grad});
+  TORCH_CHECK(logits.dim() == 2 && logits.size(1) == 16, "logits must be [n, 16]");
+  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == logits.size(0) && grad.size(1) == 4, "grad must be [n, 4]");
+  const at::ScalarType dtype = sum_dtype(logits.scalar_type());
+  const Tensor source = plain(logits, dtype), upper = plain(grad, dtype);
+  const Tensor out = at::empty({source.size(0), 16}, source.options());
+  softmax_table_backward(dtype == at::kDouble, upper.const_data_ptr(), source.const_data_ptr(), source.size(0),
+                         out.mutable_data_ptr(), stream_of(source));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out.to(logits.scalar_type());
+}
+
+at::ScalarType word_dtype(int64_t bits) {
+  switch (bits) {
+    case 8:
+      return at::kChar;
+    case 16:
+      return at::kShort;
+    case 32:
+      return at::kInt;
+    case 64:
+      return at::kLong;
+    default:
+      TORCH_CHECK_VALUE(false, "bits is ", bits, ", but samples are packed into words of 8, 16, 32 or 64 bits");
+  }
+}
+
+const uint8_t* bytes_of(const Tensor& t) { return static_cast<const uint8_t*>(t.const_data_ptr()); }
+int64_t byte_pitch(const Tensor& rows) { return rows.stride(1) * static_cast<int64_t>(rows.element_size()); }
+
+Tensor pack_bits_op(const Tensor& x, int64_t bits) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::ScalarType words = word_dtype(bits);
+  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kBool, "x must be bool [batch, n]");
+  const Tensor out = new_feature_major((x.size(0) + bits - 1) / bits, x.size(1), words, x);
+  if (x.numel() == 0) return out;
+  pack_bits(bytes_of(x), x.stride(0), x.stride(1), x.size(0), x.size(1), static_cast<uint8_t*>(out.mutable_data_ptr()),
+            byte_pitch(out), stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+void check_words(const Tensor& x, int64_t batch) {
+  const int64_t bits = static_cast<int64_t>(x.element_size()) * 8;
+  TORCH_CHECK(x.dim() == 2 && x.size(0) == (batch + bits - 1) / bits, x.size(0), " rows of words do not hold ", batch,
+              " samples");
+}
+
+Tensor unpack_bits_op(const Tensor& x, int64_t batch) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  check_words(x, batch);
+  const Tensor out = at::empty({batch, x.size(1)}, x.options().dtype(at::kBool));
+  if (out.numel() == 0) return out;
+  const Tensor rows = feature_major(x);
+  unpack_bits(bytes_of(rows), byte_pitch(rows), batch, x.size(1), static_cast<uint8_t*>(out.mutable_data_ptr()),
+              stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+Tensor logic_packed_op(const Tensor& x, const Tensor& gates, const Tensor& a_in, const Tensor& b_in) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  const Tensor a = a_in.to(at::kInt).contiguous(), b = b_in.to(at::kInt).contiguous(), ids = gates.contiguous();
+  check_devices(x, {a, b, ids});
+  TORCH_CHECK(x.dim() == 2 && ids.scalar_type() == at::kByte && ids.numel() == a.numel() && b.numel() == a.numel(),
+              "x must be words [rows, in], gates uint8 [n], a and b int32 [n]");
+  const Tensor y = new_feature_major(x.size(0), a.numel(), x.scalar_type(), x);
+  if (y.numel() == 0) return y;
+  cached_walk(a, b, x.size(1));  // checks the indices
+  const Tensor rows = feature_major(x);
+  logic_packed(bytes_of(rows), byte_pitch(rows), ids.const_data_ptr<uint8_t>(), a.const_data_ptr<int32_t>(),
+               b.const_data_ptr<int32_t>(), a.numel(), x.size(0) * static_cast<int64_t>(x.element_size()),
+               static_cast<uint8_t*>(y.mutable_data_ptr()), byte_pitch(y), stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return y;
+}
+
+Tensor group_sum_packed_op(const Tensor& x, int64_t k, int64_t batch) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  check_words(x, batch);
+  check_groups(x.size(1), k);
+  const Tensor out = at::zeros({batch, k}, x.options().dtype(at::kInt));
+  if (out.numel() == 0 || x.size(1) == 0) return out;
+  const Tensor rows = feature_major(x);
+  group_sum_packed(bytes_of(rows), byte_pitch(rows), batch, x.size(1) / k, k, out.mutable_data_ptr<int32_t>(),
+                   stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+}  // namespace
+}  // namespace lgn::cuda
+
+TORCH_LIBRARY_IMPL(lgn, CUDA, m) {
+  m.impl("softmax_table", &lgn::cuda::softmax_table_op);
+  m.impl("softmax_table_backward", &lgn::cuda::softmax_table_backward_op);
+  m.impl("logic", &lgn::cuda::logic);
+  m.impl("logic_backward", &lgn::cuda::logic_backward_op);
+  m.impl("group_sum", &lgn::cuda::group_sum_op);
+  m.impl("logic_group_sum", &lgn::cuda::logic_group_sum);
+  m.impl("logic_group_sum_backward", &lgn::cuda::logic_group_sum_backward);
+  m.impl("pack_bits", &lgn::cuda::pack_bits_op);
+  m.impl("unpack_bits", &lgn::cuda::unpack_bits_op);
+  m.impl("logic_packed", &lgn::cuda::logic_packed_op);
+  m.impl("group_sum_packed", &lgn::cuda::group_sum_packed_op);
+}

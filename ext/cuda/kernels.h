@@ -1,0 +1,93 @@
+// Plain interface between the torch binding and the CUDA kernels: no torch header, so that nvcc takes seconds.
+//
+// Activations are rows of samples: row `f` is feature `f`, `pitch` elements apart, 64-byte aligned and padded to whole
+// lines of 64 bytes, padding readable and writable. Lanes past the batch may hold anything; kernels mask them. Kernels
+// run on the stream they are given and never wait for the device. Offsets are 64-bit, indices of rows 32-bit.
+#pragma once
+
+#include <cstdint>
+
+using cudaStream_t = struct CUstream_st*;
+
+namespace lgn::cuda {
+
+constexpr int64_t kLineBytes = 64;
+
+// What activations are stored as. Tables, sums and gradients of tables are float, or double for kF64.
+enum class Storage : int32_t { kF32, kBF16, kF16, kF64 };
+
+// One stop of the walk over a layer (plan.h): the input, and the gate between the stop before and this one.
+struct alignas(16) Visit {
+  int32_t input;
+  int32_t gate;     // -1: a trail starts here
+  int32_t target;   // where the gradient of this stop goes: row of grad_x, or ~slot of the partial sums
+  int32_t swapped;  // 1: this stop is the gate's first input and the stop before its second
+};
+
+struct LayerArgs {
+  Storage storage;
+  int64_t batch;
+  const void* x;
+  int64_t x_pitch;
+  const void* table;  // [gates][4]
+  const Visit* visits;
+  int64_t visit_count;
+};
+
+struct GradientArgs {
+  const void* grad;  // one row a gate in storage type; if group > 0, rows of sums, one for every `group` gates
+  int64_t grad_pitch;
+  int32_t group;
+  void* grad_table;  // [gates][4]
+  void* grad_x;      // null if it is not wanted
+  int64_t grad_x_pitch;
+  void* partials;  // sums [slots][partial_pitch] of inputs with several stops, and where they go
+  int64_t partial_pitch;
+  const int32_t* merge_inputs;  // [merges]
+  const int32_t* merge_begin;   // [merges + 1], slots of each
+  int64_t merges;
+};
+
+void logic_forward(const LayerArgs& layer, void* y, int64_t y_pitch, cudaStream_t stream);
+void logic_backward(const LayerArgs& layer, const GradientArgs& gradient, cudaStream_t stream);
+
+// Sums of `group` neighbouring rows. With a table the rows are the outputs of gates on x, which are never stored.
+struct GroupArgs {
+  Storage storage;
+  int64_t batch;
+  const void* x;
+  int64_t x_pitch;
+  const void* table;  // null: the rows of x themselves
+  const int32_t* a;
+  const int32_t* b;
+  int64_t group;
+  int64_t classes;
+  double tau;
+  void* partials;  // sums [classes · group_slices(group)][partial_pitch]
+  int64_t partial_pitch;
+  void* out;  // sums [batch][classes]
+};
+int64_t group_slices(int64_t group);
+void group_sum(const GroupArgs& args, cudaStream_t stream);
+// [batch, classes] of sums, any strides, to rows [classes][pitch] times `scale`.
+void compact_gradient(Storage storage, const void* grad, int64_t sample_stride, int64_t class_stride, int64_t batch,
+                      int64_t classes, double scale, void* out, int64_t pitch, cudaStream_t stream);
+
+// Float, or double with `wide`.
+void softmax_table(bool wide, const void* logits, int64_t gates, void* table, cudaStream_t stream);
+void softmax_table_backward(bool wide, const void* grad, const void* logits, int64_t gates, void* out,
+                            cudaStream_t stream);
+
+// Packed rows are strings of bytes whatever the width of the words, sample s in bit s % 8 of byte s / 8; pitch in
+// bytes, a multiple of 64.
+void pack_bits(const uint8_t* x, int64_t sample_stride, int64_t feature_stride, int64_t batch, int64_t features,
+               uint8_t* out, int64_t pitch, cudaStream_t stream);
+// To bools [batch, features], contiguous.
+void unpack_bits(const uint8_t* x, int64_t pitch, int64_t batch, int64_t features, uint8_t* out, cudaStream_t stream);
+void logic_packed(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
+                  int64_t gate_count, int64_t row_bytes, uint8_t* y, int64_t y_pitch, cudaStream_t stream);
+// Adds to `out`, int32 [batch, classes], which the caller has set to 0.
+void group_sum_packed(const uint8_t* x, int64_t pitch, int64_t batch, int64_t group, int64_t classes, int32_t* out,
+                      cudaStream_t stream);
+
+}  // namespace lgn::cuda

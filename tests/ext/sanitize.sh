@@ -1,0 +1,32 @@
+#!/bin/sh
+# Builds the CPU kernels without torch, with AddressSanitizer and UBSan, and runs the driver on every instruction set.
+#   tests/ext/sanitize.sh [folder for the build]
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+out=${1:-$(mktemp -d)}
+mkdir -p "$out"
+cxx=${CXX:-g++}
+flags="-std=c++20 -O1 -g -Wall -Wextra -Wno-psabi -ffp-contract=off -fno-omit-frame-pointer
+  -fsanitize=address,undefined -fno-sanitize-recover=all -I$root/ext/cpu"
+objects="-DLGN_ISA=baseline -DLGN_WITH_F64"
+case $(uname -m) in
+x86_64)
+  sets="baseline avx2 avx512"
+  $cxx $flags -DLGN_ISA=avx2 -mavx2 -mfma -c "$root/ext/cpu/isa.cpp" -o "$out/avx2.o" &
+  first=$!
+  $cxx $flags -DLGN_ISA=avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma \
+    -c "$root/ext/cpu/isa.cpp" -o "$out/avx512.o"
+  wait $first
+  vector_objects="$out/avx2.o $out/avx512.o"
+  ;;
+*)
+  sets="baseline"
+  vector_objects=""
+  ;;
+esac
+$cxx $flags $objects -c "$root/ext/cpu/isa.cpp" -o "$out/baseline.o"
+$cxx $flags "$root/tests/ext/kernel_driver.cpp" "$root/ext/cpu/plan.cpp" "$root/ext/cpu/pool.cpp" \
+  "$root/ext/cpu/dispatch.cpp" "$out/baseline.o" $vector_objects -o "$out/kernel_driver" -pthread
+for set in $sets; do
+  LGN_CPU_ISA=$set "$out/kernel_driver"
+done

@@ -1,0 +1,328 @@
+"""The CUDA kernels, run on the host by a stand-in for CUDA's threads, against the float64 reference."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgn_lightning.ops import reference
+
+ROOT = Path(__file__).parents[2]
+HOST = Path(__file__).parent / "cuda_host"
+STORAGE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+# One rounding of the result, and sums of a hundred products in single precision.
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    library = tmp_path_factory.mktemp("cuda_host") / "kernels.so"
+    sources = [HOST / "driver.cpp", ROOT / "ext/cuda/plan.cpp", ROOT / "ext/cpu/plan.cpp"]
+    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread"]
+    result = subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    loaded = ctypes.CDLL(str(library))
+    loaded.host_walk.restype = ctypes.c_void_p
+    for name in ("host_group_slices", "host_tiles", "host_blocks"):
+        getattr(loaded, name).restype = ctypes.c_int64
+    return loaded
+
+
+def i64(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)
+
+
+def at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def padded(count: int, dtype: torch.dtype) -> int:
+    line = 64 // dtype.itemsize
+    return (max(count, 1) + line - 1) // line * line
+
+
+def rows(features: int, batch: int, dtype: torch.dtype) -> Tensor:
+    """``[features, pitch]`` on a 64-byte boundary, full of what kernels must not use."""
+    pitch = padded(batch, dtype)
+    buffer = torch.empty(features * pitch + 64, dtype=dtype)
+    skip = -buffer.data_ptr() % 64 // dtype.itemsize
+    made = buffer[skip : skip + features * pitch].view(features, pitch)
+    return made.fill_(float("nan")) if dtype.is_floating_point else made.fill_(-1 if dtype.is_signed else 255)
+
+
+def feature_major(x: Tensor) -> Tensor:
+    made = rows(x.shape[1], x.shape[0], x.dtype)
+    made[:, : x.shape[0]] = x.t()
+    return made
+
+
+@dataclass
+class Walk:
+    handle: ctypes.c_void_p
+    visits: int
+    merges: int
+    slots: int
+    bad_gate: int
+
+
+@contextmanager
+def walk(host: ctypes.CDLL, a: Tensor, b: Tensor, inputs: int) -> Iterator[Walk]:
+    sizes = (ctypes.c_int64 * 4)()
+    handle = ctypes.c_void_p(host.host_walk(at(a), at(b), i64(len(a)), i64(inputs), sizes))
+    try:
+        yield Walk(handle, *sizes)
+    finally:
+        host.host_walk_free(handle)
+
+
+def wires(kind: str, inputs: int, gates: int) -> tuple[Tensor, Tensor]:
+    if kind == "even":  # every input has two gates, as in the usual wiring
+        assert inputs == gates
+        return tuple(torch.randperm(inputs).int() for _ in range(2))  # type: ignore[return-value]
+    if kind == "few":  # hardly any input has exactly one stop
+        a, b = torch.randint(inputs, (2, gates), dtype=torch.int32)
+        return a % 5, b % 7
+    a, b = torch.randint(inputs, (2, gates), dtype=torch.int32)
+    a[: gates // 8] = b[: gates // 8]  # gates with one input twice
+    return a, b
+
+
+CASES = [
+    pytest.param(dtype, batch, kind, id=f"{dtype}-{batch}-{kind}".replace("torch.", ""))
+    for dtype, batch, kind in [
+        (torch.float32, 100, "even"),
+        (torch.float32, 1, "any"),
+        (torch.float32, 130, "any"),
+        (torch.float32, 1100, "few"),
+        (torch.bfloat16, 100, "even"),
+        (torch.bfloat16, 300, "any"),
+        (torch.float16, 37, "few"),
+        (torch.float16, 300, "even"),
+        (torch.float64, 100, "any"),
+        (torch.float64, 33, "even"),
+    ]
+]
+
+
+def make_layer(
+    dtype: torch.dtype, batch: int, kind: str, inputs: int = 90, gates: int = 90
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a, b = wires(kind, inputs, gates)
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.rand(batch, inputs).to(dtype), torch.rand(gates, 4, dtype=sums), a, b
+
+
+@pytest.mark.parametrize(("dtype", "batch", "kind"), CASES)
+def test_logic(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind: str) -> None:
+    x, table, a, b = make_layer(dtype, batch, kind)
+    source, y = feature_major(x), rows(len(a), batch, dtype)
+    with walk(host, a, b, x.shape[1]) as w:
+        host.host_logic_forward(
+            STORAGE[dtype], i64(batch), at(source), i64(source.shape[1]), at(table), w.handle, at(y), i64(y.shape[1])
+        )
+    expected = reference.logic(x.double(), table.double(), a, b)
+    torch.testing.assert_close(y[:, :batch].t().double(), expected, atol=TOLERANCE[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["rows", "compact", "table only", "compact table only"])
+@pytest.mark.parametrize(("dtype", "batch", "kind"), CASES)
+def test_logic_backward(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind: str, mode: str) -> None:
+    x, table, a, b = make_layer(dtype, batch, kind)
+    inputs, gates, classes, tau = x.shape[1], len(a), 6, 2.5
+    sums = table.dtype
+    need_x, compact = "only" not in mode, "compact" in mode
+    grad = torch.randn(batch, classes if compact else gates).to(sums if compact else dtype)
+    if compact:
+        upper = rows(classes, batch, sums)
+        host.host_compact_gradient(
+            STORAGE[sums], at(grad), i64(classes), i64(1), i64(batch), i64(classes), ctypes.c_double(1 / tau),
+            at(upper), i64(upper.shape[1]),
+        )  # fmt: skip
+    else:
+        upper = feature_major(grad)
+    source, grad_table = feature_major(x), torch.full((gates, 4), float("nan"), dtype=sums)
+    grad_x = rows(inputs, batch, dtype)
+    with walk(host, a, b, inputs) as w:
+        partials = rows(w.slots, batch, sums)
+        host.host_logic_backward(
+            STORAGE[dtype], i64(batch), at(source), i64(source.shape[1]), at(table), w.handle, at(upper),
+            i64(upper.shape[1]), gates // classes if compact else 0, at(grad_table), at(grad_x) if need_x else None,
+            i64(grad_x.shape[1]), at(partials), i64(partials.shape[1] if w.slots else padded(batch, sums)),
+        )  # fmt: skip
+    arguments = (x.double(), table.double(), a, b)
+    if compact:
+        expected = reference.logic_group_sum_backward(grad.double(), *arguments, tau, True)
+    else:
+        expected = reference.logic_backward(grad.double(), *arguments, True)
+    wide = 1e-11 if dtype == torch.float64 else 2e-3
+    torch.testing.assert_close(grad_table.double(), expected[1], atol=wide, rtol=1e-4)
+    if need_x:
+        # Inputs of "few" sum a hundred gates before the one rounding.
+        error = TOLERANCE[dtype]
+        torch.testing.assert_close(grad_x[:, :batch].t().double(), expected[0], atol=error * 4, rtol=error)
+
+
+def test_backward_of_a_long_walk(host: ctypes.CDLL) -> None:
+    """Runs of more than one step of the loop, and several of them in a block."""
+    x, table, a, b = make_layer(torch.float32, 3, "even", 70_000, 70_000)
+    grad = torch.randn(3, 70_000)
+    source, upper, grad_x = feature_major(x), feature_major(grad), rows(70_000, 3, torch.float32)
+    grad_table = torch.empty(70_000, 4)
+    with walk(host, a, b, 70_000) as w:
+        warps = ctypes.c_int32()
+        host.host_tiles(i64(3), 4, ctypes.byref(warps))
+        assert host.host_chunk(i64(w.visits), warps) > 4
+        assert w.slots < 100, "the usual wiring has next to no input with several stops"
+        partials = rows(w.slots, 3, torch.float32)
+        host.host_logic_backward(
+            0, i64(3), at(source), i64(source.shape[1]), at(table), w.handle, at(upper), i64(upper.shape[1]), 0,
+            at(grad_table), at(grad_x), i64(grad_x.shape[1]), at(partials), i64(partials.shape[1]),
+        )  # fmt: skip
+    expected = reference.logic_backward(grad.double(), x.double(), table.double(), a, b, True)
+    torch.testing.assert_close(grad_x[:, :3].t().double(), expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(grad_table.double(), expected[1], atol=1e-5, rtol=0)
+
+
+def test_walk_visits_every_gate_once_along_its_inputs(host: ctypes.CDLL) -> None:
+    a, b = wires("any", 60, 200)
+    with walk(host, a, b, 60) as w:
+        visits = torch.empty(w.visits, 4, dtype=torch.int32)
+        host.host_walk_visits(w.handle, at(visits))
+    gates = visits[:, 1]
+    assert sorted(gates[gates >= 0].tolist()) == list(range(200))
+    assert gates[0] == -1
+    for p in (gates >= 0).nonzero().flatten().tolist():
+        pair = (visits[p - 1, 0].item(), visits[p, 0].item())
+        gate = gates[p]
+        assert pair == ((b[gate], a[gate]) if visits[p, 3] else (a[gate], b[gate]))
+    targets = visits[:, 2].tolist()
+    assert len(set(targets)) == len(targets), "two stops share a place for their gradient"
+    with walk(host, torch.tensor([0, 60]).int(), torch.tensor([1, 2]).int(), 60) as w:
+        assert w.bad_gate == 1
+
+
+@pytest.mark.parametrize("gates", [1, 63, 64, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softmax_table(host: ctypes.CDLL, dtype: torch.dtype, gates: int) -> None:
+    logits = rows(1, gates * 16, dtype)[0, : gates * 16].view(gates, 16).copy_(torch.randn(gates, 16) * 4)
+    grad = rows(1, gates * 4, dtype)[0, : gates * 4].view(gates, 4).copy_(torch.randn(gates, 4))
+    table, out = torch.empty(gates, 4, dtype=dtype), rows(1, gates * 16, dtype)[0, : gates * 16].view(gates, 16)
+    wide = int(dtype == torch.float64)
+    host.host_softmax_table(wide, at(logits), i64(gates), at(table))
+    host.host_softmax_table_backward(wide, at(grad), at(logits), i64(gates), at(out))
+    tolerance = TOLERANCE[dtype] / 10
+    torch.testing.assert_close(table.double(), reference.softmax_table(logits.double()), atol=tolerance, rtol=0)
+    expected = reference.softmax_table_backward(grad.double(), logits.double())
+    torch.testing.assert_close(out.double(), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "batch", "group"), [
+    (torch.float32, 100, 13), (torch.float32, 300, 150), (torch.bfloat16, 100, 70), (torch.float16, 300, 5),
+    (torch.float64, 65, 130),
+])  # fmt: skip
+def test_group_sum(host: ctypes.CDLL, dtype: torch.dtype, batch: int, group: int) -> None:
+    x, table, a, b = make_layer(dtype, batch, "any", 40, 3 * group)
+    sums, source = table.dtype, feature_major(x)
+    partials = rows(3 * host.host_group_slices(i64(group)), batch, sums)
+    out = torch.empty(batch, 3, dtype=sums)
+
+    def run(source: Tensor, table: Tensor | None) -> Tensor:
+        host.host_group_sum(
+            STORAGE[dtype], i64(batch), at(source), i64(source.shape[1]), None if table is None else at(table), at(a),
+            at(b), i64(group), i64(3), ctypes.c_double(1.7), at(partials), i64(partials.shape[1]), at(out),
+        )  # fmt: skip
+        return out.double()
+
+    expected = reference.logic_group_sum(x.double(), table.double(), a, b, 3, 1.7)
+    torch.testing.assert_close(run(source, table), expected, atol=1e-4, rtol=0)
+    plain = torch.rand(batch, 3 * group).to(dtype)
+    torch.testing.assert_close(
+        run(feature_major(plain), None), reference.group_sum(plain.double(), 3, 1.7), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 31, 100, 128, 129, 1000, 5000])
+@pytest.mark.parametrize("layout", ["rows", "columns", "strided"])
+def test_packed(host: ctypes.CDLL, batch: int, layout: str) -> None:
+    features, gates = 21, 48
+    x = torch.rand(batch, features) > 0.5
+    if layout == "columns":
+        x = feature_major(x.byte())[:, :batch].t().view(torch.bool)
+    elif layout == "strided":
+        x = torch.stack([x, ~x], 2)[:, :, 0]
+    pitch = padded(-(-batch // 8), torch.uint8)
+    words, back = rows(features, pitch, torch.uint8), torch.empty(batch, features, dtype=torch.bool)
+    host.host_pack_bits(at(x), i64(x.stride(0)), i64(x.stride(1)), i64(batch), i64(features), at(words), i64(pitch))
+    used = -(-batch // 64) * 8
+    expected = reference.pack_bits(x, 8)
+    assert torch.equal(words[:, : expected.shape[0]].t(), expected.view(torch.uint8))
+    assert not words[:, expected.shape[0] : used].any(), "the bits past the batch are 0"
+    host.host_unpack_bits(at(words), i64(pitch), i64(batch), i64(features), at(back))
+    assert torch.equal(back, x)
+
+    a, b = torch.randint(features, (2, gates), dtype=torch.int32)
+    ids = torch.arange(gates).remainder(16).byte()
+    y = rows(gates, pitch, torch.uint8)
+    host.host_logic_packed(
+        at(words), i64(pitch), at(ids), at(a), at(b), i64(gates), i64(-(-batch // 8)), at(y), i64(pitch)
+    )
+    expected_y = reference.logic_packed(expected, ids, a, b)
+    assert torch.equal(y[:, : expected.shape[0]].t(), expected_y.view(torch.uint8))
+    counts = torch.zeros(batch, 3, dtype=torch.int32)
+    host.host_group_sum_packed(at(y), i64(pitch), i64(batch), i64(gates // 3), i64(3), at(counts))
+    assert torch.equal(counts, reference.group_sum_packed(expected_y, 3, batch))
+
+
+def test_group_sum_packed_of_more_rows_than_a_counter_holds(host: ctypes.CDLL) -> None:
+    gates, batch, pitch = 2 * 70_000, 40, 64
+    y = torch.randint(256, (gates, pitch), dtype=torch.uint8)
+    y[:70_000] = 255
+    counts = torch.zeros(batch, 2, dtype=torch.int32)
+    host.host_group_sum_packed(at(y), i64(pitch), i64(batch), i64(gates // 2), i64(2), at(counts))
+    bits = (y[:, :5, None] >> torch.arange(8) & 1).flatten(1)
+    expected = bits.view(2, gates // 2, batch).sum(1, dtype=torch.int32).t()
+    assert torch.equal(counts, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_conversions_are_torchs(host: ctypes.CDLL, dtype: torch.dtype) -> None:
+    every = torch.arange(-(2**15), 2**15).short()
+    wide = torch.empty(2**16)
+    host.host_widen(STORAGE[dtype], at(every), i64(2**16), at(wide))
+    torch.testing.assert_close(wide, every.view(dtype).float(), atol=0, rtol=0, equal_nan=True)
+    bits = torch.randint(-(2**31), 2**31, (200_000,)).int()
+    ties = wide.nan_to_num(0, 0, 0).double()
+    halfway = ((ties + ties.roll(1)) / 2).float()
+    values = torch.cat([bits.view(torch.float32), wide, halfway, torch.rand(10_000)])
+    out = torch.empty(len(values), dtype=torch.int16)
+    host.host_narrow(STORAGE[dtype], at(values), i64(len(values)), at(out))
+    got, expected = out.view(dtype), values.to(dtype)
+    torch.testing.assert_close(got, expected, atol=0, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("batch", [1, 100, 128, 129, 512, 1024, 5000])
+@pytest.mark.parametrize("vec", [2, 4, 8])
+def test_every_sample_and_stop_has_one_owner(host: ctypes.CDLL, batch: int, vec: int) -> None:
+    warps = ctypes.c_int32()
+    tiles = host.host_tiles(i64(batch), vec, ctypes.byref(warps))
+    assert (tiles - 1) * 32 * vec < batch <= tiles * 32 * vec
+    assert warps.value in (1, 2, 4, 8)
+    for visits in (1, 31, 8_000, 1_024_000):
+        chunk = host.host_chunk(i64(visits), warps)
+        blocks = host.host_blocks(i64(visits), chunk, warps)
+        per_block = chunk * (8 // warps.value)
+        assert 4 <= chunk <= 32
+        assert (blocks - 1) * per_block < visits <= blocks * per_block
+    assert [host.host_lanes(i64(n)) for n in (1, 2, 3, 25, 32, 100)] == [1, 2, 4, 32, 32, 32]
