@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import nn
 
 from lgn_lightning.circuit.compiler import CompilerError, compile_source
 from lgn_lightning.circuit.emit_c import WORD_BITS
+from lgn_lightning.circuit.engine import ENGINES
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.passes import optimize_for_export
 
 #: Adds the entry point of the original library's C: whole blocks of ``num_bits`` samples, packed inside.
 _ORIGINAL_ENTRY_POINT = """
@@ -144,6 +147,9 @@ class CompiledLogicNet(nn.Module):
         num_bits: Samples in a word: 8, 16, 32 or 64.
         cpu_compiler: C compiler: ``"gcc"``, ``"clang"``, or a path.
         verbose: Print what is done.
+        engine: ``"auto"`` runs the net in the fastest engine of `lgn_lightning.circuit.engine`, built in milliseconds,
+            and uses the C compiler only for libraries that are saved; ``"c"`` always compiles C; any other name is
+            that of an engine.
 
     Raises:
         ValueError: If an argument is not one of these; CircuitError (a ValueError) if a module cannot become gates.
@@ -156,6 +162,7 @@ class CompiledLogicNet(nn.Module):
         num_bits: int = 64,
         cpu_compiler: str = "gcc",
         verbose: bool = False,
+        engine: str = "auto",
     ) -> None:
         super().__init__()
         if device != "cpu":
@@ -167,43 +174,54 @@ class CompiledLogicNet(nn.Module):
         self.num_bits = num_bits
         self.cpu_compiler = cpu_compiler
         self.verbose = verbose
+        if engine not in ("c", "auto", *ENGINES):
+            raise ValueError(f"engine must be one of c, auto, {', '.join(ENGINES)}, got {engine!r}")
+        self.engine = engine
         self.circuit = None if model is None else Circuit.from_module(model)
         self.num_classes = None if self.circuit is None else self.circuit.num_classes
-        self._compiled: CompiledCircuit | None = None
+        self._run: Callable[[Any], NDArray[np.int32]] | None = None
         if verbose and self.circuit is not None:
             print(f"CompiledLogicNet: {self.circuit}")
 
     def get_c_code(self) -> str:
-        """Returns the C source of the net, dead gates removed.
+        """Returns the C source of the net, optimised.
 
         Raises:
             RuntimeError: If the net was loaded as a library and has no source.
         """
         if self.circuit is None:
             raise RuntimeError("this net was loaded from a library and has no C source; make it from the model")
-        return self.circuit.remove_dead_gates().to_c(word_bits=self.num_bits) + _ORIGINAL_ENTRY_POINT
+        return optimize_for_export(self.circuit)[0].to_c(word_bits=self.num_bits) + _ORIGINAL_ENTRY_POINT
 
     def compile(
         self, opt_level: int = 1, save_lib_path: str | os.PathLike[str] | None = None, verbose: bool = False
     ) -> None:
-        """Compiles and loads the net.
+        """Makes the net ready to run.
 
         Args:
-            opt_level: Optimization level of the compiler, 0 to 3.
-            save_lib_path: Where to keep the library, for `load`; by default it is not kept.
-            verbose: Print the command.
+            opt_level: Optimization level of the C compiler, 0 to 3.
+            save_lib_path: Where to keep a library of compiled C, for `load` or other programs; by default none is made
+                unless the engine is ``"c"``.
+            verbose: Print what is done.
 
         Raises:
             CompilerError: If there is no compiler or it fails.
         """
-        code = self.get_c_code()
-        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-            # A loaded library stays mapped after its file is gone; the temporary one is never seen again.
-            path = Path(save_lib_path) if save_lib_path is not None else Path(folder) / "net.so"
-            command = compile_source(code, path, compiler=self.cpu_compiler, opt_level=opt_level)
-            if verbose or self.verbose:
-                print(f"CompiledLogicNet: {' '.join(command)} -> {path}")
-            self._compiled = CompiledCircuit(path)
+        if self.circuit is None:
+            raise RuntimeError("this net was loaded from a library, compiled already")
+        say = print if verbose or self.verbose else lambda *_: None
+        if self.engine != "c":
+            engine = self.circuit.compile(self.engine)
+            say(f"CompiledLogicNet: {engine.name} engine built in {engine.build_seconds:.3f} s")
+            self._run = engine
+        if self.engine == "c" or save_lib_path is not None:
+            with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+                # A loaded library stays mapped after its file is gone; the temporary one is never seen again.
+                path = Path(save_lib_path) if save_lib_path is not None else Path(folder) / "net.so"
+                command = compile_source(self.get_c_code(), path, compiler=self.cpu_compiler, opt_level=opt_level)
+                say(f"CompiledLogicNet: {' '.join(command)} -> {path}")
+                if self.engine == "c":
+                    self._run = CompiledCircuit(path).scores
 
     @staticmethod
     def load(save_lib_path: str | os.PathLike[str], num_classes: int, num_bits: int) -> CompiledLogicNet:
@@ -221,7 +239,7 @@ class CompiledLogicNet(nn.Module):
             )
         net = CompiledLogicNet(None, num_bits=num_bits)
         net.num_classes = num_classes
-        net._compiled = compiled
+        net._run = compiled.scores
         return net
 
     def forward(self, x: torch.Tensor | NDArray[np.bool_], verbose: bool = False) -> torch.Tensor:
@@ -238,9 +256,9 @@ class CompiledLogicNet(nn.Module):
             RuntimeError: If the net is not compiled.
             CircuitError: On a wrong width or dtype.
         """
-        if self._compiled is None:
+        if self._run is None:
             raise RuntimeError("the net is not compiled: call compile() first")
-        scores = torch.from_numpy(self._compiled.scores(x))
+        scores = torch.from_numpy(self._run(x))
         if verbose:
             print(f"CompiledLogicNet: {tuple(x.shape)} -> {tuple(scores.shape)}")
         return scores

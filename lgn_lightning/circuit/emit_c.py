@@ -20,7 +20,7 @@ def emit_c(
     name: str = "lgn_net",
     word_bits: int = 64,
     header: str | None = None,
-    gates_per_function: int = 500,
+    gates_per_function: int = 100,
     form: str = "code",
 ) -> str:
     """Writes a circuit as one C99 file without dependencies.

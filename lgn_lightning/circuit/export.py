@@ -9,17 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from numpy.typing import ArrayLike
+
 from lgn_lightning.circuit.compiler import compile_library
 from lgn_lightning.circuit.emit_c import emit_c, emit_header
+from lgn_lightning.circuit.emit_logic import emit_aiger, emit_blif
+from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
 from lgn_lightning.circuit.file import SUFFIX, save_circuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
-from lgn_lightning.files import atomic_write_text
+from lgn_lightning.files import atomic_write_bytes, atomic_write_text
 
 #: Formats of `export_circuit`, with what each writes.
 FORMATS = {
     "c": "C99 source and header",
     "library": "C99 source, header and shared library",
     "circuit": "circuit file, for lgn predict",
+    "verilog": "Verilog, combinational or pipelined, and with samples a self-checking test bench",
+    "blif": "BLIF of the output bits",
+    "aiger": "binary AIGER of the output bits",
 }
 
 
@@ -29,7 +36,7 @@ class ExportedFiles:
 
     Attributes:
         name: Prefix of all names in the C source and the library.
-        files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``.
+        files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``, ``verilog``, ``test_bench``, ``blif``, ``aiger``.
     """
 
     name: str
@@ -49,6 +56,8 @@ def export_circuit(
     word_bits: int = 64,
     compiler: str | None = None,
     opt_level: int = 1,
+    pipeline: int = 0,
+    samples: ArrayLike | None = None,
 ) -> ExportedFiles:
     """Writes a circuit into files ``folder/stem.*``, each beside its place and renamed.
 
@@ -60,6 +69,8 @@ def export_circuit(
         word_bits: Samples in a word of the packed entry points.
         compiler: C compiler of ``"library"``.
         opt_level: Its optimization level.
+        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
+        samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
 
     Raises:
         CircuitError: If a format is not known.
@@ -83,6 +94,20 @@ def export_circuit(
     if "circuit" in formats:
         exported.files["circuit"] = target / f"{stem}{SUFFIX}"
         save_circuit(circuit, exported.files["circuit"])
+    if "verilog" in formats:
+        verilog = emit_verilog(circuit, name=exported.name, pipeline=pipeline)
+        exported.files["verilog"] = target / f"{stem}.v"
+        atomic_write_text(exported.files["verilog"], verilog.text)
+        if samples is not None:
+            exported.files["test_bench"] = target / f"{stem}_tb.v"
+            bench = emit_test_bench(circuit, verilog, samples, name=exported.name)
+            atomic_write_text(exported.files["test_bench"], bench)
+    if "blif" in formats:
+        exported.files["blif"] = target / f"{stem}.blif"
+        atomic_write_text(exported.files["blif"], emit_blif(circuit, exported.name))
+    if "aiger" in formats:
+        exported.files["aiger"] = target / f"{stem}.aig"
+        atomic_write_bytes(exported.files["aiger"], emit_aiger(circuit))
     return exported
 
 

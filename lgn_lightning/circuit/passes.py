@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lgn_lightning.circuit import native
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.schedule import reorder
 
 #: Rounds of area recovery in `map_to_luts`; more change next to nothing.
 MAP_ROUNDS = 3
@@ -98,6 +99,26 @@ def optimize_with_report(circuit: Circuit, level: int = 2) -> tuple[Circuit, lis
             PassReport(function.__name__, before, circuit.num_gates, round(time.perf_counter() - started, 6))
         )
     return circuit, reports
+
+
+def order_in_chains(circuit: Circuit) -> Circuit:
+    """Puts the gates into chain order: values are read soon after they are made. Dead gates go."""
+    live = circuit.remove_dead_gates()
+    return reorder(live, native.chain_order(live))
+
+
+def optimize_for_export(circuit: Circuit) -> tuple[Circuit, list[PassReport]]:
+    """Runs all two-input passes and puts the gates into chain order; without a C++ compiler it removes dead gates only.
+
+    Returns:
+        The circuit and what each pass saved.
+    """
+    try:
+        native.library()
+    except native.BuildError:
+        return optimize_with_report(circuit, level=1)
+    small, reports = optimize_with_report(circuit, level=2)
+    return order_in_chains(small), reports
 
 
 def _two_inputs(circuit: Circuit) -> Circuit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,6 @@ def reorder(circuit: Circuit, order: NDArray[np.integer]) -> Circuit:
         circuit: The circuit.
         order: Gate indices, each once, operands before their readers, ``[gates]``.
     """
-    from dataclasses import replace
-
     renumber = np.arange(circuit.num_nodes, dtype=np.int32)
     renumber[circuit.num_inputs + order] = np.arange(circuit.num_inputs, circuit.num_nodes, dtype=np.int32)
     return replace(

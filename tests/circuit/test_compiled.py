@@ -60,13 +60,14 @@ def test_a_library_compiled_again_under_its_name_is_the_new_one(model, tmp_path)
     for seed in (1, 2):
         torch.manual_seed(seed)
         net = torch.nn.Sequential(LogicLayer(50, 100), GroupSum(10, tau=30)).eval()
-        compiled = difflogic.CompiledLogicNet(net)
+        compiled = difflogic.CompiledLogicNet(net, engine="c")
         compiled.compile(save_lib_path=tmp_path / "net.so")
         assert torch.equal(compiled(x), expected_scores(net, x))
 
 
-def test_awkward_and_wrong_arrays(model) -> None:
-    compiled = difflogic.CompiledLogicNet(model)
+@pytest.mark.parametrize("engine", ["c", "auto", "interpreter", "numpy"])
+def test_awkward_and_wrong_arrays(model, engine: str) -> None:
+    compiled = difflogic.CompiledLogicNet(model, engine=engine)
     with pytest.raises(RuntimeError, match="call compile"):
         compiled(np.zeros((1, 50), bool))
     compiled.compile()
@@ -85,4 +86,6 @@ def test_bad_arguments(model) -> None:
     with pytest.raises(ValueError, match="device"):
         difflogic.CompiledLogicNet(model, device="cuda")
     with pytest.raises(CompilerError, match="tcc"):
-        difflogic.CompiledLogicNet(model, cpu_compiler="tcc-not-here").compile()
+        difflogic.CompiledLogicNet(model, cpu_compiler="tcc-not-here", engine="c").compile()
+    with pytest.raises(ValueError, match="engine must be one of c, auto"):
+        difflogic.CompiledLogicNet(model, engine="warp")

@@ -122,6 +122,10 @@ def test_exported_files(tmp_path) -> None:
     (tmp_path / "use.cpp").write_text(f'#include "{header}"\nint main() {{ return 0; }}\n')
     if shutil.which("g++"):
         subprocess.run(["g++", *STRICT, "-fsyntax-only", tmp_path / "use.cpp"], check=True)
+    pixels = np.zeros((3, 1, 3, 5), np.uint8)
+    other = export_circuit(circuit, tmp_path / "rtl", "net", ("verilog", "blif", "aiger"), pipeline=2, samples=pixels)
+    assert {path.name for path in other.files.values()} == {"net.v", "net_tb.v", "net.blif", "net.aig"}
+    assert all(path.stat().st_size for path in other.files.values())
     with pytest.raises(CircuitError, match="unknown format pdf"):
         export_circuit(circuit, tmp_path, "net", ("pdf",))
 
