@@ -147,11 +147,17 @@ class Engine:
         Returns:
             int32 ``[count, classes]``.
         """
-        return self._packed(words, count, "scores")
+        return self._packed(words, count, want_scores=True, want_classes=False)[0]
+
+    def packed_scores_and_classes(
+        self, words: NDArray[np.uint64], count: int | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Scores and classes of packed inputs in one run; see `packed`."""
+        return self._packed(words, count, want_scores=True, want_classes=True)
 
     def predict_packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
         """Classes of packed inputs, int32 ``[count]``; see `packed`."""
-        return self._packed(words, count, "classes")
+        return self._packed(words, count, want_scores=False, want_classes=True)[1]
 
     def outputs(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Packed output bits of packed inputs, uint64 ``[inputs, w]`` → ``[outputs, w]``, always by the interpreter."""
@@ -194,23 +200,23 @@ class Engine:
         _check(status)
         return scores, classes
 
-    def _packed(self, words: NDArray[np.uint64], count: int | None, want: str) -> NDArray[np.int32]:
+    def _packed(
+        self, words: NDArray[np.uint64], count: int | None, want_scores: bool, want_classes: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         words = self._check_words(words)
         samples = words.shape[1] * 64 if count is None else count
         if not 0 <= samples <= words.shape[1] * 64:
             raise CircuitError(f"{words.shape[1]} words hold up to {words.shape[1] * 64} samples, not {samples}")
+        num_classes = self.circuit.num_classes
         if self._handle is None:
             outputs = unpack_bits(self.circuit.simulate(words), samples)
-            group = self.circuit.outputs.size // self.circuit.num_classes
-            scores = outputs.reshape(samples, self.circuit.num_classes, group).sum(axis=2, dtype=np.int32)
-            return scores if want == "scores" else np.asarray(scores.argmax(axis=1), dtype=np.int32)
-        shape = (samples, self.circuit.num_classes) if want == "scores" else (samples,)
-        result = np.empty(shape, np.int32)
-        if want == "scores":
-            self._run_packed(words, samples, result, None, None)
-        else:
-            self._run_packed(words, samples, None, result, None)
-        return result
+            group = self.circuit.outputs.size // num_classes
+            scores = outputs.reshape(samples, num_classes, group).sum(axis=2, dtype=np.int32)
+            return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
+        scores = np.empty((samples if want_scores else 0, num_classes), np.int32)
+        classes = np.empty(samples if want_classes else 0, np.int32)
+        self._run_packed(words, samples, scores if want_scores else None, classes if want_classes else None, None)
+        return scores, classes
 
     def _run_packed(
         self,

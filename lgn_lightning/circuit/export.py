@@ -36,7 +36,8 @@ class ExportedFiles:
 
     Attributes:
         name: Prefix of all names in the C source and the library.
-        files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``, ``verilog``, ``test_bench``, ``blif``, ``aiger``.
+        files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``, ``verilog``, ``test_bench``, ``blif``,
+            ``aiger``.
     """
 
     name: str
