@@ -206,6 +206,13 @@ int count_ones(const uint32_t* which, int64_t count, const uint8_t* slots, uint8
   return planes_needed;
 }
 
+template <class V, class T>
+inline V splat(T value) {
+  V result;
+  for (size_t i = 0; i < sizeof(V) / sizeof(T); ++i) result[i] = value;
+  return result;
+}
+
 template <class T>
 void add_planes(const uint8_t* const* planes, int num_planes, int sign, T* counts) {
   constexpr int kLanes = kWidth / static_cast<int>(sizeof(T));
@@ -226,8 +233,8 @@ void add_planes(const uint8_t* const* planes, int num_planes, int sign, T* count
       uint16_t word = 0;
       std::memcpy(&word, planes[d] + first / 8, kLanes < 16 ? 1 : 2);
       // Each lane keeps its own bit; a comparison makes it all ones.
-      const Counts spread = static_cast<T>(word >> (first % 8)) - Counts{};
-      sum += ((spread & bit) == bit) & (Counts{} + static_cast<T>(1 << d));
+      const Counts spread = splat<Counts>(static_cast<T>(word >> (first % 8)));
+      sum += ((spread & bit) == bit) & splat<Counts>(static_cast<T>(1 << d));
     }
     Counts* out = reinterpret_cast<Counts*>(counts + first);
     *out = sign > 0 ? *out + sum : *out - sum;
@@ -244,7 +251,7 @@ void argmax(const T* counts, int64_t classes, int32_t* best) {
       const Counts value = *reinterpret_cast<const Counts*>(counts + c * kBlock + first);
       const Counts above = value > highest;
       highest = (value & above) | (highest & ~above);
-      index = (static_cast<T>(c) & above) | (index & ~above);
+      index = (splat<Counts>(static_cast<T>(c)) & above) | (index & ~above);
     }
     for (int i = 0; i < kLanes; ++i) best[first + i] = index[i];
   }

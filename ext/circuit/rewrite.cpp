@@ -19,7 +19,7 @@ class Graph {
  public:
   enum Kind : uint8_t { kLeaf, kAnd, kXor, kBuffer };
 
-  Graph(int64_t inputs, int64_t gates, int32_t flags) : inputs_(static_cast<uint32_t>(inputs)), flags_(flags) {
+  Graph(int64_t inputs, int64_t gates, int32_t flags) : flags_(flags) {
     const size_t nodes = static_cast<size_t>(inputs) + 1;
     left.reserve(nodes + gates);
     right.reserve(nodes + gates);
@@ -142,7 +142,6 @@ class Graph {
     return n << 1;
   }
 
-  uint32_t inputs_;
   int32_t flags_;
   std::vector<uint32_t> table_;  // open addressing; 0 is empty
 };

@@ -10,6 +10,7 @@ import pytest
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.emit_logic import emit_blif
 from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
+from lgn_lightning.circuit.fpga_report import FpgaReport, FpgaReportError, fpga_report
 from lgn_lightning.circuit.prove import ABC_NAMES, prove_files
 from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
 
@@ -83,3 +84,21 @@ def test_bad_options() -> None:
     circuit = random_circuit()
     with pytest.raises(CircuitError, match="at least one sample"):
         emit_test_bench(circuit, emit_verilog(circuit), np.zeros((0, 12), bool))
+
+
+@needs("yosys")
+def test_report_counts_lookup_tables(monkeypatch) -> None:
+    # The AND of eight inputs takes two tables, one behind the other; a sum of one output takes none.
+    node = np.arange(8, 15, dtype=np.int32)
+    circuit = Circuit(
+        num_inputs=8,
+        gates=np.ones(7, np.uint8),
+        a=np.concatenate([[0], node[:-1]]).astype(np.int32),
+        b=np.arange(1, 8, dtype=np.int32),
+        outputs=node[-1:].copy(),
+        num_classes=1,
+    )
+    assert fpga_report(circuit) == FpgaReport(luts=2, depth=2, logic_luts=2)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(FpgaReportError, match="yosys is not on PATH"):
+        fpga_report(circuit)
