@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from lgn_lightning.errors import LgnError
-from lgn_lightning.ops import native_build
+from lgn_lightning.ops import cuda_build, native_build
 from lgn_lightning.ops.native_build import BuildError
 
 BACKENDS = ("auto", "torch", "cpu", "cuda")
-_NO_CUDA = "there are no CUDA kernels in this version"
+_PLANS = {"cpu": native_build.make_plan, "cuda": cuda_build.make_plan}
 
 
 class BackendError(LgnError, RuntimeError):
@@ -31,9 +31,8 @@ class _State:
     """What this process has loaded and why not; forked workers inherit it together with the library."""
 
     lock = threading.Lock()
-    library: Path | None = None
+    libraries: dict[str, Path] = {}  # noqa: RUF012 - shared on purpose
     answers: dict[tuple[str, str], bool] = {}  # noqa: RUF012 - shared on purpose
-    reason: str | None = None
 
 
 os.register_at_fork(after_in_child=lambda: setattr(_State, "lock", threading.Lock()))
@@ -67,7 +66,7 @@ def ensure_loaded(device_type: str) -> bool:
     answer = _State.answers.get((asked, device_type))
     if answer is not None:
         return answer
-    if asked == "torch" or (device_type == "cuda" and asked != "cuda") or device_type not in ("cpu", "cuda"):
+    if asked == "torch" or device_type not in _PLANS:
         return False
     try:
         require(device_type)
@@ -94,46 +93,44 @@ def require(device_type: str) -> None:
     Raises:
         BackendError: If they cannot be had; the message names cause and cure.
     """
-    if device_type != "cpu":
-        raise BackendError(
-            f"{_NO_CUDA}; leave LGN_BACKEND=auto, which runs plain torch on the GPU"
-            if device_type == "cuda"
-            else f"there are no native kernels for {device_type}; leave LGN_BACKEND=auto"
-        )
+    if device_type not in _PLANS:
+        raise BackendError(f"there are no native kernels for {device_type}; leave LGN_BACKEND=auto")
     with _State.lock:
-        if _State.library is not None:
+        if device_type in _State.libraries:
             return
         library = None
         try:
-            library = native_build.build(native_build.make_plan())
+            library = native_build.build(_PLANS[device_type]())
             torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except BuildError as error:
-            _State.reason = str(error)
+            raise BackendError(str(error)) from None
         except OSError as error:
-            _State.reason = f"{library} cannot be loaded ({error}); remove its folder and try again"
-        if _State.reason is not None:
-            reason, _State.reason = _State.reason, None
-            raise BackendError(reason)
-        _State.library = library
+            raise BackendError(f"{library} cannot be loaded ({error}); remove its folder and try again") from None
+        _State.libraries[device_type] = library
 
 
 def build(cuda: bool = False, verbose: bool = False) -> Path:
-    """Builds the native extension now, unless that was done before.
+    """Builds the native kernels now, unless that was done before.
 
     Args:
-        cuda: Build the CUDA kernels too.
+        cuda: Build the CUDA kernels instead: for the visible GPUs, or where none is, for each architecture that
+            ``TORCH_CUDA_ARCH_LIST`` names.
         verbose: Show the compiler's output.
 
     Returns:
-        The library.
+        The library; of several architectures, the last one's.
 
     Raises:
         BackendError: If it cannot be built.
     """
-    if cuda:
-        raise BackendError(f"{_NO_CUDA}; run lgn build without --cuda")
     try:
-        return native_build.build(native_build.make_plan(), verbose=verbose)
+        if not cuda:
+            return native_build.build(native_build.make_plan(), verbose=verbose)
+        archs = cuda_build.architectures()
+        # One library each where no GPU is: a machine looks for the one of its own GPUs.
+        for chosen in [archs] if torch.cuda.is_available() else [(arch,) for arch in archs]:
+            library = native_build.build(cuda_build.make_plan(chosen), verbose=verbose)
+        return library
     except BuildError as error:
         raise BackendError(str(error)) from error
 
@@ -151,14 +148,14 @@ def report() -> dict[str, Any]:
         "build key": None,
         "native cpu": None,
         "instruction set": None,
-        "native cuda": f"no: {_NO_CUDA}",
+        "native cuda": None,
     }
     try:
         facts["backend"] = backend()
         facts["compiler"], _ = native_build.find_compiler()
         plan = native_build.make_plan()
         facts["build key"] = plan.key
-        library = _State.library or native_build.find_library(plan)
+        library = _State.libraries.get("cpu") or native_build.find_library(plan)
         facts["native cpu"] = f"built: {library}" if library else "not built yet: the first use or lgn build does it"
         if library is not None:
             facts["instruction set"] = instruction_set(library)
@@ -166,6 +163,11 @@ def report() -> dict[str, Any]:
         facts["native cpu"] = f"no: {error}"
     except OSError as error:
         facts["native cpu"] = f"broken: {error}; remove its folder in the cache folder"
+    try:
+        library = _State.libraries.get("cuda") or native_build.find_library(cuda_build.make_plan())
+        facts["native cuda"] = f"built: {library}" if library else "not built yet: the first use or lgn build --cuda"
+    except LgnError as error:
+        facts["native cuda"] = f"no: {error}"
     return facts
 
 

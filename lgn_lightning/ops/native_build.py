@@ -28,6 +28,7 @@ LIBRARY_NAME = "lgn_cpu.so"
 _COMPILERS = ("g++", "c++", "clang++")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _QUIET = ("-w",)
+_NVCC_FLAGS = ("-std=c++20", "-O3", "-w", "-Xcompiler=-fPIC,-fvisibility=hidden")
 _INSTRUCTION_SETS = {
     "avx2": ("-mavx2", "-mfma"),
     "avx512": (
@@ -48,7 +49,7 @@ class BuildError(LgnError):
 
 @dataclass(frozen=True)
 class Unit:
-    """One compilation: a source file, the object it gives and the flags of its own."""
+    """One compilation: a source file (nvcc takes ``.cu``), the object it gives and the flags of its own."""
 
     source: str
     object: str
@@ -60,12 +61,15 @@ class BuildPlan:
     """All that a build depends on.
 
     Attributes:
-        sources: Folder of the C++ sources.
+        sources: Folder of the sources.
         compiler: Path of the C++ compiler.
         ninja: Path of ninja.
         units: What to compile.
         link_flags: Flags of the last step.
-        key: Hash of sources, flags, compiler and torch version: the name of the build folder.
+        key: Hash of sources, flags, compilers and torch version: the name of the build folder.
+        kind: What the kernels are for, for messages.
+        library: File name of the result.
+        nvcc: Path of the CUDA compiler, if there are units for it.
     """
 
     sources: Path
@@ -74,10 +78,13 @@ class BuildPlan:
     units: tuple[Unit, ...]
     link_flags: tuple[str, ...]
     key: str
+    kind: str = "CPU"
+    library: str = LIBRARY_NAME
+    nvcc: str | None = None
 
 
 def make_plan() -> BuildPlan:
-    """Finds the tools and works out what is to be built.
+    """Finds the tools and works out what is to be built for the CPU.
 
     Raises:
         BuildError: If there is no compiler, no ninja or no source.
@@ -85,15 +92,43 @@ def make_plan() -> BuildPlan:
     sources = Path(str(files("lgn_lightning.ext"))) / "cpu"
     if not sources.is_dir():
         raise BuildError(f"the C++ sources are missing from {sources}; reinstall lgn-lightning")
+    return plan_of("CPU", LIBRARY_NAME, sources, (sources,), _units(), _link_flags())
+
+
+def plan_of(
+    kind: str,
+    library: str,
+    sources: Path,
+    hashed: tuple[Path, ...],
+    units: tuple[Unit, ...],
+    link_flags: tuple[str, ...],
+    nvcc: str | None = None,
+    versions: tuple[str, ...] = (),
+) -> BuildPlan:
+    """Adds the host's tools and the key to what is known of a build.
+
+    Args:
+        kind: As in :class:`BuildPlan`, like all that is not listed here.
+        library: File name of the result.
+        sources: Folder that the units' sources are relative to.
+        hashed: Folders whose sources and headers the key depends on.
+        units: What to compile.
+        link_flags: Flags of the last step.
+        nvcc: Path of the CUDA compiler.
+        versions: What else the key depends on.
+
+    Raises:
+        BuildError: If there is no compiler or no ninja.
+    """
     compiler, version = find_compiler()
-    units, link_flags = _units(), _link_flags()
     digest = hashlib.sha256()
-    for path in sorted(sources.iterdir()):
-        if path.suffix in (".cpp", ".h"):
+    for path in (path for folder in hashed for path in sorted(folder.iterdir())):
+        if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for text in (repr(units), repr(link_flags), version, torch.__version__, platform.machine()):
+    for text in (repr(units), repr(link_flags), version, torch.__version__, platform.machine(), *versions):
         digest.update(text.encode() + b"\0")
-    return BuildPlan(sources, compiler, find_ninja(), units, link_flags, digest.hexdigest()[:20])
+    key = digest.hexdigest()[:20]
+    return BuildPlan(sources, compiler, find_ninja(), units, link_flags, key, kind, library, nvcc)
 
 
 @cache
@@ -136,11 +171,15 @@ def find_ninja() -> str:
     return path
 
 
-def _units() -> tuple[Unit, ...]:
+def torch_includes() -> tuple[str, ...]:
+    """Flags that a unit needs to include headers of torch."""
     torch_root = Path(torch.__path__[0]) / "include"
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"
-    includes = (f"-isystem{torch_root}", f"-isystem{torch_root / 'torch/csrc/api/include'}", abi)
-    units = [Unit("binding.cpp", "binding.o", ("-O1", *includes))]  # first: it takes longest
+    return (f"-isystem{torch_root}", f"-isystem{torch_root / 'torch/csrc/api/include'}", abi)
+
+
+def _units() -> tuple[Unit, ...]:
+    units = [Unit("binding.cpp", "binding.o", ("-O1", *torch_includes()))]  # first: it takes longest
     if platform.machine() in ("x86_64", "AMD64"):
         units += [
             Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))
@@ -176,7 +215,7 @@ def _temporary_root() -> Path:
 def find_library(plan: BuildPlan) -> Path | None:
     """Gives the library of a plan if some cache folder has it."""
     for root in cache_roots():
-        library = root / plan.key / LIBRARY_NAME
+        library = root / plan.key / plan.library
         if library.is_file() and (root != _temporary_root() or _is_ours(root)):
             return library
     return None
@@ -231,7 +270,7 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
         return library
     root = _writable_root()
     with _locked(root / f"{plan.key}.lock"):
-        library = root / plan.key / LIBRARY_NAME
+        library = root / plan.key / plan.library
         if library.is_file():
             return library
         for stale in root.glob(f"{plan.key}.build-*"):
@@ -240,7 +279,7 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
         try:
             _compile(plan, folder, verbose)
             library.parent.mkdir(exist_ok=True)
-            (folder / LIBRARY_NAME).replace(library)
+            (folder / plan.library).replace(library)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return library
@@ -262,7 +301,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
-    say(f"building the CPU kernels, once for this version, about 20 s, in {folder.parent / plan.key}")
+    say(f"building the {plan.kind} kernels, once for this version, about 20 s, in {folder.parent / plan.key}")
     started = time.monotonic()
     (folder / "build.ninja").write_text(ninja_file(plan))
     command = [plan.ninja, "-C", str(folder), *(["-v"] if verbose else [])]
@@ -274,9 +313,10 @@ def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
         sys.stderr.write(result.stdout)
     if result.returncode != 0:
         errors = [line for line in result.stdout.splitlines() if "error" in line.lower()] or result.stdout.splitlines()
+        compiler = plan.compiler if plan.nvcc is None else f"{plan.nvcc} with {plan.compiler}"
         raise BuildError(
-            "building the CPU kernels failed:\n  " + "\n  ".join(errors[:8]) + "\n"
-            f"compiler: {plan.compiler} (g++ ≥ 11 or clang is needed; set CXX to choose); lgn build --verbose shows all"
+            f"building the {plan.kind} kernels failed:\n  " + "\n  ".join(errors[:8]) + "\n"
+            f"compiler: {compiler} (g++ ≥ 11 or clang is needed; set CXX to choose); lgn build --verbose shows all"
         )
     say(f"built in {time.monotonic() - started:.0f} s")
 
@@ -298,15 +338,18 @@ def ninja_file(plan: BuildPlan) -> str:
         "rule link",
         "  command = $cxx $in -o $out $flags",
     ]
+    if plan.nvcc is not None:
+        lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', plan.compiler))} $flags -c $in -o $out"]
     for unit in plan.units:
+        rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", (*_FLAGS, *_QUIET))
         lines += [
-            f"build {unit.object}: compile {escape(plan.sources / unit.source)}",
-            f"  flags = {shell((*_FLAGS, *_QUIET, *unit.flags))}",
+            f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}",
+            f"  flags = {shell((*common, *unit.flags))}",
         ]
     lines += [
-        f"build {LIBRARY_NAME}: link {' '.join(unit.object for unit in plan.units)}",
+        f"build {plan.library}: link {' '.join(unit.object for unit in plan.units)}",
         f"  flags = {shell(plan.link_flags)}",
-        f"default {LIBRARY_NAME}",
+        f"default {plan.library}",
         "",
     ]
     return "\n".join(lines)

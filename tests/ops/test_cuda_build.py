@@ -1,0 +1,128 @@
+"""The CUDA build: which toolkit, which architectures, and that all of it compiles and links."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lgn_lightning.ops import cuda_build, loader, native_build
+from lgn_lightning.ops.native_build import BuildError
+
+
+def make_toolkit(home: Path, version: str) -> Path:
+    (home / "bin").mkdir(parents=True)
+    (home / "include").mkdir()
+    (home / "lib64").mkdir()
+    (home / "include" / "cuda_runtime.h").touch()
+    (home / "lib64" / "libcudart.so").touch()
+    nvcc = home / "bin" / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {version}, V{version}.1'\n")
+    nvcc.chmod(0o755)
+    return home
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    for name in ("TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "LGN_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("9.0", ("9.0",)), ("8.6;9.0+PTX 9.0a", ("8.6", "9.0")), ("12.0 7.5", ("7.5", "12.0"))],
+)
+@pytest.mark.usefixtures("no_gpu")
+def test_architectures_from_the_variable(text: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", text)
+    assert cuda_build.architectures() == expected
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_architectures_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BuildError, match=r"no GPU is visible and TORCH_CUDA_ARCH_LIST is not set.*ARCH_LIST="):
+        cuda_build.architectures()
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "Hopper")
+    with pytest.raises(BuildError, match="'Hopper'"):
+        cuda_build.architectures()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_architectures_of_the_visible_gpus_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i: ((9, 0), (8, 0), (9, 0))[i])
+    assert cuda_build.architectures() == ("8.0", "9.0")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_toolkit_of_another_major_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "old", "12.4")))
+    with pytest.raises(BuildError, match=r"built with CUDA 13\.2.*toolkit here is 12\.4.*toolkit 13\.x.*CUDA_HOME"):
+        cuda_build.make_plan(("9.0",))
+    monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "new", "13.0")))
+    assert cuda_build.find_toolkit() == (tmp_path / "new", "13.0")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_toolkit_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(BuildError, match=r"no CUDA toolkit.*built with CUDA 13\.2.*set CUDA_HOME"):
+        cuda_build.find_toolkit()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(BuildError, match="without CUDA"):
+        cuda_build.find_toolkit()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_backend_cuda_by_name_is_an_error_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader._State, "libraries", {})
+    monkeypatch.setenv("LGN_BACKEND", "cuda")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(loader.BackendError, match="no CUDA toolkit"):
+        loader.ensure_loaded("cuda")
+    assert "no CUDA toolkit" in loader.report()["native cuda"]
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_key_depends_on_toolkit_and_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for version in ("13.0", "13.2"):
+        monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / version, version)))
+        keys |= {cuda_build.make_plan(archs).key for archs in (("9.0",), ("8.0",), ("8.0", "9.0"))}
+    assert len(keys) == 6
+
+
+def test_every_source_is_compiled() -> None:
+    try:
+        plan = cuda_build.make_plan(("9.0",))
+    except BuildError as error:
+        pytest.skip(str(error))
+    present = {path.name for path in (plan.sources / "cuda").iterdir() if path.suffix in (".cu", ".cpp")}
+    assert present == {Path(unit.source).name for unit in plan.units if unit.source.startswith("cuda/")}
+
+
+def test_compiles_and_links_for_hopper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library loads and registers its kernels without a GPU; nvcc checks every line of device code."""
+    try:
+        plan = cuda_build.make_plan(("9.0",))
+    except BuildError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("LGN_CACHE_DIR", str(tmp_path))
+    library = native_build.build(plan)
+    code = (
+        "import sys, torch, lgn_lightning.ops; torch.ops.load_library(sys.argv[1]); "
+        "print(sum(torch._C._dispatch_has_kernel_for_dispatch_key(f'lgn::{n}', 'CUDA') for n in sys.argv[2:]))"
+    )
+    names = ["softmax_table", "softmax_table_backward", "logic", "logic_backward", "group_sum", "logic_group_sum"]
+    names += ["logic_group_sum_backward", "pack_bits", "unpack_bits", "logic_packed", "group_sum_packed"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(library), *names],
+        capture_output=True, text=True, env={**os.environ, "LGN_BACKEND": "torch"},
+    )  # fmt: skip
+    assert done.stdout.strip() == "11", done.stderr
