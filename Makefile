@@ -23,6 +23,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy lgn_lightning
 	$(if $(CXX_SOURCES),$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES))
 
+# Runs every kernel under AddressSanitizer and UndefinedBehaviorSanitizer, without torch.
+sanitize:
+	tests/ext/sanitize.sh build/sanitize
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
