@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import platform
 import threading
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.netlist import Circuit
-from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit, build, find_compiler, find_ninja
+from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit, build, plan_of
 
 __all__ = ["BuildError", "library"]
 
@@ -62,22 +61,14 @@ def library() -> ctypes.CDLL:
 
 def _plan() -> BuildPlan:
     sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
-    compiler, version = find_compiler()
-    units = [Unit("kernels.cpp", "generic.o", ("-O2", "-DLGN_KERNELS=kGenericKernels"))]
+    units = [Unit("kernels.cpp", "generic.o", ("-O3", "-DLGN_KERNELS=kGenericKernels"))]
     if platform.machine() in ("x86_64", "AMD64"):
         units += [
-            Unit("kernels.cpp", f"{name.lower()}.o", ("-O2", f"-DLGN_KERNELS=k{name}Kernels", *flags))
+            Unit("kernels.cpp", f"{name.lower()}.o", ("-O3", f"-DLGN_KERNELS=k{name}Kernels", *flags))
             for name, flags in _INSTRUCTION_SETS.items()
         ]
     units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in _PARTS]
-    link_flags = ("-shared", "-pthread")
-    digest = hashlib.sha256()
-    for path in sorted(sources.iterdir()):
-        if path.suffix in (".cpp", ".h"):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for text in ("circuit", repr(units), repr(link_flags), version, platform.machine()):
-        digest.update(text.encode() + b"\0")
-    return BuildPlan(sources, compiler, find_ninja(), tuple(units), link_flags, digest.hexdigest()[:20])
+    return plan_of("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
