@@ -9,8 +9,8 @@ from lgn_lightning.gates import TRUTH_TABLES
 def emit_blif(circuit: Circuit, model: str = "net") -> str:
     """Writes the output bits of a circuit as BLIF (Berkeley Logic Interchange Format).
 
-    Inputs are ``x[0] …``, gates ``n0 …``, outputs ``y[0] …`` in the circuit's order (as yosys names the bits of
-    ports); the group sums are not part of it.
+    Inputs are ``x[0] …``, gates ``n0 …``, outputs ``y0 …`` in the circuit's order (as yosys reads them from our
+    Verilog); the group sums are not part of it.
 
     Args:
         circuit: Circuit of two- or three-input gates.
@@ -23,7 +23,7 @@ def emit_blif(circuit: Circuit, model: str = "net") -> str:
 
     lines = [f".model {model}"]
     lines.append(".inputs \\\n" + _wrapped([f"x[{i}]" for i in range(inputs)]))
-    lines.append(".outputs \\\n" + _wrapped([f"y[{i}]" for i in range(circuit.outputs.size)]))
+    lines.append(".outputs \\\n" + _wrapped([f"y{i}" for i in range(circuit.outputs.size)]))
     covers = {table: _cover(table, circuit.arity) for table in set(circuit.gates.tolist())}
     operands = [operand.tolist() for operand in circuit.operands]
     for gate, table in enumerate(circuit.gates.tolist()):
@@ -31,7 +31,7 @@ def emit_blif(circuit: Circuit, model: str = "net") -> str:
         lines.append(" ".join([".names", *(name(operands[index][gate]) for index in used), f"n{gate}"]))
         lines += cubes
     for index, node in enumerate(circuit.outputs.tolist()):
-        lines += [f".names {name(node)} y[{index}]", "1 1"]
+        lines += [f".names {name(node)} y{index}", "1 1"]
     return "\n".join([*lines, ".end", ""])
 
 
@@ -61,7 +61,7 @@ def _cover(table: int, arity: int) -> tuple[list[int], list[str]]:
 def emit_aiger(circuit: Circuit) -> bytes:
     """Writes the output bits of a circuit of two-input gates in the binary AIGER format, version 1.9.
 
-    The group sums are not part of it; the symbol table names inputs ``x[0] …`` and outputs ``y[0] …``.
+    The group sums are not part of it; the symbol table names inputs ``x[0] …`` and outputs ``y0 …``.
 
     Raises:
         CircuitError: If the circuit was mapped to three-input gates.
@@ -92,7 +92,7 @@ def emit_aiger(circuit: Circuit) -> bytes:
     outputs = [literals[node] for node in circuit.outputs.tolist()]
     header = f"aig {inputs + count} {inputs} 0 {len(outputs)} {count}\n"
     text = header + "".join(f"{literal}\n" for literal in outputs)
-    symbols = "".join(f"i{i} x[{i}]\n" for i in range(inputs)) + "".join(f"o{i} y[{i}]\n" for i in range(len(outputs)))
+    symbols = "".join(f"i{i} x[{i}]\n" for i in range(inputs)) + "".join(f"o{i} y{i}\n" for i in range(len(outputs)))
     return text.encode() + bytes(ands) + symbols.encode()
 
 

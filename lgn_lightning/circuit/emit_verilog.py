@@ -117,14 +117,14 @@ def _logic(circuit: Circuit, name: str, pipeline: int) -> tuple[str, int]:
         body.wire(f"n{gate}", gate_expression(table, names, zero="1'b0", one="1'b1"))
     last = max(stage) + 1 if pipeline else 0
     outputs = circuit.outputs.tolist()
-    places = [f"    assign y[{index}] = {at(node, last)};" for index, node in enumerate(outputs)]
+    places = [f"    assign y{index} = {at(node, last)};" for index, node in enumerate(outputs)]
     clock = _CLOCKED if pipeline else ""
     return (
         f"module {name}_logic (\n{clock}"
         "    // verilator lint_off UNUSED\n"
         f"    input wire [{inputs - 1}:0] x,\n"
         "    // verilator lint_on UNUSED\n"
-        f"    output wire [{len(outputs) - 1}:0] y\n);\n{body.text()}" + "\n".join(places) + "\nendmodule\n\n",
+        f"{_bits('output', len(outputs))}\n);\n{body.text()}" + "\n".join(places) + "\nendmodule\n\n",
         last,
     )
 
@@ -134,7 +134,7 @@ def _sums(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked
     group = circuit.outputs.size // circuit.num_classes
     scores, latency = [], 0
     for c in range(circuit.num_classes):
-        terms = [(f"y[{c * group + index}]", 1) for index in range(group)]
+        terms = [(f"y{c * group + index}", 1) for index in range(group)]
         level = 0
         while len(terms) > 1:
             terms = _adder_level(body, f"s{c}_{level}", terms, clocked)
@@ -155,7 +155,7 @@ def _sums(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked
     body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
     clock = _CLOCKED if clocked else ""
     return (
-        f"module {name}_sums (\n{clock}    input wire [{circuit.outputs.size - 1}:0] y,\n"
+        f"module {name}_sums (\n{clock}{_bits('input', circuit.outputs.size)},\n"
         f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
         f"    output wire [{class_bits - 1}:0] class_index\n);\n{body.text()}endmodule\n\n",
         latency,
@@ -203,6 +203,11 @@ def _argmax_level(
     return result
 
 
+def _bits(direction: str, count: int) -> str:
+    """Output bits are ports of their own: a vector of thousands of bits makes event-driven simulators quadratic."""
+    return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
+
+
 def _ports(circuit: Circuit, score_bits: int, class_bits: int) -> str:
     return (
         f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
@@ -212,12 +217,15 @@ def _ports(circuit: Circuit, score_bits: int, class_bits: int) -> str:
 
 def _top(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
     clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
+    count = circuit.outputs.size
+    wires = "\n".join(f"    wire y{index};" for index in range(count))
+    joined = ",\n        ".join(f".y{index}(y{index})" for index in range(count))
     return (
         f"module {name} (\n{clock}    input wire [{circuit.num_inputs - 1}:0] x,\n"
-        f"{_ports(circuit, score_bits, class_bits)});\n"
-        f"    wire [{circuit.outputs.size - 1}:0] y;\n"
-        f"    {name}_logic logic_part ({connect}.x(x), .y(y));\n"
-        f"    {name}_sums sums_part ({connect}.y(y), .scores(scores), .class_index(class_index));\nendmodule\n\n"
+        f"{_ports(circuit, score_bits, class_bits)});\n{wires}\n"
+        f"    {name}_logic logic_part ({connect}.x(x),\n        {joined});\n"
+        f"    {name}_sums sums_part ({connect}.scores(scores), .class_index(class_index),\n        {joined});\n"
+        "endmodule\n\n"
     )
 
 

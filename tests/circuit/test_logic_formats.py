@@ -68,7 +68,7 @@ def test_blif_of_three_inputs() -> None:
         outputs=np.array([3], np.int32),
         num_classes=1,
     )
-    assert ".names x[0] x[1] x[2] n0\n111 1\n.names n0 y[0]\n1 1\n.end\n" in emit_blif(circuit)
+    assert ".names x[0] x[1] x[2] n0\n111 1\n.names n0 y0\n1 1\n.end\n" in emit_blif(circuit)
 
 
 def test_errors(monkeypatch) -> None:
