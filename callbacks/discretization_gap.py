@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from lgn_lightning.nn import LogicLayer, logic_layers, soft_gates
+from lgn_lightning.nn import GateLayer, logic_layers, soft_gates
 
 
 class DiscretizationGap(pl.Callback):
@@ -118,7 +118,7 @@ class _Tally:
 
 
 @contextmanager
-def _watch(layers: list[LogicLayer], see: Any) -> Iterator[None]:
+def _watch(layers: list[GateLayer], see: Any) -> Iterator[None]:
     """Calls ``see(index, activations)`` at each logic layer's output inside the block, and leaves no hook behind."""
 
     def hook(index: int) -> Any:

@@ -77,7 +77,7 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
     summary = Summary(
         soft,
         hard,
-        gates=sum(layer.out_dim for layer in layers.values()),
+        gates=sum(layer.num_neurons for layer in layers.values()),
         entropy=GateEntropy.summary(module.net)["gate_entropy/mean"],
         checkpoint=checkpoint,
     )

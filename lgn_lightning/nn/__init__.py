@@ -1,6 +1,7 @@
 """The layers of logic gate networks."""
 
 from lgn_lightning.nn.encoders import Intensity, Threshold
+from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict
@@ -8,6 +9,7 @@ from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
 
 __all__ = [
+    "GateLayer",
     "GroupSum",
     "Intensity",
     "LogicLayer",

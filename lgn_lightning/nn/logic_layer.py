@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.connections import CONNECTIONS
+from lgn_lightning.nn.gate_layer import GateLayer, as_activations, check_choice, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.ops import reference
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
     from lgn_lightning.circuit.builder import CircuitBuilder
 
-#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., 2024, sec. 3.4).
-RESIDUAL_LOGIT = 5.0
-_PASS_A = 3
-_IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
-
-class LogicLayer(nn.Module):
+class LogicLayer(GateLayer):
     """A layer of ``out_dim`` gates, each with two inputs among ``in_dim`` (Petersen et al., NeurIPS 2022).
 
     In ``.train()`` mode every gate is the expectation over the softmax of its 16 logits; in ``.eval()`` mode it is the
@@ -64,7 +59,6 @@ class LogicLayer(nn.Module):
         connections: str = "random",
         init: str = "gaussian",
     ) -> None:
-        super().__init__()
         if in_dim < 1 or out_dim < 1:
             raise ValueError(f"LogicLayer({in_dim}, {out_dim}): both widths must be at least 1")
         if 2 * out_dim < in_dim:
@@ -72,34 +66,17 @@ class LogicLayer(nn.Module):
                 f"LogicLayer({in_dim}, {out_dim}): {out_dim} gates have {2 * out_dim} inputs and cannot use all "
                 f"{in_dim}; make the layer at least {-(-in_dim // 2)} wide"
             )
-        _check_choice("connections", connections, tuple(CONNECTIONS))
-        _check_choice("implementation", implementation, _IMPLEMENTATIONS)
-        _check_choice("init", init, ("gaussian", "residual"))
+        check_choice("connections", connections, tuple(CONNECTIONS))
+        super().__init__(out_dim, device, implementation, init)
         self.in_dim = in_dim
         self.out_dim = out_dim
         self.grad_factor = grad_factor
-        self.implementation = implementation
         self.connections = connections
-        self.init = init
-        self.weights = nn.Parameter(torch.empty(out_dim, NUM_GATES, device=device))
-        if implementation == "cuda" and self.weights.device.type != "cuda":
-            raise ValueError(
-                f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
-                "leave implementation out to take the fastest for any device"
-            )
         a, b = CONNECTIONS[connections](in_dim, out_dim)
         self.register_buffer("indices_a", a.to(self.weights.device))
         self.register_buffer("indices_b", b.to(self.weights.device))
         self.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the logits anew; the connections stay."""
-        with torch.no_grad():
-            if self.init == "residual":
-                self.weights.zero_()[:, _PASS_A] = RESIDUAL_LOGIT
-            else:
-                self.weights.normal_()
 
     @property
     def indices(self) -> tuple[Tensor, Tensor]:
@@ -107,22 +84,9 @@ class LogicLayer(nn.Module):
         return self.indices_a, self.indices_b
 
     @property
-    def num_neurons(self) -> int:
-        """Number of gates."""
-        return self.out_dim
-
-    @property
     def num_weights(self) -> int:
         """Number of gates, counted as the original library does."""
         return self.out_dim
-
-    def gates(self) -> Tensor:
-        """The gate each neuron would be in a circuit: uint8 ``[out_dim]``."""
-        return self.weights.detach().argmax(1).to(torch.uint8)
-
-    def gate_probabilities(self) -> Tensor:
-        """Softmax of the logits: ``[out_dim, 16]``, detached."""
-        return torch.softmax(self.weights.detach().float(), dim=1)
 
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
         """The layer as a circuit.
@@ -131,16 +95,6 @@ class LogicLayer(nn.Module):
             First inputs (int32), second inputs (int32) and gate ids (uint8), each ``[out_dim]``.
         """
         return self.indices_a, self.indices_b, self.gates()
-
-    def table(self) -> Tensor:
-        """The four numbers of each gate, ``[out_dim, 4]``: soft in training mode, 0 or 1 in evaluation mode."""
-        if self.training:
-            if self.implementation == "python":
-                # Outside of autocast, so that the table stays float32 as in the other implementations.
-                with torch.autocast(self.weights.device.type, enabled=False):
-                    return reference.softmax_table(self.weights)
-            return ops.softmax_table(self.weights)
-        return ops.hard_table(self.gates(), _table_dtype(self.weights.dtype))
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
         """Evaluates the gates.
@@ -163,13 +117,10 @@ class LogicLayer(nn.Module):
             )
         if isinstance(x, PackBitsTensor):
             return self._forward_packed(x, group_sum)
-        if not x.is_floating_point():
-            x = x.to(_activation_dtype(x.device, self.weights.dtype))
-        elif torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = as_activations(x, self.weights.dtype)
         if self.grad_factor != 1.0:
             x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
-        table = self.table().to(_table_dtype(x.dtype))
+        table = self.table().to(table_dtype(x.dtype))
         if self.implementation == "python":
             y = reference.logic(x, table, self.indices_a, self.indices_b)
             return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
@@ -243,16 +194,3 @@ def _check_loaded_indices(
             )
             # Dropped, so that nothing unusable is left in a net whose user catches the error.
             state_dict[prefix + name] = getattr(layer, name).clone()
-
-
-def _activation_dtype(device: torch.device, parameters: torch.dtype) -> torch.dtype:
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else parameters
-
-
-def _table_dtype(activations: torch.dtype) -> torch.dtype:
-    return torch.float64 if activations == torch.float64 else torch.float32
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning.nn.sequential import logic_layers
+from lgn_lightning.nn.logic_layer import LogicLayer
 
 
 def load_difflogic_state_dict(
@@ -25,7 +25,7 @@ def load_difflogic_state_dict(
     Raises:
         ValueError: If the number of layers, a shape or an index does not fit; the net is left as it was.
     """
-    layers = logic_layers(net)
+    layers = {name: module for name, module in net.named_modules() if isinstance(module, LogicLayer)}
     weights = [value for key, value in state_dict.items() if key.rsplit(".", 1)[-1] == "weights"]
     if not len(layers) == len(weights) == len(indices):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 
@@ -46,9 +47,9 @@ def _hooked(*modules: nn.Module) -> bool:
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
-def logic_layers(net: nn.Module) -> dict[str, LogicLayer]:
-    """Gives the logic layers of a net by name, in the order of the net."""
-    return {name: module for name, module in net.named_modules() if isinstance(module, LogicLayer)}
+def logic_layers(net: nn.Module) -> dict[str, GateLayer]:
+    """Gives the layers of gates of a net, dense and convolutional, by name, in the order of the net."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, GateLayer)}
 
 
 @contextmanager
