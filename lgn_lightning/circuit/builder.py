@@ -126,6 +126,25 @@ class CircuitBuilder:
         first, self._num_nodes = self._num_nodes, self._num_nodes + count
         return np.arange(first, self._num_nodes, dtype=np.int32)
 
+    def luts(self, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
+        """Adds lookup tables of 1 to 6 inputs, decomposed into two-input gates (Shannon expansion).
+
+        Args:
+            tables: Outputs 0 or 1, ``[n, 2^k]``; row *r* is the output for the input bits of *r*, wire 0 the most
+                significant: for k = 2 the entries are those of a gate's truth table.
+            wires: Node ids of the inputs, ``[n, k]``.
+
+        Returns:
+            The node ids of the outputs, int32 ``[n]``; gates of equal parts are shared.
+
+        Raises:
+            ValueError: On shapes that do not fit, entries that are not bits, k above 6, an operand that is no earlier
+                node, or too many nodes.
+        """
+        from lgn_lightning.circuit.lut_decomposition import add_luts
+
+        return add_luts(self, tables, wires)
+
     def constant(self, value: bool) -> int:
         """Returns the node id of the constant ``value`` (one gate, shared by all callers)."""
         if value not in self._constants:
