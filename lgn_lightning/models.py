@@ -10,6 +10,8 @@ from torch import nn
 
 from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, Threshold
 from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
+from lgn_lightning.nn.samplers import Sampler, make_sampler
 
 
 class LogicMLP(LogicSequential):
@@ -27,6 +29,9 @@ class LogicMLP(LogicSequential):
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers. With a
+            straight-through one the net trains on bits, whatever ``grey_in_training`` says.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
@@ -49,6 +54,8 @@ class LogicMLP(LogicSequential):
         init: str = "gaussian",
         grad_factor: float = 1.0,
         implementation: str | None = None,
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -65,7 +72,8 @@ class LogicMLP(LogicSequential):
                 f"the last layer's width {widths[-1]} does not divide into {num_classes} classes; "
                 f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
             )
-        encoder = Threshold(thresholds, in_shape, grey_in_training)
+        parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
+        encoder = Threshold(thresholds, in_shape, grey_in_training and not sampler.hard)
         layers = [
             LogicLayer(
                 in_dim,
@@ -74,6 +82,8 @@ class LogicMLP(LogicSequential):
                 init=init,
                 grad_factor=grad_factor,
                 implementation=implementation,
+                parametrization=parametrization,
+                sampler=sampler,
             )
             for in_dim, out_dim in pairwise([encoder.out_dim, *widths])
         ]

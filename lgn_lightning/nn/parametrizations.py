@@ -1,0 +1,338 @@
+"""Parametrizations: how the weights of a gate give its table, and which gate they settle on.
+
+A gate of k inputs is its table: 2^k numbers in [0, 1], the first input being the most significant digit of an entry's
+number. Layers know nothing else, so that every parametrization here trains, and exports, with every layer.
+
+All of them have *logits* that are linear in the weights; a sampler adds noise to the logits or divides them by a
+temperature without knowing which parametrization it has (:mod:`lgn_lightning.nn.samplers`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lgn_lightning import ops
+from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.ops import reference
+
+#: The choices of ``init``.
+INITS = ("gaussian", "residual")
+#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., 2024, sec. 3.4).
+RESIDUAL_LOGIT = 5.0
+#: Its counterpart for a table entry: 88 % to be what gate "A" has there.
+RESIDUAL_ENTRY_LOGIT = 2.0
+_PASS_A = 3
+
+
+class Parametrization(ABC):
+    """Maps the weights of gates, ``[n, num_weights(k)]``, to their tables, ``[n, 2^k]``.
+
+    It holds options and no state: the weights belong to the layer, one instance may serve many layers.
+    """
+
+    #: Short name, as recipes write it.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def num_weights(self, inputs: int = 2) -> int:
+        """Weights of a gate with that number of inputs.
+
+        Raises:
+            ValueError: If gates of that many inputs cannot be parametrized so.
+        """
+
+    @abstractmethod
+    def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
+        """Draws weights in place: ``"gaussian"``, or ``"residual"``, where every gate starts close to "first input".
+
+        Raises:
+            ValueError: If ``init`` is another word.
+        """
+
+    @abstractmethod
+    def logits(self, weights: Tensor) -> Tensor:
+        """The numbers that are compared to find the hard gate; linear in the weights, differentiable."""
+
+    @abstractmethod
+    def table_of_logits(self, logits: Tensor) -> Tensor:
+        """Tables ``[n, 2^k]`` in [0, 1] from logits; differentiable, natively where there is a kernel."""
+
+    @abstractmethod
+    def formula(self, logits: Tensor) -> Tensor:
+        """:meth:`table_of_logits` as a formula in plain torch."""
+
+    @abstractmethod
+    def hard_table_of_logits(self, logits: Tensor) -> Tensor:
+        """Tables of the gates that the logits settle on: bool ``[n, 2^k]``."""
+
+    @abstractmethod
+    def noise_like(self, logits: Tensor) -> Tensor:
+        """Draws noise so that the hard gate of ``logits + noise`` is a gate drawn at its probability."""
+
+    @abstractmethod
+    def from_table(self, table: Tensor) -> Tensor:
+        """Weights whose :meth:`table` is the given one, up to rounding.
+
+        Args:
+            table: ``[n, 2^k]``; entries of exactly 0 or 1 are taken as the nearest that a finite weight gives.
+
+        Returns:
+            ``[n, num_weights(k)]``.
+        """
+
+    @abstractmethod
+    def gate_probabilities(self, weights: Tensor) -> Tensor:
+        """Probability of each gate when gates are drawn: ``[n, 2^2^k]``, detached; for k = 2 by gate id."""
+
+    def table(self, weights: Tensor) -> Tensor:
+        """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
+        return self.table_of_logits(self.logits(weights))
+
+    def hard_table(self, weights: Tensor) -> Tensor:
+        """Tables of the gates that the weights settle on: bool ``[n, 2^k]``."""
+        return self.hard_table_of_logits(self.logits(weights.detach()))
+
+    def gates_of_logits(self, logits: Tensor) -> Tensor:
+        """Ids of the two-input gates that the logits settle on: uint8 ``[n]``."""
+        return gate_ids(self.hard_table_of_logits(logits.detach()))
+
+    def hard_gates(self, weights: Tensor) -> Tensor:
+        """Ids of the two-input gates that the weights settle on: uint8 ``[n]``."""
+        return self.gates_of_logits(self.logits(weights.detach()))
+
+    def convert(self, weights: Tensor, other: Parametrization) -> Tensor:
+        """Weights of another parametrization that have the same soft tables.
+
+        The hard gates are the same too, except from :class:`Softmax`, whose most likely gate may differ from the
+        rounded table: two gates of 0.4 that agree in an entry outvote one of 0.5 there.
+        """
+        with torch.no_grad():
+            return other.from_table(self.table(weights.detach()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in vars(self).items())})"
+
+
+class Softmax(Parametrization):
+    """The original: a softmax over the 16 two-input gates (Petersen et al., NeurIPS 2022, eq. 1).
+
+    p = softmax(w), t_ab = Σ_g p_g · g(a, b). The hard gate is the one of the largest logit.
+
+    Args:
+        residual_logit: Logit of gate "A" under residual initialization, the others being 0 (Petersen et al., 2024,
+            sec. 3.4).
+    """
+
+    name = "softmax"
+
+    def __init__(self, residual_logit: float = RESIDUAL_LOGIT) -> None:
+        self.residual_logit = residual_logit
+
+    def num_weights(self, inputs: int = 2) -> int:
+        """16, for two inputs only: three inputs would take 256."""
+        if inputs != 2:
+            raise ValueError(
+                f"parametrization 'softmax' has a weight for each of 2^2^{inputs} gates and is there for 2 inputs only; "
+                "take 'sigmoid' or 'walsh'"
+            )
+        return NUM_GATES
+
+    def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
+        """Draws logits from a standard normal distribution, or sets those of gate "A"."""
+        _check_init(init)
+        with torch.no_grad():
+            if init == "residual":
+                weights.zero_()[:, _PASS_A] = self.residual_logit
+            else:
+                weights.normal_()
+
+    def logits(self, weights: Tensor) -> Tensor:
+        """The weights themselves: ``[n, 16]``."""
+        return weights
+
+    def table_of_logits(self, logits: Tensor) -> Tensor:
+        """Expected table of a gate drawn from the softmax: ``[n, 4]``."""
+        return ops.softmax_table(logits)
+
+    def formula(self, logits: Tensor) -> Tensor:
+        """The same as a formula."""
+        return reference.softmax_table(logits)
+
+    def hard_table_of_logits(self, logits: Tensor) -> Tensor:
+        """Table of the gate with the largest logit: bool ``[n, 4]``."""
+        return reference.hard_table(logits.argmax(-1), torch.bool)
+
+    def gates_of_logits(self, logits: Tensor) -> Tensor:
+        """Gate of the largest logit: uint8 ``[n]``."""
+        return logits.detach().argmax(-1).to(torch.uint8)
+
+    def noise_like(self, logits: Tensor) -> Tensor:
+        """Gumbel noise, −log(−log u): the largest of logit + noise is drawn from the softmax."""
+        return -torch.empty_like(logits).exponential_().log_()
+
+    def from_table(self, table: Tensor) -> Tensor:
+        """Logits of the distribution in which the four entries are independent."""
+        entries = _inside(table).unsqueeze(-2)
+        bits = reference.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
+        return torch.where(bits, entries, 1 - entries).log().sum(-1)
+
+    def gate_probabilities(self, weights: Tensor) -> Tensor:
+        """Softmax of the logits: ``[n, 16]``."""
+        return torch.softmax(weights.detach().float(), dim=-1)
+
+
+class _Entrywise(Parametrization):
+    """What parametrizations share whose table entries are sigmoids of one logit each."""
+
+    def __init__(self, residual_logit: float = RESIDUAL_ENTRY_LOGIT) -> None:
+        self.residual_logit = residual_logit
+
+    def num_weights(self, inputs: int = 2) -> int:
+        """2^k: one a table entry."""
+        return 2**inputs
+
+    def _weights_of_logits(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
+        """Draws weights from a standard normal distribution, or those whose logits are ±``residual_logit``."""
+        _check_init(init)
+        with torch.no_grad():
+            if init == "residual":
+                first_is_one = torch.arange(weights.shape[-1], device=weights.device) >= weights.shape[-1] // 2
+                logits = torch.where(first_is_one, self.residual_logit, -self.residual_logit).to(weights.dtype)
+                weights.copy_(self._weights_of_logits(logits))
+            else:
+                weights.normal_()
+
+    def table_of_logits(self, logits: Tensor) -> Tensor:
+        """Sigmoids of the logits."""
+        return torch.sigmoid(logits)
+
+    def formula(self, logits: Tensor) -> Tensor:
+        """The same as a formula."""
+        return torch.sigmoid(logits)
+
+    def hard_table_of_logits(self, logits: Tensor) -> Tensor:
+        """The rounded table: entries with a positive logit are 1."""
+        return logits > 0
+
+    def noise_like(self, logits: Tensor) -> Tensor:
+        """Logistic noise, log u − log(1 − u): an entry is positive with the probability of its sigmoid."""
+        u = torch.rand_like(logits).clamp_(1e-7, 1 - 1e-7)
+        return torch.logit(u)
+
+    def from_table(self, table: Tensor) -> Tensor:
+        """The inverse of the sigmoid, as weights."""
+        return self._weights_of_logits(torch.logit(_inside(table)))
+
+    def gate_probabilities(self, weights: Tensor) -> Tensor:
+        """Product over the entries, which are independent of one another."""
+        table = torch.sigmoid(self.logits(weights.detach().float()))
+        entries = table.shape[-1]
+        if entries > 8:
+            raise ValueError(f"gates of {entries} entries are 2^{entries} gates, too many to list their probabilities")
+        probabilities = table.new_ones((*table.shape[:-1], 1))
+        for entry in table.unbind(-1):  # the first entry is the most significant bit of a gate's id
+            pair = torch.stack((1 - entry, entry), dim=-1)
+            probabilities = (probabilities.unsqueeze(-1) * pair.unsqueeze(-2)).flatten(-2)
+        return probabilities
+
+
+class Sigmoid(_Entrywise):
+    """A sigmoid a table entry: "light" or input-wise parametrization (Rüttgers et al., arXiv 2510.03250, sec. 4).
+
+    t_ab = σ(w_ab): 4 weights instead of 16, and no two weight vectors share a table. The hard gate is the rounded
+    table.
+
+    Args:
+        residual_logit: Under residual initialization the logit of entries where gate "A" is 1, and its negative where
+            it is 0.
+    """
+
+    name = "sigmoid"
+
+    def logits(self, weights: Tensor) -> Tensor:
+        """The weights themselves: ``[n, 2^k]``."""
+        return weights
+
+    def _weights_of_logits(self, logits: Tensor) -> Tensor:
+        return logits
+
+
+class Walsh(_Entrywise):
+    """Walsh coefficients: WARP (Gerlach et al., arXiv 2510.15655, sec. 3; arXiv 2602.03527).
+
+    t_ab = σ(Σ_S w_S · χ_S(a, b)) with characters χ_S = Π_{i ∈ S} (2·x_i − 1); for two inputs
+    t_ab = σ(w_0 + w_B·(2b−1) + w_A·(2a−1) + w_AB·(2a−1)(2b−1)), weights in that order. The papers take (−1)^x, which
+    changes the sign of odd coefficients only. On bits this is the papers' gate; between bits they put real inputs into
+    the characters, while here, as with every parametrization, the table is interpolated. The hard gate is the rounded
+    table.
+
+    Args:
+        residual_logit: Under residual initialization the coefficient w_A, the others being 0.
+    """
+
+    name = "walsh"
+
+    def logits(self, weights: Tensor) -> Tensor:
+        """Walsh–Hadamard transform of the weights: ``[n, 2^k]``."""
+        return _walsh_hadamard(weights)
+
+    def _weights_of_logits(self, logits: Tensor) -> Tensor:
+        return _walsh_hadamard(logits, inverse=True)
+
+
+def _walsh_hadamard(x: Tensor, inverse: bool = False) -> Tensor:
+    """Σ_S x_S Π_{i ∈ S} (2·bit_i(entry) − 1) for all entries, or its inverse: in k steps of sums and differences."""
+    entries, span = x.shape[-1], 1
+    while span < entries:
+        low, high = x.unflatten(-1, (-1, 2, span)).unbind(-2)
+        # The matrix of a step is [[1, −1], [1, 1]]; its inverse is half its transpose.
+        pair = (low + high, high - low) if inverse else (low - high, low + high)
+        x = torch.stack(pair, dim=-2).flatten(-3)
+        span *= 2
+    return x / entries if inverse else x
+
+
+def gate_ids(table: Tensor) -> Tensor:
+    """Ids of two-input gates, uint8 ``[n]``, from their hard tables ``[n, 4]``."""
+    # A multiplication of bytes, since sums of bools with shifts would pass through int64.
+    t00, t01, t10, t11 = table.to(torch.uint8).unbind(-1)
+    return t00 * 8 + t01 * 4 + t10 * 2 + t11
+
+
+def _inside(table: Tensor) -> Tensor:
+    eps = torch.finfo(table.dtype).eps
+    return table.clamp(eps, 1 - eps)
+
+
+def _check_init(init: str) -> None:
+    if init not in INITS:
+        raise ValueError(f"init={init!r} is not one of {', '.join(map(repr, INITS))}")
+
+
+#: The choices of ``LogicLayer(parametrization=…)``.
+PARAMETRIZATIONS: dict[str, type[Parametrization]] = {
+    kind.name: kind
+    for kind in (Softmax, Sigmoid, Walsh)  # type: ignore[type-abstract]
+}
+
+
+def make_parametrization(chosen: str | Parametrization) -> Parametrization:
+    """Gives the parametrization of a short name, or the instance itself.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if isinstance(chosen, Parametrization):
+        return chosen
+    if chosen not in PARAMETRIZATIONS:
+        raise ValueError(
+            f"parametrization={chosen!r} is not one of {', '.join(map(repr, PARAMETRIZATIONS))} or a Parametrization"
+        )
+    return PARAMETRIZATIONS[chosen]()

@@ -1,0 +1,199 @@
+"""Samplers: what gate a neuron computes with in a training step, given its distribution over gates.
+
+A sampler turns weights into :class:`GateSample`: the table that the layer differentiates, and, for the straight-through
+ones, the hard gates that the forward pass evaluates on bits. Their numbers (``temperature``, ``noise``) may change from
+step to step, see :class:`~lgn_lightning.callbacks.SamplerSchedule`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.nn.parametrizations import Parametrization
+
+
+class GateSample(NamedTuple):
+    """What a layer of two-input gates computes with.
+
+    Attributes:
+        table: ``[n, 4]``, differentiable. Without ``gates`` it is the table of the forward pass; with them its values
+            are the slopes of the backward pass, and it receives the gradient.
+        gates: Ids of the hard gates of the forward pass, uint8 ``[n]``; None if the forward pass is soft.
+    """
+
+    table: Tensor
+    gates: Tensor | None = None
+
+
+class Sampler(ABC):
+    """Chooses the gates of a training step.
+
+    Args:
+        temperature: Logits are divided by it; small values make soft tables hard.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+
+    #: Short name, as recipes write it.
+    name: ClassVar[str]
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        if not temperature > 0:
+            raise ValueError(f"{type(self).__name__}(temperature={temperature}): the temperature must be positive")
+        self.temperature = temperature
+
+    @property
+    @abstractmethod
+    def hard(self) -> bool:
+        """Whether the forward pass evaluates hard gates, and so takes bits."""
+
+    @abstractmethod
+    def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
+        """Samples a layer.
+
+        Args:
+            parametrization: That of the layer.
+            weights: Its weights, ``[n, …]``.
+            plain: Take the formula in plain torch instead of a native kernel.
+        """
+
+    def without_noise(self) -> Sampler:
+        """The sampler that soft accuracy is measured with: this one with no randomness."""
+        return self
+
+    def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
+        logits = self._cooled(logits)
+        if not plain:
+            return parametrization.table_of_logits(logits)
+        # Outside of autocast, so that the table stays float32 as in the native kernels.
+        with torch.autocast(logits.device.type, enabled=False):
+            return parametrization.formula(logits)
+
+    def _cooled(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in vars(self).items())})"
+
+
+class Soft(Sampler):
+    """The expectation over all gates (Petersen et al., NeurIPS 2022, eq. 1): table = t(w / temperature)."""
+
+    name = "soft"
+
+    @property
+    def hard(self) -> bool:
+        """False."""
+        return False
+
+    def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
+        """Gives the soft tables."""
+        return GateSample(self._table(parametrization, parametrization.logits(weights), plain))
+
+
+class Gumbel(Sampler):
+    """Noise on the logits: Gumbel LGNs (Yousefi et al., NeurIPS 2025, arXiv 2506.07500, sec. 3).
+
+    table = t((w + G) / temperature) with Gumbel noise G for a softmax over gates, and its difference, logistic noise,
+    for entries that are sigmoids. With ``straight_through`` the forward pass takes the gate of the largest noisy logit,
+    and the gradient is that of the noisy soft table at the hard one, as in the straight-through Gumbel-softmax.
+
+    Args:
+        temperature: Of the noisy logits.
+        straight_through: Whether the forward pass is hard.
+    """
+
+    name = "gumbel"
+
+    def __init__(self, temperature: float = 1.0, straight_through: bool = False) -> None:
+        super().__init__(temperature)
+        self.straight_through = straight_through
+
+    @property
+    def hard(self) -> bool:
+        """Whether it is straight-through."""
+        return self.straight_through
+
+    def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
+        """Draws the noise anew."""
+        logits = parametrization.logits(weights)
+        noisy = logits + parametrization.noise_like(logits.detach())
+        table = self._table(parametrization, noisy, plain)
+        if not self.straight_through:
+            return GateSample(table)
+        gates = parametrization.gates_of_logits(noisy)
+        # The values are hard, so that gradients flow to the inputs along the slopes of the gate that was drawn.
+        values = parametrization.hard_table_of_logits(noisy.detach()).to(table.dtype)
+        return GateSample(values + (table - table.detach()), gates)
+
+    def without_noise(self) -> Sampler:
+        """Soft, or hard where this one is."""
+        return StraightThrough(self.temperature) if self.straight_through else Soft(self.temperature)
+
+
+class StraightThrough(Sampler):
+    """Hard gates forward, soft gradient backward (Hard-ST in Kim, arXiv 2603.14157; Bengio et al., arXiv 1308.3432).
+
+    The forward pass evaluates the gate that the weights settle on, on bits: the net that trains is the net that ships,
+    so there is no discretization gap. The backward pass is that of the soft table t(w / temperature) at those bits,
+    both for the table and, along the slopes of the soft gate, for the inputs, so that a gate whose hard form ignores an
+    input still passes a gradient to it.
+
+    Args:
+        temperature: Of the soft table of the backward pass.
+        noise: Scale of noise on the logits that the forward pass settles by: 1 draws gates at their probability, 0 has
+            no randomness. Lower it to 0 while training, or the net that trains is not quite the net that ships.
+
+    Raises:
+        ValueError: If the temperature is not positive or the noise is negative.
+    """
+
+    name = "straight_through"
+
+    def __init__(self, temperature: float = 1.0, noise: float = 0.0) -> None:
+        super().__init__(temperature)
+        if not noise >= 0:
+            raise ValueError(f"StraightThrough(noise={noise}): the noise must not be negative")
+        self.noise = noise
+
+    @property
+    def hard(self) -> bool:
+        """True."""
+        return True
+
+    def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
+        """Gives hard gates and soft tables."""
+        logits = parametrization.logits(weights)
+        settled = logits.detach()
+        if self.noise > 0:
+            settled = settled + self.noise * parametrization.noise_like(settled)
+        return GateSample(self._table(parametrization, logits, plain), parametrization.gates_of_logits(settled))
+
+    def without_noise(self) -> Sampler:
+        """The same with noise 0."""
+        return StraightThrough(self.temperature)
+
+
+#: The choices of ``LogicLayer(sampler=…)``.
+SAMPLERS: dict[str, type[Sampler]] = {
+    kind.name: kind
+    for kind in (Soft, Gumbel, StraightThrough)  # type: ignore[type-abstract]
+}
+
+
+def make_sampler(chosen: str | Sampler) -> Sampler:
+    """Gives the sampler of a short name, or the instance itself.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if isinstance(chosen, Sampler):
+        return chosen
+    if chosen not in SAMPLERS:
+        raise ValueError(f"sampler={chosen!r} is not one of {', '.join(map(repr, SAMPLERS))} or a Sampler")
+    return SAMPLERS[chosen]()
