@@ -1,4 +1,4 @@
-"""What every layer of trainable gates has in common: logits, and how they become gates."""
+"""What every layer of trainable gates has in common: weights, and how they become gates."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.gates import NUM_GATES
-from lgn_lightning.ops import reference
+from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
+from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 
-#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., 2024, sec. 3.4).
-RESIDUAL_LOGIT = 5.0
-_PASS_A = 3
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
 
 class GateLayer(nn.Module):
-    """Base of the layers that are made of two-input gates, soft in ``.train()`` and hard in ``.eval()`` mode.
+    """Base of the layers that are made of two-input gates, in ``.eval()`` mode those that the weights settle on.
 
-    A subclass sets ``out_dim`` and, once its connections are drawn, calls :meth:`reset_parameters`.
+    In ``.train()`` mode they are what the sampler makes of the weights. A subclass sets ``out_dim`` and, once its
+    connections are drawn, calls :meth:`reset_parameters`.
 
     Args:
-        num_gates: Number of gates with logits of their own.
+        num_gates: Number of gates with weights of their own.
         device: Device of the parameters; torch's default device if not given.
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
-        init: ``"gaussian"`` logits, or ``"residual"``: every gate starts as "A" with a probability of 0.9, which trains
-            deep nets (Petersen et al., 2024, sec. 3.4).
+        init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
+            trains deep nets (Petersen et al., 2024, sec. 3.4).
+        parametrization: How weights give gates, by short name or as an instance.
+        sampler: What training computes with, by short name or as an instance, which layers may share.
 
     Attributes:
-        weights: The logits, ``[num_gates, 16]``.
+        weights: One row a gate: ``[num_gates, 16]`` for the softmax.
         out_dim: Size of the output's dimension 1: neurons or channels.
 
     Raises:
@@ -39,14 +39,22 @@ class GateLayer(nn.Module):
     out_dim: int
 
     def __init__(
-        self, num_gates: int, device: torch.device | str | None, implementation: str | None, init: str
+        self,
+        num_gates: int,
+        device: torch.device | str | None,
+        implementation: str | None,
+        init: str,
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
     ) -> None:
         super().__init__()
         check_choice("implementation", implementation, _IMPLEMENTATIONS)
-        check_choice("init", init, ("gaussian", "residual"))
+        check_choice("init", init, INITS)
         self.implementation = implementation
         self.init = init
-        self.weights = nn.Parameter(torch.empty(num_gates, NUM_GATES, device=device))
+        self.parametrization = make_parametrization(parametrization)
+        self.sampler = make_sampler(sampler)
+        self.weights = nn.Parameter(torch.empty(num_gates, self.parametrization.num_weights(), device=device))
         if implementation == "cuda" and self.weights.device.type != "cuda":
             raise ValueError(
                 f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
@@ -54,35 +62,31 @@ class GateLayer(nn.Module):
             )
 
     def reset_parameters(self) -> None:
-        """Draws the logits anew; the connections stay."""
-        with torch.no_grad():
-            if self.init == "residual":
-                self.weights.zero_()[:, _PASS_A] = RESIDUAL_LOGIT
-            else:
-                self.weights.normal_()
+        """Draws the weights anew; the connections stay."""
+        self.parametrization.initialize(self.weights, self.init)
 
     @property
     def num_neurons(self) -> int:
-        """Number of gates with logits of their own."""
+        """Number of gates with weights of their own."""
         return len(self.weights)
 
     def gates(self) -> Tensor:
         """The gate that each neuron would be in a circuit: uint8 ``[num_gates]``."""
-        return self.weights.detach().argmax(1).to(torch.uint8)
+        return self.parametrization.hard_gates(self.weights)
 
     def gate_probabilities(self) -> Tensor:
-        """Softmax of the logits: ``[num_gates, 16]``, detached."""
-        return torch.softmax(self.weights.detach().float(), dim=1)
+        """Probability of each of the 16 gates: ``[num_gates, 16]``, detached."""
+        return self.parametrization.gate_probabilities(self.weights)
+
+    def sample(self) -> GateSample:
+        """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
+        if self.training:
+            return self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
+        return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
 
     def table(self) -> Tensor:
-        """The four numbers of each gate, ``[num_gates, 4]``: soft in training mode, 0 or 1 in evaluation mode."""
-        if self.training:
-            if self.implementation == "python":
-                # Outside of autocast, so that the table stays float32 as in the other implementations.
-                with torch.autocast(self.weights.device.type, enabled=False):
-                    return reference.softmax_table(self.weights)
-            return ops.softmax_table(self.weights)
-        return ops.hard_table(self.gates(), table_dtype(self.weights.dtype))
+        """The four numbers of each gate, ``[num_gates, 4]``: the sampler's in training mode, else 0 or 1."""
+        return self.sample().table
 
 
 def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:

@@ -12,6 +12,9 @@ from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, check_choice, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.packed import PackBitsTensor
+from lgn_lightning.nn.parametrizations import Parametrization
+from lgn_lightning.nn.samplers import Sampler
+from lgn_lightning.nn.straight_through import straight_through
 from lgn_lightning.ops import reference
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 class LogicLayer(GateLayer):
     """A layer of ``out_dim`` gates, each with two inputs among ``in_dim`` (Petersen et al., NeurIPS 2022).
 
-    In ``.train()`` mode every gate is the expectation over the softmax of its 16 logits; in ``.eval()`` mode it is the
-    gate of the largest logit.
+    In ``.train()`` mode a gate is what the sampler makes of its distribution over the 16 gates, by default the
+    expectation over the softmax of 16 logits; in ``.eval()`` mode it is the gate that its weights settle on.
 
     Args:
         in_dim: Number of inputs.
@@ -35,11 +38,16 @@ class LogicLayer(GateLayer):
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
         connections: ``"random"`` or ``"unique"`` input pairs.
-        init: ``"gaussian"`` logits, or ``"residual"``: every gate starts as "A" with a probability of 0.9, which trains
-            deep nets (Petersen et al., 2024, sec. 3.4).
+        init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
+            trains deep nets (Petersen et al., 2024, sec. 3.4).
+        parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` (4
+            coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
+        sampler: What training computes with: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which
+            layers may share, see :mod:`lgn_lightning.nn.samplers`.
 
     Shape:
-        - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode.
+        - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
+          straight-through sampler training takes bits, and rounds other inputs: a bit is ``x > 0.5``.
         - Output: ``[batch, out_dim]``, feature-major in memory; packed if the input was.
 
     Raises:
@@ -58,6 +66,8 @@ class LogicLayer(GateLayer):
         implementation: str | None = None,
         connections: str = "random",
         init: str = "gaussian",
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
     ) -> None:
         if in_dim < 1 or out_dim < 1:
             raise ValueError(f"LogicLayer({in_dim}, {out_dim}): both widths must be at least 1")
@@ -67,7 +77,7 @@ class LogicLayer(GateLayer):
                 f"{in_dim}; make the layer at least {-(-in_dim // 2)} wide"
             )
         check_choice("connections", connections, tuple(CONNECTIONS))
-        super().__init__(out_dim, device, implementation, init)
+        super().__init__(out_dim, device, implementation, init, parametrization, sampler)
         self.in_dim = in_dim
         self.out_dim = out_dim
         self.grad_factor = grad_factor
@@ -120,7 +130,11 @@ class LogicLayer(GateLayer):
         x = as_activations(x, self.weights.dtype)
         if self.grad_factor != 1.0:
             x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
-        table = self.table().to(table_dtype(x.dtype))
+        sample = self.sample()
+        table = sample.table.to(table_dtype(x.dtype))
+        if sample.gates is not None:
+            y = straight_through(x, table, sample.gates, self.indices_a, self.indices_b, self.implementation)
+            return y if group_sum is None else group_sum(y)
         if self.implementation == "python":
             y = reference.logic(x, table, self.indices_a, self.indices_b)
             return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
@@ -151,6 +165,8 @@ class LogicLayer(GateLayer):
                 ("init", self.init, "gaussian"),
                 ("grad_factor", self.grad_factor, 1.0),
                 ("implementation", self.implementation, None),
+                ("parametrization", self.parametrization.name, "softmax"),
+                ("sampler", self.sampler.name, "soft"),
             )
             if value != default
         )

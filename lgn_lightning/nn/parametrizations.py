@@ -136,8 +136,8 @@ class Softmax(Parametrization):
         """16, for two inputs only: three inputs would take 256."""
         if inputs != 2:
             raise ValueError(
-                f"parametrization 'softmax' has a weight for each of 2^2^{inputs} gates and is there for 2 inputs only; "
-                "take 'sigmoid' or 'walsh'"
+                f"parametrization 'softmax' has a weight for each of 2^2^{inputs} gates and is there for 2 inputs "
+                "only; take 'sigmoid' or 'walsh'"
             )
         return NUM_GATES
 
@@ -193,7 +193,7 @@ class _Entrywise(Parametrization):
 
     def num_weights(self, inputs: int = 2) -> int:
         """2^k: one a table entry."""
-        return 2**inputs
+        return 1 << inputs
 
     def _weights_of_logits(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
@@ -291,7 +291,7 @@ def _walsh_hadamard(x: Tensor, inverse: bool = False) -> Tensor:
     """Σ_S x_S Π_{i ∈ S} (2·bit_i(entry) − 1) for all entries, or its inverse: in k steps of sums and differences."""
     entries, span = x.shape[-1], 1
     while span < entries:
-        low, high = x.unflatten(-1, (-1, 2, span)).unbind(-2)
+        low, high = x.reshape(*x.shape[:-1], -1, 2, span).unbind(-2)
         # The matrix of a step is [[1, −1], [1, 1]]; its inverse is half its transpose.
         pair = (low + high, high - low) if inverse else (low - high, low + high)
         x = torch.stack(pair, dim=-2).flatten(-3)
@@ -317,10 +317,7 @@ def _check_init(init: str) -> None:
 
 
 #: The choices of ``LogicLayer(parametrization=…)``.
-PARAMETRIZATIONS: dict[str, type[Parametrization]] = {
-    kind.name: kind
-    for kind in (Softmax, Sigmoid, Walsh)  # type: ignore[type-abstract]
-}
+PARAMETRIZATIONS: dict[str, type[Parametrization]] = {kind.name: kind for kind in (Softmax, Sigmoid, Walsh)}
 
 
 def make_parametrization(chosen: str | Parametrization) -> Parametrization:

@@ -180,10 +180,7 @@ class StraightThrough(Sampler):
 
 
 #: The choices of ``LogicLayer(sampler=…)``.
-SAMPLERS: dict[str, type[Sampler]] = {
-    kind.name: kind
-    for kind in (Soft, Gumbel, StraightThrough)  # type: ignore[type-abstract]
-}
+SAMPLERS: dict[str, type[Sampler]] = {kind.name: kind for kind in (Soft, Gumbel, StraightThrough)}
 
 
 def make_sampler(chosen: str | Sampler) -> Sampler:

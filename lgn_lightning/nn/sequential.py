@@ -56,14 +56,15 @@ def logic_layers(net: nn.Module) -> dict[str, GateLayer]:
 def soft_gates(net: nn.Module) -> Iterator[None]:
     """Makes the logic layers of ``net`` soft inside the block, and leaves every other module in its mode.
 
-    This is how the soft accuracy of a net in ``.eval()`` mode is measured: on the same bits that the hard net gets.
+    This is how the soft accuracy of a net in ``.eval()`` mode is measured: on the same bits that the hard net gets. The
+    layers compute what their samplers train with, without its noise: straight-through ones evaluate their hard gates.
     """
     layers = list(logic_layers(net).values())
-    modes = [layer.training for layer in layers]
+    before = [(layer.training, layer.sampler) for layer in layers]
     try:
         for layer in layers:
-            layer.training = True
+            layer.training, layer.sampler = True, layer.sampler.without_noise()
         yield
     finally:
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training = mode
+        for layer, (mode, sampler) in zip(layers, before, strict=True):
+            layer.training, layer.sampler = mode, sampler

@@ -47,6 +47,6 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         need_x, need_table = ctx.needs_input_grad[:2]
-        backward = reference.logic_backward if ctx.plain else torch.ops.lgn.logic_backward
+        backward: Any = reference.logic_backward if ctx.plain else torch.ops.lgn.logic_backward
         grad_x, grad_table = backward(grads[0], *ctx.saved_tensors, need_x)
         return grad_x if need_x else None, grad_table if need_table else None, None, None, None, None

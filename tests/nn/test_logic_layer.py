@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor
 from lgn_lightning.gates import TRUTH_TABLES
-from lgn_lightning.nn.gate_layer import RESIDUAL_LOGIT
+from lgn_lightning.nn.parametrizations import RESIDUAL_LOGIT
 
 
 def soft(layer: LogicLayer, x: Tensor) -> Tensor:
