@@ -23,8 +23,9 @@ class CircuitBuilder:
     """Collects inputs, gates and the group sum of a net, in topological order.
 
     A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
-    input features (in the order of its flattened input), adds its gates and returns the node ids of its output
-    features. An input encoder is the first module: it receives no wires and calls `threshold_inputs`.
+    input features, shaped like one sample (``[features]``, or ``[channels, height, width]`` in a convolution), adds its
+    gates and returns the node ids of its output features in the same way. An input encoder is the first module: it
+    receives no wires and calls `threshold_inputs`.
 
     Args:
         input_shape: Image shape (C, H, W) for encoders that do not know it themselves.

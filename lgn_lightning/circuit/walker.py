@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +11,8 @@ from torch import nn
 from lgn_lightning.circuit.builder import CircuitBuilder, NodeIds
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 
-#: Modules that leave the order of the flattened features as it is and compute nothing in eval mode.
-TRANSPARENT = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+#: Modules that compute nothing in eval mode.
+TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
 def circuit_from_module(
@@ -35,6 +36,8 @@ def _walk(module: nn.Module, path: str, builder: CircuitBuilder, wires: NodeIds)
         for name, child in module.named_children():
             wires = _walk(child, f"{path}.{name}", builder, wires)
         return wires
+    if add is None and isinstance(module, nn.Flatten):
+        return wires.reshape(-1)
     if add is None and isinstance(module, TRANSPARENT):
         return wires
     if add is None:
@@ -48,6 +51,10 @@ def _walk(module: nn.Module, path: str, builder: CircuitBuilder, wires: NodeIds)
         )
     width = getattr(module, "in_dim", None)
     try:
+        if isinstance(getattr(module, "in_channels", None), int) and not builder.has_inputs:
+            if builder.input_shape is None:
+                raise ValueError("it takes images whose size is not known: pass input_shape=(C, H, W)")
+            wires = builder.inputs(math.prod(builder.input_shape)).reshape(builder.input_shape)
         if isinstance(width, int):
             if not builder.has_inputs:
                 wires = builder.inputs(width)

@@ -1,6 +1,7 @@
 """The layers of logic gate networks."""
 
-from lgn_lightning.nn.encoders import Intensity, Threshold
+from lgn_lightning.nn.edges import EdgeChannels
+from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
@@ -9,6 +10,7 @@ from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
 
 __all__ = [
+    "EdgeChannels",
     "GateLayer",
     "GroupSum",
     "Intensity",
@@ -19,4 +21,5 @@ __all__ = [
     "load_difflogic_state_dict",
     "logic_layers",
     "soft_gates",
+    "uniform_thresholds",
 ]

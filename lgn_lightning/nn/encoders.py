@@ -22,16 +22,22 @@ class Threshold(nn.Module):
     """One bit a threshold and pixel: whether the pixel is brighter (a thermometer code of the intensity).
 
     Args:
-        thresholds: Increasing intensities in [0, 1).
+        thresholds: Increasing intensities in [0, 1); or a number k of them, for the callback
+            :class:`~lgn_lightning.callbacks.FitThresholds` or :func:`uniform_thresholds` to choose.
         in_shape: Shape of an image, ``(channels, height, width)``.
         grey_in_training: Feed the intensities themselves while training and bits only in ``.eval()`` mode, as the
             original library does on MNIST. Needs a single threshold.
+        flatten: Whether the bits of an image become a vector, for dense layers, or stay an image, for convolutions.
+        spacing: How a number of thresholds is chosen: ``"uniform"`` puts them at i / (k + 1); ``"quantile"`` gives
+            every channel levels of its own, with equally many training pixels between them, which
+            :meth:`fit_levels` sets; until then they are uniform.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1] of that shape, which are rounded to
           the nearest of the 256 levels, so that the net sees what its exported circuit sees.
         - Output: float32 0 or 1, ``[batch, thresholds · channels · height · width]``, ordered by threshold, channel,
-          row and column, feature-major in memory.
+          row and column; with ``flatten=False`` ``[batch, thresholds · channels, height, width]``. Batch innermost in
+          memory.
 
     Raises:
         ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them; when called, if
@@ -41,8 +47,23 @@ class Threshold(nn.Module):
 
     levels: Tensor
 
-    def __init__(self, thresholds: Sequence[float], in_shape: Sequence[int], grey_in_training: bool = False) -> None:
+    def __init__(
+        self,
+        thresholds: Sequence[float] | int,
+        in_shape: Sequence[int],
+        grey_in_training: bool = False,
+        flatten: bool = True,
+        spacing: str = "uniform",
+    ) -> None:
         super().__init__()
+        if spacing not in ("uniform", "quantile"):
+            raise ValueError(f"spacing={spacing!r} is not 'uniform' or 'quantile'")
+        if isinstance(thresholds, int):
+            thresholds = uniform_thresholds(thresholds)
+        elif spacing == "quantile":
+            raise ValueError(
+                f"spacing='quantile' chooses the thresholds itself: give their number, not {list(thresholds)}"
+            )
         in_range = all(0 <= t < 1 for t in thresholds)  # false for NaN
         if not thresholds or not in_range or sorted(set(thresholds)) != list(thresholds):
             raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")
@@ -52,15 +73,48 @@ class Threshold(nn.Module):
             raise ValueError(f"in_shape must be (channels, height, width), not {list(in_shape)}")
         self.in_shape = tuple(in_shape)
         self.grey_in_training = grey_in_training
+        self.flatten = flatten
+        self.spacing = spacing
         # pixel / 255 > threshold is pixel > floor(255 · threshold) for whole pixels; the epsilon keeps k/255 at k.
-        self.register_buffer(
-            "levels", torch.tensor([math.floor(PIXEL_MAX * t + 1e-6) for t in thresholds], dtype=torch.uint8)
-        )
+        levels = torch.tensor([math.floor(PIXEL_MAX * t + 1e-6) for t in thresholds], dtype=torch.uint8)
+        # [thresholds], or [thresholds, channels] where every channel has its own.
+        self.register_buffer("levels", levels[:, None].repeat(1, in_shape[0]) if spacing == "quantile" else levels)
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the bits of an image."""
+        channels, height, width = self.in_shape
+        return len(self.levels) * channels, height, width
 
     @property
     def out_dim(self) -> int:
         """Number of bits of an image."""
-        return len(self.levels) * math.prod(self.in_shape)
+        return math.prod(self.out_shape)
+
+    @torch.no_grad()
+    def fit_levels(self, histogram: Tensor) -> None:
+        """Sets the levels of each channel to quantiles of the training pixels, of ``spacing="quantile"``.
+
+        Level i of k is the smallest with a share of at least i / (k + 1) of the pixels not brighter than it, moved up
+        where that is the level below it already, so that no two bits are equal on all images.
+
+        Args:
+            histogram: Number of training pixels of each brightness, integers ``[channels, 256]``.
+
+        Raises:
+            ValueError: If the encoder's spacing is another, or the histogram's shape.
+        """
+        if self.spacing != "quantile":
+            raise ValueError(f"this encoder has fixed thresholds (spacing={self.spacing!r}); nothing is to be fitted")
+        if tuple(histogram.shape) != (self.in_shape[0], PIXEL_MAX + 1):
+            raise ValueError(f"the histogram is {list(histogram.shape)}, but must be [{self.in_shape[0]}, 256]")
+        counts, total = histogram.double().cumsum(1), histogram.double().sum(1, keepdim=True)
+        steps = torch.arange(1, len(self.levels) + 1, dtype=torch.float64, device=histogram.device)
+        shares = steps.expand(len(counts), -1) / (len(steps) + 1)
+        quantiles = torch.searchsorted(counts, (shares * total).contiguous())
+        quantiles = (quantiles - steps.long()).cummax(1).values + steps.long()  # strictly increasing
+        ceiling = PIXEL_MAX - 1 - (len(steps) - steps.long())  # the last bit can still be on
+        self.levels.copy_(torch.minimum(quantiles, ceiling).t())
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes a batch of images."""
@@ -74,20 +128,48 @@ class Threshold(nn.Module):
         if pixels.is_floating_point() and not torch.compiler.is_compiling() and bool(torch.isnan(pixels).any()):
             raise ValueError(f"the batch of {x.shape[0]} images holds NaN; clean the data or fill in the gaps")
         if self.training and self.grey_in_training:
-            return _intensity(pixels).t()
-        levels = self.levels.view(-1, 1, 1)
-        # Float intensities k/255 come back as k up to rounding: compare half a level higher.
-        bits = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
-        return bits.flatten(0, 1).float().t()
+            bits = _intensity(pixels)
+        else:
+            # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
+            levels = self.levels.view(len(self.levels), -1, 1, 1)
+            pixels = pixels.view(self.in_shape[0], -1, x.shape[0])
+            # Float intensities k/255 come back as k up to rounding: compare half a level higher.
+            above = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
+            bits = above.float()
+        if self.flatten:
+            return bits.reshape(self.out_dim, x.shape[0]).t()
+        return bits.reshape(*self.out_shape, x.shape[0]).permute(3, 0, 1, 2)
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Declares that the circuit's inputs are these thresholds of an image."""
-        return builder.threshold_inputs(self.levels.cpu().numpy(), self.in_shape)
+        import numpy as np
+
+        levels = self.levels.cpu().numpy()
+        if levels.ndim == 1:
+            bits = builder.threshold_inputs(levels, self.in_shape)
+        else:
+            # A circuit has one set of levels: the union; bits that no channel's levels ask for are never read.
+            union, index = np.unique(levels, return_inverse=True)
+            inputs = builder.threshold_inputs(union, self.in_shape).reshape(len(union), *self.in_shape)
+            bits = inputs[index.reshape(levels.shape), np.arange(self.in_shape[0])]
+        return bits.reshape(-1) if self.flatten else bits.reshape(self.out_shape)
 
     def extra_repr(self) -> str:
         """Levels and image shape."""
         grey = ", grey_in_training=True" if self.grey_in_training else ""
-        return f"levels={self.levels.tolist()}, in_shape={self.in_shape}{grey}"
+        flat = "" if self.flatten else ", flatten=False"
+        return f"levels={self.levels.tolist()}, in_shape={self.in_shape}{grey}{flat}"
+
+
+def uniform_thresholds(count: int) -> list[float]:
+    """Gives ``count`` evenly spaced intensities, i / (count + 1).
+
+    Raises:
+        ValueError: If there are not 1 to 254 of them.
+    """
+    if not 1 <= count < PIXEL_MAX:
+        raise ValueError(f"thresholds={count}: there can be 1 to {PIXEL_MAX - 1} of them")
+    return [i / (count + 1) for i in range(1, count + 1)]
 
 
 class Intensity(nn.Module):
