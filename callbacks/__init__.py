@@ -5,7 +5,8 @@ if __name__ == "callbacks":
 
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
+from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.resumable_interrupt import ResumableInterrupt
 
-__all__ = ["DiscretizationGap", "ExportCircuit", "GateEntropy", "ResumableInterrupt"]
+__all__ = ["DiscretizationGap", "ExportCircuit", "FitThresholds", "GateEntropy", "ResumableInterrupt"]

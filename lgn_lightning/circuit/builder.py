@@ -189,7 +189,7 @@ class CircuitBuilder:
 
         if self._num_inputs is None:
             raise ValueError("the net declares no inputs: it has no logic layer and no encoder")
-        nodes = np.asarray(outputs, dtype=np.int32)
+        nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
         return Circuit(
             num_inputs=self._num_inputs,
             gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),

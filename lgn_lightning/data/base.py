@@ -180,6 +180,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """The test batches."""
         return self.test_dataloader()
 
+    def pixel_histogram(self) -> Tensor:
+        """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
+        images = self._loaded(self._train, "fit").images
+        used = images if self._train_indices is None else images[self._train_indices]
+        return torch.stack([used[:, c].flatten().bincount(minlength=256) for c in range(used.shape[1])])
+
     def state_dict(self) -> dict[str, Any]:
         """The shuffle seed: a resumed run keeps its order whatever seed it is started with."""
         return {"shuffle_seed": self.shuffle_seed}

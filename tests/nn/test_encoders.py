@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning import Threshold
+from lgn_lightning import GroupSum, LogicLayer, Threshold
+from lgn_lightning.circuit import Circuit
 from lgn_lightning.nn import Intensity
 
 ALL_PIXELS = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
@@ -102,3 +103,66 @@ def test_intensity() -> None:
     x = torch.randint(256, (5, 3, 4, 2), dtype=torch.uint8)
     assert torch.equal(Intensity()(x), x.flatten(1).float() / 255)
     assert torch.equal(Intensity()(x.float() / 255), x.flatten(1).float() / 255)
+
+
+def test_image_shaped_bits() -> None:
+    x = torch.randint(256, (5, 3, 4, 2), dtype=torch.uint8)
+    flat, image = Threshold(THREE, (3, 4, 2)), Threshold(THREE, (3, 4, 2), flatten=False)
+    got = image(x)
+    assert got.shape[1:] == image.out_shape == (9, 4, 2)
+    assert got.stride()[0] == 1
+    assert torch.equal(got.flatten(1), flat(x))
+    grey = Threshold([0.5], (3, 4, 2), grey_in_training=True, flatten=False)
+    assert torch.equal(grey(x), x / 255)
+
+
+def test_a_number_of_thresholds() -> None:
+    assert Threshold(3, (1, 1, 1)).levels.tolist() == Threshold(THREE, (1, 1, 1)).levels.tolist()
+    for count in (0, 255):
+        with pytest.raises(ValueError, match="there can be 1 to 254"):
+            Threshold(count, (1, 1, 1))
+
+
+def test_quantiles_split_the_pixels_evenly() -> None:
+    encoder = Threshold(3, (2, 1, 1), spacing="quantile")
+    histogram = torch.zeros(2, 256, dtype=torch.int64)
+    histogram[0, :100] = 5
+    histogram[1, 200:240] = 1
+    encoder.fit_levels(histogram)
+    assert encoder.levels.tolist() == [[24, 209], [49, 219], [74, 229]]
+    pixels = torch.tensor([[24, 210], [60, 255], [75, 0]], dtype=torch.uint8).view(3, 2, 1, 1)
+    assert encoder(pixels).tolist() == [[0, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 1], [1, 0, 1, 0, 1, 0]]
+    other = Threshold(3, (2, 1, 1), spacing="quantile")
+    other.load_state_dict(encoder.state_dict())
+    assert torch.equal(other(pixels), encoder(pixels))
+
+
+@pytest.mark.parametrize("brightness", [0, 7, 254, 255])
+def test_quantiles_of_pixels_that_are_all_alike_stay_different(brightness: int) -> None:
+    encoder = Threshold(5, (1, 1, 1), spacing="quantile")
+    histogram = torch.zeros(1, 256, dtype=torch.int64)
+    histogram[0, brightness] = 1000
+    encoder.fit_levels(histogram)
+    levels = encoder.levels.flatten().tolist()
+    assert levels == sorted(set(levels))
+    assert levels[-1] < 255
+
+
+def test_quantile_levels_in_the_circuit() -> None:
+    encoder = Threshold(3, (2, 3, 3), spacing="quantile")
+    encoder.fit_levels(torch.randint(1000, (2, 256)).sort(1).values)
+    net = torch.nn.Sequential(encoder, LogicLayer(54, 60), GroupSum(3)).eval()
+    images = torch.randint(256, (200, 2, 3, 3), dtype=torch.uint8)
+    assert len(set(encoder.levels.flatten().tolist())) == 6
+    assert Circuit.from_module(net).scores(images).tolist() == net(images).int().tolist()
+
+
+def test_quantiles_need_a_number_and_a_histogram() -> None:
+    with pytest.raises(ValueError, match="give their number"):
+        Threshold([0.5], (1, 1, 1), spacing="quantile")
+    with pytest.raises(ValueError, match="spacing='even' is not 'uniform' or 'quantile'"):
+        Threshold(1, (1, 1, 1), spacing="even")
+    with pytest.raises(ValueError, match="fixed thresholds"):
+        Threshold(3, (1, 1, 1)).fit_levels(torch.zeros(1, 256))
+    with pytest.raises(ValueError, match=r"must be \[3, 256\]"):
+        Threshold(3, (3, 1, 1), spacing="quantile").fit_levels(torch.zeros(1, 256))

@@ -1,0 +1,38 @@
+"""Thresholds by quantile of the training set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.nn import Threshold
+
+
+class FitThresholds(pl.Callback):
+    """Sets the levels of encoders with ``spacing="quantile"`` from the training images, before training starts.
+
+    The images are those that train, without the validation split and before any augmentation. Levels are part of the
+    checkpoint: a resumed or tested net keeps the ones it was trained with.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Counts the pixels of the training images and sets the levels, alike on all ranks.
+
+        Raises:
+            ValueError: If the run has no ``ImageDataModule``.
+        """
+        encoders = [m for m in pl_module.modules() if isinstance(m, Threshold) and m.spacing == "quantile"]
+        # A checkpoint is restored after setup, so a resumed run gets its levels back.
+        if stage != "fit" or not encoders:
+            return
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise ValueError(
+                f"FitThresholds needs an ImageDataModule to count the pixels of, got {type(data).__name__}; or call "
+                "encoder.fit_levels(histogram) before training and leave the callback out"
+            )
+        histogram = data.pixel_histogram()
+        for encoder in encoders:
+            encoder.fit_levels(histogram.to(encoder.levels.device))
