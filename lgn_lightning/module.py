@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lgn_lightning.cuda_graph import GraphedStep, warn
+from lgn_lightning.graph_training import reason_against
 from lgn_lightning.nn import logic_layers, soft_gates
 
 Batch = tuple[Tensor, Tensor]
@@ -39,6 +43,8 @@ class LogicClassifier(pl.LightningModule):
             always steps each epoch.
         loss: Loss of scores and labels.
         compile: Whether to ``torch.compile`` the training step's net.
+        cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
+            it; where that cannot be, a warning gives the reason and the step runs as usual.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class LogicClassifier(pl.LightningModule):
         scheduler_interval: str = "step",
         loss: nn.Module | None = None,
         compile: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("step", "epoch"):
@@ -62,6 +69,9 @@ class LogicClassifier(pl.LightningModule):
         self._scheduler_interval = scheduler_interval
         # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
+        self.cuda_graph = cuda_graph
+        self._graphed: GraphedStep | None = None
+        self._stepped = False  # whether training_step did the whole step, so that the loop's other parts do nothing
         self.metrics = nn.ModuleDict(
             {
                 f"{split}_{kind}": nn.ModuleDict(
@@ -83,9 +93,12 @@ class LogicClassifier(pl.LightningModule):
         return cast(Tensor, self.net(x))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of the soft net."""
+        """Loss of the soft net; with a CUDA graph, the whole step."""
         x, y = batch
-        loss = cast(Tensor, self.loss(self._train_net[0](x), y))
+        if self._graphed is None:
+            loss = self._training_loss(x, y)
+        else:
+            loss, self._stepped = self._graphed(x, y), True
         trainer = self.trainer
         # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
         if self._log_interval and (trainer.global_step + 1) % self._log_interval == 0:
@@ -97,6 +110,51 @@ class LogicClassifier(pl.LightningModule):
                 )
             self.log("train/loss", value, prog_bar=True)
         return loss
+
+    def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return cast(Tensor, self.loss(self._train_net[0](x), y))
+
+    def on_train_start(self) -> None:
+        """Decides whether this fit trains by a CUDA graph."""
+        self._graphed, self._stepped = None, False
+        if self.cuda_graph:
+            reason = reason_against(self.trainer, self)
+            if reason is None:
+                self._graphed = GraphedStep(self, self._training_loss, self.trainer.optimizers[0])
+            else:
+                warn(reason)
+
+    def on_train_end(self) -> None:
+        """Frees the CUDA graph."""
+        if self._graphed is not None:
+            self._graphed.close()
+            self._graphed = None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The loop's backward pass, unless the graph had it in it."""
+        if not self._stepped:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Drops the gradients, unless the graph did, whose gradients are then left to look at."""
+        if not self._stepped:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """The loop's optimizer step; with a graph, the closure has done it already."""
+        if self._graphed is None or optimizer_closure is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        optimizer_closure()
+        if not self._stepped:  # a subclass has a training_step of its own
+            optimizer.step()
+        self._stepped = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the validation metrics, soft and hard."""
@@ -162,3 +220,5 @@ class LogicClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the recipe, so that ``lgn export`` can rebuild the net from the checkpoint alone."""
         checkpoint["lgn_recipe"] = self.recipe
+        if self._graphed is not None and checkpoint.get("optimizer_states"):
+            self._graphed.clean(checkpoint["optimizer_states"][0])

@@ -53,6 +53,8 @@ class ImageDataModule(LightningDataModule, ABC):
         drop_last: Whether training leaves out an incomplete last batch.
         download: Whether :meth:`prepare_data` may download a missing data set.
         shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
+            copy to the GPU at any step.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -68,6 +70,7 @@ class ImageDataModule(LightningDataModule, ABC):
         drop_last: bool = True,
         download: bool = True,
         shuffle_seed: int | None = None,
+        resident: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -81,7 +84,9 @@ class ImageDataModule(LightningDataModule, ABC):
         self.split_seed = split_seed
         self.drop_last = drop_last
         self.download = download
+        self.resident = resident
         self._shuffle_seed = shuffle_seed
+        self._residents: dict[str, ImageSet] = {}
         self._train: ImageSet | None = None
         self._val: ImageSet | None = None
         self._test: ImageSet | None = None
@@ -146,6 +151,10 @@ class ImageDataModule(LightningDataModule, ABC):
         if stage in ("test", "predict", None) and self._test is None:
             self._test = self._check(self._load_test())
 
+    def teardown(self, stage: str) -> None:
+        """Frees the device's copy of the images."""
+        self._residents.clear()
+
     def train_dataloader(self) -> TensorLoader:
         """Shuffled training batches of this rank.
 
@@ -155,7 +164,7 @@ class ImageDataModule(LightningDataModule, ABC):
         train = self._loaded(self._train, "fit")
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # Lightning: the same batches in every epoch
         loader = self._loader(
-            train, self._train_indices, self.batch_size, shuffle=not overfit, drop_last=self.drop_last
+            "train", train, self._train_indices, self.batch_size, shuffle=not overfit, drop_last=self.drop_last
         )
         if len(loader) == 0:
             ranks = loader.batch_sampler.world_size
@@ -170,11 +179,11 @@ class ImageDataModule(LightningDataModule, ABC):
         val = self._loaded(self._val, "validate")
         if self._val_indices is not None and len(self._val_indices) == 0:
             return []
-        return self._loader(val, self._val_indices, self.eval_batch_size)
+        return self._loader("val", val, self._val_indices, self.eval_batch_size)
 
     def test_dataloader(self) -> TensorLoader:
         """Test batches of this rank, in file order (rank *r* of *w* gets images *r*, *r + w*, …)."""
-        return self._loader(self._loaded(self._test, "test"), None, self.eval_batch_size)
+        return self._loader("test", self._loaded(self._test, "test"), None, self.eval_batch_size)
 
     def predict_dataloader(self) -> TensorLoader:
         """The test batches."""
@@ -204,9 +213,18 @@ class ImageDataModule(LightningDataModule, ABC):
         return images
 
     def _loader(
-        self, data: ImageSet, indices: Tensor | None, batch_size: int, shuffle: bool = False, drop_last: bool = False
+        self,
+        split: str,
+        data: ImageSet,
+        indices: Tensor | None,
+        batch_size: int,
+        shuffle: bool = False,
+        drop_last: bool = False,
     ) -> TensorLoader:
         rank, world_size = self._rank_and_world_size()
+        device = self._device()
+        if device.type != "cpu":
+            data, indices = self._make_resident(split, data, indices, device), None
         sampler = EpochBatchSampler(
             len(data.labels) if indices is None else len(indices),
             batch_size,
@@ -215,8 +233,30 @@ class ImageDataModule(LightningDataModule, ABC):
             drop_last=drop_last,
             rank=rank,
             world_size=world_size,
+            device=device,
         )
         return TensorLoader(data.images, data.labels, sampler, indices)
+
+    def _device(self) -> torch.device:
+        """Where batches are gathered."""
+        if not self.resident or self.trainer is None:
+            return torch.device("cpu")
+        return self.trainer.strategy.root_device
+
+    def _make_resident(self, split: str, data: ImageSet, indices: Tensor | None, device: torch.device) -> ImageSet:
+        """The images of a split alone, on the device."""
+        kept = self._residents.get(split)
+        if kept is None or kept.labels.device != device:
+            images, labels = data if indices is None else (data.images[indices], data.labels[indices])
+            try:
+                kept = ImageSet(images.to(device), labels.to(device))
+            except torch.OutOfMemoryError:
+                raise DataError(
+                    f"{type(self).__name__}: {images.numel() / 1e9:.1f} GB of images do not fit into the memory of "
+                    f"{device}; use resident=false"
+                ) from None
+            self._residents[split] = kept
+        return kept
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         """The share of the data that this process gets: the strategy knows, as with Lightning's own samplers."""

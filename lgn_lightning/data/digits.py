@@ -24,6 +24,8 @@ class Digits(ImageDataModule):
         drop_last: Whether training leaves out an incomplete last batch.
         download: Not used.
         shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
+            copy to the GPU at any step.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -40,8 +42,11 @@ class Digits(ImageDataModule):
         drop_last: bool = True,
         download: bool = True,
         shuffle_seed: int | None = None,
+        resident: bool = False,
     ) -> None:
-        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed)
+        super().__init__(
+            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+        )
         if not 0.01 <= test_fraction <= 0.9:  # at least one image of every class on both sides
             raise ValueError(f"test_fraction must be in [0.01, 0.9], got {test_fraction}")
         if val_fraction and not 0.01 <= val_fraction <= 0.9:

@@ -33,6 +33,8 @@ class ImageFolder(ImageDataModule):
         drop_last: Whether training leaves out an incomplete last batch.
         download: Not used; there is nothing to download.
         shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
+            copy to the GPU at any step.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -51,8 +53,11 @@ class ImageFolder(ImageDataModule):
         drop_last: bool = True,
         download: bool = True,
         shuffle_seed: int | None = None,
+        resident: bool = False,
     ) -> None:
-        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed)
+        super().__init__(
+            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+        )
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"image_size must be one or two positive numbers, got {image_size}")

@@ -1,4 +1,4 @@
-"""A loader over tensors in memory: one gather per batch and nothing per sample."""
+"""A loader over tensors in memory, or in a GPU's: one gather per batch and nothing per sample."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ class TensorLoader:
     sampler's work; Lightning still announces epochs to it, and saves and restores :meth:`state_dict`.
 
     Args:
-        images: uint8 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
-        batch_sampler: Yields positions in ``indices`` (or in ``images``).
+        images: uint8 ``[N, C, H, W]``, on any device; batches are gathered there.
+        labels: int64 ``[N]``, on the same device.
+        batch_sampler: Yields positions in ``indices`` (or in ``images``), on the same device.
         indices: int64 ``[n]``, the images of this split; all of them if ``None``. The images are not copied.
+
+    Raises:
+        ValueError: If images, labels, indices and the sampler are not on one device.
     """
 
     def __init__(
         self, images: Tensor, labels: Tensor, batch_sampler: EpochBatchSampler, indices: Tensor | None = None
     ) -> None:
+        devices = {images.device, labels.device, batch_sampler.device, (labels if indices is None else indices).device}
+        if len(devices) != 1:
+            raise ValueError(f"images, labels, indices and sampler lie on {', '.join(sorted(map(str, devices)))}")
         self.images = images
         self.labels = labels
         self.indices = indices
@@ -48,12 +54,10 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields uint8 ``[batch, C, H, W]`` and int64 ``[batch]``; always copies, never views of the data set."""
-        # numpy's take: as fast as index_select on one thread, and that one starts a thread team for some ten µs of
-        # copying, which waits for milliseconds where other processes share the cores. images[batch] is slower still.
-        images, labels = self.images.numpy(), self.labels.numpy()
+        gather = _take if self.images.device.type == "cpu" else torch.index_select
         for batch in self.batch_sampler:
-            index = (batch if self.indices is None else self.indices[batch]).numpy()
-            yield torch.from_numpy(images.take(index, axis=0)), torch.from_numpy(labels.take(index))
+            index = batch if self.indices is None else gather(self.indices, 0, batch)
+            yield gather(self.images, 0, index), gather(self.labels, 0, index)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the epoch."""
@@ -62,3 +66,12 @@ class TensorLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where the state was saved."""
         self.batch_sampler.load_state_dict(state)
+
+
+def _take(source: Tensor, dim: int, index: Tensor) -> Tensor:
+    """``torch.index_select`` on the CPU by numpy, which is as fast on one thread.
+
+    torch starts a thread team for some ten µs of copying, which waits for milliseconds where other processes share the
+    cores; source[index] is slower still.
+    """
+    return torch.from_numpy(source.numpy().take(index.numpy(), axis=dim))

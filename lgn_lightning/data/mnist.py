@@ -94,6 +94,8 @@ class MNIST(_IdxDataModule):
         drop_last: Whether training leaves out an incomplete last batch.
         download: Whether :meth:`prepare_data` may download a missing data set.
         shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
+            copy to the GPU at any step.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -110,8 +112,11 @@ class MNIST(_IdxDataModule):
         drop_last: bool = True,
         download: bool = True,
         shuffle_seed: int | None = None,
+        resident: bool = False,
     ) -> None:
-        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed)
+        super().__init__(
+            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+        )
         if size not in (28, 20):
             raise ValueError(f"size must be 28 or 20, got {size}")
         self.size: int = size

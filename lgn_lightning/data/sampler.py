@@ -96,6 +96,8 @@ class EpochBatchSampler:
         drop_last: Whether incomplete batches are left out.
         rank: This rank.
         world_size: Number of ranks.
+        device: Where the index vectors lie; an epoch's order is drawn on the CPU, the same for every device, and
+            copied there at once.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class EpochBatchSampler:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
@@ -120,6 +123,7 @@ class EpochBatchSampler:
         self.drop_last = drop_last
         self.rank = rank
         self.world_size = world_size
+        self.device = torch.device(device)
         self.epoch = 0
         self._position = 0  # batches of this epoch that were handed out
         self._resume_at = 0  # where the next iteration starts
@@ -144,7 +148,7 @@ class EpochBatchSampler:
         # A generator: nothing here runs before the first batch is asked for. Lightning makes an iterator before it
         # announces the epoch, and sometimes one that it never uses; neither may consume the resumed position.
         order = epoch_permutation(self.length, self.seed, self.epoch) if self.shuffle else torch.arange(self.length)
-        batches = shard_batches(order, self.batch_size, self.rank, self.world_size, self.drop_last)
+        batches = shard_batches(order.to(self.device), self.batch_size, self.rank, self.world_size, self.drop_last)
         start, self._resume_at = self._resume_at, 0
         for self._position in range(start + 1, len(batches) + 1):
             yield batches[self._position - 1]

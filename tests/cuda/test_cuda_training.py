@@ -5,11 +5,19 @@ from __future__ import annotations
 import copy
 import os
 import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning import LogicClassifier
+from lgn_lightning.cuda_graph import GraphedStep
+from lgn_lightning.data import Digits
+from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
 from lgn_lightning.ops import loader
 
@@ -89,32 +97,113 @@ def test_compiles_to_one_graph() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_cuda_graph_of_a_training_step() -> None:
-    x, y = make_batch()
-    eager, net = make_net(), make_net()
-    expected = train(eager, 8, x, y)
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True, capturable=True)
+def graphed(net: nn.Module) -> GraphedStep:
+    optimizer = torch.optim.Adam(net.parameters(), lr=2.0**-6, fused=True)
+    return GraphedStep(net, lambda x, y: nn.functional.cross_entropy(net(x), y), optimizer)
 
-    def step() -> Tensor:
-        optimizer.zero_grad(set_to_none=False)
-        loss = nn.functional.cross_entropy(net(x), y)
+
+@pytest.mark.parametrize("implementation", [None, "python"])
+def test_cuda_graph_trains_as_the_eager_step(implementation: str | None) -> None:
+    batches = [make_batch() for _ in range(12)]
+    batches[8] = batches[8][0][:30], batches[8][1][:30]  # runs eagerly between replays
+    eager, net = make_net(implementation), make_net(implementation)
+    optimizer = torch.optim.Adam(eager.parameters(), lr=2.0**-6, fused=True)
+    expected = []
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(eager(x), y)
         loss.backward()
         optimizer.step()
-        return loss
+        expected.append(loss.item())
+    step = graphed(net)
+    got = [step(x, y).item() for x, y in batches]
+    assert step.recorded
+    assert not step.failed
+    if implementation is None:
+        assert got == expected
+        assert all(torch.equal(a, b) for a, b in zip(net.parameters(), eager.parameters(), strict=True))
+    else:  # plain torch scatters with atomics
+        assert got == pytest.approx(expected, rel=1e-3)
 
-    got = []
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        got += [step().item() for _ in range(3)]
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
+
+def test_a_replay_neither_waits_nor_launches_from_python() -> None:
+    net, (x, y) = make_net(), make_batch()
+    step = graphed(net)
     for _ in range(5):
-        graph.replay()
-        got.append(loss.item())
-    assert got == pytest.approx(expected, rel=1e-3)
+        step(x, y)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = step(x, y)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+def test_cuda_graph_follows_the_rate_and_the_wires() -> None:
+    net, plain, (x, y) = make_net(), make_net(), make_batch()
+    step = graphed(net)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=2.0**-6, fused=True)
+    for i in range(14):
+        if i == 7:
+            for changed in (net, plain):
+                changed[1].indices_a.copy_(changed[1].indices_a.flip(0))
+        rate = 2.0 ** -(6 + i)
+        optimizer.param_groups[0]["lr"] = step._optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(plain(x), y)
+        loss.backward()
+        optimizer.step()
+        assert step(x, y).item() == loss.item(), i
+        assert step.recorded == (3 <= i < 7 or i >= 10)
+
+
+def test_a_step_that_waits_for_the_device_is_not_recorded() -> None:
+    net, (x, y) = make_net(), make_batch()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        value = nn.functional.cross_entropy(net(x), y)
+        return value * (1.0 if value.item() > 0 else 2.0)
+
+    step = GraphedStep(net, loss, optimizer)
+    for _ in range(3):
+        step(x, y)
+    with pytest.warns(UserWarning, match="without a CUDA graph"):
+        first = step(x, y).item()
+    losses = [step(x, y).item() for _ in range(20)]
+    assert losses[-1] < first
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fit_with_a_graph_and_resident_data_is_the_fit_without(tmp_path: Path, precision: Any) -> None:
+    results = []
+    for fast in (False, True):
+        torch.manual_seed(2)
+        model = LogicClassifier(
+            LogicMLP((1, 8, 8), 10, width=500, depth=3, tau=5.0),
+            optimizer=partial(torch.optim.Adam, lr=2.0**-6, fused=True),
+            lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=10, gamma=0.5),
+            cuda_graph=fast,
+        )
+        data = Digits(batch_size=100, drop_last=False, shuffle_seed=3, resident=fast)
+        run = pl.Trainer(
+            max_epochs=3,
+            accelerator="cuda",
+            devices=1,
+            precision=precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            default_root_dir=tmp_path,
+        )
+        run.fit(model, data)
+        state = {name: value.cpu() for name, value in model.net.state_dict().items()}
+        results.append((state, {name: value.item() for name, value in run.callback_metrics.items()}))
+    (state, metrics), (fast_state, fast_metrics) = results
+    assert metrics == fast_metrics
+    assert all(torch.equal(value, fast_state[name]) for name, value in state.items())
 
 
 def test_capture_of_an_unknown_wiring_says_what_to_do() -> None:
