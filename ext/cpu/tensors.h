@@ -1,0 +1,137 @@
+// Tensors in the forms that the CPU kernels take: pooled memory, rows of whole lines, tiles, checked wirings.
+//
+// For the binding files only: single headers of torch, which a compiler takes in a few seconds.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "plan.h"
+#include "pool.h"
+
+namespace lgn {
+
+using at::Tensor;
+
+// Gates that one thread takes at a time where gates are independent of one another.
+constexpr int64_t kGrain = 2048;
+
+inline int64_t padded_bytes(int64_t bytes) { return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes; }
+
+inline void release(void* block) { pool_put(block); }
+
+// A tensor in pooled memory whose storage covers whole rows, padding included.
+inline Tensor pooled(at::IntArrayRef sizes, at::IntArrayRef strides, int64_t bytes, at::ScalarType dtype) {
+  void* data = pool_get(bytes);
+  c10::Storage storage(c10::Storage::use_byte_size_t(), static_cast<size_t>(bytes),
+                       c10::DataPtr(data, data, &release, at::kCPU), nullptr, false);
+  Tensor made = at::detail::make_tensor<at::TensorImpl>(std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU),
+                                                        c10::scalarTypeToTypeMeta(dtype));
+  made.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
+  return made;
+}
+
+inline Tensor new_feature_major(int64_t batch, int64_t features, at::ScalarType dtype) {
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  const int64_t pitch = padded_bytes(std::max<int64_t>(batch, 1) * element);
+  return pooled({batch, features}, {1, pitch / element}, pitch * features, dtype);
+}
+
+inline Tensor new_rows(int64_t rows, int64_t columns, at::ScalarType dtype) {
+  const int64_t element = static_cast<int64_t>(c10::elementSize(dtype));
+  return pooled({rows, columns}, {columns, 1}, rows * columns * element, dtype);
+}
+
+// Rows of whole, aligned lines; `owner` keeps a copy alive where one was needed.
+struct Rows {
+  Tensor owner;
+  char* data;
+  int64_t pitch;
+};
+
+inline bool has_whole_lines(const Tensor& x) {
+  const int64_t element = static_cast<int64_t>(x.element_size());
+  const int64_t pitch = x.stride(1) * element, needed = padded_bytes(x.size(0) * element);
+  if ((x.size(0) != 1 && x.stride(0) != 1) || pitch % kLineBytes != 0 || pitch < needed) return false;
+  if (reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLineBytes != 0) return false;
+  const int64_t end = x.storage_offset() * element + (x.size(1) - 1) * pitch + needed;
+  return end <= static_cast<int64_t>(x.storage().nbytes());
+}
+
+inline Rows feature_major(const Tensor& x) {
+  Tensor owner = x;
+  if (x.numel() > 0 && !has_whole_lines(x)) {
+    owner = new_feature_major(x.size(0), x.size(1), x.scalar_type());
+    owner.copy_(x);
+  }
+  return {owner, static_cast<char*>(const_cast<void*>(owner.const_data_ptr())),
+          owner.stride(1) * static_cast<int64_t>(owner.element_size())};
+}
+
+inline Rows rows_of(const Tensor& made) {
+  return {made, static_cast<char*>(made.mutable_data_ptr()),
+          made.stride(1) * static_cast<int64_t>(made.element_size())};
+}
+
+inline const LayerKernels& layer_kernels_of(at::ScalarType dtype) {
+  if (dtype == at::kDouble) return kernels_f64();
+  return dtype == at::kBFloat16 ? kernels().bf16 : kernels().f32;
+}
+
+// The dtype that there are kernels for; others (half) are computed in float.
+inline at::ScalarType native_dtype(at::ScalarType dtype) {
+  return dtype == at::kDouble || dtype == at::kBFloat16 ? dtype : at::kFloat;
+}
+inline at::ScalarType sum_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
+
+// The batch in tiles. Up to kTileLines lines are one tile, or two of kSumLines, which give the same bits; wider batches
+// are tiles of kTileLines. Sums of tiles go to a fixed number of slabs, so that they too do not depend on threads.
+struct Tiling {
+  std::vector<Tile> tiles;
+  std::vector<SumRows> sums;
+  std::vector<int64_t> slab_begin;  // tiles slab_begin[s] … slab_begin[s + 1] - 1 belong to slab s
+  int64_t slabs;
+  int64_t parts;  // arrays of sums
+
+  Tiling(int64_t batch, int64_t element) {
+    constexpr int64_t kMaxSlabs = 16;
+    const int64_t lines = padded_bytes(batch * element) / kLineBytes, per_line = kLineBytes / element;
+    const bool narrow = lines <= kTileLines;
+    const bool split = narrow && lines > kSumLines && available_threads() > 1;
+    const int64_t step = split ? kSumLines : kTileLines;
+    for (int64_t line = 0; line < lines; line += step) {
+      const int64_t count = std::min(step, lines - line);
+      tiles.push_back(
+          {line * kLineBytes, static_cast<int>(count), std::min(count * per_line, batch - line * per_line)});
+    }
+    const int64_t n = static_cast<int64_t>(tiles.size());
+    slabs = std::min(n, kMaxSlabs);
+    for (int64_t s = 0; s <= slabs; s++) slab_begin.push_back(slabs ? s * n / slabs : 0);
+    parts = narrow ? (lines > kSumLines ? 2 : 1) : slabs;
+    joint_ = narrow && !split && lines > kSumLines;
+  }
+
+  SumRows sums_of(int64_t slab, char* base, int64_t part_bytes) const {
+    char* head = base + slab * part_bytes;
+    return {head, joint_ ? head + part_bytes : head};
+  }
+
+ private:
+  bool joint_ = false;
+};
+
+inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
+  const auto plan = cached_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs);
+  TORCH_CHECK_INDEX(plan->bad_gate < 0, "gate ", plan->bad_gate, " has inputs ",
+                    a.const_data_ptr<int32_t>()[std::max<int64_t>(plan->bad_gate, 0)], " and ",
+                    b.const_data_ptr<int32_t>()[std::max<int64_t>(plan->bad_gate, 0)], ", but x has only ", inputs,
+                    " features; indices must be in 0 … ", inputs - 1);
+  return plan;
+}
+
+}  // namespace lgn
