@@ -1,5 +1,6 @@
 """The layers of logic gate networks."""
 
+from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
 from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
 from lgn_lightning.nn.gate_layer import GateLayer
@@ -16,6 +17,8 @@ __all__ = [
     "Intensity",
     "LogicLayer",
     "LogicSequential",
+    "LogicTreeConv2d",
+    "OrPool2d",
     "PackBitsTensor",
     "Threshold",
     "load_difflogic_state_dict",

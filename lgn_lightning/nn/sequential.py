@@ -1,4 +1,4 @@
-"""A ``Sequential`` that runs the last layer and its group sum as one op, and the soft/hard switch of a net."""
+"""A ``Sequential`` that runs a layer and the sum or pooling behind it as one op, and the soft/hard switch of a net."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 
 from torch import nn
 
+from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 
 
 class LogicSequential(nn.Sequential):
-    """``nn.Sequential`` that fuses every :class:`LogicLayer` with a :class:`GroupSum` right behind it.
+    """``nn.Sequential`` that runs pairs of layers as one op.
 
-    The values are those of ``nn.Sequential`` up to the rounding of sums. A pair is not fused while one of the two has
-    forward hooks, so that hooks see what they would see there.
+    The pairs are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, and a :class:`LogicTreeConv2d` with an
+    :class:`OrPool2d`. The values are those of ``nn.Sequential`` up to the rounding of sums. A pair is not fused while
+    one of the two has forward hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:
@@ -34,13 +36,19 @@ class LogicSequential(nn.Sequential):
         while index < len(modules):
             module = modules[index]
             following = modules[index + 1] if index + 1 < len(modules) else None
-            if type(module) is LogicLayer and type(following) is GroupSum and not _hooked(module, following):
+            if following is not None and _fusible(module, following) and not _hooked(module, following):
                 x = module(x, following)
                 index += 2
             else:
                 x = module(x)
                 index += 1
         return x
+
+
+def _fusible(module: nn.Module, following: nn.Module) -> bool:
+    if type(module) is LogicTreeConv2d:
+        return type(following) is OrPool2d and following.fusible
+    return type(module) is LogicLayer and type(following) is GroupSum
 
 
 def _hooked(*modules: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from lgn_lightning.ops.functional import (
     softmax_table,
     unpack_bits,
 )
+from lgn_lightning.ops.tree import logic_tree_conv
 
 __all__ = [
     "group_sum",
@@ -19,6 +20,7 @@ __all__ = [
     "logic",
     "logic_group_sum",
     "logic_packed",
+    "logic_tree_conv",
     "pack_bits",
     "softmax_table",
     "unpack_bits",

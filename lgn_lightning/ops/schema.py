@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lgn_lightning.ops import loader, reference
 
-_LIBRARY = torch.library.Library("lgn", "DEF")  # type: ignore[no-untyped-call]
+LIBRARY = torch.library.Library("lgn", "DEF")  # type: ignore[no-untyped-call]
 #: The word of each number of packed samples.
 WORDS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
@@ -35,14 +35,23 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
+def has_native(name: str, device_type: str) -> bool:
+    """Whether an op has a native kernel on a device; builds and loads the extension on the first call."""
+    return loader.ensure_loaded(device_type) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        f"lgn::{name}", device_type.upper()
+    )
+
+
+def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Defines one op: its schema, the kernel of last resort and the shape function."""
     name = schema.split("(", 1)[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
 
     def first_call(*args: Any) -> Any:
         device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
-        if loader.ensure_loaded(device):
+        if loader.ensure_loaded(device) and torch._C._dispatch_has_kernel_for_dispatch_key(
+            f"lgn::{name}", device.upper()
+        ):
             return getattr(torch.ops.lgn, name)(*args)
         if torch.is_autocast_enabled(device):
             # The kernel runs below autocast's dispatch key, but its own calls would enter it again and lose precision.
@@ -50,11 +59,11 @@ def _define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -
                 return kernel(*args)
         return kernel(*args)
 
-    _LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"lgn::{name}", fake, lib=_LIBRARY)
+    LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"lgn::{name}", fake, lib=LIBRARY)
 
 
-def _feature_major(like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
+def feature_major(like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
     """An empty result in the memory format of the kernels that will run: natively, rows are padded to cache lines."""
     samples = like.shape[0] if samples is None else samples
     if not loader.ensure_loaded(like.device.type):
@@ -66,66 +75,66 @@ def _feature_major(like: Tensor, features: int, dtype: torch.dtype, samples: int
 
 def _words(like: Tensor, rows: int, features: int, dtype: torch.dtype) -> Tensor:
     if loader.ensure_loaded(like.device.type):
-        return _feature_major(like, features, dtype, rows)
+        return feature_major(like, features, dtype, rows)
     return like.new_empty((rows, features), dtype=dtype)
 
 
 def _grad_x(x: Tensor, needed: bool) -> Tensor:
-    return _feature_major(x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
+    return feature_major(x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
 
 
-_define(
+define(
     "softmax_table(Tensor logits) -> Tensor",
     reference.softmax_table,
     lambda logits: logits.new_empty((logits.shape[0], 4)),
 )
-_define(
+define(
     "softmax_table_backward(Tensor grad, Tensor logits) -> Tensor",
     reference.softmax_table_backward,
     lambda grad, logits: logits.new_empty(logits.shape),
 )
-_define(
+define(
     "logic(Tensor x, Tensor table, Tensor a, Tensor b) -> Tensor",
     reference.logic,
-    lambda x, table, a, b: _feature_major(x, a.shape[0], x.dtype),
+    lambda x, table, a, b: feature_major(x, a.shape[0], x.dtype),
 )
-_define(
+define(
     "logic_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, bool need_grad_x) -> (Tensor, Tensor)",
     reference.logic_backward,
     lambda grad, x, table, a, b, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
 )
-_define(
+define(
     "group_sum(Tensor x, int k, float tau) -> Tensor",
     reference.group_sum,
     lambda x, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
 )
-_define(
+define(
     "logic_group_sum(Tensor x, Tensor table, Tensor a, Tensor b, int k, float tau) -> Tensor",
     reference.logic_group_sum,
     lambda x, table, a, b, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
 )
-_define(
+define(
     "logic_group_sum_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, float tau, bool need_grad_x)"
     " -> (Tensor, Tensor)",
     reference.logic_group_sum_backward,
     lambda grad, x, table, a, b, tau, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
 )
-_define(
+define(
     "pack_bits(Tensor x, int bits) -> Tensor",
     reference.pack_bits,
     lambda x, bits: _words(x, -(-x.shape[0] // bits), x.shape[1], word_dtype(bits)),
 )
-_define(
+define(
     "unpack_bits(Tensor x, int batch) -> Tensor",
     reference.unpack_bits,
     lambda x, batch: x.new_empty((batch, x.shape[1]), dtype=torch.bool),
 )
-_define(
+define(
     "logic_packed(Tensor x, Tensor gates, Tensor a, Tensor b) -> Tensor",
     reference.logic_packed,
     lambda x, gates, a, b: _words(x, x.shape[0], a.shape[0], x.dtype),
 )
-_define(
+define(
     "group_sum_packed(Tensor x, int k, int batch) -> Tensor",
     reference.group_sum_packed,
     lambda x, k, batch: x.new_empty((batch, k), dtype=torch.int32),
@@ -177,4 +186,4 @@ for _name, _grad, _setup in (
     ("group_sum", _group_sum_grad, _group_sum_setup),
     ("logic_group_sum", _logic_group_sum_grad, _logic_group_sum_setup),
 ):
-    torch.library.register_autograd(f"lgn::{_name}", _grad, setup_context=_setup, lib=_LIBRARY)
+    torch.library.register_autograd(f"lgn::{_name}", _grad, setup_context=_setup, lib=LIBRARY)

@@ -1,0 +1,307 @@
+"""Convolution with trees of gates, and the pooling that goes with it (Petersen et al., NeurIPS 2024)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import ops
+from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
+from lgn_lightning.nn.parametrizations import Parametrization
+from lgn_lightning.nn.samplers import Sampler
+from lgn_lightning.ops import tree
+
+Pair = int | tuple[int, int]
+
+
+class OrPool2d(nn.Module):
+    """Maximum over windows: the OR of hard gates (Petersen et al., 2024, sec. 3.2).
+
+    Behind a :class:`LogicTreeConv2d` in a :class:`~lgn_lightning.nn.LogicSequential` it is computed in the same op.
+
+    Args:
+        kernel_size: Height and width of a window.
+        stride: Steps of the window; ``kernel_size`` if not given.
+
+    Shape:
+        - Input: ``[batch, channels, H, W]``, floats in [0, 1] or bools; the windows must cover it without remainder.
+        - Output: ``[batch, channels, (H - kernel) / stride + 1, (W - kernel) / stride + 1]``, batch innermost in memory
+          if the input is. Of equal values the first in the window gets the gradient.
+
+    Raises:
+        ValueError: If a size is below 1 or, when called, the windows leave a remainder.
+    """
+
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None) -> None:
+        super().__init__()
+        self.kernel_size = _pair(kernel_size)
+        self.stride = self.kernel_size if stride is None else _pair(stride)
+        if min(*self.kernel_size, *self.stride) < 1:
+            raise ValueError(f"OrPool2d({kernel_size}, {stride}): window and stride must be at least 1")
+
+    @property
+    def fusible(self) -> bool:
+        """Whether a convolution can apply this pooling in its own op."""
+        return self.stride == self.kernel_size and self.kernel_size[0] * self.kernel_size[1] <= tree.MAX_POOL
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the output for an input of this size.
+
+        Raises:
+            ValueError: If the windows leave a remainder.
+        """
+        size = tuple(n - k for n, k in zip((height, width), self.kernel_size, strict=True))
+        if min(size) < 0 or any(n % s for n, s in zip(size, self.stride, strict=True)):
+            raise ValueError(
+                f"OrPool2d({self.extra_repr()}) does not divide an input of {height}x{width}; change the padding or "
+                "kernel of the layer before it, or the pooling"
+            )
+        return size[0] // self.stride[0] + 1, size[1] // self.stride[1] + 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Takes the maximum of each window."""
+        height, width = self.output_size(*x.shape[-2:])
+        best: Tensor | None = None
+        for i in range(self.kernel_size[0]):
+            for j in range(self.kernel_size[1]):
+                rows = slice(i, i + (height - 1) * self.stride[0] + 1, self.stride[0])
+                columns = slice(j, j + (width - 1) * self.stride[1] + 1, self.stride[1])
+                value = x[..., rows, columns]
+                best = value if best is None else torch.where(value > best, value, best)
+        return cast(Tensor, best)
+
+    def extra_repr(self) -> str:
+        """Window, and the stride if it is another."""
+        return f"{self.kernel_size}" + (f", stride={self.stride}" if self.stride != self.kernel_size else "")
+
+
+class LogicTreeConv2d(GateLayer):
+    """Convolution whose kernels are trees of gates (Petersen et al., NeurIPS 2024, sec. 3.1).
+
+    Every output channel is a complete binary tree of ``2^tree_depth - 1`` gates; its leaves are random, distinct
+    positions of the receptive field in ``channels_per_tree`` random input channels. The gates are the same at all
+    places of the image. In ``.train()`` mode they are soft, in ``.eval()`` mode hard.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Number of trees.
+        kernel_size: Height and width of the receptive field.
+        tree_depth: Levels of gates in a tree.
+        padding: Rows and columns of zeros on every side.
+        stride: Steps of the receptive field.
+        channels_per_tree: Input channels that the leaves of one tree are in.
+        init: ``"residual"``: every gate starts as "A" with a probability of 0.9; or ``"gaussian"`` logits.
+        device: Device of the parameters; torch's default device if not given.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`.
+        parametrization: Likewise.
+        sampler: Likewise; a straight-through one evaluates hard gates on bits, inputs rounded, in the forward pass.
+
+    Shape:
+        - Input: ``[batch, in_channels, H, W]``, floats in [0, 1] or bools.
+        - Output: ``[batch, out_channels, H', W']`` with H' = ⌊(H + 2·padding - kernel) / stride⌋ + 1, batch innermost
+          in memory, so that ``Flatten`` behind it copies nothing.
+
+    Attributes:
+        leaves: int32 ``[3, out_channels, 2^tree_depth]``: channel, row and column in the kernel of each leaf.
+        weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax, tree by tree, each from the leaves to the root:
+            gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes are first the leaves, then
+            the gates.
+
+    Raises:
+        ValueError: If an argument does not fit the others.
+    """
+
+    leaves: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        tree_depth: int,
+        padding: Pair = 0,
+        stride: Pair = 1,
+        channels_per_tree: int = 2,
+        init: str = "residual",
+        device: torch.device | str | None = None,
+        implementation: str | None = None,
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
+    ) -> None:
+        name = f"LogicTreeConv2d({in_channels}, {out_channels}, {kernel_size}, {tree_depth})"
+        kernel, steps, border = _pair(kernel_size), _pair(stride), _pair(padding)
+        if min(in_channels, out_channels, tree_depth, channels_per_tree, *kernel, *steps) < 1 or min(border) < 0:
+            raise ValueError(f"{name}: all sizes must be at least 1, padding={padding} at least 0")
+        if channels_per_tree > in_channels:
+            raise ValueError(
+                f"{name}: a tree takes channels_per_tree={channels_per_tree} input channels, but there are only "
+                f"{in_channels}; pass channels_per_tree={in_channels}"
+            )
+        if channels_per_tree > 2**tree_depth:
+            raise ValueError(
+                f"{name}: a tree of {2**tree_depth} leaves cannot use channels_per_tree={channels_per_tree}"
+            )
+        super().__init__(out_channels * (2**tree_depth - 1), device, implementation, init, parametrization, sampler)
+        self._name = name
+        self.in_channels = in_channels
+        self.out_channels = self.out_dim = out_channels
+        self.kernel_size, self.stride, self.padding = kernel, steps, border
+        self.tree_depth = tree_depth
+        self.channels_per_tree = channels_per_tree
+        leaves = draw_leaves(in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
+        self.register_buffer("leaves", leaves.to(self.weights.device))
+        self.register_load_state_dict_pre_hook(_check_loaded_leaves)  # type: ignore[no-untyped-call]
+        self.reset_parameters()
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the output for an input of this size.
+
+        Raises:
+            ValueError: If the kernel is larger than the padded input.
+        """
+        return self._output_size((height, width), (1, 1))
+
+    def _output_size(self, size: tuple[int, ...], pool: tuple[int, int]) -> tuple[int, int]:
+        try:
+            tree.check_geometry(size, self.kernel_size, self.stride, self.padding, pool)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from None
+        return tree.output_size(size, self.kernel_size, self.stride, self.padding, pool)
+
+    def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
+        """Evaluates the trees.
+
+        Args:
+            x: ``[batch, in_channels, H, W]``.
+            pool: A pooling to apply in the same op, which then stores nothing but the maxima.
+
+        Returns:
+            ``[batch, out_channels, H', W']``.
+
+        Raises:
+            ValueError: If the input has another number of channels, is smaller than the kernel, or the pooling does not
+                divide the output.
+        """
+        if len(x.shape) != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_channels}, height, "
+                "width]"
+            )
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")
+        x = as_activations(x, self.weights.dtype)
+        window = (1, 1) if pool is None or not pool.fusible else pool.kernel_size
+        self._output_size(tuple(x.shape[2:]), window)
+        sample = self.sample()
+        table, soft_table = sample.table.to(table_dtype(x.dtype)), None
+        if sample.gates is not None:
+            table, soft_table = ops.hard_table(sample.gates, table.dtype), table
+            x = cast(Tensor, _RoundToBits.apply(x))
+        evaluate = tree.reference if self.implementation == "python" else ops.logic_tree_conv
+        y = evaluate(x, table, self.leaves, self.kernel_size, self.stride, self.padding, window, soft_table)
+        return y if pool is None or pool.fusible else cast(Tensor, pool(y))
+
+    def extra_repr(self) -> str:
+        """Sizes and what differs from the defaults."""
+        extra = "".join(
+            f", {name}={value!r}"
+            for name, value, default in (
+                ("padding", self.padding, (0, 0)),
+                ("stride", self.stride, (1, 1)),
+                ("channels_per_tree", self.channels_per_tree, 2),
+                ("init", self.init, "residual"),
+                ("implementation", self.implementation, None),
+                ("parametrization", self.parametrization.name, "softmax"),
+                ("sampler", self.sampler.name, "soft"),
+            )
+            if value != default
+        )
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
+            f"{extra}"
+        )
+
+
+class _RoundToBits(torch.autograd.Function):
+    """1 where x > 0.5, else 0; the gradient passes as if nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x > 0.5).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return cast(Tensor, grads[0])
+
+
+def draw_leaves(
+    in_channels: int, out_channels: int, kernel_size: tuple[int, int], leaves: int, channels_per_tree: int
+) -> Tensor:
+    """Draws what the leaves of every tree read (Petersen et al., 2024, sec. 3.1).
+
+    Every tree has its own set of ``channels_per_tree`` channels, all channels being used equally often up to one, and
+    reads equally many leaves from each, at distinct positions as long as there are enough. Trees are sorted by channel:
+    neighbours then read the same activations, and their order means nothing to the layers behind.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Number of trees.
+        kernel_size: Height and width of the receptive field.
+        leaves: Leaves of a tree.
+        channels_per_tree: Channels of a tree, at most ``in_channels`` and ``leaves``.
+
+    Returns:
+        Channel, row and column of each leaf, int32 ``[3, out_channels, leaves]``.
+    """
+    sets = in_channels // channels_per_tree
+    rounds = -(-out_channels // sets)
+    shuffled = torch.rand(rounds, in_channels).argsort(1)[:, : sets * channels_per_tree]
+    channels = shuffled.reshape(-1, channels_per_tree)[:out_channels].sort(1).values
+    channels = channels[channels[:, 0].argsort(stable=True)]
+    slot = torch.arange(leaves) % channels_per_tree
+    positions = kernel_size[0] * kernel_size[1]
+    each = -(-leaves // channels_per_tree)
+    drawn = torch.rand(out_channels, channels_per_tree, positions).argsort(2)
+    drawn = drawn.repeat(1, 1, -(-each // positions))[:, :, :each]
+    position = drawn[:, slot, torch.arange(leaves) // channels_per_tree]
+    order = torch.rand(out_channels, leaves).argsort(1)
+    position = position.gather(1, order)
+    channel = channels[:, slot].gather(1, order)
+    return torch.stack((channel, position // kernel_size[1], position % kernel_size[1])).to(torch.int32)
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    height, width = value
+    return height, width
+
+
+def _check_loaded_leaves(
+    layer: nn.Module,
+    state_dict: dict[str, Any],
+    prefix: str,
+    local_metadata: dict[str, Any],
+    strict: bool,
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
+) -> None:
+    """Refuses leaves outside the receptive field: their shape fits, but kernels would read beyond the activations."""
+    conv = cast(LogicTreeConv2d, layer)
+    leaves = state_dict.get(prefix + "leaves")
+    if leaves is None or leaves.is_meta or leaves.shape != conv.leaves.shape:
+        return
+    for name, part, limit in zip(
+        ("channels", "rows", "columns"), leaves, (conv.in_channels, *conv.kernel_size), strict=True
+    ):
+        low, high = int(part.min()), int(part.max())
+        if low < 0 or high >= limit:
+            error_msgs.append(
+                f"{prefix}leaves of the checkpoint holds {name} {low}…{high}, but the layer has {limit}; build the net "
+                "with the sizes that it was trained with"
+            )
+            state_dict[prefix + "leaves"] = conv.leaves.clone()
+            return

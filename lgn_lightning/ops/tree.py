@@ -1,0 +1,337 @@
+"""Convolution with trees of gates, fused with OR pooling: schema, reference, gradients and the checked function.
+
+Every output channel is a complete binary tree of gates whose leaves are positions of the receptive field; a gate has
+the same logits at all places of the image (Petersen et al., NeurIPS 2024, sec. 3.1). Pooling takes the maximum, the OR
+of bits (sec. 3.2). The values in between are recomputed in the backward pass and never stored (sec. 3.3).
+
+Of N = 2^depth leaves, nodes 0 … N-1 are the leaves and node N + j is gate j with the operands 2j and 2j + 1, so that
+gate N - 2 is the root. Gate j of output channel o has row o·(N-1) + j of the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.ops import schema
+
+#: Positions under one pooling window that the index of the winner can tell apart.
+MAX_POOL = 256
+
+
+def output_size(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], pool: Sequence[int]
+) -> tuple[int, int]:
+    """Height and width after a convolution and a pooling that divides it."""
+    height, width = (
+        ((n + 2 * p - k) // s + 1) // q for n, k, s, p, q in zip(size, kernel_size, stride, padding, pool, strict=True)
+    )
+    return height, width
+
+
+def logic_tree_conv(
+    x: Tensor,
+    table: Tensor,
+    leaves: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    pool: Sequence[int] = (1, 1),
+    soft_table: Tensor | None = None,
+) -> Tensor:
+    """Evaluates one tree of gates per output channel at every place of an image, then takes the maximum of windows.
+
+    Args:
+        x: Inputs in [0, 1], ``[batch, C, H, W]``, floating point. What lies outside the image reads as 0.
+        table: Tables ``[O · (2^depth - 1), 4]``, float32 (float64 if ``x`` is).
+        leaves: int32 ``[3, O, 2^depth]``: the channel of each leaf, and its row and column in the kernel.
+        kernel_size: Height and width of the receptive field.
+        stride: Steps of the receptive field.
+        padding: Rows and columns of zeros on every side.
+        pool: Height and width of the windows that the maximum is taken of; they divide the convolution's output.
+        soft_table: Of a straight-through estimate: ``table`` gives the values, while gradients pass through the slopes
+            of ``soft_table``, at those values, and the gradient of the table goes to ``soft_table``.
+
+    Returns:
+        ``[batch, O, H', W']`` in the dtype of ``x``, batch innermost in memory.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype does not fit.
+    """
+    _check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
+    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
+    y: Tensor = torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0]
+    return y
+
+
+def reference(
+    x: Tensor,
+    table: Tensor,
+    leaves: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    pool: Sequence[int],
+    soft_table: Tensor | None = None,
+) -> Tensor:
+    """:func:`logic_tree_conv` in plain torch, differentiated by autograd."""
+    return _reference(x, table, soft_table, leaves, list(kernel_size), list(stride), list(padding), list(pool))[0]
+
+
+def _check(
+    x: Tensor,
+    table: Tensor,
+    leaves: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    pool: Sequence[int],
+    soft_table: Tensor | None,
+) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, channels, height, width]")
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}, but the op takes floating point; convert it with x.float()")
+    if leaves.ndim != 3 or leaves.shape[0] != 3 or leaves.shape[2] < 2 or leaves.shape[2] & (leaves.shape[2] - 1):
+        raise ValueError(f"leaves has shape {list(leaves.shape)}, but must be [3, out_channels, 2^depth]")
+    if leaves.dtype != torch.int32:
+        raise TypeError(f"leaves is {leaves.dtype}, but indices are torch.int32")
+    wanted, dtype = (leaves.shape[1] * (leaves.shape[2] - 1), 4), schema.sum_dtype(x.dtype)
+    for name, given in (("table", table), ("soft_table", soft_table)):
+        if given is not None and given.shape != wanted:
+            raise ValueError(f"{name} has shape {list(given.shape)}, but leaves {list(leaves.shape)} take {wanted}")
+        if given is not None and given.dtype != dtype:
+            raise TypeError(f"{name} is {given.dtype}, but x of {x.dtype} takes a table of {dtype}")
+    check_geometry(tuple(x.shape[2:]), kernel_size, stride, padding, pool)
+
+
+def check_geometry(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], pool: Sequence[int]
+) -> None:
+    """Refuses a kernel that is larger than the padded image, and a pooling that does not divide what it is applied to.
+
+    Raises:
+        ValueError: If so.
+    """
+    if min(*kernel_size, *stride, *pool) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"kernel_size={tuple(kernel_size)}, stride={tuple(stride)} and pool={tuple(pool)} must be at least 1, "
+            f"padding={tuple(padding)} at least 0"
+        )
+    padded = [n + 2 * p for n, p in zip(size, padding, strict=True)]
+    if any(k > n for k, n in zip(kernel_size, padded, strict=True)):
+        raise ValueError(
+            f"a kernel of {kernel_size[0]}x{kernel_size[1]} does not fit into {padded[0]}x{padded[1]}, an image of "
+            f"{size[0]}x{size[1]} with padding {tuple(padding)}; take a smaller kernel or more padding"
+        )
+    if pool[0] * pool[1] > MAX_POOL:
+        raise ValueError(f"pooling {pool[0]}x{pool[1]} is more than the {MAX_POOL} positions that can be told apart")
+    height, width = output_size(size, kernel_size, stride, padding, (1, 1))
+    if height % pool[0] or width % pool[1]:
+        raise ValueError(
+            f"pooling {pool[0]}x{pool[1]} does not divide the {height}x{width} outputs of the convolution; change its "
+            "padding or kernel, or the pooling"
+        )
+
+
+def _levels(
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, index: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Operands of the gates of each level, ``[O, gates, rows, batch]`` each; then the root's values, twice."""
+    rows = x.permute(1, 2, 3, 0).flatten(0, 2).to(table.dtype)
+    # A row of zeros behind the others is what a leaf outside the image reads.
+    rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
+    values = rows.index_select(0, index.flatten()).view(*index.shape, x.shape[0])
+    levels, first = [], 0
+    while (gates := values.shape[1] // 2) > 0:
+        left, right = values[:, 0::2], values[:, 1::2]
+        levels.append((left, right))
+        values = _gates(_of_level(table, leaves, first, gates), left, right)
+        if soft_table is not None:
+            soft = _gates(_of_level(soft_table, leaves, first, gates), left, right)
+            values = values.detach() + (soft - soft.detach())
+        first += gates
+    levels.append((values, values))
+    return levels
+
+
+def _of_level(table: Tensor, leaves: Tensor, first: int, gates: int) -> Tensor:
+    """Tables ``[O, gates, 4, 1, 1]`` of gates ``first … first + gates - 1`` of every tree."""
+    return table.view(leaves.shape[1], leaves.shape[2] - 1, 4, 1, 1)[:, first : first + gates]
+
+
+def _gates(table: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    c0, c1, c2, c3 = _coefficients(table)
+    return c0 + c1 * left + (c2 + c3 * left) * right
+
+
+def _coefficients(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    t00, t01, t10, t11 = table.unbind(2)
+    return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
+
+
+def _leaf_rows(
+    image: Sequence[int],
+    leaves: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, tuple[int, int]]:
+    """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last; places."""
+    size = image[1:]
+    height, width = output_size(size, kernel_size, stride, padding, (1, 1))
+    channel, dy, dx = (part[:, :, None, None].long() for part in leaves)
+    line = torch.arange(height, device=leaves.device)[:, None] * stride[0] - padding[0] + dy
+    column = torch.arange(width, device=leaves.device) * stride[1] - padding[1] + dx
+    inside = (line >= 0) & (line < size[0]) & (column >= 0) & (column < size[1])
+    rows = (channel * size[0] + line) * size[1] + column
+    return torch.where(inside, rows, math.prod(image)).flatten(2), (height, width)
+
+
+def _windows(values: Tensor, places: tuple[int, int], pool: Sequence[int]) -> Tensor:
+    """Sorts ``[O, places, batch]`` by pooling window: ``[O, windows, positions, batch]``."""
+    height, width = places[0] // pool[0], places[1] // pool[1]
+    split = values.reshape(values.shape[0], height, pool[0], width, pool[1], values.shape[2])
+    return split.transpose(2, 3).reshape(values.shape[0], height * width, pool[0] * pool[1], values.shape[2])
+
+
+def _reference(
+    x: Tensor,
+    table: Tensor,
+    soft_table: Tensor | None,
+    leaves: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    pool: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Values ``[batch, O, H', W']`` and, of a pooling, the position of the first maximum in each window (uint8)."""
+    index, places = _leaf_rows(x.shape[1:], leaves, kernel_size, stride, padding)
+    root = _levels(x, table, soft_table, leaves, index)[-1][0][:, 0]
+    size = (leaves.shape[1], places[0] // pool[0], places[1] // pool[1], x.shape[0])
+    if pool[0] * pool[1] == 1:
+        return root.to(x.dtype).view(size).permute(3, 0, 1, 2), x.new_empty((0,), dtype=torch.uint8)
+    y, winner = _windows(root, places, pool).max(2)
+    return y.to(x.dtype).view(size).permute(3, 0, 1, 2), winner.to(torch.uint8).view(size).permute(3, 0, 1, 2)
+
+
+def _reference_backward(
+    grad: Tensor,
+    winner: Tensor,
+    x: Tensor,
+    table: Tensor,
+    soft_table: Tensor | None,
+    leaves: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    pool: list[int],
+    need_grad_x: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ``x`` (empty if not wanted) and of the table that they pass through."""
+    channels, width = leaves.shape[1:]
+    index, places = _leaf_rows(x.shape[1:], leaves, kernel_size, stride, padding)
+    g = grad.permute(1, 2, 3, 0).flatten(1, 2).to(table.dtype)
+    if pool[0] * pool[1] > 1:
+        windows = torch.zeros(*g.shape[:2], pool[0] * pool[1], g.shape[2], dtype=g.dtype, device=g.device)
+        windows.scatter_(2, winner.permute(1, 2, 3, 0).flatten(1, 2).long().unsqueeze(2), g.unsqueeze(2))
+        split = windows.view(channels, places[0] // pool[0], places[1] // pool[1], *pool, g.shape[2])
+        g = split.transpose(2, 3).reshape(channels, places[0] * places[1], g.shape[2])
+    slopes = table if soft_table is None else soft_table
+    first, parts = width - 1, []
+    node = g.unsqueeze(1)
+    for left, right in reversed(_levels(x, table, soft_table, leaves, index)[:-1]):
+        first -= left.shape[1]
+        with_left, with_right = node * left, node * right
+        s, sa, sb = (part.sum((2, 3)) for part in (node, with_left, with_right))
+        sab = (with_left * right).sum((2, 3))
+        parts.append(torch.stack((s - sa - sb + sab, sb - sab, sa - sab, sab), dim=2))
+        _, c1, c2, c3 = _coefficients(_of_level(slopes, leaves, first, left.shape[1]))
+        node = torch.stack((c1 * node + c3 * with_right, c2 * node + c3 * with_left), dim=2).flatten(1, 2)
+    grad_table = torch.cat(parts[::-1], dim=1).flatten(0, 1)
+    if not need_grad_x:
+        return x.new_empty((0,)), grad_table
+    rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=table.dtype, device=x.device)
+    rows.index_add_(0, index.flatten(), node.flatten(0, 2))
+    return rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2), grad_table
+
+
+def _image(like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    channels, height, width = size
+    if not schema.has_native("logic_tree_conv", like.device.type):
+        return like.new_empty((*size, like.shape[0]), dtype=dtype).permute(3, 0, 1, 2)
+    return schema.feature_major(like, channels * height * width, dtype).view(like.shape[0], channels, height, width)
+
+
+def _fake(
+    x: Tensor,
+    table: Tensor,
+    soft_table: Tensor | None,
+    leaves: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    pool: list[int],
+) -> tuple[Tensor, Tensor]:
+    size = (leaves.shape[1], *output_size(x.shape[2:], kernel_size, stride, padding, pool))
+    pooled = pool[0] * pool[1] > 1
+    winner = _image(x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
+    return _image(x, size, x.dtype), winner
+
+
+def _fake_backward(
+    grad: Tensor,
+    winner: Tensor,
+    x: Tensor,
+    table: Tensor,
+    soft_table: Tensor | None,
+    leaves: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    pool: list[int],
+    need_grad_x: bool,
+) -> tuple[Tensor, Tensor]:
+    grad_x = _image(x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
+    return grad_x, table.new_empty(table.shape)
+
+
+_GEOMETRY = "Tensor leaves, int[] kernel_size, int[] stride, int[] padding, int[] pool"
+schema.define(
+    f"logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, {_GEOMETRY}) -> (Tensor, Tensor)", _reference, _fake
+)
+schema.define(
+    "logic_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, "
+    f"{_GEOMETRY}, bool need_grad_x) -> (Tensor, Tensor)",
+    _reference_backward,
+    _fake_backward,
+)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, table, soft_table, leaves, *ctx.geometry = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], x, table, soft_table, leaves)
+
+
+def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    need_x, need_table, need_soft = ctx.needs_input_grad[:3]
+    grad_x, grad_table = torch.ops.lgn.logic_tree_conv_backward(grad, *ctx.saved_tensors, *ctx.geometry, need_x)
+    straight_through = ctx.saved_tensors[3] is not None
+    return (
+        grad_x if need_x else None,
+        grad_table if need_table and not straight_through else None,
+        grad_table if need_soft else None,
+        *(None,) * 5,
+    )
+
+
+torch.library.register_autograd("lgn::logic_tree_conv", _grad, setup_context=_setup, lib=schema.LIBRARY)
