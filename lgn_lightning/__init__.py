@@ -2,7 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lgn_lightning.nn import GroupSum, LogicLayer, PackBitsTensor, Threshold, load_difflogic_state_dict, soft_gates
+from lgn_lightning.nn import (
+    GroupSum,
+    LogicLayer,
+    LogicTreeConv2d,
+    OrPool2d,
+    PackBitsTensor,
+    Threshold,
+    load_difflogic_state_dict,
+    soft_gates,
+)
 
 if TYPE_CHECKING:
     from lgn_lightning.circuit import Circuit, CompiledLogicNet
@@ -16,6 +25,8 @@ __all__ = [
     "GroupSum",
     "LogicClassifier",
     "LogicLayer",
+    "LogicTreeConv2d",
+    "OrPool2d",
     "PackBitsTensor",
     "Threshold",
     "load_difflogic_state_dict",

@@ -105,9 +105,9 @@ class LogicTreeConv2d(GateLayer):
 
     Attributes:
         leaves: int32 ``[3, out_channels, 2^tree_depth]``: channel, row and column in the kernel of each leaf.
-        weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax, tree by tree, each from the leaves to the root:
-            gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes are first the leaves, then
-            the gates.
+        weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax; tree by tree, each from
+            the leaves to the root: gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes
+            are first the leaves, then the gates.
 
     Raises:
         ValueError: If an argument does not fit the others.

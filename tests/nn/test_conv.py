@@ -129,7 +129,8 @@ def test_straight_through_training_evaluates_the_hard_net() -> None:
     y = layer(x, OrPool2d(2))
     y.sum().backward()
     assert torch.equal(y, layer.eval()(x.detach().round(), OrPool2d(2)))
-    assert x.grad is not None and layer.weights.grad is not None
+    assert x.grad is not None
+    assert layer.weights.grad is not None
     assert x.grad.any()
     assert layer.weights.grad.any()
 
