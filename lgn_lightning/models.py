@@ -12,6 +12,9 @@ from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, T
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
+from lgn_lightning.teachers import TorchvisionNet
+
+__all__ = ["MLP", "LogicMLP", "TorchvisionNet"]
 
 
 class LogicMLP(LogicSequential):

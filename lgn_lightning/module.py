@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.cuda_graph import GraphedStep, warn
 from lgn_lightning.graph_training import reason_against
+from lgn_lightning.losses import ImageLoss
 from lgn_lightning.nn import logic_layers, soft_gates
 
 Batch = tuple[Tensor, Tensor]
@@ -41,7 +42,7 @@ class LogicClassifier(pl.LightningModule):
         lr_scheduler: Makes a scheduler from the optimizer.
         scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
             always steps each epoch.
-        loss: Loss of scores and labels.
+        loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` gets the images in training, too.
         compile: Whether to ``torch.compile`` the training step's net.
         cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
             it; where that cannot be, a warning gives the reason and the step runs as usual.
@@ -112,7 +113,8 @@ class LogicClassifier(pl.LightningModule):
         return loss
 
     def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return cast(Tensor, self.loss(self._train_net[0](x), y))
+        scores = self._train_net[0](x)
+        return cast(Tensor, self.loss(scores, y, x) if isinstance(self.loss, ImageLoss) else self.loss(scores, y))
 
     def on_train_start(self) -> None:
         """Decides whether this fit trains by a CUDA graph."""

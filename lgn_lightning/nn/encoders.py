@@ -128,7 +128,7 @@ class Threshold(nn.Module):
         if pixels.is_floating_point() and not torch.compiler.is_compiling() and bool(torch.isnan(pixels).any()):
             raise ValueError(f"the batch of {x.shape[0]} images holds NaN; clean the data or fill in the gaps")
         if self.training and self.grey_in_training:
-            bits = _intensity(pixels)
+            bits = as_intensity(pixels)
         else:
             # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
             levels = self.levels.view(len(self.levels), -1, 1, 1)
@@ -185,11 +185,16 @@ class Intensity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales and flattens a batch of images."""
-        _check_pixels(x)
-        return _intensity(x.flatten(1))
+        return as_intensity(x).flatten(1)
 
 
-def _intensity(pixels: Tensor) -> Tensor:
+def as_intensity(pixels: Tensor) -> Tensor:
+    """Brings pixels, uint8 or floats in [0, 1], to float32 in [0, 1].
+
+    Raises:
+        TypeError: If they are neither.
+    """
+    _check_pixels(pixels)
     return pixels.float() if pixels.is_floating_point() else pixels.float() / PIXEL_MAX
 
 
