@@ -6,7 +6,6 @@
 #include <torch/library.h>
 
 #include <cstring>
-#include <functional>
 #include <tuple>
 
 #include "tensors.h"
@@ -49,20 +48,13 @@ Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor
     const Tiling tiling(layer.batch, layer.kernels.element_bytes);
     const Rows out = rows_of(y);
     const bool stream = out.pitch * layer.gates >= kStreamForward;
-    // One tile of whole rows: threads share the gates.
-    Tile whole = tiling.tiles[0];
-    const bool narrow = padded_bytes(layer.batch * layer.kernels.element_bytes) <= kTileLines * kLineBytes;
-    if (narrow) {
-      whole.lines = static_cast<int>(padded_bytes(layer.batch * layer.kernels.element_bytes) / kLineBytes);
-      whole.samples = layer.batch;
-    }
-    const int64_t tiles = narrow ? 1 : static_cast<int64_t>(tiling.tiles.size());
+    const auto tiles = static_cast<int64_t>(tiling.tiles.size());
     parallel_for(tiles * layer.gates, kGrain, [&](int64_t begin, int64_t end) {
       while (begin < end) {
         const int64_t tile = begin / layer.gates, from = begin % layer.gates;
         const int64_t to = std::min(layer.gates, from + (end - begin));
         layer.kernels.forward(layer.x.data, layer.x.pitch, layer.table_data(), layer.plan->steps.data(), from, to,
-                              out.data, out.pitch, narrow ? whole : tiling.tiles[static_cast<size_t>(tile)], stream);
+                              out.data, out.pitch, tiling.tiles[static_cast<size_t>(tile)], stream);
         begin += to - from;
       }
     });
@@ -70,75 +62,125 @@ Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor
   return x.scalar_type() == y.scalar_type() ? y : y.to(x.scalar_type());
 }
 
-// Shared by logic and logic_group_sum: `grad` as the kernels take it, per tile where it is compact.
-std::tuple<Tensor, Tensor> backward(const Layer& layer, at::ScalarType dtype, const Tensor& table, const Rows* grad,
-                                    const std::function<const char*(const Tile&, int64_t)>& compact,
-                                    int64_t compact_pitch, int64_t group, bool need_grad_x) {
-  const LayerKernels& k = layer.kernels;
-  const at::ScalarType native = native_dtype(dtype);
-  const int64_t n = layer.gates, part_bytes = n * 4 * k.sum_bytes;
-  Tensor grad_table = new_rows(n, 4, sum_dtype(dtype));
-  Tensor grad_x = need_grad_x ? new_feature_major(layer.batch, layer.inputs, native)
-                              : at::empty({0}, at::device(at::kCPU).dtype(native));
-  if (layer.batch == 0 || n == 0) {
-    grad_table.zero_();
-    if (need_grad_x) grad_x.zero_();
-  } else {
-    const Tiling tiling(layer.batch, k.element_bytes);
-    const Tensor sums = pooled({tiling.parts * n, 4}, {4, 1}, tiling.parts * part_bytes, sum_dtype(dtype));
-    char* sums_data = static_cast<char*>(sums.mutable_data_ptr());
-    parallel_for(tiling.parts, 1, [&](int64_t begin, int64_t end) {
-      std::memset(sums_data + begin * part_bytes, 0, static_cast<size_t>((end - begin) * part_bytes));
+// The gradients of a layer. One tile is cut into the chunks of the plan, several tiles are taken side by side.
+class Backward {
+ public:
+  // `grad` as the kernels take it: rows of the batch, or, if group > 0, a block of compact rows for each tile.
+  struct Source {
+    const char* data;
+    int64_t pitch, group, tile_bytes;
+  };
+
+  Backward(const Layer& layer, at::ScalarType dtype, const Source& grad, bool need_grad_x)
+      : layer_(layer), plan_(*layer.plan), k_(layer.kernels), grad_(grad), tiling_(layer.batch, k_.element_bytes) {
+    const at::ScalarType native = native_dtype(dtype);
+    grad_table = new_rows(layer.gates, 4, sum_dtype(dtype));
+    grad_x = at::empty({0}, at::device(at::kCPU).dtype(native));
+    if (need_grad_x) {
+      // Side rows lie behind the tensor, in the same storage.
+      const Tensor rows = new_feature_major(layer.batch, layer.inputs + plan_.side_rows, native);
+      grad_x = rows.narrow(1, 0, layer.inputs);
+      out_ = static_cast<char*>(rows.mutable_data_ptr());
+      pitch_ = rows.stride(1) * k_.element_bytes;
+      // Elements shorter than a sum are rounded once, at the end, if an input has more gates than one visit serves.
+      wide_ = k_.element_bytes < k_.sum_bytes && plan_.max_uses > 2;
+      stream_ = !wide_ && pitch_ * layer.inputs >= kStreamBackward && plan_.revisits * 16 < layer.gates;
+    }
+    if (layer.batch == 0 || layer.gates == 0) {
+      grad_table.zero_();
+      if (need_grad_x) grad_x.zero_();
+    } else if (tiling_.tiles.size() == 1) {
+      one_tile();
+    } else {
+      many_tiles();
+    }
+  }
+
+  Tensor grad_x, grad_table;
+
+ private:
+  GradRows rows_of_tile() const {
+    const int64_t wide_pitch = kTileLines * kLineBytes * k_.sum_bytes / k_.element_bytes;
+    if (!wide_) return {out_, pitch_, nullptr, false};
+    const int64_t rows = layer_.inputs + plan_.side_rows;
+    return {static_cast<char*>(pool_get(wide_pitch * rows)), wide_pitch, nullptr, true};
+  }
+
+  void visit(const Chunk& chunk, GradRows rows, const TableRows& table, size_t t) const {
+    rows.side = plan_.side_list.data() + chunk.side_begin;
+    k_.backward(layer_.x.data, layer_.x.pitch, grad_.data + static_cast<int64_t>(t) * grad_.tile_bytes, grad_.pitch,
+                grad_.group, layer_.table_data(), plan_.steps.data() + chunk.begin, chunk.end - chunk.begin, rows,
+                table, tiling_.tiles[t], stream_);
+  }
+
+  // Adds side rows, clears the rows that no gate has, rounds.
+  void finish(const GradRows& rows, const Tile& tile) const {
+    if (rows.data == nullptr) return;
+    for (const Plan::Merge& merge : plan_.merges) {
+      k_.add_row(rows.data + merge.side * rows.pitch, rows.data + merge.row * rows.pitch, wide_, tile);
+    }
+    const int64_t skip = wide_ ? 0 : tile.offset, bytes = wide_ ? rows.pitch : tile.lines * kLineBytes;
+    for (const int32_t i : plan_.unused) {
+      std::memset(rows.data + i * rows.pitch + skip, 0, static_cast<size_t>(bytes));
+    }
+    if (wide_) {
+      k_.pack_rows(rows.data, rows.pitch, layer_.inputs, out_, pitch_, tile);
+      pool_put(rows.data);
+    }
+  }
+
+  void one_tile() {
+    const GradRows rows = out_ ? rows_of_tile() : GradRows{};
+    const TableRows table{grad_table.mutable_data_ptr(), false};
+    parallel_for(static_cast<int64_t>(plan_.chunks.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; c++) visit(plan_.chunks[static_cast<size_t>(c)], rows, table, 0);
     });
-    char* out = need_grad_x ? static_cast<char*>(grad_x.mutable_data_ptr()) : nullptr;
-    const int64_t out_pitch = need_grad_x ? grad_x.stride(1) * k.element_bytes : 0;
-    // Elements shorter than a sum are rounded once, at the end, if an input has more gates than one visit serves.
-    const bool wide = need_grad_x && k.element_bytes < k.sum_bytes && layer.plan->max_uses > 2;
-    const int64_t wide_pitch = kTileLines * kLineBytes * k.sum_bytes / k.element_bytes;
-    const bool stream =
-        need_grad_x && !wide && out_pitch * layer.inputs >= kStreamBackward && layer.plan->revisits * 16 < n;
-    parallel_for(tiling.slabs, 1, [&](int64_t begin, int64_t end) {
+    finish(rows, tiling_.tiles[0]);
+  }
+
+  void many_tiles() {
+    const int64_t n = layer_.gates, slab_bytes = n * 4 * k_.sum_bytes;
+    const Tensor sums = pooled({tiling_.slabs * n, 4}, {4, 1}, tiling_.slabs * slab_bytes, grad_table.scalar_type());
+    char* data = static_cast<char*>(sums.mutable_data_ptr());
+    parallel_for(tiling_.slabs, 1, [&](int64_t begin, int64_t end) {
       for (int64_t slab = begin; slab < end; slab++) {
-        const SumRows to = tiling.sums_of(slab, sums_data, part_bytes);
-        for (int64_t t = tiling.slab_begin[static_cast<size_t>(slab)];
-             t < tiling.slab_begin[static_cast<size_t>(slab) + 1]; t++) {
-          const Tile& tile = tiling.tiles[static_cast<size_t>(t)];
-          char* rows = out;
-          int64_t rows_pitch = out_pitch;
-          if (wide) {
-            rows = static_cast<char*>(pool_get(wide_pitch * layer.inputs));
-            rows_pitch = wide_pitch;
-          }
-          if (need_grad_x) {
-            const int64_t skip = wide ? 0 : tile.offset;
-            const int64_t bytes = wide ? wide_pitch : tile.lines * kLineBytes;
-            for (const int32_t i : layer.plan->unused)
-              std::memset(rows + i * rows_pitch + skip, 0, static_cast<size_t>(bytes));
-          }
-          const char* g = grad ? grad->data : compact(tile, t);
-          k.backward(layer.x.data, layer.x.pitch, g, grad ? grad->pitch : compact_pitch, group, layer.table_data(),
-                     layer.plan->steps.data(), n, rows, rows_pitch, wide, to, tile, stream);
-          if (wide) {
-            k.pack_rows(rows, rows_pitch, layer.inputs, out, out_pitch, tile);
-            pool_put(rows);
-          }
+        const TableRows table{data + slab * slab_bytes, true};
+        std::memset(table.data, 0, static_cast<size_t>(slab_bytes));
+        const auto first = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab)]);
+        const auto last = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab) + 1]);
+        for (size_t t = first; t < last; t++) {
+          const GradRows rows = out_ ? rows_of_tile() : GradRows{};
+          for (const Chunk& chunk : plan_.chunks) visit(chunk, rows, table, t);
+          finish(rows, tiling_.tiles[t]);
         }
       }
     });
     void* result = grad_table.mutable_data_ptr();
     parallel_for(n, kGrain,
-                 [&](int64_t begin, int64_t end) { k.table_gradient(sums_data, tiling.parts, n, begin, end, result); });
+                 [&](int64_t begin, int64_t end) { k_.table_gradient(data, tiling_.slabs, n, begin, end, result); });
   }
-  if (need_grad_x && native != dtype) grad_x = grad_x.to(dtype);
-  if (grad_table.scalar_type() != table.scalar_type()) grad_table = grad_table.to(table.scalar_type());
-  return {grad_x, grad_table};
+
+  const Layer& layer_;
+  const Plan& plan_;
+  const LayerKernels& k_;
+  const Source grad_;
+  const Tiling tiling_;
+  char* out_ = nullptr;
+  int64_t pitch_ = 0;
+  bool wide_ = false, stream_ = false;
+};
+
+std::tuple<Tensor, Tensor> backward(const Layer& layer, const Tensor& x, const Tensor& table,
+                                    const Backward::Source& grad, bool need_grad_x) {
+  const Backward made(layer, x.scalar_type(), grad, need_grad_x);
+  return {made.grad_x.to(x.scalar_type()), made.grad_table.to(table.scalar_type())};
 }
 
 std::tuple<Tensor, Tensor> logic_backward(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a,
                                           const Tensor& b, bool need_grad_x) {
   const Layer layer(x, table, a, b);
   const Rows rows = feature_major(grad.to(native_dtype(x.scalar_type())));
-  return backward(layer, x.scalar_type(), table, &rows, {}, 0, 0, need_grad_x);
+  return backward(layer, x, table, {rows.data, rows.pitch, 0, 0}, need_grad_x);
 }
 
 // Copies a compact gradient [batch, k] into unpacked rows, one block of k rows a tile, zeros where no sample is.
@@ -177,9 +219,7 @@ std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Te
   } else {
     unpack_compact<float>(source, layer.kernels, tiling, 1.0 / tau, data);
   }
-  return backward(
-      layer, x.scalar_type(), table, nullptr, [&](const Tile&, int64_t t) { return data + t * tile_bytes; }, row_bytes,
-      layer.gates / classes, need_grad_x);
+  return backward(layer, x, table, {data, row_bytes, layer.gates / classes, tile_bytes}, need_grad_x);
 }
 
 template <typename T>
@@ -193,27 +233,36 @@ void scatter_sums(const char* sums, const LayerKernels& k, int64_t classes, doub
   }
 }
 
-// Runs `compute(tile, sums, scratch)` for every tile and spreads its unpacked sums over [batch, classes].
+// Runs `compute(tile, part, sums, scratch)` for every tile and part, adds the parts in order and spreads the unpacked
+// sums over [batch, classes].
 template <typename Compute>
 Tensor group_sums(int64_t batch, int64_t classes, double tau, at::ScalarType dtype, const LayerKernels& k,
-                  const Compute& compute) {
+                  int64_t parts, const Compute& compute) {
   Tensor out = at::empty({batch, classes}, at::device(at::kCPU).dtype(sum_dtype(dtype)));
   if (batch == 0) return out;
   const Tiling tiling(batch, k.element_bytes);
-  const int64_t bytes = classes * kTileLines * kLineBytes / k.element_bytes * k.sum_bytes;
-  parallel_for(static_cast<int64_t>(tiling.tiles.size()), 1, [&](int64_t begin, int64_t end) {
-    const Tensor buffer = pooled({2 * bytes}, {1}, 2 * bytes, at::kByte);
-    char* sums = static_cast<char*>(buffer.mutable_data_ptr());
-    for (int64_t t = begin; t < end; t++) {
-      const Tile& tile = tiling.tiles[static_cast<size_t>(t)];
-      compute(tile, sums, sums + bytes);
-      if (k.sum_bytes == sizeof(double)) {
-        scatter_sums(sums, k, classes, tau, tile, static_cast<double*>(out.mutable_data_ptr()));
-      } else {
-        scatter_sums(sums, k, classes, tau, tile, static_cast<float*>(out.mutable_data_ptr()));
-      }
+  const int64_t row = kTileLines * kLineBytes / k.element_bytes * k.sum_bytes, bytes = classes * row;
+  const auto tiles = static_cast<int64_t>(tiling.tiles.size());
+  const Tensor buffer = pooled({tiles * parts * 2 * bytes}, {1}, tiles * parts * 2 * bytes, at::kByte);
+  char* data = static_cast<char*>(buffer.mutable_data_ptr());
+  parallel_for(tiles * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      char* sums = data + task * 2 * bytes;
+      compute(tiling.tiles[static_cast<size_t>(task / parts)], task % parts, sums, sums + bytes);
     }
   });
+  for (int64_t t = 0; t < tiles; t++) {
+    const Tile& tile = tiling.tiles[static_cast<size_t>(t)];
+    char* sums = data + t * parts * 2 * bytes;
+    for (int64_t part = 1; part < parts; part++) {
+      for (int64_t c = 0; c < classes; c++) k.add_row(sums + part * 2 * bytes + c * row, sums + c * row, true, tile);
+    }
+    if (k.sum_bytes == sizeof(double)) {
+      scatter_sums(sums, k, classes, tau, tile, static_cast<double*>(out.mutable_data_ptr()));
+    } else {
+      scatter_sums(sums, k, classes, tau, tile, static_cast<float*>(out.mutable_data_ptr()));
+    }
+  }
   return out;
 }
 
@@ -221,11 +270,14 @@ Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, co
   const Layer layer(x, table, a, b);
   TORCH_CHECK(k > 0 && layer.gates % k == 0, layer.gates, " gates do not divide into ", k, " groups");
   if (layer.gates == 0) return at::zeros({layer.batch, k}, at::device(at::kCPU).dtype(sum_dtype(x.scalar_type())));
-  return group_sums(
-      layer.batch, k, tau, x.scalar_type(), layer.kernels, [&](const Tile& tile, char* sums, char* scratch) {
-        layer.kernels.group_forward(layer.x.data, layer.x.pitch, layer.table_data(), layer.plan->steps.data(),
-                                    layer.gates, layer.gates / k, sums, scratch, tile);
-      });
+  const Plan& plan = *layer.plan;
+  return group_sums(layer.batch, k, tau, x.scalar_type(), layer.kernels, static_cast<int64_t>(plan.chunks.size()),
+                    [&](const Tile& tile, int64_t part, char* sums, char* scratch) {
+                      const Chunk& chunk = plan.chunks[static_cast<size_t>(part)];
+                      layer.kernels.group_forward(layer.x.data, layer.x.pitch, layer.table_data(),
+                                                  plan.steps.data() + chunk.begin, chunk.end - chunk.begin,
+                                                  layer.gates / k, k, sums, scratch, tile);
+                    });
 }
 
 Tensor group_sum(const Tensor& x, int64_t k, double tau) {
@@ -233,7 +285,7 @@ Tensor group_sum(const Tensor& x, int64_t k, double tau) {
   if (x.size(1) == 0) return at::zeros({x.size(0), k}, at::device(at::kCPU).dtype(sum_dtype(x.scalar_type())));
   const Rows rows = feature_major(x.to(native_dtype(x.scalar_type())));
   const LayerKernels& kernels = layer_kernels_of(native_dtype(x.scalar_type()));
-  return group_sums(x.size(0), k, tau, x.scalar_type(), kernels, [&](const Tile& tile, char* sums, char*) {
+  return group_sums(x.size(0), k, tau, x.scalar_type(), kernels, 1, [&](const Tile& tile, int64_t, char* sums, char*) {
     kernels.group_rows(rows.data, rows.pitch, x.size(1), x.size(1) / k, sums, tile);
   });
 }

@@ -69,7 +69,7 @@ void forward_lines(const char* x, int64_t x_pitch, const void* table, const Step
 
 // Where the gradient of x goes: stored elements, or sums for inputs whose many gradients must not be rounded each.
 template <typename S, bool kWide>
-struct GradRows {
+struct GradFormat {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   static constexpr int kStride = kWide ? kVectorBytes * St::kParts : kVectorBytes;
@@ -93,21 +93,22 @@ struct GradRows {
 
 template <typename S, int N, bool kGradX, bool kGrouped, bool kWide>
 void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                    const void* table, const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch,
-                    const SumRows& sums, const Tile& tile, bool streaming) {
+                    const void* table, const Step* steps, int64_t count, const GradRows& grad_x,
+                    const TableRows& grad_table, const Tile& tile, bool streaming) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
-  typedef GradRows<S, kWide> Rows;
+  typedef GradFormat<S, kWide> Rows;
   constexpr int kParts = St::kParts;
   constexpr int kMaxVectors = (N ? N : kTileLines) * kLineVectors;
   const int lines = N ? N : tile.lines;
   const int vectors = lines * kLineVectors, last = vectors - kLineVectors;
-  const int split = (lines < kSumLines ? lines : kSumLines) * kLineVectors;
   const TailMask<S> tail(tile);
   x += tile.offset;
   if (!kGrouped) grad += tile.offset;
-  if (kGradX && !kWide) grad_x += tile.offset;
+  char* const out = kGradX ? grad_x.data + (kWide ? 0 : tile.offset) : nullptr;
+  const int32_t* side = grad_x.side;
+  char *gi = nullptr, *gj = nullptr;
   // Of row i: its gradient so far and its values. The first step is a start and fills them.
   Vec carry[kMaxVectors * kParts], held[kMaxVectors * kParts];
   for (int v = 0; v < vectors * kParts; v++) carry[v] = held[v] = Vec{};
@@ -117,16 +118,16 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
       const Step& next = steps[p + kAhead];
       prefetch_read(x + next.j * x_pitch, lines);
       if (!kGrouped) prefetch_read(grad + next.gate * grad_pitch, lines);
-      if (kGradX && !streaming) prefetch_write(grad_x + next.j * grad_x_pitch, kWide ? lines * kParts : lines);
+      if (kGradX && !streaming) prefetch_write(out + next.j * grad_x.pitch, kWide ? lines * kParts : lines);
     }
     const char* xj = x + step.j * x_pitch;
     const char* g =
         grad +
         (kGrouped ? static_cast<int64_t>(static_cast<uint32_t>(step.gate) / static_cast<uint32_t>(group)) : step.gate) *
             grad_pitch;
-    char* gi = kGradX ? grad_x + step.i * grad_x_pitch : nullptr;
-    char* gj = kGradX ? grad_x + step.j * grad_x_pitch : nullptr;
+    gi = gj;
     if (step.flags & kStart) {
+      if (kGradX) gi = out + (step.flags & kSideI ? *side++ : step.i) * grad_x.pitch;
       for (int v = 0; v < vectors; v++) {
         Vec* h = held + v * kParts;
         Vec* k = carry + v * kParts;
@@ -138,11 +139,12 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
         if (kGradX && !(step.flags & kFirstI)) Rows::read(gi + v * Rows::kStride, k);
       }
     }
+    if (kGradX) gj = out + (step.flags & kSideJ ? *side++ : step.j) * grad_x.pitch;
     const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
     const Vec ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
     const bool first_j = step.flags & kFirstJ;
-    Vec head[4] = {}, rest[4] = {};
-    const auto body = [&](int v, Vec(&s)[4], bool fresh) __attribute__((always_inline)) {
+    Vec s[4] = {};
+    const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       Vec* h = held + v * kParts;
       Vec* k = carry + v * kParts;
       Vec gv[kParts], j[kParts];
@@ -178,30 +180,27 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
       }
     };
     if (!kGradX || first_j) {
-      for (int v = 0; v < split; v++) body(v, head, true);
-      for (int v = split; v < vectors; v++) body(v, rest, true);
+      for (int v = 0; v < vectors; v++) body(v, true);
     } else {
-      for (int v = 0; v < split; v++) body(v, head, false);
-      for (int v = split; v < vectors; v++) body(v, rest, false);
+      for (int v = 0; v < vectors; v++) body(v, false);
     }
     if (kGradX && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) Rows::write(gj + v * Rows::kStride, carry + v * kParts, streaming);
     }
     const int swap = static_cast<int>(step.flags & kSwap);
-    Sum total[4];
-    sum_lanes(head, total);
-    Sum* out = static_cast<Sum*>(sums.head) + 4 * static_cast<int64_t>(step.gate);
-    out[0] += total[0];
-    out[1 + swap] += total[1];
-    out[2 - swap] += total[2];
-    out[3] += total[3];
-    if (lines > kSumLines) {
-      sum_lanes(rest, total);
-      out = static_cast<Sum*>(sums.rest) + 4 * static_cast<int64_t>(step.gate);
-      out[0] += total[0];
-      out[1 + swap] += total[1];
-      out[2 - swap] += total[2];
-      out[3] += total[3];
+    Sum total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
+    sum_lanes(s, total);
+    Sum* to = static_cast<Sum*>(grad_table.data) + 4 * static_cast<int64_t>(step.gate);
+    if (grad_table.sums) {
+      to[0] += total[0];
+      to[1 + swap] += total[1];
+      to[2 - swap] += total[2];
+      to[3] += total[3];
+    } else {
+      to[0] = total[0] - total[1 + swap] - total[2 - swap] + total[3];
+      to[1] = total[2 - swap] - total[3];
+      to[2] = total[1 + swap] - total[3];
+      to[3] = total[3];
     }
   }
   if (kGradX && streaming) stream_fence();
@@ -246,16 +245,35 @@ struct TwoLevelSums {
   }
 };
 
+template <typename S>
+void add_row(const char* from, char* to, bool wide, const Tile& tile) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  if (!wide) from += tile.offset, to += tile.offset;
+  for (int v = 0; v < tile.lines * kLineVectors * (wide ? St::kParts : 1); v++) {
+    char* p = to + v * kVectorBytes;
+    const char* q = from + v * kVectorBytes;
+    if (wide) {
+      store(p, load<Vec>(p) + load<Vec>(q));
+      continue;
+    }
+    Vec a[St::kParts], b[St::kParts];
+    St::unpack(p, a);
+    St::unpack(q, b);
+    for (int u = 0; u < St::kParts; u++) a[u] += b[u];
+    store(p, St::pack(a));
+  }
+}
+
 template <typename S, int N>
 void group_forward_lines(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count,
-                         int64_t group, void* sums, void* scratch, const Tile& tile) {
+                         int64_t group, int64_t groups, void* sums, void* scratch, const Tile& tile) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
   const int lines = N ? N : tile.lines;
   const int vectors = lines * kLineVectors;
-  const TwoLevelSums<S> levels{static_cast<char*>(sums), static_cast<char*>(scratch), count / group,
-                               vectors * St::kParts};
+  const TwoLevelSums<S> levels{static_cast<char*>(sums), static_cast<char*>(scratch), groups, vectors * St::kParts};
   levels.clear(levels.sums);
   levels.clear(levels.scratch);
   const int64_t flush_every =
@@ -347,11 +365,11 @@ void forward(const char* x, int64_t x_pitch, const void* table, const Step* step
 
 template <typename S, bool kGradX, bool kGrouped, bool kWide>
 void backward_any(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                  const void* table, const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch,
-                  const SumRows& sums, const Tile& tile, bool streaming) {
+                  const void* table, const Step* steps, int64_t count, const GradRows& grad_x,
+                  const TableRows& grad_table, const Tile& tile, bool streaming) {
 #define LGN_CALL(n)                                                                                               \
   backward_lines<S, n, kGradX, kGrouped, kWide>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, \
-                                                grad_x_pitch, sums, tile, streaming)
+                                                grad_table, tile, streaming)
   if constexpr (kVectorBytes == 16 || kWide) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
@@ -359,14 +377,14 @@ void backward_any(const char* x, int64_t x_pitch, const char* grad, int64_t grad
 
 template <typename S>
 void backward(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group, const void* table,
-              const Step* steps, int64_t count, char* grad_x, int64_t grad_x_pitch, bool wide, const SumRows& sums,
-              const Tile& tile, bool streaming) {
-#define LGN_CALL(...)                                                                                                \
-  backward_any<S, __VA_ARGS__>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, grad_x_pitch, sums, \
-                               tile, streaming)
-  if (grad_x == nullptr) return group ? LGN_CALL(false, true, false) : LGN_CALL(false, false, false);
+              const Step* steps, int64_t count, const GradRows& grad_x, const TableRows& grad_table, const Tile& tile,
+              bool streaming) {
+#define LGN_CALL(...)                                                                                              \
+  backward_any<S, __VA_ARGS__>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, grad_table, tile, \
+                               streaming)
+  if (grad_x.data == nullptr) return group ? LGN_CALL(false, true, false) : LGN_CALL(false, false, false);
   if constexpr (Storage<S>::kParts > 1) {
-    if (wide) return group ? LGN_CALL(true, true, true) : LGN_CALL(true, false, true);
+    if (grad_x.wide) return group ? LGN_CALL(true, true, true) : LGN_CALL(true, false, true);
   }
   return group ? LGN_CALL(true, true, false) : LGN_CALL(true, false, false);
 #undef LGN_CALL
@@ -374,8 +392,8 @@ void backward(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pit
 
 template <typename S>
 void group_forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count, int64_t group,
-                   void* sums, void* scratch, const Tile& tile) {
-#define LGN_CALL(n) group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, sums, scratch, tile)
+                   int64_t groups, void* sums, void* scratch, const Tile& tile) {
+#define LGN_CALL(n) group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, groups, sums, scratch, tile)
   if constexpr (kVectorBytes == 16) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
@@ -390,6 +408,7 @@ constexpr LayerKernels layer_kernels() {
   k.slot = &Storage<S>::slot;
   k.forward = &forward<S>;
   k.backward = &backward<S>;
+  k.add_row = &add_row<S>;
   k.pack_rows = &pack_rows<S>;
   k.group_forward = &group_forward<S>;
   k.group_rows = &group_rows<S>;

@@ -2,12 +2,16 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstring>
 #include <list>
 #include <mutex>
 
 namespace lgn {
 namespace {
+
+// A chunk is worth a thread's start, and more chunks than this are never needed.
+constexpr int64_t kChunkSteps = 1024, kMaxChunks = 16;
 
 // Wirings kept at most, by the memory of their indices: a hundred layers of a million gates.
 constexpr int64_t kCacheBytes = int64_t{1} << 30;
@@ -50,6 +54,58 @@ uint64_t hash_indices(const int32_t* p, int64_t count, uint64_t hash) {
   return hash ^ (hash >> 29);
 }
 
+// Cuts the steps into chunks and sets the flags that depend on it.
+void cut(Plan& plan, int64_t chunks, int64_t inputs) {
+  const auto steps = static_cast<int64_t>(plan.steps.size());
+  plan.chunks.clear();
+  plan.side_list.clear();
+  plan.merges.clear();
+  plan.side_rows = plan.revisits = 0;
+  // The row that an input's gradient has in the chunk that touched it last.
+  std::vector<int32_t> last_chunk(static_cast<size_t>(inputs), -1), row(last_chunk);
+  for (int64_t c = 0; c < chunks; c++) {
+    const Chunk chunk{c * steps / chunks, (c + 1) * steps / chunks, static_cast<int64_t>(plan.side_list.size())};
+    plan.chunks.push_back(chunk);
+    // Whether this is the chunk's first touch of the input.
+    const auto touch = [&](int32_t input) {
+      const auto at = static_cast<size_t>(input);
+      if (last_chunk[at] == c) return false;
+      if (last_chunk[at] < 0) {
+        row[at] = input;
+      } else {
+        row[at] = static_cast<int32_t>(inputs + plan.side_rows++);
+        plan.merges.push_back({input, row[at]});
+      }
+      last_chunk[at] = static_cast<int32_t>(c);
+      return true;
+    };
+    for (int64_t p = chunk.begin; p < chunk.end; p++) {
+      Step& step = plan.steps[static_cast<size_t>(p)];
+      const bool trail_ends = p + 1 == steps || (plan.steps[static_cast<size_t>(p) + 1].flags & kTrail);
+      uint32_t flags = step.flags & (kSwap | kTrail);
+      if (p == chunk.begin || (flags & kTrail)) {
+        flags |= kStart;
+        if (touch(step.i)) flags |= kFirstI;
+        if (row[static_cast<size_t>(step.i)] != step.i) {
+          flags |= kSideI;
+          plan.side_list.push_back(row[static_cast<size_t>(step.i)]);
+        }
+      }
+      if (touch(step.j)) {
+        flags |= kFirstJ;
+      } else {
+        plan.revisits++;
+      }
+      if (row[static_cast<size_t>(step.j)] != step.j) {
+        flags |= kSideJ;
+        plan.side_list.push_back(row[static_cast<size_t>(step.j)]);
+      }
+      if (trail_ends || p + 1 == chunk.end) flags |= kLast;
+      step.flags = flags;
+    }
+  }
+}
+
 }  // namespace
 
 Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
@@ -79,7 +135,7 @@ Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs
     uses[static_cast<size_t>(next[static_cast<size_t>(b[g])]++)] = 2 * g + 1;
   }
   next = begin;
-  std::vector<char> done(static_cast<size_t>(gates), 0), seen(static_cast<size_t>(inputs), 0);
+  std::vector<char> done(static_cast<size_t>(gates), 0);
   plan.steps.reserve(static_cast<size_t>(gates));
   for (int64_t first = 0; first < inputs; first++) {
     for (bool found = true; found;) {
@@ -92,21 +148,18 @@ Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs
         const int64_t use = uses[static_cast<size_t>(cursor++)], g = use / 2;
         done[static_cast<size_t>(g)] = 1;
         const int32_t j = use & 1 ? a[g] : b[g];
-        uint32_t flags = use & 1 ? uint32_t{kSwap} : 0;
-        if (!found) flags |= uint32_t{kStart} | (seen[static_cast<size_t>(i)] ? 0 : uint32_t{kFirstI});
-        seen[static_cast<size_t>(i)] = 1;
-        if (seen[static_cast<size_t>(j)]) {
-          plan.revisits++;
-        } else {
-          flags |= kFirstJ;
-        }
-        seen[static_cast<size_t>(j)] = 1;
+        const uint32_t flags = (use & 1 ? uint32_t{kSwap} : 0) | (found ? 0 : uint32_t{kTrail});
         plan.steps.push_back({static_cast<int32_t>(g), static_cast<int32_t>(i), j, flags});
         found = true;
         i = j;
       }
-      if (found) plan.steps.back().flags |= kLast;
     }
+  }
+  // Side rows cost what a gate costs: fewer chunks where they would be many.
+  for (int64_t chunks = std::clamp<int64_t>(gates / kChunkSteps, 1, kMaxChunks);;
+       chunks = chunks > 3 ? chunks / 2 : chunks - 1) {
+    cut(plan, chunks, inputs);
+    if (plan.side_rows * 8 <= gates || (chunks == 2 && plan.side_rows * 3 <= gates)) break;
   }
   return plan;
 }

@@ -89,40 +89,25 @@ inline at::ScalarType native_dtype(at::ScalarType dtype) {
 }
 inline at::ScalarType sum_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 
-// The batch in tiles. Up to kTileLines lines are one tile, or two of kSumLines, which give the same bits; wider batches
-// are tiles of kTileLines. Sums of tiles go to a fixed number of slabs, so that they too do not depend on threads.
+// The batch in tiles. Sums over the tiles of a wide batch go to a fixed number of slabs, so that, like the chunks of a
+// plan, they do not depend on the number of threads.
 struct Tiling {
   std::vector<Tile> tiles;
-  std::vector<SumRows> sums;
   std::vector<int64_t> slab_begin;  // tiles slab_begin[s] … slab_begin[s + 1] - 1 belong to slab s
   int64_t slabs;
-  int64_t parts;  // arrays of sums
 
   Tiling(int64_t batch, int64_t element) {
     constexpr int64_t kMaxSlabs = 16;
     const int64_t lines = padded_bytes(batch * element) / kLineBytes, per_line = kLineBytes / element;
-    const bool narrow = lines <= kTileLines;
-    const bool split = narrow && lines > kSumLines && available_threads() > 1;
-    const int64_t step = split ? kSumLines : kTileLines;
-    for (int64_t line = 0; line < lines; line += step) {
-      const int64_t count = std::min(step, lines - line);
+    for (int64_t line = 0; line < lines; line += kTileLines) {
+      const int64_t count = std::min<int64_t>(kTileLines, lines - line);
       tiles.push_back(
           {line * kLineBytes, static_cast<int>(count), std::min(count * per_line, batch - line * per_line)});
     }
     const int64_t n = static_cast<int64_t>(tiles.size());
     slabs = std::min(n, kMaxSlabs);
     for (int64_t s = 0; s <= slabs; s++) slab_begin.push_back(slabs ? s * n / slabs : 0);
-    parts = narrow ? (lines > kSumLines ? 2 : 1) : slabs;
-    joint_ = narrow && !split && lines > kSumLines;
   }
-
-  SumRows sums_of(int64_t slab, char* base, int64_t part_bytes) const {
-    char* head = base + slab * part_bytes;
-    return {head, joint_ ? head + part_bytes : head};
-  }
-
- private:
-  bool joint_ = false;
 };
 
 inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {

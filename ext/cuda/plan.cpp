@@ -16,7 +16,7 @@ Walk make_walk(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs
     stops[static_cast<size_t>(input)]++;
   };
   for (const Step& step : plan.steps) {
-    if (step.flags & kStart) visit(step.i, -1, false);
+    if (step.flags & kTrail) visit(step.i, -1, false);
     visit(step.j, step.gate, (step.flags & kSwap) != 0);
   }
   // The slots of an input lie side by side, in the order of its stops.

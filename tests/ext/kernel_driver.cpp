@@ -73,7 +73,7 @@ void run_layer(const LayerKernels& k, int64_t batch, int64_t inputs, int64_t gat
   const auto plan = cached_plan(a.data(), b.data(), gates, inputs);
   std::vector<Sum> table(static_cast<size_t>(gates) * 4);
   for (auto& entry : table) entry = static_cast<Sum>(uniform());
-  Buffer x(pitch * inputs), grad(pitch * gates), y(pitch * gates), gx(pitch * inputs);
+  Buffer x(pitch * inputs), grad(pitch * gates), y(pitch * gates), gx(pitch * (inputs + plan->side_rows));
   const auto at = [&](Buffer& rows, int64_t row, int64_t sample) -> S& {
     return *reinterpret_cast<S*>(rows.data + row * pitch + sample * element);
   };
@@ -91,23 +91,33 @@ void run_layer(const LayerKernels& k, int64_t batch, int64_t inputs, int64_t gat
     const Tile tile{line * 64, count, std::min(count * per_line, batch - line * per_line)};
     k.forward(x.data, pitch, table.data(), plan->steps.data(), 0, gates / 2, y.data, pitch, tile, streaming);
     k.forward(x.data, pitch, table.data(), plan->steps.data(), gates / 2, gates, y.data, pitch, tile, streaming);
-    Buffer wide_rows(row_bytes * inputs);
+    Buffer wide_rows(row_bytes * (inputs + plan->side_rows));
     for (const int32_t i : plan->unused) {
       std::memset(wide ? wide_rows.data + i * row_bytes : gx.data + i * pitch + tile.offset, 0,
                   static_cast<size_t>(wide ? row_bytes : count * 64));
     }
-    const SumRows to{sums.data(), sums.data() + gates * 4};
-    k.backward(x.data, pitch, grad.data, pitch, 0, table.data(), plan->steps.data(), gates,
-               wide ? wide_rows.data : gx.data, wide ? row_bytes : pitch, wide, to, tile, streaming);
+    char* rows = wide ? wide_rows.data : gx.data;
+    const int64_t rows_pitch = wide ? row_bytes : pitch;
+    const bool one = lines <= kTileLines;
+    const TableRows to{one ? table_grad.data() : sums.data(), !one};
+    for (const Chunk& chunk : plan->chunks) {
+      k.backward(x.data, pitch, grad.data, pitch, 0, table.data(), plan->steps.data() + chunk.begin,
+                 chunk.end - chunk.begin, {rows, rows_pitch, plan->side_list.data() + chunk.side_begin, wide}, to, tile,
+                 streaming);
+    }
+    for (const Plan::Merge& merge : plan->merges) {
+      k.add_row(rows + merge.side * rows_pitch, rows + merge.row * rows_pitch, wide, tile);
+    }
     if (wide) k.pack_rows(wide_rows.data, row_bytes, inputs, gx.data, pitch, tile);
     Buffer group_sums(row_bytes * classes), scratch(row_bytes * classes), again(row_bytes * classes);
-    k.group_forward(x.data, pitch, table.data(), plan->steps.data(), gates, group, group_sums.data, scratch.data, tile);
+    k.group_forward(x.data, pitch, table.data(), plan->steps.data(), gates, group, classes, group_sums.data,
+                    scratch.data, tile);
     k.group_rows(y.data, pitch, gates, group, again.data, tile);
     std::vector<Sum> unwanted(static_cast<size_t>(gates) * 4, 0);
     Buffer compact(row_bytes * classes);
     std::memset(compact.data, 0, static_cast<size_t>(row_bytes * classes));
-    k.backward(x.data, pitch, compact.data, row_bytes, group, table.data(), plan->steps.data(), gates, nullptr, 0,
-               false, {unwanted.data(), unwanted.data()}, tile, streaming);
+    k.backward(x.data, pitch, compact.data, row_bytes, group, table.data(), plan->steps.data(), gates, {},
+               {unwanted.data(), true}, tile, streaming);
     for (const Sum value : unwanted) check(value, 0, 0, "compact gradient of zeros");
     for (int64_t c = 0; c < classes; c++) {
       for (int64_t s = 0; s < tile.samples; s++) {
@@ -140,7 +150,7 @@ void run_layer(const LayerKernels& k, int64_t batch, int64_t inputs, int64_t gat
       e[3] += d * u * v;
     }
   }
-  k.table_gradient(sums.data(), 2, gates, 0, gates, table_grad.data());
+  if (lines > kTileLines) k.table_gradient(sums.data(), 2, gates, 0, gates, table_grad.data());
   for (size_t e = 0; e < expected_table.size(); e++) {
     check(static_cast<double>(table_grad[e]), expected_table[e], 1e-4, "table gradient");
   }
@@ -245,6 +255,13 @@ int main() {
         run_layer<double, double>(kernels_f64(), batch, inputs, 30, 3, streaming, 1e-12);
       }
       run_bits(k.bits, batch, inputs, 33);
+    }
+  }
+  // Enough gates for several chunks, that share few inputs or many.
+  for (const int64_t batch : {5, 130}) {
+    for (const int64_t inputs : {300, 4096, 9000}) {
+      run_layer<float, float>(k.f32, batch, inputs, 4500, 3, false, 1e-4);
+      run_layer<Bf16Bits, float>(k.bf16, batch, inputs, 4500, 3, false, 2e-2);
     }
   }
   for (const int64_t gates : {1, 15, 16, 33, 100}) {

@@ -172,9 +172,10 @@ def test_result_is_feature_major_in_whole_cache_lines() -> None:
 
 @pytest.mark.parametrize("batch", [3, 64, 100, 128, 700])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_same_bits_at_any_number_of_threads(batch: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("inputs", [400, 3000, 5000])
+def test_same_bits_at_any_number_of_threads(batch: int, dtype: torch.dtype, inputs: int) -> None:
     torch.manual_seed(0)
-    x, table, a, b = operands(batch, 3000, 5000, dtype)
+    x, table, a, b = operands(batch, inputs, 5000, dtype)
     grad, compact = torch.randn(batch, 5000, dtype=dtype), torch.randn(batch, 10)
 
     def everything() -> list[Tensor]:
