@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +40,8 @@ class StepClock(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Notes the time."""
         if trainer.global_step in (WARM_UP, self.last):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             self.times.append(time.perf_counter())
 
 
@@ -61,7 +64,8 @@ def bare_loop(root: str, steps: int) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def lightning_fit(root: str, steps: int) -> float:
+def lightning_fit(root: str, steps: int, recipe: str = "mnist20x20", overrides: Sequence[str] = ()) -> float:
+    """Steps per second of a recipe."""
     clock = StepClock(steps)
 
     class TimedCLI(TrainingCLI):
@@ -74,7 +78,7 @@ def lightning_fit(root: str, steps: int) -> float:
             return trainer
 
     limits = [f"--trainer.max_steps={clock.last}", "--trainer.limit_val_batches=0"]
-    TimedCLI("fit", find_recipe("mnist20x20"), [f"--data.root={root}", *limits])
+    TimedCLI("fit", find_recipe(recipe), [f"--data.root={root}", *limits, *overrides])
     return steps / (clock.times[1] - clock.times[0])
 
 

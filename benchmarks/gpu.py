@@ -1,0 +1,393 @@
+"""Builds, checks and times the CUDA kernels, beside the original's where `difflogic` has its CUDA module.
+
+    python benchmarks/gpu.py --root data --json gpu.json
+
+Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
+95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
+replayed as a CUDA graph. A layer of 1,024,000 gates is held against the bandwidth of a copy, its bytes counted in
+`layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist` with
+`cuda_graph` and `resident` is held against its bare step. Medians of CUDA event times; needs a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import ops
+from lgn_lightning.cuda_graph import GraphedStep, Recorder
+from lgn_lightning.errors import LgnError
+from lgn_lightning.files import atomic_write_text
+from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
+from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.ops import loader, reference
+
+CLASSES, TAU = 10, 10.0
+OURS, THEIRS = "lgn-lightning", "difflogic"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured; tests take less."""
+
+    nets: dict[str, tuple[int, int, int]] = field(
+        default_factory=lambda: {"S": (400, 8_000, 6), "L": (784, 64_000, 6), "XL": (95_232, 1_024_000, 5)}
+    )
+    batch: int = 100
+    layer_gates: int = 1_024_000
+    layer_batches: tuple[int, ...] = (100, 1024)
+    packed_net: str = "L"
+    packed_batch: int = 32_768
+    copy_bytes: int = 2**31
+    repeats: int = 50
+
+
+class Timer:
+    """Median milliseconds of a call, by events on the GPU, each call timed for itself."""
+
+    def __call__(self, call: Callable[[], object], repeats: int) -> float:
+        """Calls a few times first: a graph is recorded at the fourth."""
+        for _ in range(5):
+            call()
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+        torch.cuda.synchronize()
+        marks[0].record()
+        for mark in marks[1:]:
+            call()
+            mark.record()
+        torch.cuda.synchronize()
+        return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
+
+
+@dataclass
+class Bench:
+    """Where and how to measure.
+
+    Args:
+        device: Where tensors are made.
+        timer: Median milliseconds of a call and a number of repeats.
+        sizes: What is measured.
+        recorder: Of graphs; CUDA's if not given.
+    """
+
+    device: torch.device
+    timer: Callable[[Callable[[], object], int], float]
+    sizes: Sizes = field(default_factory=Sizes)
+    recorder: Recorder | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, what: str, library: str, precision: str, ms: float, **more: Any) -> None:
+        """Notes a result."""
+        self.rows.append({"what": what, "library": library, "precision": precision, "ms": ms, **more})
+        print(f"{what}, {library}, {precision}: {ms:.4f} ms {more or ''}", file=sys.stderr)
+
+    def attempt(self, what: str, measure: Callable[[], None]) -> None:
+        """Measures, or says in a line why that could not be."""
+        try:
+            measure()
+        except (torch.OutOfMemoryError, ImportError, LgnError) as error:
+            print(f"skipped {what}: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+# Against the reference in float64.
+
+
+def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: int = 3_000, gates: int = 5_000) -> float:
+    """Compares a layer, its gradients and packed evaluation with the reference.
+
+    Returns:
+        The greatest error, as a share of the greatest value of each result.
+
+    Raises:
+        SystemExit: If it is more than rounding explains.
+    """
+    x, table = torch.rand(batch, inputs).to(dtype), torch.rand(gates, 4)
+    a, b = (torch.randint(inputs, (gates,), dtype=torch.int32) for _ in range(2))
+    grad = torch.randn(batch, gates).to(dtype)
+    on = [t.to(device) for t in (x, table, a, b)]
+    exact = [x.double(), table.double(), a, b]
+    bits, ids = torch.rand(batch, inputs) > 0.5, torch.randint(16, (gates,)).byte()
+    if not torch.equal(
+        ops.logic_packed(ops.pack_bits(bits.to(device), 32), ids.to(device), *on[2:]).cpu(),
+        reference.logic_packed(reference.pack_bits(bits, 32), ids, a, b),
+    ):
+        raise SystemExit("packed evaluation differs from the reference: no time is worth measuring")
+    pairs = [
+        (ops.logic(*on), reference.logic(*exact)),
+        (ops.logic_group_sum(*on, CLASSES, TAU), reference.logic_group_sum(*exact, CLASSES, TAU)),
+        *zip(
+            torch.ops.lgn.logic_backward(grad.to(device), *on, True),
+            reference.logic_backward(grad.double(), *exact, True),
+            strict=True,
+        ),
+    ]
+    error = max(((got.cpu().double() - want).abs().max() / want.abs().max()).item() for got, want in pairs)
+    if not error < (1e-5 if dtype == torch.float32 else 1e-2):
+        raise SystemExit(f"{dtype} differs from the reference by {error:.1e}: no time is worth measuring")
+    return error
+
+
+# Training steps.
+
+
+def our_net(inputs: int, width: int, depth: int) -> nn.Module:
+    layers = [LogicLayer(width if i else inputs, width) for i in range(depth)]
+    order_gates(layers)  # as LogicMLP does
+    return LogicSequential(*layers, GroupSum(CLASSES, TAU))
+
+
+def their_net(inputs: int, width: int, depth: int) -> Any:
+    """The original's, with its CUDA kernels; ImportError if it was built without them."""
+    if importlib.util.find_spec("difflogic_cuda") is None:
+        raise ImportError("difflogic has no CUDA module here")
+    difflogic = importlib.import_module("difflogic")
+    layers = [
+        difflogic.LogicLayer(width if i else inputs, width, device="cuda", implementation="cuda") for i in range(depth)
+    ]
+    return nn.Sequential(*layers, difflogic.GroupSum(CLASSES, TAU))
+
+
+def time_steps(bench: Bench, net: str, library: str, precision: str) -> None:
+    """Times the training step of a net, eager, and ours replayed too."""
+    shape = bench.sizes.nets[net]
+    model = (our_net if library == OURS else their_net)(*shape).to(bench.device)
+    x = torch.rand(bench.sizes.batch, shape[0], device=bench.device).round()
+    y = torch.randint(CLASSES, (bench.sizes.batch,), device=bench.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(bench.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            return nn.functional.cross_entropy(model(x), y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(x, y).backward()
+        optimizer.step()
+
+    repeats = bench.sizes.repeats
+    bench.add(f"step {net}, eager", library, precision, bench.timer(step, repeats))
+    if library == OURS:
+        replay = GraphedStep(model, loss, optimizer, bench.recorder)
+        bench.add(f"step {net}, graph", library, precision, bench.timer(lambda: replay(x, y), repeats))
+        if not replay.recorded:
+            raise SystemExit(f"the step of {net} was not recorded: the row above is an eager one")
+
+
+# A layer against the copy bandwidth.
+
+
+def layer_bytes(gates: int, batch: int, itemsize: int) -> tuple[int, int]:
+    """Bytes that forward and backward of a layer move whose inputs are as many as its gates, two gates each.
+
+    Rows are `batch` values of one feature. Forward: a row of x and a row of y a gate; backward: a row of x, of the
+    gradient and of the gradient of x. Both read 16 bytes of the walk and 16 of the table (4 floats) a gate, and the
+    backward pass writes 16 bytes of the table's gradient.
+
+    Returns:
+        That count, and a conservative one of the rows alone, which no wiring and no layout can do without. Neither
+        counts padding, rows that are read twice, or partial sums of inputs with several stops.
+    """
+    rows = 5 * batch * itemsize * gates
+    walk, table, gradient = 2 * 16, 2 * 16, 16
+    return rows + (walk + table + gradient) * gates, rows
+
+
+def copy_gigabytes_per_second(bench: Bench) -> float:
+    """Bandwidth of a copy within the GPU's memory, reads and writes counted."""
+    source = torch.zeros(bench.sizes.copy_bytes, dtype=torch.uint8, device=bench.device)
+    target = torch.empty_like(source)
+    ms = bench.timer(lambda: target.copy_(source), bench.sizes.repeats)
+    rate = 2 * source.numel() / ms / 1e6
+    bench.add("copy", "torch", f"{source.numel() / 2**30:g} GiB", ms, gigabytes_per_second=rate)
+    return rate
+
+
+def time_layer(bench: Bench, batch: int, precision: str, copy_rate: float) -> None:
+    """Times forward and backward of a wide layer."""
+    gates = bench.sizes.layer_gates
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    layer = LogicLayer(gates, gates).to(bench.device)
+    a, b = layer.indices
+    table = torch.rand(gates, 4, device=bench.device)
+    # Feature-major, as a layer before would leave it.
+    x = ops.logic(torch.rand(batch, 8, device=bench.device, dtype=dtype), table, a % 8, b % 8)
+    grad = ops.logic(torch.rand(batch, 8, device=bench.device, dtype=dtype), table, b % 8, a % 8)
+    ms = {
+        "forward": bench.timer(lambda: ops.logic(x, table, a, b), bench.sizes.repeats),
+        "backward": bench.timer(lambda: torch.ops.lgn.logic_backward(grad, x, table, a, b, True), bench.sizes.repeats),
+    }
+    total = sum(ms.values())
+    moved, rows = (count / total / 1e6 / copy_rate for count in layer_bytes(gates, batch, dtype.itemsize))
+    parts = {f"{name}_ms": value for name, value in ms.items()}
+    bench.add(f"layer, batch {batch}", OURS, precision, total, share=moved, conservative_share=rows, **parts)
+
+
+def time_module(bench: Bench, batch: int, library: str) -> None:
+    """Times forward and backward of the same layer as a module, the softmax of its gates included."""
+    gates = bench.sizes.layer_gates
+    layer = LogicLayer(gates, gates) if library == OURS else their_net(gates, gates, 1)[0]
+    layer.to(bench.device)
+    x = torch.rand(batch, gates, device=bench.device, requires_grad=True)
+    grad = torch.randn(batch, gates, device=bench.device)
+
+    def both() -> None:
+        x.grad = layer.weights.grad = None
+        layer(x).backward(grad)
+
+    bench.add(f"layer as a module, batch {batch}", library, "fp32", bench.timer(both, bench.sizes.repeats))
+
+
+# Packed evaluation.
+
+
+def time_packed(bench: Bench, library: str) -> None:
+    """Times a hard net from bools to class sums."""
+    sizes = bench.sizes
+    shape = sizes.nets[sizes.packed_net]
+    model = (our_net if library == OURS else their_net)(*shape).to(bench.device).eval()
+    pack: Callable[..., Any] = PackBitsTensor
+    if library == THEIRS:
+        pack = importlib.import_module("difflogic").PackBitsTensor
+    x = torch.rand(sizes.packed_batch, shape[0], device=bench.device) > 0.5
+
+    @torch.no_grad()
+    def evaluate() -> object:
+        return model(pack(x))
+
+    ms = bench.timer(evaluate, sizes.repeats)
+    rate = sizes.packed_batch / ms / 1e3
+    what = f"packed {sizes.packed_net}, batch {sizes.packed_batch}"
+    bench.add(what, library, "bits", ms, million_samples_per_second=rate)
+
+
+# The loop around the step.
+
+
+def time_fit(bench: Bench, root: str, steps: int = 1_000) -> None:
+    """Times `lgn fit mnist` and the bare graph-replayed step of its net on its images."""
+    from fit_loop import lightning_fit  # type: ignore[import-not-found]  # beside this file
+
+    from lgn_lightning.data import MNIST
+    from lgn_lightning.models import LogicMLP
+
+    data = MNIST(root=root)
+    data.setup("fit")
+    x, y = (part.to(bench.device) for part in next(iter(data.train_dataloader())))
+    net = LogicMLP((1, 28, 28), CLASSES, *bench.sizes.nets["L"][1:], tau=30, grey_in_training=True).to(bench.device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+    step = GraphedStep(net, lambda x, y: nn.functional.cross_entropy(net(x), y), optimizer, bench.recorder)
+    bare = bench.timer(lambda: step(x, y), bench.sizes.repeats)
+    bench.add("bare step of lgn fit mnist", OURS, "fp32", bare, steps_per_second=1e3 / bare)
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # where the run's files go
+        try:
+            rate = lightning_fit(root, steps, "mnist", ["--model.cuda_graph=true", "--data.resident=true"])
+        finally:
+            os.chdir(here)
+    bench.add("lgn fit mnist", OURS, "fp32", 1e3 / rate, steps_per_second=rate, share=rate * bare / 1e3)
+
+
+def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
+    """Measures all that can be measured here."""
+    sizes = bench.sizes
+    for net in nets:
+        for library, precision in ((OURS, "fp32"), (OURS, "bf16"), (THEIRS, "fp32")):
+            bench.attempt(f"step {net}, {library}", lambda n=net, o=library, p=precision: time_steps(bench, n, o, p))
+    rate = copy_gigabytes_per_second(bench)
+    for batch in sizes.layer_batches:
+        for precision in ("fp32", "bf16"):
+            bench.attempt(f"layer, batch {batch}", lambda b=batch, p=precision: time_layer(bench, b, p, rate))
+        for library in (OURS, THEIRS):
+            bench.attempt(f"layer as a module, {library}", lambda b=batch, o=library: time_module(bench, b, o))
+    for library in (OURS, THEIRS):
+        bench.attempt(f"packed, {library}", lambda o=library: time_packed(bench, o))
+    if root is not None:
+        bench.attempt("lgn fit mnist", lambda: time_fit(bench, root))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The results as Markdown; the ratio is the original's time over ours, of the same step."""
+    theirs = {row["what"].removesuffix(", eager"): row["ms"] for row in rows if row["library"] == THEIRS}
+    lines = ["| what | library | precision | ms | × original | and |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        known = theirs.get(row["what"].removesuffix(", eager").removesuffix(", graph"))
+        ratio = f"{known / row['ms']:.1f}" if known else ""
+        more = []
+        for name, value in row.items():
+            if name.endswith("share"):
+                of = "bare step" if row["what"].startswith("lgn fit") else "copy bandwidth"
+                more.append(f"{name.replace('_', ' ')} of {of} {value:.1%}")
+            elif name not in ("what", "library", "precision", "ms"):
+                more.append(f"{name.replace('_', ' ')} {value:.4g}")
+        cells = (row["what"], row["library"], row["precision"], f"{row['ms']:.4f}", ratio, ", ".join(more))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """GPU, driver, versions and command, which a table needs to mean something."""
+    driver = "unknown"
+    with suppress(OSError, subprocess.SubprocessError, IndexError):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+    return {
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "driver": driver,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="folder that holds MNIST, to time `lgn fit mnist`")
+    parser.add_argument("--repeats", type=int, default=Sizes.repeats, help="timed calls of each")
+    parser.add_argument("--net", action="append", choices=tuple(Sizes().nets), help="only this net's step")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print(f"no GPU is visible to torch {torch.__version__}: nothing can be measured", file=sys.stderr)
+        return 2
+    device = torch.device("cuda", torch.cuda.current_device())
+    known = facts(device)
+    start = time.perf_counter()
+    loader.require("cuda")
+    known["build_s"] = time.perf_counter() - start
+    known["check"] = {str(dtype): check(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    bench = Bench(device, Timer(), Sizes(repeats=options.repeats))
+    run(bench, options.net or bench.sizes.nets, str(Path(options.root).absolute()) if options.root else None)
+    print("; ".join(f"{name} {value}" for name, value in known.items()))
+    print(table(bench.rows))
+    if options.json:
+        atomic_write_text(options.json, json.dumps({**known, "results": bench.rows}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The GPU benchmark at sizes that a CPU takes, with a stand-in for its timer and for CUDA graphs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import lgn_lightning.data
+from tests.synthetic import SyntheticImages
+from tests.test_cuda_graph import StandIn
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+CPU = torch.device("cpu")
+MS = 2.0
+
+
+def load() -> Any:
+    spec = spec_from_file_location("benchmark_gpu", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["benchmark_gpu"] = module  # where dataclasses look for annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+gpu = load()
+
+
+class Clock:
+    """Calls as often as the real timer, at least once past a recording, and says that it took 2 ms."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, call: Callable[[], object], repeats: int) -> float:
+        for _ in range(5 + repeats):
+            call()
+            self.calls += 1
+        return MS
+
+
+def small() -> Any:
+    nets = {"S": (20, 40, 2), "L": (20, 60, 3)}
+    return gpu.Sizes(nets, batch=8, layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2)
+
+
+@pytest.fixture
+def bench() -> Any:
+    return gpu.Bench(CPU, Clock(), small(), StandIn())
+
+
+def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.run(bench, ("S", "L"), None)
+    told = capsys.readouterr().err
+    assert told.count("ImportError: difflogic has no CUDA module here") == 2 + 2 + 1
+    rows = {(row["what"], row["precision"]): row for row in bench.rows}
+    steps = [(f"step {net}, {mode}", p) for net in "SL" for p in ("fp32", "bf16") for mode in ("eager", "graph")]
+    layers = [(f"layer, batch {batch}", p) for batch in (4, 9) for p in ("fp32", "bf16")]
+    modules = [(f"layer as a module, batch {batch}", "fp32") for batch in (4, 9)]
+    assert set(rows) == {*steps, *layers, *modules, ("packed L, batch 33", "bits"), ("copy", f"{500 / 2**30:g} GiB")}
+    assert rows["layer, batch 4", "fp32"]["ms"] == 2 * MS
+    assert rows["packed L, batch 33", "bits"]["million_samples_per_second"] == pytest.approx(33 / 2e-3 / 1e6)
+    copy = next(row for row in bench.rows if row["what"] == "copy")
+    assert copy["gigabytes_per_second"] == pytest.approx(1000 / 2e-3 / 1e9)
+    # 50 gates, batch 4, 4 bytes: 80 + 80 bytes of numbers a gate in 4 ms, against 1000 bytes in 2 ms.
+    assert rows["layer, batch 4", "fp32"]["share"] == pytest.approx(50 * 160 / 4e-3 / (1000 / 2e-3))
+    assert rows["layer, batch 4", "fp32"]["conservative_share"] == pytest.approx(50 * 80 / 4e-3 / (1000 / 2e-3))
+    assert bench.recorder.recorded == 4
+
+
+def test_bytes_of_a_layer_by_hand() -> None:
+    assert gpu.layer_bytes(1, 100, 4) == (5 * 400 + 32 + 32 + 16, 2000)
+    assert gpu.layer_bytes(1_024_000, 1024, 2) == (1_024_000 * (5 * 2048 + 80), 1_024_000 * 5 * 2048)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_check_passes_and_can_fail(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < gpu.check(CPU, dtype, 10, 30, 50) < 1e-2
+    right = gpu.ops.logic
+    monkeypatch.setattr(gpu.ops, "logic", lambda x, table, a, b: right(x, table, b, a))
+    with pytest.raises(SystemExit, match="differs from the reference"):
+        gpu.check(CPU, dtype, 10, 30, 50)
+
+
+def test_the_check_of_packed_bits_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gpu.ops.logic_packed
+    monkeypatch.setattr(gpu.ops, "logic_packed", lambda x, gates, a, b: right(x, 15 - gates, a, b))
+    with pytest.raises(SystemExit, match="packed evaluation differs"):
+        gpu.check(CPU, torch.float32, 10, 30, 50)
+
+
+def test_a_step_that_was_not_recorded_is_no_graph_row(bench: Any) -> None:
+    bench.recorder = StandIn(error="no")
+    with pytest.warns(UserWarning, match="without a CUDA graph"), pytest.raises(SystemExit, match="was not recorded"):
+        gpu.time_steps(bench, "S", gpu.OURS, "fp32")
+
+
+def test_peers_are_timed_where_they_are(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lgn_lightning.nn import GroupSum, LogicLayer, PackBitsTensor
+
+    peer = ModuleType("difflogic")
+    peer.LogicLayer = lambda i, o, device, implementation: LogicLayer(i, o)  # type: ignore[attr-defined]
+    peer.GroupSum, peer.PackBitsTensor = GroupSum, PackBitsTensor  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "difflogic", peer)
+    find = gpu.importlib.util.find_spec
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: name == "difflogic_cuda" or find(name))
+    gpu.time_steps(bench, "S", gpu.THEIRS, "fp32")
+    gpu.time_module(bench, 4, gpu.THEIRS)
+    assert [row["what"] for row in bench.rows] == ["step S, eager", "layer as a module, batch 4"]
+
+
+def test_table_has_the_ratio_of_the_same_measurement() -> None:
+    rows = [
+        {"what": "step L, eager", "library": gpu.OURS, "precision": "fp32", "ms": 2.0},
+        {"what": "step L, graph", "library": gpu.OURS, "precision": "fp32", "ms": 1.0},
+        {"what": "step S, graph", "library": gpu.OURS, "precision": "fp32", "ms": 1.0},
+        {"what": "step L, eager", "library": gpu.THEIRS, "precision": "fp32", "ms": 10.0},
+        {"what": "lgn fit mnist", "library": gpu.OURS, "precision": "fp32", "ms": 1.25, "share": 0.8},
+        {"what": "layer, batch 100", "library": gpu.OURS, "precision": "fp32", "ms": 3.0, "share": 0.75},
+    ]
+    lines = gpu.table(rows).splitlines()[2:]
+    assert [line.split(" | ")[4] for line in lines] == ["5.0", "10.0", "", "1.0", "", ""]
+    assert "share of bare step 80.0%" in lines[4]
+    assert "share of copy bandwidth 75.0%" in lines[5]
+
+
+def test_what_does_not_fit_is_left_out(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("out of memory\nand more")
+
+    bench.attempt("layer", full)
+    assert capsys.readouterr().err == "skipped layer: OutOfMemoryError: out of memory\n"
+
+
+def test_facts() -> None:
+    assert set(gpu.facts(CPU)) == {"gpu", "driver", "torch", "cuda", "python", "command"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_without_a_gpu_one_line_and_an_exit_status(tmp_path: Path) -> None:
+    target = tmp_path / "gpu.json"
+    done = subprocess.run([sys.executable, SCRIPT, "--json", target], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "no GPU is visible to torch" in done.stderr
+    assert not target.exists()
+
+
+def test_the_loop_is_held_against_the_bare_step(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lgn_lightning.data, "MNIST", lambda root: SyntheticImages([1, 28, 28], root=root))
+    asked = []
+
+    def lightning_fit(root: str, steps: int, recipe: str, overrides: list[str]) -> float:
+        asked.append((root, steps, recipe, *overrides))
+        return 400.0
+
+    fit_loop = ModuleType("fit_loop")
+    fit_loop.lightning_fit = lightning_fit  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fit_loop", fit_loop)
+    bench.sizes.nets["L"] = (784, 400, 2)
+    here = Path.cwd()
+    gpu.time_fit(bench, str(tmp_path), steps=7)
+    assert Path.cwd() == here
+    assert asked == [(str(tmp_path), 7, "mnist", "--model.cuda_graph=true", "--data.resident=true")]
+    bare, fit = bench.rows
+    assert bare["steps_per_second"] == pytest.approx(500)
+    assert fit["ms"] == pytest.approx(2.5)
+    assert fit["share"] == pytest.approx(0.8)
+
+
+@pytest.mark.cuda
+def test_the_real_timer_and_the_real_graphs() -> None:
+    bench = gpu.Bench(torch.device("cuda:0"), gpu.Timer(), small())
+    gpu.run(bench, ("S", "L"), None)
+    assert all(row["ms"] > 0 for row in bench.rows)
+    assert {"step S, graph", "step L, graph", "layer, batch 9", "packed L, batch 33"} <= {r["what"] for r in bench.rows}
