@@ -1,4 +1,5 @@
 // The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
+#include "bit_logic.h"
 #include "bits.h"
 #include "layer.h"
 #include "softmax.h"
@@ -12,7 +13,7 @@ namespace lgn {
 namespace {
 
 constexpr Kernels make_kernels() {
-  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels()};
+  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(), bit_layer_kernels()};
   k.f32.softmax_table = &softmax_table_f32;
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
   return k;

@@ -110,11 +110,29 @@ struct BitKernels {
   void (*count)(const uint8_t* x, int64_t pitch, int64_t byte, int64_t begin, int64_t end, int32_t* counts);
 };
 
+// Straight-through layers (bit_logic.h): packed rows as above, but padded to kBitRowBytes; gradients and sums float.
+constexpr int64_t kBitRowBytes = 16;
+struct BitLayerKernels {
+  // Bits x > 0.5 of rows of float.
+  void (*pack)(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, int64_t end, uint8_t* out,
+               int64_t pitch);
+  // Logits [gates][width], width 4 or 16, to gate ids.
+  void (*gate_ids)(const float* logits, int64_t width, int64_t begin, int64_t end, uint8_t* ids);
+  void (*forward)(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
+                  int64_t begin, int64_t end, uint8_t* y, int64_t y_pitch);
+  // As LayerKernels::backward, of one tile whose rows start at `grad` and `grad_x`; tile.offset tells where its bits
+  // are. Lanes of grad past the batch are 0. The gradient of x is multiplied by `factor`.
+  void (*backward)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                   const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
+                   int64_t grad_x_pitch, const SumRows& sums, const Tile& tile);
+};
+
 struct Kernels {
   const char* name;
   LayerKernels f32;
   LayerKernels bf16;
   BitKernels bits;
+  BitLayerKernels bit_layer;
 };
 
 // One set per instruction set, each from its own compilation of isa.cpp.

@@ -98,6 +98,12 @@ class LogicLayer(GateLayer):
         """Number of gates, counted as the original library does."""
         return self.out_dim
 
+    @property
+    def runs_on_bits(self) -> bool:
+        """Whether the layer is in straight-through training that packed bits can do: native and in single precision."""
+        native = self.implementation != "python" and self.weights.dtype != torch.float64
+        return self.training and self.sampler.hard and native
+
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
         """The layer as a circuit.
 

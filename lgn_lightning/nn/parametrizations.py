@@ -26,6 +26,8 @@ RESIDUAL_LOGIT = 5.0
 #: Its counterpart for a table entry: 88 % to be what gate "A" has there.
 RESIDUAL_ENTRY_LOGIT = 2.0
 _PASS_A = 3
+#: Offset that maps an int16 to the middle of its step of (0, 1): −32,768 + 32,768.5 is half a step above 0.
+_HALF_STEPS = 32_768.5
 
 
 class Parametrization(ABC):
@@ -98,7 +100,7 @@ class Parametrization(ABC):
 
     def gates_of_logits(self, logits: Tensor) -> Tensor:
         """Ids of the two-input gates that the logits settle on: uint8 ``[n]``."""
-        return gate_ids(self.hard_table_of_logits(logits.detach()))
+        return ops.gate_ids(logits)
 
     def hard_gates(self, weights: Tensor) -> Tensor:
         """Ids of the two-input gates that the weights settle on: uint8 ``[n]``."""
@@ -166,10 +168,6 @@ class Softmax(Parametrization):
         """Table of the gate with the largest logit: bool ``[n, 4]``."""
         return reference.hard_table(logits.argmax(-1), torch.bool)
 
-    def gates_of_logits(self, logits: Tensor) -> Tensor:
-        """Gate of the largest logit: uint8 ``[n]``."""
-        return logits.detach().argmax(-1).to(torch.uint8)
-
     def noise_like(self, logits: Tensor) -> Tensor:
         """Gumbel noise, −log(−log u): the largest of logit + noise is drawn from the softmax."""
         return -torch.empty_like(logits).exponential_().log_()
@@ -223,8 +221,10 @@ class _Entrywise(Parametrization):
 
     def noise_like(self, logits: Tensor) -> Tensor:
         """Logistic noise, log u − log(1 − u): an entry is positive with the probability of its sigmoid."""
-        u = torch.rand_like(logits).clamp_(1e-7, 1 - 1e-7)
-        return torch.logit(u)
+        # 16 random bits an entry are plenty, and a quarter of the random words.
+        words = torch.empty(-(-logits.numel() // 4), dtype=torch.int64, device=logits.device).random_(-(2**63), None)
+        steps = words.view(torch.int16)[: logits.numel()].view(logits.shape).to(torch.float32)
+        return steps.add_(_HALF_STEPS).div_(65_536).logit_().to(logits.dtype)
 
     def from_table(self, table: Tensor) -> Tensor:
         """The inverse of the sigmoid, as weights."""
@@ -281,29 +281,22 @@ class Walsh(_Entrywise):
 
     def logits(self, weights: Tensor) -> Tensor:
         """Walsh–Hadamard transform of the weights: ``[n, 2^k]``."""
-        return _walsh_hadamard(weights)
+        with torch.autocast(weights.device.type, enabled=False):
+            return weights @ _walsh_matrix(weights)
 
     def _weights_of_logits(self, logits: Tensor) -> Tensor:
-        return _walsh_hadamard(logits, inverse=True)
+        with torch.autocast(logits.device.type, enabled=False):
+            return logits @ _walsh_matrix(logits).t() / logits.shape[-1]
 
 
-def _walsh_hadamard(x: Tensor, inverse: bool = False) -> Tensor:
-    """Σ_S x_S Π_{i ∈ S} (2·bit_i(entry) − 1) for all entries, or its inverse: in k steps of sums and differences."""
-    entries, span = x.shape[-1], 1
-    while span < entries:
-        low, high = x.reshape(*x.shape[:-1], -1, 2, span).unbind(-2)
-        # The matrix of a step is [[1, −1], [1, 1]]; its inverse is half its transpose.
-        pair = (low + high, high - low) if inverse else (low - high, low + high)
-        x = torch.stack(pair, dim=-2).flatten(-3)
-        span *= 2
-    return x / entries if inverse else x
-
-
-def gate_ids(table: Tensor) -> Tensor:
-    """Ids of two-input gates, uint8 ``[n]``, from their hard tables ``[n, 4]``."""
-    # A multiplication of bytes, since sums of bools with shifts would pass through int64.
-    t00, t01, t10, t11 = table.to(torch.uint8).unbind(-1)
-    return t00 * 8 + t01 * 4 + t10 * 2 + t11
+def _walsh_matrix(like: Tensor) -> Tensor:
+    """``matrix[S, entry]`` = χ_S(entry) = Π_{i ∈ S} (2·bit_i(entry) − 1): −1 for each bit of S that the entry lacks."""
+    # Made on the device at each call, for the reasons given in reference.hard_table.
+    number = torch.arange(like.shape[-1], device=like.device)
+    lacking = number[:, None] & ~number
+    for shift in (4, 2, 1):  # parity of up to 8 bits
+        lacking = lacking ^ lacking >> shift
+    return (1 - 2 * (lacking & 1)).to(like.dtype)
 
 
 def _inside(table: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
-"""A ``Sequential`` that runs a layer and the sum or pooling behind it as one op, and the soft/hard switch of a net."""
+"""A ``Sequential`` that runs layers that belong together as one op, and the soft/hard switch of a net."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from lgn_lightning import ops
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
@@ -16,11 +18,12 @@ from lgn_lightning.nn.logic_layer import LogicLayer
 
 
 class LogicSequential(nn.Sequential):
-    """``nn.Sequential`` that runs pairs of layers as one op.
+    """``nn.Sequential`` that runs layers that belong together as one op.
 
-    The pairs are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, and a :class:`LogicTreeConv2d` with an
-    :class:`OrPool2d`. The values are those of ``nn.Sequential`` up to the rounding of sums. A pair is not fused while
-    one of the two has forward hooks, so that hooks see what they would see there.
+    These are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, a :class:`LogicTreeConv2d` with an
+    :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that lead to a :class:`GroupSum`,
+    which then compute on packed bits. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are
+    not fused while one of them has hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:
@@ -36,7 +39,11 @@ class LogicSequential(nn.Sequential):
         while index < len(modules):
             module = modules[index]
             following = modules[index + 1] if index + 1 < len(modules) else None
-            if following is not None and _fusible(module, following) and not _hooked(module, following):
+            stack = _bit_stack(modules, index, x)
+            if stack:
+                x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
+                index += len(stack) + 1
+            elif following is not None and _fusible(module, following) and not _hooked(module, following):
                 x = module(x, following)
                 index += 2
             else:
@@ -49,6 +56,37 @@ def _fusible(module: nn.Module, following: nn.Module) -> bool:
     if type(module) is LogicTreeConv2d:
         return type(following) is OrPool2d and following.fusible
     return type(module) is LogicLayer and type(following) is GroupSum
+
+
+def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
+    """The straight-through layers from ``index`` on up to a group sum, if they can run as one op on packed bits."""
+    stack: list[LogicLayer] = []
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64:
+        return stack
+    width = x.shape[1]
+    while index + len(stack) < len(modules):
+        module = modules[index + len(stack)]
+        if type(module) is GroupSum:
+            return [] if _hooked(*stack, module) or width % module.k else stack
+        if type(module) is not LogicLayer or not module.runs_on_bits or module.in_dim != width:
+            return []
+        stack.append(module)
+        width = module.out_dim
+    return []
+
+
+def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Tensor:
+    samples = [layer.sample() for layer in stack]
+    return ops.bit_logic(
+        x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5,
+        [sample.table.float() for sample in samples],
+        [cast(Tensor, sample.gates) for sample in samples],
+        [layer.indices_a for layer in stack],
+        [layer.indices_b for layer in stack],
+        group_sum.k,
+        group_sum.tau,
+        [layer.grad_factor for layer in stack],
+    )
 
 
 def _hooked(*modules: nn.Module) -> bool:

@@ -11,9 +11,12 @@ from lgn_lightning.ops.functional import (
     softmax_table,
     unpack_bits,
 )
+from lgn_lightning.ops.straight_through import bit_logic, gate_ids
 from lgn_lightning.ops.tree import logic_tree_conv
 
 __all__ = [
+    "bit_logic",
+    "gate_ids",
     "group_sum",
     "group_sum_packed",
     "hard_table",

@@ -179,7 +179,8 @@ def torch_includes() -> tuple[str, ...]:
 
 
 def _units() -> tuple[Unit, ...]:
-    units = [Unit("binding.cpp", "binding.o", ("-O1", *torch_includes()))]  # first: it takes longest
+    # First what takes longest.
+    units = [Unit(f"{name}.cpp", f"{name}.o", ("-O1", *torch_includes())) for name in ("binding", "bit_logic")]
     if platform.machine() in ("x86_64", "AMD64"):
         units += [
             Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))

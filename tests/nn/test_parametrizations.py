@@ -15,7 +15,6 @@ from lgn_lightning.nn.parametrizations import (
     Sigmoid,
     Softmax,
     Walsh,
-    gate_ids,
     make_parametrization,
 )
 
@@ -71,10 +70,6 @@ def test_hard_gates(name: str) -> None:
     else:
         assert torch.equal(TABLES[gates.long()].bool(), formula(name, weights) > 0.5)
     assert torch.equal(parametrization.hard_table(weights), TABLES[gates.long()].bool())
-
-
-def test_gate_ids_of_all_tables() -> None:
-    assert gate_ids(TABLES.bool()).tolist() == list(range(16))
 
 
 @pytest.mark.parametrize("name", NAMES)

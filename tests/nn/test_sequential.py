@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, soft_gates
+from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, ops, soft_gates
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import LogicSequential, logic_layers, sequential
 
@@ -123,3 +123,91 @@ def test_hook_check_knows_every_kind() -> None:
     assert not sequential._hooked(layer)
     layer.register_full_backward_pre_hook(lambda *_: None)
     assert sequential._hooked(layer)
+
+
+def straight(**arguments: Any) -> tuple[LogicSequential, nn.Sequential]:
+    """A straight-through net that runs on packed bits, and the same layer by layer."""
+    torch.manual_seed(3)
+    layers = [
+        LogicLayer(i, o, parametrization="sigmoid", sampler="straight_through", **arguments)
+        for i, o in ((10, 40), (40, 30), (30, 20))
+    ]
+    modules = nn.Flatten(), *layers, GroupSum(4, 2.5)
+    return LogicSequential(*modules), nn.Sequential(*copy.deepcopy(modules))
+
+
+def uses_bit_logic(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
+    calls: list[int] = []
+    original = ops.bit_logic
+
+    def counting(x: Tensor, tables: Any, *rest: Any) -> Tensor:
+        calls.append(len(tables))
+        return original(x, tables, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "bit_logic", counting)
+        net(x)
+    return calls == [3]
+
+
+@pytest.mark.parametrize("grad_factor", [1.0, 2.0])
+def test_straight_through_stack_is_the_layers_one_by_one(grad_factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, plain = straight(grad_factor=grad_factor)
+    x = torch.rand(77, 2, 5)
+    assert uses_bit_logic(net, x, monkeypatch)
+    assert torch.equal(net(x), plain(x))
+    for got, expected in zip(gradients(net, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    bits = x > 0.5
+    assert torch.equal(net(bits), net(bits.float()))
+    assert torch.equal(net(bits.long()), net(bits.float()))
+    hard = net.eval()(bits.float())
+    assert torch.equal(net.train()(bits.float()), hard)
+
+
+def test_straight_through_stack_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, plain = straight()
+    x = torch.rand(9, 10)
+    handle = net[2].register_forward_hook(lambda *_: None)
+    assert not uses_bit_logic(net, x, monkeypatch)
+    assert torch.equal(net(x), plain(x))
+    handle.remove()
+    assert uses_bit_logic(net, x, monkeypatch)
+    assert not uses_bit_logic(net.double(), x.double(), monkeypatch)
+    net.float()
+    net[2].sampler = net[2].sampler.__class__(noise=0.0)
+    assert uses_bit_logic(net, x, monkeypatch)
+    net[2].eval()  # frozen: a hard layer among trained ones
+    assert not uses_bit_logic(net, x, monkeypatch)
+    assert torch.equal(net(x), plain(x))
+    net.train()
+    net[2] = type("Learned", (LogicLayer,), {})(40, 30, parametrization="sigmoid", sampler="straight_through")
+    assert not uses_bit_logic(net, x, monkeypatch)
+    net[2] = LogicLayer(40, 30, sampler="straight_through", implementation="python")
+    assert not uses_bit_logic(net, x, monkeypatch)
+    with pytest.raises(ValueError, match=r"LogicLayer\(10, 40\) got an input of shape \[9, 12\]"):
+        net(torch.rand(9, 12))
+
+
+def test_straight_through_stack_under_autocast_and_after_copying() -> None:
+    net, _ = straight()
+    x = torch.rand(33, 10)
+    expected = gradients(net, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = net(x)
+    assert scores.dtype == torch.float32
+    assert torch.equal(scores, expected[0])
+    for got, want in zip(gradients(copy.deepcopy(net), x), expected, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_straight_through_stack_compiles() -> None:
+    net, _ = straight()
+    x = torch.rand(33, 10)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    expected = net(x)
+    expected_grads = torch.autograd.grad(expected.square().sum(), list(net.parameters()))
+    got = compiled(x)
+    assert torch.equal(got, expected)
+    for grad, want in zip(torch.autograd.grad(got.square().sum(), list(net.parameters())), expected_grads, strict=True):
+        torch.testing.assert_close(grad, want)

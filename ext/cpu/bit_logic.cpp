@@ -1,0 +1,244 @@
+// A stack of straight-through layers and a group sum as one op (lgn_lightning/ops/straight_through.py).
+//
+// The forward pass leaves nothing but bits. The backward pass takes the batch in tiles and sends each through all
+// layers before the next one, so that gradients live in two buffers of one layer's tile, whatever the batch.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <cstring>
+#include <tuple>
+
+#include "tensors.h"
+
+namespace lgn {
+namespace {
+
+using at::TensorList;
+
+constexpr int64_t kTileBytes = kTileLines * kLineBytes;
+constexpr int64_t kFloat = static_cast<int64_t>(sizeof(float));
+
+int64_t bit_pitch(int64_t batch) {
+  const int64_t row_samples = 8 * kBitRowBytes;
+  return std::max<int64_t>((batch + row_samples - 1) / row_samples, 1) * kBitRowBytes;
+}
+
+// [words, features] of 64 samples each, feature-major.
+Tensor new_words(int64_t batch, int64_t features) {
+  const int64_t pitch = bit_pitch(batch);
+  return pooled({(batch + 63) / 64, features}, {1, pitch / 8}, pitch * features, at::kLong);
+}
+const uint8_t* bytes_of(const Tensor& words) { return static_cast<const uint8_t*>(words.const_data_ptr()); }
+int64_t pitch_of(const Tensor& words) { return words.stride(1) * 8; }
+
+// Words as the forward pass makes them; a copy where a caller brings others.
+Tensor whole_rows(const Tensor& words, int64_t batch) {
+  const int64_t pitch = pitch_of(words), end = (words.storage_offset() + words.size(1) * words.stride(1)) * 8;
+  const bool fits = (words.size(0) == 1 || words.stride(0) == 1) && pitch >= bit_pitch(batch) &&
+                    pitch % kBitRowBytes == 0 && end <= static_cast<int64_t>(words.storage().nbytes());
+  if (fits || words.numel() == 0) return words;
+  Tensor made = new_words(batch, words.size(1));
+  made.copy_(words);
+  return made;
+}
+
+Tensor pack(const Tensor& x) {
+  const int64_t batch = x.size(0), features = x.size(1);
+  Tensor out = new_words(batch, features);
+  if (x.numel() == 0) return out;
+  auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
+  const int64_t pitch = pitch_of(out);
+  if (x.scalar_type() == at::kBool) {
+    const auto* from = static_cast<const uint8_t*>(x.const_data_ptr());
+    parallel_for((features + 63) / 64, 16, [&](int64_t begin, int64_t end) {
+      kernels().bits.pack(from, x.stride(0), x.stride(1), batch, begin * 64, std::min(end * 64, features), to, pitch);
+    });
+  } else {
+    const Rows rows = feature_major(x.to(at::kFloat));
+    parallel_for(features, kGrain, [&](int64_t begin, int64_t end) {
+      kernels().bit_layer.pack(rows.data, rows.pitch, batch, begin, end, to, pitch);
+    });
+  }
+  return out;
+}
+
+Tensor gate_ids(const Tensor& logits) {
+  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 4 || logits.size(1) == 16), "logits must be [n, 4] or [n, 16]");
+  const Tensor source = logits.to(at::kFloat).contiguous();
+  Tensor ids = at::empty({source.size(0)}, at::device(at::kCPU).dtype(at::kByte));
+  const float* from = source.const_data_ptr<float>();
+  uint8_t* to = ids.mutable_data_ptr<uint8_t>();
+  parallel_for(source.size(0), 4 * kGrain,
+               [&](int64_t begin, int64_t end) { kernels().bit_layer.gate_ids(from, source.size(1), begin, end, to); });
+  return ids;
+}
+
+// Layer l of the stack, checked.
+struct BitLayer {
+  Tensor table, a, b;
+  int64_t inputs, gates;
+  std::shared_ptr<const Plan> plan;
+
+  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, int64_t inputs_in)
+      : table(table_in.contiguous()),
+        a(a_in.to(at::kInt).contiguous()),
+        b(b_in.to(at::kInt).contiguous()),
+        inputs(inputs_in),
+        gates(a_in.numel()),
+        plan(plan_of(a, b, inputs_in)) {
+    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
+                "tables, a and b must be [n, 4], [n] and [n]");
+    TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
+  }
+  const float* table_data() const { return table.const_data_ptr<float>(); }
+};
+
+void check_lists(TensorList tables, TensorList a, TensorList b, size_t others, at::ArrayRef<double> factors) {
+  TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
+                  tables.size() == factors.size(),
+              "tables, gates, a, b and factors must have one entry a layer, and at least one");
+}
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
+                                                  TensorList b, int64_t k, double tau, at::ArrayRef<double> factors) {
+  check_lists(tables, a, b, gates.size(), factors);
+  TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
+  const int64_t batch = x.size(0);
+  std::vector<Tensor> words{pack(x)};
+  for (size_t l = 0; l < tables.size(); l++) {
+    const BitLayer layer(tables[l], a[l], b[l], words.back().size(1));
+    const Tensor ids = gates[l].contiguous();
+    TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
+    const Tensor& in = words.back();
+    Tensor out = new_words(batch, layer.gates);
+    auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
+    parallel_for(batch > 0 ? layer.gates : 0, kGrain, [&](int64_t begin, int64_t end) {
+      kernels().bit_layer.forward(bytes_of(in), pitch_of(in), ids.const_data_ptr<uint8_t>(),
+                                  layer.a.const_data_ptr<int32_t>(), layer.b.const_data_ptr<int32_t>(), begin, end, to,
+                                  bit_pitch(batch));
+    });
+    words.push_back(std::move(out));
+  }
+  const Tensor last = std::move(words.back());
+  words.pop_back();
+  TORCH_CHECK(k > 0 && last.size(1) % k == 0, last.size(1), " features do not divide into ", k, " groups");
+  Tensor scores = at::zeros({batch, k}, at::device(at::kCPU).dtype(at::kFloat));
+  const int64_t group = last.size(1) / k;
+  if (batch > 0 && group > 0) {
+    float* to = scores.mutable_data_ptr<float>();
+    parallel_for((batch + 63) / 64 * k, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; task++) {
+        const int64_t word = task / k, c = task % k;
+        int32_t counts[64];
+        kernels().bits.count(bytes_of(last), pitch_of(last), word * 8, c * group, (c + 1) * group, counts);
+        for (int64_t s = 0; s < 64 && word * 64 + s < batch; s++) {
+          to[(word * 64 + s) * k + c] = static_cast<float>(counts[s]) / static_cast<float>(tau);
+        }
+      }
+    });
+  }
+  return {scores, words};
+}
+
+// The gradient of the scores of one tile: a row a class, 0 where no sample is.
+void unpack_scores(const float* grad, int64_t s0, int64_t s1, int64_t classes, float scale, const Tile& tile,
+                   char* out) {
+  const int64_t first = tile.offset / kFloat;
+  std::memset(out, 0, static_cast<size_t>(classes * kTileBytes));
+  for (int64_t s = 0; s < tile.samples; s++) {
+    for (int64_t c = 0; c < classes; c++) {
+      const float value = grad[(first + s) * s0 + c * s1] * scale;
+      std::memcpy(out + c * kTileBytes + s * kFloat, &value, sizeof(value));
+    }
+  }
+}
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad_in, TensorList words_in,
+                                                           TensorList tables, TensorList a, TensorList b, double tau,
+                                                           at::ArrayRef<double> factors, bool need_grad_x) {
+  check_lists(tables, a, b, words_in.size(), factors);
+  const Tensor grad = grad_in.to(at::kFloat);
+  const int64_t batch = grad.size(0), classes = grad.size(1);
+  std::vector<BitLayer> layers;
+  std::vector<Tensor> words, grad_tables;
+  int64_t widest = 0;
+  for (size_t l = 0; l < tables.size(); l++) {
+    words.push_back(whole_rows(words_in[l], batch));
+    layers.emplace_back(tables[l], a[l], b[l], words[l].size(1));
+    grad_tables.push_back(new_rows(layers[l].gates, 4, at::kFloat));
+    if (l > 0) widest = std::max(widest, layers[l].inputs);
+  }
+  TORCH_CHECK(classes > 0 && layers.back().gates % classes == 0, layers.back().gates, " gates do not divide into ",
+              classes, " groups");
+  Tensor grad_x = need_grad_x ? new_feature_major(batch, layers[0].inputs, at::kFloat)
+                              : at::empty({0}, at::device(at::kCPU).dtype(at::kFloat));
+  if (batch == 0) {
+    for (Tensor& t : grad_tables) t.zero_();
+    return {grad_x, grad_tables};
+  }
+  const Tiling tiling(batch, kFloat);
+  std::vector<int64_t> part_bytes;
+  std::vector<Tensor> sums;
+  for (const BitLayer& layer : layers) {
+    part_bytes.push_back(layer.gates * 4 * kFloat);
+    sums.push_back(new_rows(tiling.parts * layer.gates, 4, at::kFloat));
+  }
+  parallel_for(tiling.parts * static_cast<int64_t>(layers.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const auto l = static_cast<size_t>(task / tiling.parts);
+      char* part = static_cast<char*>(sums[l].mutable_data_ptr()) + task % tiling.parts * part_bytes[l];
+      std::memset(part, 0, static_cast<size_t>(part_bytes[l]));
+    }
+  });
+  const float* upper = grad.const_data_ptr<float>();
+  char* out = need_grad_x ? static_cast<char*>(grad_x.mutable_data_ptr()) : nullptr;
+  const int64_t out_pitch = need_grad_x ? grad_x.stride(1) * kFloat : 0;
+  parallel_for(tiling.slabs, 1, [&](int64_t begin, int64_t end) {
+    const int64_t layer_bytes = widest * kTileBytes;
+    const Tensor buffer = pooled({1}, {1}, classes * kTileBytes + 2 * layer_bytes + kLineBytes, at::kByte);
+    char* compact = static_cast<char*>(buffer.mutable_data_ptr());
+    char* rows[2] = {compact + classes * kTileBytes, compact + classes * kTileBytes + layer_bytes};
+    for (int64_t slab = begin; slab < end; slab++) {
+      for (auto t = static_cast<size_t>(tiling.slab_begin[static_cast<size_t>(slab)]);
+           t < static_cast<size_t>(tiling.slab_begin[static_cast<size_t>(slab) + 1]); t++) {
+        const Tile& tile = tiling.tiles[t];
+        unpack_scores(upper, grad.stride(0), grad.stride(1), classes, static_cast<float>(1.0 / tau), tile, compact);
+        const char* from = compact;
+        for (size_t l = layers.size(); l-- > 0;) {
+          const BitLayer& layer = layers[l];
+          char* to = l > 0 ? rows[l % 2] : out ? out + tile.offset : nullptr;
+          const int64_t to_pitch = l > 0 ? kTileBytes : out_pitch;
+          if (to != nullptr) {
+            for (const int32_t i : layer.plan->unused) {
+              std::memset(to + i * to_pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
+            }
+          }
+          const bool last = l + 1 == layers.size();
+          kernels().bit_layer.backward(
+              bytes_of(words[l]), pitch_of(words[l]), from, kTileBytes, last ? layer.gates / classes : 0,
+              layer.table_data(), static_cast<float>(factors[l]), layer.plan->steps.data(), layer.gates, to, to_pitch,
+              tiling.sums_of(slab, static_cast<char*>(sums[l].mutable_data_ptr()), part_bytes[l]), tile);
+          from = to;
+        }
+      }
+    }
+  });
+  for (size_t l = 0; l < layers.size(); l++) {
+    const void* from = sums[l].const_data_ptr();
+    void* to = grad_tables[l].mutable_data_ptr();
+    parallel_for(layers[l].gates, kGrain, [&](int64_t begin, int64_t end) {
+      kernels().f32.table_gradient(from, tiling.parts, layers[l].gates, begin, end, to);
+    });
+  }
+  return {grad_x, grad_tables};
+}
+
+}  // namespace
+}  // namespace lgn
+
+TORCH_LIBRARY_IMPL(lgn, CPU, m) {
+  m.impl("gate_ids", &lgn::gate_ids);
+  m.impl("bit_logic", &lgn::bit_logic);
+  m.impl("bit_logic_backward", &lgn::bit_logic_backward);
+}

@@ -1,0 +1,202 @@
+// Straight-through layers on packed samples: hard gates forward, soft gradients backward from the bits alone.
+//
+// A row of packed samples is a string of bytes as in kernels.h, but padded to kBitRowBytes only: at usual batch sizes
+// the activations of a layer then stay in the second-level cache. Sums and gradients are float.
+#pragma once
+
+#include "bits.h"
+#include "layer.h"
+
+namespace lgn {
+namespace {
+
+typedef uint32_t VecBits __attribute__((vector_size(kBitRowBytes)));
+
+// Bits of the lanes of one vector, and what they decide.
+#if defined(__AVX512F__)
+typedef __mmask16 LaneMask;
+LGN_INLINE LaneMask lane_mask(const uint8_t* bits, int vector) {
+  uint16_t word;
+  std::memcpy(&word, bits + 2 * vector, sizeof(word));
+  return word;
+}
+LGN_INLINE uint32_t lanes_above(VecF v, float level) {
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(level), _CMP_GT_OQ);
+}
+LGN_INLINE LaneMask both(LaneMask a, LaneMask b) { return static_cast<LaneMask>(a & b); }
+LGN_INLINE VecF add_where(VecF sum, LaneMask mask, VecF v) {
+  return (VecF)_mm512_mask_add_ps((__m512)sum, mask, (__m512)sum, (__m512)v);
+}
+LGN_INLINE VecF choose(LaneMask mask, VecF set, VecF clear) {
+  return (VecF)_mm512_mask_blend_ps(mask, (__m512)clear, (__m512)set);
+}
+#else
+typedef VecI LaneMask;
+constexpr int kLaneBits = kLanes<float>;  // 4 or 8: half a byte, or a whole one
+LGN_INLINE LaneMask lane_mask(const uint8_t* bits, int vector) {
+  const int bit = vector * kLaneBits;
+  VecI weight;
+  for (int lane = 0; lane < kLaneBits; lane++) weight[lane] = 1 << lane;
+  return ((VecI{} + (bits[bit / 8] >> (bit % 8))) & weight) == weight;
+}
+LGN_INLINE uint32_t lanes_above(VecF v, float level) {
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLaneBits; lane++) bits |= uint32_t{v[lane] > level} << lane;
+  return bits;
+}
+LGN_INLINE LaneMask both(LaneMask a, LaneMask b) { return a & b; }
+LGN_INLINE VecF add_where(VecF sum, LaneMask mask, VecF v) { return sum + masked(v, mask); }
+LGN_INLINE VecF choose(LaneMask mask, VecF set, VecF clear) { return select(mask, set, clear); }
+#endif
+
+// Rows of reals to bits: whether the value is above one half. Rows are padded to whole lines, bits past the samples 0.
+void pack_reals(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, int64_t end, uint8_t* out,
+                int64_t pitch) {
+  constexpr int kW = kLanes<float>;
+  for (int64_t r = begin; r < end; r++) {
+    uint8_t* to = out + r * pitch;
+    std::memset(to, 0, static_cast<size_t>(pitch));
+    for (int64_t s = 0; s < samples; s += kW) {
+      uint32_t bits = lanes_above(load<VecF>(x + r * x_pitch + s * static_cast<int64_t>(sizeof(float))), 0.5f);
+      if (samples - s < kW) bits &= (1u << (samples - s)) - 1;
+      if constexpr (kW == 16) {
+        const uint16_t word = static_cast<uint16_t>(bits);
+        std::memcpy(to + s / 8, &word, sizeof(word));
+      } else {
+        to[s / 8] = static_cast<uint8_t>(to[s / 8] | bits << (s % 8));
+      }
+    }
+  }
+}
+
+// Ids of the gates that logits settle on: entries with a positive logit are 1, or with 16 logits a gate the largest
+// one.
+void gate_ids(const float* logits, int64_t width, int64_t begin, int64_t end, uint8_t* ids) {
+  constexpr int kW = kLanes<float>;
+  constexpr uint8_t kReversed[16] = {0, 8, 4, 12, 2, 10, 6, 14,
+                                     1, 9, 5, 13, 3, 11, 7, 15};  // entry 0 is the highest bit
+  int64_t g = begin;
+  if (width == 4) {
+    for (; g + kW / 4 <= end; g += kW / 4) {
+      const uint32_t bits = lanes_above(load<VecF>(logits + 4 * g), 0.0f);
+      for (int k = 0; k < kW / 4; k++) ids[g + k] = kReversed[bits >> (4 * k) & 15];
+    }
+    for (; g < end; g++) {
+      uint32_t id = 0;
+      for (int e = 0; e < 4; e++) id = id * 2 + (logits[4 * g + e] > 0);
+      ids[g] = static_cast<uint8_t>(id);
+    }
+  } else {
+    for (; g < end; g++) {
+      const float* p = logits + width * g;
+      int64_t best = 0;
+      for (int64_t k = 1; k < width; k++) best = p[k] > p[best] ? k : best;
+      ids[g] = static_cast<uint8_t>(best);
+    }
+  }
+}
+
+void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
+                 int64_t begin, int64_t end, uint8_t* y, int64_t y_pitch) {
+  if (y_pitch % kVectorBytes == 0) return logic_bits(x, x_pitch, gates, a, b, begin, end, y, y_pitch);
+  for (int64_t g = begin; g < end; g++) {
+    const uint32_t id = gates[g], t00 = id >> 3 & 1, t01 = id >> 2 & 1, t10 = id >> 1 & 1, t11 = id & 1;
+    const VecBits m0 = VecBits{} - t00, mi = VecBits{} - (t00 ^ t10), mj = VecBits{} - (t00 ^ t01),
+                  mij = VecBits{} - (t00 ^ t01 ^ t10 ^ t11);
+    for (int64_t byte = 0; byte < y_pitch; byte += kBitRowBytes) {
+      const VecBits l = load<VecBits>(x + a[g] * x_pitch + byte), r = load<VecBits>(x + b[g] * x_pitch + byte);
+      store(y + g * y_pitch + byte, m0 ^ (l & mi) ^ (r & (mj ^ (l & mij))));
+    }
+  }
+}
+
+// The walk of backward_lines (layer.h), with x as bits: what a bit multiplies becomes a choice by a mask.
+template <int N, bool kGradX>
+void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                        const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
+                        int64_t grad_x_pitch, const SumRows& sums, const Tile& tile) {
+  constexpr int kMaxVectors = (N ? N : kTileLines) * kLineVectors;
+  const int lines = N ? N : tile.lines;
+  const int vectors = lines * kLineVectors;
+  const int split = (lines < kSumLines ? lines : kSumLines) * kLineVectors;
+  x += tile.offset / (kLineBytes / 2);  // a line of 16 floats is 2 bytes of bits
+  VecF carry[kMaxVectors];              // the gradient of row i so far
+  for (int v = 0; v < vectors; v++) carry[v] = VecF{};
+  for (int64_t p = 0; p < count; p++) {
+    const Step step = steps[p];
+    const int64_t row =
+        group ? static_cast<int64_t>(static_cast<uint32_t>(step.gate) / static_cast<uint32_t>(group)) : step.gate;
+    if (p + kAhead < count) {
+      const Step& next = steps[p + kAhead];
+      if (!group) prefetch_read(grad + next.gate * grad_pitch, lines);
+      if (kGradX) prefetch_write(grad_x + next.j * grad_x_pitch, lines);
+    }
+    const uint8_t* xi = x + step.i * x_pitch;
+    const uint8_t* xj = x + step.j * x_pitch;
+    const char* g = grad + row * grad_pitch;
+    char* gi = kGradX ? grad_x + step.i * grad_x_pitch : nullptr;
+    char* gj = kGradX ? grad_x + step.j * grad_x_pitch : nullptr;
+    if (kGradX && step.flags & kStart) {
+      for (int v = 0; v < vectors; v++) {
+        carry[v] = step.flags & kFirstI ? VecF{} : load<VecF>(gi + v * kVectorBytes);
+      }
+    }
+    const Coefficients<float> c = coefficients(table, step);
+    const VecF i_clear = VecF{} + factor * c.ci, i_set = VecF{} + factor * (c.ci + c.cij);  // slope in i, by the bit j
+    const VecF j_clear = VecF{} + factor * c.cj, j_set = VecF{} + factor * (c.cj + c.cij);
+    const bool first_j = step.flags & kFirstJ;
+    VecF head[4] = {}, rest[4] = {};
+    const auto body = [&](int v, VecF(&s)[4], bool fresh) __attribute__((always_inline)) {
+      const VecF gv = load<VecF>(g + v * kVectorBytes);
+      const LaneMask i = lane_mask(xi, v), j = lane_mask(xj, v);
+      s[0] += gv;
+      s[1] = add_where(s[1], i, gv);
+      s[2] = add_where(s[2], j, gv);
+      s[3] = add_where(s[3], both(i, j), gv);
+      if (kGradX) {
+        store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), carry[v]));
+        carry[v] = fma(gv, choose(i, j_set, j_clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
+      }
+    };
+    if (!kGradX || first_j) {
+      for (int v = 0; v < split; v++) body(v, head, true);
+      for (int v = split; v < vectors; v++) body(v, rest, true);
+    } else {
+      for (int v = 0; v < split; v++) body(v, head, false);
+      for (int v = split; v < vectors; v++) body(v, rest, false);
+    }
+    if (kGradX && (step.flags & kLast)) {
+      for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
+    }
+    const int swap = static_cast<int>(step.flags & kSwap);
+    const auto deliver = [&](const VecF(&s)[4], void* to) __attribute__((always_inline)) {
+      float total[4];
+      sum_lanes(s, total);
+      float* out = static_cast<float*>(to) + 4 * static_cast<int64_t>(step.gate);
+      out[0] += total[0];
+      out[1 + swap] += total[1];
+      out[2 - swap] += total[2];
+      out[3] += total[3];
+    };
+    deliver(head, sums.head);
+    if (lines > kSumLines) deliver(rest, sums.rest);
+  }
+}
+
+void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                  const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
+                  int64_t grad_x_pitch, const SumRows& sums, const Tile& tile) {
+#define LGN_CALL(n)                                                                                                   \
+  grad_x ? bit_backward_lines<n, true>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x,      \
+                                       grad_x_pitch, sums, tile)                                                      \
+         : bit_backward_lines<n, false>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, nullptr, 0, \
+                                        sums, tile)
+  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
+}
+
+constexpr BitLayerKernels bit_layer_kernels() { return {&pack_reals, &gate_ids, &bit_forward, &bit_backward}; }
+
+}  // namespace
+}  // namespace lgn

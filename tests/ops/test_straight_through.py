@@ -1,0 +1,208 @@
+"""The op of a straight-through stack: against single layers, its reference, and torch's own checks of an op."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgn_lightning import ops
+from lgn_lightning.nn.straight_through import straight_through
+from lgn_lightning.ops import loader, schema
+from lgn_lightning.ops import straight_through as module
+
+WIDTHS = (11, 40, 24, 30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _native() -> None:
+    if os.environ.get("LGN_BACKEND") != "torch":
+        try:
+            loader.require("cpu")
+        except loader.BackendError as error:
+            pytest.skip(str(error))
+
+
+def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0) -> dict[str, list[Tensor]]:
+    g = torch.Generator().manual_seed(seed)
+    lists: dict[str, list[Tensor]] = {"tables": [], "gates": [], "a": [], "b": []}
+    for inputs, n in pairwise(widths):
+        lists["tables"].append(torch.rand(n, 4, generator=g).requires_grad_())
+        lists["gates"].append(torch.randint(16, (n,), generator=g).to(torch.uint8))
+        lists["a"].append(torch.randint(inputs, (n,), generator=g).int())
+        lists["b"].append(torch.randint(inputs, (n,), generator=g).int())
+    return lists
+
+
+def layer_by_layer(x: Tensor, lists: dict[str, list[Tensor]], k: int, tau: float, factors: list[float]) -> Tensor:
+    y = x.float()
+    for table, gates, a, b, factor in zip(*lists.values(), factors, strict=True):
+        y = factor * y + ((1 - factor) * y).detach()  # the value of y, its gradient times the factor
+        y = straight_through(y, table, gates, a, b, "python")
+    return y.view(len(x), k, -1).sum(2) / tau
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16, 64, 100, 127, 128, 129, 300, 1100])
+def test_equals_the_layers_one_by_one(batch: int) -> None:
+    lists, factors = stack(), [1.0, 2.0, 1.5]
+    x = torch.rand(batch, 11, requires_grad=True)
+    upper = torch.randn(batch, 3)
+    wanted = x, *lists["tables"]
+    expected = layer_by_layer(x, lists, 3, 2.5, factors)
+    scores = ops.bit_logic(x, **lists, k=3, tau=2.5, factors=factors)
+    assert torch.equal(scores, expected)  # whole numbers over tau
+    for got, want in zip(
+        torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
+    ):
+        torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+
+
+def test_input_may_be_bool_any_float_and_any_strides() -> None:
+    lists = stack()
+    x = torch.rand(77, 11)
+    expected = ops.bit_logic(x, **lists, k=3)
+    for other in (x > 0.5, x.double(), x.bfloat16(), x.t().contiguous().t(), (x > 0.5).t().contiguous().t()):
+        want = ops.bit_logic(other.float(), **lists, k=3) if other.dtype == torch.bfloat16 else expected
+        assert torch.equal(ops.bit_logic(other, **lists, k=3), want)
+    x = x.double().requires_grad_()
+    ops.bit_logic(x, **lists, k=3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == torch.float64
+
+
+def test_one_layer_and_unused_inputs() -> None:
+    lists = stack((9, 6))
+    lists["a"][0].fill_(4)
+    lists["b"][0].fill_(4)
+    x = torch.rand(20, 9).round().requires_grad_()
+    scores = ops.bit_logic(x, **lists, k=2)
+    assert torch.equal(scores, layer_by_layer(x, lists, 2, 1.0, [1.0]))
+    (grad,) = torch.autograd.grad(scores.sum(), x)
+    (expected,) = torch.autograd.grad(layer_by_layer(x, lists, 2, 1.0, [1.0]).sum(), x)
+    torch.testing.assert_close(grad, expected)
+    assert grad[:, [0, 8]].abs().sum() == 0
+
+
+def test_empty_batch() -> None:
+    lists = stack()
+    x = torch.rand(0, 11, requires_grad=True)
+    scores = ops.bit_logic(x, **lists, k=3)
+    assert scores.shape == (0, 3)
+    grads = torch.autograd.grad(scores.sum(), (x, *lists["tables"]))
+    assert grads[0].shape == (0, 11)
+    assert all(bool((g == 0).all()) for g in grads[1:])
+
+
+def test_activations_are_kept_as_bits() -> None:
+    batch, lists = 1024, stack((16, 64, 64, 64))
+    with torch.no_grad():
+        _, words = torch.ops.lgn.bit_logic(torch.rand(batch, 16), *lists.values(), 2, 1.0, [1.0] * 3)
+    assert [w.dtype for w in words] == [torch.int64] * 3
+    assert sum(w.untyped_storage().nbytes() for w in words) <= 1.05 * (16 + 64 + 64) * batch / 8 + 3 * 4096
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("batch", [100, 700])
+def test_threads_change_no_bit(threads: int, batch: int) -> None:
+    lists = stack((50, 300, 300, 200))
+    x, upper = torch.rand(batch, 50), torch.randn(batch, 2)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            scores = ops.bit_logic(x, **lists, k=2)
+            results.append((scores, *torch.autograd.grad(scores, lists["tables"], upper)))
+    finally:
+        torch.set_num_threads(before)
+    for one, many in zip(*results, strict=True):
+        assert torch.equal(one, many)
+
+
+def native_and_reference(name: str, *args: Any) -> tuple[Any, Any]:
+    plain = {"bit_logic": module._reference, "gate_ids": module._gate_ids}[name]
+    with torch.no_grad():
+        return getattr(torch.ops.lgn, name)(*args), plain(*args)
+
+
+def test_reference_of_the_forward_pass() -> None:
+    (scores, words), (expected, expected_words) = native_and_reference(
+        "bit_logic", torch.rand(100, 11), *stack().values(), 3, 2.0, [1.0] * 3
+    )
+    assert torch.equal(scores, expected)
+    for got, want in zip(words, expected_words, strict=True):
+        assert torch.equal(ops.unpack_bits(got, 100), ops.unpack_bits(want, 100))
+
+
+@pytest.mark.parametrize("width", [4, 16])
+@pytest.mark.parametrize("n", [1, 3, 4, 7, 500])
+def test_gate_ids(n: int, width: int) -> None:
+    logits = torch.randn(n, width)
+    logits[::3, 1] = 0.0
+    logits[::2] = logits[::2].round()  # ties: the first of the largest counts
+    got, expected = native_and_reference("gate_ids", logits)
+    assert got.dtype == torch.uint8
+    assert torch.equal(got, expected)
+    assert torch.equal(ops.gate_ids(logits.double()), expected)
+
+
+def test_opcheck() -> None:
+    lists, words = stack(), None
+    x = torch.rand(70, 11, requires_grad=True)
+    utils = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(
+        torch.ops.lgn.bit_logic.default, (x, *lists.values(), 3, 2.0, [1.0, 2.0, 1.0]), test_utils=utils
+    )
+    with torch.no_grad():
+        _, words = torch.ops.lgn.bit_logic(x, *lists.values(), 3, 2.0, [1.0] * 3)
+        tables = [t.detach() for t in lists["tables"]]
+    for need in (True, False):
+        torch.library.opcheck(
+            torch.ops.lgn.bit_logic_backward.default,
+            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], 2.0, [1.0] * 3, need),
+            test_utils=("test_schema", "test_faketensor"),
+        )
+    torch.library.opcheck(torch.ops.lgn.gate_ids.default, (torch.randn(9, 4),))
+
+
+def test_native_kernels_are_there() -> None:
+    if os.environ.get("LGN_BACKEND") == "torch":
+        pytest.skip("asked for plain torch")
+    assert schema.has_native("bit_logic", "cpu")
+    assert schema.has_native("bit_logic_backward", "cpu")
+
+
+def test_words_of_a_caller_may_lie_otherwise() -> None:
+    lists = stack()
+    with torch.no_grad():
+        _, words = torch.ops.lgn.bit_logic(torch.rand(70, 11), *lists.values(), 3, 2.0, [1.0] * 3)
+        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], 2.0, [1.0] * 3, True
+        upper = torch.randn(70, 3)
+        first = torch.ops.lgn.bit_logic_backward(upper, words, *rest)
+        other = torch.ops.lgn.bit_logic_backward(upper, [w.contiguous() for w in words], *rest)
+    assert torch.equal(first[0], other[0])
+    assert all(map(torch.equal, first[1], other[1]))
+
+
+def test_bad_arguments() -> None:
+    lists, x = stack(), torch.rand(5, 11)
+    with pytest.raises(ValueError, match="each must have one entry a layer"):
+        ops.bit_logic(x, **{**lists, "a": lists["a"][:2]}, k=3)
+    with pytest.raises(ValueError, match="30 features do not divide into k = 4"):
+        ops.bit_logic(x, **lists, k=4)
+    with pytest.raises(ValueError, match=r"takes \[batch, features\]"):
+        ops.bit_logic(x[0], **lists, k=3)
+    with pytest.raises(TypeError, match=r"gates torch.int64"):
+        ops.bit_logic(x, **{**lists, "gates": [g.long() for g in lists["gates"]]}, k=3)
+    with pytest.raises(ValueError, match="of a layer do not fit"):
+        ops.bit_logic(x, **{**lists, "tables": [t[:, :3] for t in lists["tables"]]}, k=3)
+    with pytest.raises(ValueError, match=r"takes \[gates, 4\] or \[gates, 16\]"):
+        ops.gate_ids(torch.rand(3, 5))
+    if os.environ.get("LGN_BACKEND") != "torch":
+        lists["a"][0][3] = 11
+        with pytest.raises(IndexError, match="gate 3 has inputs 11"):
+            ops.bit_logic(x, **lists, k=3)
