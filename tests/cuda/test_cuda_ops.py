@@ -212,3 +212,54 @@ def test_no_call_waits_for_the_device() -> None:
     event.record()
     assert not event.query(), "the ops waited for a kernel of a second"
     torch.cuda.synchronize()
+
+
+def test_more_than_2_to_the_31_elements() -> None:
+    batch, gates = 2048, 1_100_000
+    if torch.cuda.mem_get_info()[0] < 32 * 2**30:
+        pytest.skip("needs 32 GB of free GPU memory")
+    x, table, a, b = on_gpu(*layer(batch, 64, gates, torch.bfloat16))
+    y = ops.logic(x, table, a, b)
+    assert y.numel() > 2**31
+    last = slice(gates - 100, gates)
+    torch.testing.assert_close(y[:, last], ops.logic(x, table[last], a[last], b[last]))
+    grad_x, grad_table = torch.ops.lgn.logic_backward(y, x, table, a, b, True)
+    _, few = torch.ops.lgn.logic_backward(y[:, last].contiguous(), x, table[last], a[last], b[last], True)
+    torch.testing.assert_close(grad_table[last], few, rtol=1e-4, atol=1e-2)
+    assert grad_x.isfinite().all()
+    # The same layer of 1,100,000 inputs: rows of x and of its gradient lie beyond 2³¹ elements too.
+    wide_a, wide_b = (torch.arange(gates - 1, -1, -1, device="cuda").int(), torch.arange(gates, device="cuda").int())
+    wide = ops.logic(y, table, wide_a, wide_b)
+    ends = [0, gates - 1]
+    expected = ops.logic(y[:, ends], table[ends], *on_gpu(torch.tensor([1, 0]).int(), torch.tensor([0, 1]).int()))
+    torch.testing.assert_close(wide[:, ends], expected)
+    del wide
+    grad, _ = torch.ops.lgn.logic_backward(y, y, table, wide_a, wide_b, True)
+    x_ends, g_ends = y[:, ends].contiguous(), y[:, ends].contiguous()
+    pair = on_gpu(torch.tensor([1, 0]).int(), torch.tensor([0, 1]).int())
+    torch.testing.assert_close(grad[:, ends], torch.ops.lgn.logic_backward(g_ends, x_ends, table[ends], *pair, True)[0])
+
+
+@pytest.mark.parametrize("bits", [8, 64])
+def test_more_than_2_to_the_31_packed_samples(bits: int) -> None:
+    batch, features = 70_000, 31_000
+    if torch.cuda.mem_get_info()[0] < 8 * 2**30:
+        pytest.skip("needs 8 GB of free GPU memory")
+    x = torch.zeros(batch, features, dtype=torch.bool, device="cuda")
+    x[-1, -1] = x[-3, 5] = True
+    words = ops.pack_bits(x, bits)
+    assert torch.equal(ops.unpack_bits(words, batch), x)
+    assert ops.group_sum_packed(words, 10, batch).sum() == 2
+
+
+def test_the_device_of_the_operands_counts() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    operands = layer(100, 400, 3000)
+    here = ops.logic(*on_gpu(*operands))
+    with torch.cuda.device(0):
+        there = ops.logic(*(t.to("cuda:1") for t in operands))
+    assert there.device.index == 1
+    assert torch.equal(here.cpu(), there.cpu())
+    with pytest.raises(RuntimeError, match="move the module and its input to one device"):
+        ops.logic(operands[0].to("cuda:1"), *on_gpu(*operands[1:]))
