@@ -282,3 +282,11 @@ def test_ddp_ranks_agree_and_metrics_cover_all_data(tmp_path: Path) -> None:
     model.load_state_dict(first["state"])
     expected = {f"val/{name}": value for name, value in expected_metrics(model, *toy(130, 1)).items()}
     assert {name: first["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_attributes_that_change_every_step_are_plain_ones() -> None:
+    model = LogicClassifier(net(), 2)
+    model._current_fx_name = "training_step"
+    assert vars(model)["_current_fx_name"] == "training_step"
+    model.extra = nn.Linear(2, 2)  # parameters are still found
+    assert "extra.weight" in model.state_dict()
