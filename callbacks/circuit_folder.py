@@ -22,8 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lgn_lightning.circuit import Circuit, CompiledCircuit, export_circuit
+from lgn_lightning.circuit import Circuit, CompiledCircuit, export_circuit, native
 from lgn_lightning.circuit.compiler import compile_library, find_compiler
+from lgn_lightning.circuit.engine import Engine
+from lgn_lightning.circuit.passes import optimize_for_export
 from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
 
@@ -31,6 +33,8 @@ MANIFEST: Final = "manifest.json"
 #: Stem of the exported files and prefix of the C names: constant, so that a newer net takes an older one's place.
 STEM: Final = "lgn_net"
 _CHECK_BLOCK: Final = 256
+#: Check samples that a Verilog test bench gets as vectors.
+_BENCH_VECTORS: Final = 64
 
 
 class ExportError(LgnError):
@@ -96,11 +100,13 @@ class Check:
         inputs: Flattened inputs, uint8 pixels or bool bits ``[N, …]``.
         scores: Scores of the hard net times tau: ones in each class, int64 ``[N, classes]``.
         origin: ``"validation"`` or ``"random"`` samples.
+        reference: What gave the scores.
     """
 
     inputs: NDArray[Any]
     scores: NDArray[np.int64]
     origin: str
+    reference: str = "hard net"
 
     @classmethod
     def of(cls, circuit: Circuit, net: nn.Module, samples: Tensor | None) -> Check:
@@ -109,8 +115,14 @@ class Check:
         scores = _hard_scores(circuit, net, inputs, samples)
         return cls(inputs.flatten(1).numpy(), scores, "random" if samples is None else "validation")
 
-    def compare(self, actual: NDArray[np.int32], what: str) -> dict[str, Any]:
-        """Compares scores; returns what the manifest says about it.
+    @classmethod
+    def of_circuit(cls, circuit: Circuit) -> Check:
+        """Simulates a circuit as it was given on random samples, for where there is no net."""
+        inputs = _random_inputs(circuit).flatten(1).numpy()
+        return cls(inputs, circuit.scores(inputs).astype(np.int64), "random", "simulated circuit as it was given")
+
+    def compare(self, actual: NDArray[np.int32], what: str) -> str:
+        """Compares scores; returns ``what``, for the manifest.
 
         Raises:
             ExportError: If they differ on a sample; the message names the first.
@@ -119,49 +131,67 @@ class Check:
         if different.size:
             first = int(different[0])
             raise ExportError(
-                f"the {what} disagrees with the hard net on {different.size} of {len(actual)} {self.origin} samples, "
-                f"first on sample {first}: it gives the scores {actual[first].tolist()}, the net "
+                f"the {what} disagrees with the {self.reference} on {different.size} of {len(actual)} {self.origin} "
+                f"samples, first on sample {first}: it gives the scores {actual[first].tolist()} and not "
                 f"{self.scores[first].tolist()}; its circuit was not kept. Please report this with the checkpoint"
             )
-        return {"result": "equal", "compared": what, "samples": len(actual), "samples_from": self.origin}
+        return what
 
 
 def write_circuit_folder(
     circuit: Circuit,
-    net: nn.Module,
-    samples: Tensor | None,
+    check: Check,
     folder: Path,
     about: dict[str, Any],
     formats: Sequence[str],
     compiler: Sequence[str] | None,
-) -> Check:
-    """Exports a net's circuit, checks it and describes it; the folder appears complete or not at all.
+    *,
+    optimize: bool = True,
+    pipeline: int = 0,
+) -> None:
+    """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
+
+    The passes run where there is a C++ compiler, without one only dead gates are removed. What is exported must give
+    the scores of ``check``, simulated and in the engine, where there is one.
 
     Args:
-        circuit: The circuit of ``net``, gate for gate.
-        net: The net, in ``.eval()`` mode and float32: what the circuit has to agree with.
-        samples: Inputs of the net to compare on, ``[N, …]``; None for random ones.
+        circuit: The circuit, gate for gate as in its net.
+        check: What it has to compute.
         folder: The folder to make, or to replace.
         about: First entries of the manifest; ``checkpoint`` among them.
         formats: Formats of :func:`~lgn_lightning.circuit.export_circuit`, without ``"library"``.
         compiler: C compiler, if the library is to be built at once.
-
-    Returns:
-        The check that it passed.
+        optimize: Whether the passes run; without, every gate is exported as it is.
+        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
         OSError: If the folder cannot be written.
     """
-    smaller = circuit.remove_dead_gates()
-    check = Check.of(circuit, net, samples)
+    smaller, reports = optimize_for_export(circuit) if optimize else (circuit, [])
+    compared = [check.compare(smaller.scores(check.inputs), "simulated circuit")]
+    engine = _engine_of(smaller)
+    if engine is not None:
+        compared.append(check.compare(engine(check.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
-        exported = export_circuit(smaller, temporary, STEM, formats)
+        vectors = check.inputs[:_BENCH_VECTORS]
+        exported = export_circuit(smaller, temporary, STEM, formats, pipeline=pipeline, samples=vectors)
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,
-            "gates": {"before": circuit.num_gates, "after": smaller.num_gates, "passes": ["remove_dead_gates"]},
-            "check": check.compare(smaller.scores(check.inputs), "simulated circuit"),
+            "gates": {
+                "before": circuit.num_gates,
+                "after": smaller.num_gates,
+                "passes": [{"name": report.name, "gates": report.after} for report in reports],
+            },
+            "engine": None if engine is None else {"name": engine.name, **engine.info},
+            "check": {
+                "result": "equal",
+                "reference": check.reference,
+                "compared": compared,
+                "samples": len(check.inputs),
+                "samples_from": check.origin,
+            },
             "prefix": exported.name,
             "compiler": None,
             "versions": {
@@ -174,7 +204,6 @@ def write_circuit_folder(
         _write_manifest(temporary, manifest)
         if compiler is not None:
             add_library(ExportedCircuit(temporary, manifest), check, compiler)
-    return check
 
 
 def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]) -> None:
@@ -196,7 +225,9 @@ def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]
         raise
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     files = exported.manifest["files"] | {library.name: digest}
-    changes = {"check": result, "compiler": compiler_version(compiler), "files": files}
+    checked = exported.manifest["check"]
+    checked = checked | {"compared": [*checked["compared"], result]}
+    changes = {"check": checked, "compiler": compiler_version(compiler), "files": files}
     _write_manifest(exported.folder, exported.manifest | changes)
 
 
@@ -220,6 +251,21 @@ def compiler_version(command: Sequence[str]) -> str:
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def _engine_of(circuit: Circuit) -> Engine | None:
+    if circuit.arity != 2:
+        return None
+    try:
+        native.library()
+    except native.BuildError:
+        return None
+    return Engine(circuit, optimized=True)
+
+
+def hard_scores(circuit: Circuit, net: nn.Module, x: NDArray[Any]) -> NDArray[np.int32]:
+    """Ones in each class by the hard net of a circuit, int32 ``[N, classes]``; ``x`` as `Circuit.scores` takes it."""
+    return _hard_scores(circuit, net, torch.from_numpy(x), None).astype(np.int32)
 
 
 def _as_circuit_inputs(circuit: Circuit, samples: Tensor) -> Tensor:

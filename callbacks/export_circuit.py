@@ -43,17 +43,19 @@ class ExportCircuit(pl.Callback):
 
     For ``checkpoints/epoch=3-step=80.ckpt`` the folder ``circuits/epoch=3-step=80/`` appears beside ``checkpoints/``:
 
-    - ``lgn_net.c`` and ``lgn_net.h``: C99 without dependencies, dead gates removed;
+    - ``lgn_net.c`` and ``lgn_net.h``: C99 without dependencies, of the circuit that the passes leave (without a C++
+      compiler only dead gates are removed);
     - ``lgn_net.so``: the shared library, if there is a C compiler (otherwise a warning, and the manifest says so); by
       default it is built when training ends, for the checkpoints that are left then;
-    - ``manifest.json``: checkpoint, validation metrics as last logged, gate counts before and after, result of the
-      check, versions, and the SHA-256 of each file.
+    - ``manifest.json``: checkpoint, validation metrics as last logged, gate counts before and after each pass, the
+      engine that ran the circuit, what was compared and the result, versions, and the SHA-256 of each file.
 
-    The weights are those in the checkpoint, not those that happen to be in the net. The circuit, and the library when
-    it is built, must give the scores of the hard net on all check samples. Checkpoints that ModelCheckpoint deletes
-    lose their circuit, too; checkpoints that others write (at Ctrl-C, say) get none. A wandb logger gets each folder as
-    an artifact of type ``circuit``, and again with the library. A net with layers that are no gates is trained without
-    export, after a warning. Only rank zero works; the other ranks wait for it where they wait for the checkpoint.
+    The weights are those in the checkpoint, not those that happen to be in the net. The circuit, simulated and in the
+    engine, and the library when it is built, must give the scores of the hard net on all check samples. Checkpoints
+    that ModelCheckpoint deletes lose their circuit, too; checkpoints that others write (at Ctrl-C, say) get none. A
+    wandb logger gets each folder as an artifact of type ``circuit``, and again with the library. A net with layers that
+    are no gates is trained without export, after a warning. Only rank zero works; the other ranks wait for it where
+    they wait for the checkpoint.
 
     Args:
         formats: Formats of :func:`~lgn_lightning.circuit.export_circuit`; ``"c"`` includes the library where it can be
@@ -182,7 +184,8 @@ class ExportCircuit(pl.Callback):
                 samples = torch.cat(self._samples) if self._samples else None
                 compiler = self._compiler if self.compile_at == "checkpoint" else None
                 formats = dict.fromkeys("c" if name == "library" else name for name in self.formats)
-                check = write_circuit_folder(circuit, net, samples, folder, about, tuple(formats), compiler)
+                check = Check.of(circuit, net, samples)
+                write_circuit_folder(circuit, check, folder, about, tuple(formats), compiler)
         except OSError as error:
             raise _unwritable(folder, error) from error
         self._last = circuit, folder, check

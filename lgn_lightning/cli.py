@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lgn_lightning import bench, circuit_prediction, export, verification
 from lgn_lightning.errors import LgnError
 
 TRAINING_COMMANDS = {
@@ -31,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if args is None else args)
     try:
-        if argv and argv[0] in TRAINING_COMMANDS:
+        if argv and argv[0] in TRAINING_COMMANDS and not _predicts_by_circuit(argv):
             return _train(argv[0], argv[1:])
         namespace = _parser().parse_args(argv)
         return int(namespace.run(namespace))
@@ -44,6 +45,10 @@ def main(args: Sequence[str] | None = None) -> int:
         if not isinstance(error, LgnError):
             print("(LGN_DEBUG=1 shows where it comes from)", file=sys.stderr)
         return 1
+
+
+def _predicts_by_circuit(argv: list[str]) -> bool:
+    return argv[0] == "predict" and len(argv) > 1 and circuit_prediction.is_circuit_file(argv[1])
 
 
 def _train(command: str, arguments: list[str]) -> int:
@@ -83,11 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     cp.add_argument("destination", nargs="?", type=Path, help="file or folder; <recipe>.yaml here by default")
     cp.set_defaults(run=_cp)
 
-    export = commands.add_parser("export", help="export the circuit of a checkpoint")
-    export.add_argument("checkpoint", type=Path, help="a .ckpt file that `lgn fit` wrote")
-    export.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
-    export.add_argument("--format", default="c", help="comma-separated list of formats (default: c)")
-    export.set_defaults(run=_export)
+    export.add_parser(commands)
+    circuit_prediction.add_parser(commands)
+    verification.add_parser(commands)
+    bench.add_parser(commands)
 
     build = commands.add_parser("build", help="build the native extension now instead of on first use")
     build.add_argument("--cuda", action="store_true", help="build the CUDA kernels as well")
@@ -124,14 +128,6 @@ def _cp(arguments: argparse.Namespace) -> int:
 
     target = copy_recipe(arguments.recipe, arguments.destination)
     print(f"{target} written; run it with:  lgn fit {target}")
-    return 0
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from lgn_lightning.export import export_checkpoint
-
-    for path in export_checkpoint(arguments.checkpoint, arguments.out, tuple(arguments.format.split(","))):
-        print(path)
     return 0
 
 

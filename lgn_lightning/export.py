@@ -1,45 +1,105 @@
-"""``lgn export``: the circuit of a checkpoint as files, checked against the net."""
+"""``lgn export``: the circuit of a checkpoint or circuit file as files, checked against what it was made of."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
-from lgn_lightning.callbacks.circuit_folder import MANIFEST, default_compiler, write_circuit_folder
-from lgn_lightning.checkpoint import load_net
-from lgn_lightning.circuit import Circuit
-from lgn_lightning.circuit.compiler import CompilerError
-from lgn_lightning.circuit.export import FORMATS
+from lgn_lightning.circuit_source import read_source
 from lgn_lightning.errors import LgnError
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, formats: tuple[str, ...] = ("c",)) -> list[Path]:
-    """Exports the net of a checkpoint, as the callback ``ExportCircuit`` does at training time.
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser(
+        "export",
+        help="export the circuit of a checkpoint as C, Verilog and more",
+        description="Export the circuit of a checkpoint, optimised and checked, with a manifest.",
+    )
+    parser.add_argument("source", type=Path, help="checkpoint, folder of a run, or circuit file")
+    parser.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
+    parser.add_argument(
+        "--format",
+        default="c",
+        help="comma-separated: c, library (insists on a C compiler), verilog, circuit, blif, aiger (default: c)",
+    )
+    parser.add_argument(
+        "--pipeline",
+        type=int,
+        default=0,
+        metavar="LEVELS",
+        help="gate levels between registers in Verilog (default: 0, combinational)",
+    )
+    parser.add_argument("--raw", action="store_true", help="every gate as trained: no passes")
+    parser.add_argument("--report", action="store_true", help="map to six-input lookup tables with yosys, and count")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    formats = tuple(part.strip() for part in arguments.format.split(","))
+    if arguments.pipeline and "verilog" not in formats:
+        raise LgnError("--pipeline is of Verilog: add --format verilog")
+    for path in export_checkpoint(arguments.source, arguments.out, formats, arguments.pipeline, not arguments.raw):
+        print(path)
+    if arguments.report:
+        from lgn_lightning.circuit.fpga_report import fpga_report
+        from lgn_lightning.circuit.passes import optimize_for_export
+
+        circuit = optimize_for_export(read_source(arguments.source).circuit)[0]
+        report = fpga_report(circuit)
+        print(
+            f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
+            f"{report.logic_luts:,} of them are gates, the others group sums and argmax"
+        )
+    return 0
+
+
+def export_checkpoint(
+    source: Path, folder: Path, formats: tuple[str, ...] = ("c",), pipeline: int = 0, optimize: bool = True
+) -> list[Path]:
+    """Exports a circuit, as the callback ``ExportCircuit`` does at training time.
 
     Args:
-        checkpoint: A ``.ckpt`` file that ``lgn fit`` wrote.
+        source: A checkpoint that ``lgn fit`` wrote, the folder of a run, or a circuit file.
         folder: Where to write: a new folder, or one that an earlier export left.
         formats: Formats to write; ``"c"`` comes with a shared library where there is a C compiler.
+        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
+        optimize: Whether the passes run.
 
     Returns:
         The files written, the manifest last.
 
     Raises:
-        LgnError: If the checkpoint cannot be used, or the folder holds other files.
-        ValueError: If a format is unknown or the net has layers that are no gates.
+        LgnError: If the source cannot be used, or the folder holds other files.
+        ValueError: If the net has layers that are no gates.
     """
+    # Lightning takes seconds to import: not for `lgn --help`.
+    from lgn_lightning.callbacks.circuit_folder import MANIFEST, Check, default_compiler, write_circuit_folder
+    from lgn_lightning.circuit.compiler import CompilerError
+    from lgn_lightning.circuit.export import FORMATS
+
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise LgnError(f"unknown format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}")
+    if pipeline < 0:
+        raise LgnError(f"--pipeline must be 0 or the gate levels between registers, got {pipeline}")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise LgnError(f"{folder} holds other files; give a new folder with --out")
-    net, _ = load_net(checkpoint)
-    circuit = Circuit.from_module(net)
-    try:
-        compiler = default_compiler()
-    except CompilerError:
-        if "library" in formats:
-            raise
-        compiler = None
-    about = {"checkpoint": checkpoint.name}
-    write_circuit_folder(circuit, net, None, folder, about, formats, compiler if "c" in formats else None)
+    read = read_source(source)
+    circuit = read.circuit
+    if "aiger" in formats and circuit.arity != 2:
+        raise LgnError(f"{read.path} holds gates of three inputs, which AIGER cannot: export blif instead")
+    compiler = None
+    if "c" in formats or "library" in formats:
+        try:
+            compiler = default_compiler()
+        except CompilerError:
+            if "library" in formats:
+                raise
+    check = Check.of_circuit(circuit) if read.net is None else Check.of(circuit, read.net, None)
+    about = {"checkpoint": read.path.name}
+    written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
+    optimize = optimize and circuit.arity == 2
+    write_circuit_folder(circuit, check, folder, about, written, compiler, optimize=optimize, pipeline=pipeline)
     return [*sorted(path for path in folder.iterdir() if path.name != MANIFEST), folder / MANIFEST]

@@ -9,6 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lgn_lightning.circuit.emit_logic import emit_blif
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 from lgn_lightning.errors import LgnError
@@ -29,11 +32,13 @@ class Proof:
         equal: Whether the output bits are proven equal; False means that a counterexample was found.
         tool: The command that proved it.
         log: What it printed.
+        counterexample: Input bits on which an output differs, bool ``[inputs]``, where it named them.
     """
 
     equal: bool
     tool: str
     log: str
+    counterexample: NDArray[np.bool_] | None = None
 
     def __bool__(self) -> bool:
         return self.equal
@@ -87,14 +92,46 @@ def prove(left: Circuit, right: Circuit, timeout: float = 600) -> Proof:
         folder = Path(name)
         (folder / "left.blif").write_text(emit_blif(left))
         (folder / "right.blif").write_text(emit_blif(right))
-        return prove_files(folder / "left.blif", folder / "right.blif", timeout)
+        return prove_files(folder / "left.blif", folder / "right.blif", timeout, left.num_inputs)
 
 
-def prove_files(left: Path, right: Path, timeout: float = 600) -> Proof:
-    """Proves that two BLIF or AIGER files are equal; inputs and outputs are matched by name."""
-    log = run_abc(f"cec {left.resolve()} {right.resolve()}", left.parent, timeout)
+def prove_circuit_and_file(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
+    """Proves that a BLIF or AIGER file has the output bits of a circuit; see `prove_files`."""
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        (Path(name) / "circuit.blif").write_text(emit_blif(circuit))
+        # A name of our own: ABC takes its command line apart at spaces.
+        copy = shutil.copyfile(path, Path(name) / f"file{path.suffix}")
+        return prove_files(Path(name) / "circuit.blif", copy, timeout, circuit.num_inputs)
+
+
+def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int | None = None) -> Proof:
+    """Proves that two BLIF or AIGER files are equal; inputs and outputs are matched by name.
+
+    Args:
+        left: A file as `emit_blif` or `emit_aiger` write it.
+        right: Another one, or one that yosys wrote from our Verilog.
+        timeout: Seconds until it is given up.
+        num_inputs: Input bits ``x[0] …``; if given, an inequality comes with a counterexample.
+
+    Raises:
+        ProofError: If ABC is missing, cannot read a file or comes to no answer.
+    """
+    pair = f"{left.resolve()} {right.resolve()}"
+    log = run_abc(f"cec {pair}", left.parent, timeout)
     if re.search(r"Networks are equivalent", log):
         return Proof(True, find_abc(), log)
     if re.search(r"NOT EQUIVALENT", log):
-        return Proof(False, find_abc(), log)
+        return Proof(False, find_abc(), log, None if num_inputs is None else _counterexample(pair, num_inputs, timeout))
     raise ProofError(f"ABC came to no answer:\n{log.strip()[-2000:]}")
+
+
+def _counterexample(pair: str, num_inputs: int, timeout: float) -> NDArray[np.bool_] | None:
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        run_abc(f"miter {pair}; strash; iprove; write_cex -n example.txt", Path(name), timeout)
+        example = Path(name) / "example.txt"
+        if not example.is_file():
+            return None
+        bits = np.zeros(num_inputs, np.bool_)
+        for index, value in re.findall(r"x\[(\d+)\]@0=([01])", example.read_text()):
+            bits[int(index)] = value == "1"
+        return bits

@@ -16,6 +16,7 @@ from lgn_lightning.callbacks import ExportCircuit, circuit_folder
 from lgn_lightning.callbacks.circuit_folder import ExportError
 from lgn_lightning.circuit import Circuit, CompiledCircuit
 from lgn_lightning.circuit.compiler import CompilerError
+from lgn_lightning.circuit.passes import optimize_for_export
 from lgn_lightning.models import MLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
 
@@ -59,10 +60,15 @@ def test_a_checkpoint_gets_source_header_library_and_manifest(tmp_path):
     assert manifest["accuracy"] == pytest.approx(trainer.callback_metrics["val/acc_hard"].item())
     circuit = Circuit.from_module(module.net)
     assert manifest["gates"]["before"] == circuit.num_gates == 24
-    assert manifest["gates"]["after"] == circuit.remove_dead_gates().num_gates == exported.gates
+    small, reports = optimize_for_export(circuit)
+    assert manifest["gates"]["after"] == small.num_gates == exported.gates
+    assert manifest["gates"]["passes"] == [{"name": report.name, "gates": report.after} for report in reports]
+    engine = circuit.compile()
+    assert manifest["engine"]["name"] == engine.name
     assert manifest["check"] == {
         "result": "equal",
-        "compared": "compiled C",
+        "reference": "hard net",
+        "compared": ["simulated circuit", f"{engine.name} engine", "compiled C"],
         "samples": 24,
         "samples_from": "validation",
     }
@@ -89,7 +95,7 @@ def test_weights_are_those_of_the_checkpoint_at_every_trigger(tmp_path):
     assert folders(tmp_path) == sorted(path.stem for path in checkpoints)
     for path in checkpoints:
         exported = ExportCircuit.exported_for(path)
-        expected = Circuit.from_module(net_of(path)).remove_dead_gates().to_c(header="lgn_net.h")
+        expected = optimize_for_export(Circuit.from_module(net_of(path)))[0].to_c(header="lgn_net.h")
         assert exported.source.read_text() == expected
         assert exported.manifest["checkpoint"] == path.name
     assert len({ExportCircuit.exported_for(path).source.read_text() for path in checkpoints}) >= 3
@@ -118,7 +124,7 @@ def test_weights_that_only_the_checkpoint_holds(tmp_path):
     exported = ExportCircuit.exported_for(trainer.checkpoint_callback.best_model_path)
     xors = net_of(trainer.checkpoint_callback.best_model_path)
     assert set(xors[1].gates().tolist()) == {6}
-    assert exported.source.read_text() == Circuit.from_module(xors).remove_dead_gates().to_c(header="lgn_net.h")
+    assert exported.source.read_text() == optimize_for_export(Circuit.from_module(xors))[0].to_c(header="lgn_net.h")
     assert set(module.net[1].gates().tolist()) != {6}
 
 
@@ -174,7 +180,7 @@ def test_deleted_checkpoints_are_compiled_only_on_demand(tmp_path, monkeypatch, 
     trainer, _ = fit(tmp_path, max_epochs=3, export=ExportCircuit(compile_at=when))
     assert len(calls) == compiled
     exported = ExportCircuit.exported_for(trainer.checkpoint_callback.best_model_path)
-    assert exported.manifest["check"]["compared"] == "compiled C"
+    assert exported.manifest["check"]["compared"][-1] == "compiled C"
     assert exported.manifest["files"]["lgn_net.so"] == hashlib.sha256(exported.library.read_bytes()).hexdigest()
 
 
@@ -190,7 +196,8 @@ def test_a_run_that_breaks_off_leaves_checked_source(tmp_path):
     exported = ExportCircuit.exported_for(tmp_path / "checkpoints" / "epoch=0-step=3.ckpt")
     assert exported.source.exists()
     assert exported.library is None
-    assert exported.manifest["check"]["compared"] == "simulated circuit"
+    assert exported.manifest["check"]["compared"][0] == "simulated circuit"
+    assert "compiled C" not in exported.manifest["check"]["compared"]
 
 
 @pytest.mark.parametrize("when", ["end", "checkpoint"])
@@ -217,7 +224,8 @@ def test_without_a_compiler_there_is_a_warning_and_no_library(tmp_path, monkeypa
     assert exported.library is None
     assert exported.source.exists()
     assert exported.manifest["compiler"] is None
-    assert exported.manifest["check"]["compared"] == "simulated circuit"
+    assert exported.manifest["check"]["compared"][0] == "simulated circuit"
+    assert "compiled C" not in exported.manifest["check"]["compared"]
     with pytest.raises(ExportError, match="no C compiler"):
         exported.compiled()
     with pytest.raises(ExportError, match="no-such-compiler"):
@@ -339,3 +347,23 @@ def test_bad_options_are_refused(options):
 def test_layers_are_left_as_they_were(tmp_path):
     _, module = fit(tmp_path)
     assert all(layer.weights.requires_grad for layer in logic_layers(module).values())
+
+
+def test_an_engine_that_disagrees_is_an_error(tmp_path, monkeypatch):
+    original = circuit_folder.Engine.__call__
+    monkeypatch.setattr(circuit_folder.Engine, "__call__", lambda self, x: original(self, x) + 1)
+    with pytest.raises(ExportError, match=r"engine disagrees with the hard net on 24 of 24"):
+        fit(tmp_path)
+    assert not (tmp_path / "circuits").exists() or folders(tmp_path) == []
+
+
+def test_without_a_cpp_compiler_dead_gates_are_removed_and_no_engine_runs(tmp_path, monkeypatch):
+    def refuse():
+        raise circuit_folder.native.BuildError("no C++ compiler found")
+
+    monkeypatch.setattr(circuit_folder.native, "library", refuse)
+    trainer, _ = fit(tmp_path)
+    manifest = ExportCircuit.exported_for(trainer.checkpoint_callback.best_model_path).manifest
+    assert manifest["engine"] is None
+    assert [step["name"] for step in manifest["gates"]["passes"]] == ["remove_dead_gates"]
+    assert manifest["check"]["compared"] == ["simulated circuit", "compiled C"]

@@ -1,0 +1,171 @@
+"""``lgn bench``: how fast a circuit runs in each engine of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lgn_lightning.circuit import Circuit, native
+from lgn_lightning.circuit.engine import Engine, EngineError
+from lgn_lightning.circuit.passes import PassReport, optimize_with_report
+from lgn_lightning.circuit.simulate import encode, pack_bits
+from lgn_lightning.circuit_source import read_source
+from lgn_lightning.errors import LgnError
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Throughput of one engine.
+
+    Attributes:
+        engine: Name of the engine.
+        isa: Instruction set of its loops.
+        threads: Threads of a call.
+        build_seconds: Time to optimise the circuit and build the engine.
+        gates: Gates or instructions that a sample takes.
+        images: Samples a second from pixels, or bools where there is no encoder, to classes: the median.
+        packed: Samples a second from packed words to classes: the median.
+    """
+
+    engine: str
+    isa: str
+    threads: int
+    build_seconds: float
+    gates: int
+    images: float
+    packed: float
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser("bench", help="measure how fast a circuit runs here")
+    parser.add_argument("source", type=Path, help="circuit file, checkpoint, or folder of a run")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
+    parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
+    parser.add_argument("--rounds", type=int, default=7, help="calls, of which the median counts (default: 7)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    for name in ("threads", "samples", "rounds"):
+        if getattr(arguments, name) < 1:
+            raise LgnError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    source = read_source(arguments.source)
+    pinned = pin_to_one_core() if arguments.threads == 1 else None
+    reports = _passes(source.circuit)
+    timings, skipped = measure(source.circuit, arguments.threads, arguments.samples, arguments.rounds)
+    where = f"core {pinned}" if pinned is not None else f"{arguments.threads} threads, not pinned"
+    if arguments.json:
+        facts = {"source": str(source.path), "samples": arguments.samples, "where": where}
+        passes = [asdict(report) for report in reports]
+        print(json.dumps(facts | {"passes": passes, "engines": [asdict(row) for row in timings]}, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{source.path}: {source.circuit}", highlight=False)
+    if reports:
+        steps = " → ".join([f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports)])
+        console.print(steps, highlight=False)
+    kind = "bools" if source.circuit.levels is None else "pixels"
+    table = Table("engine", "instructions", "build", f"images/s from {kind}", "from packed bits", "gates run")
+    for row in timings:
+        table.add_row(
+            row.engine,
+            row.isa,
+            f"{1e3 * row.build_seconds:.1f} ms",
+            *map(_rate, (row.images, row.packed)),
+            f"{row.gates:,}",
+        )
+    console.print(table)
+    console.print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}", highlight=False)
+    for reason in skipped:
+        console.print(reason, highlight=False)
+    return 0
+
+
+def measure(circuit: Circuit, threads: int, samples: int, rounds: int) -> tuple[list[Timing], list[str]]:
+    """Times all engines of this machine in turn, so that a busy spell slows all of them.
+
+    Returns:
+        A row for each engine, and why others are missing.
+    """
+    generator = np.random.default_rng(0)
+    if circuit.image_shape is not None:
+        x = generator.integers(0, 256, (samples, *circuit.image_shape), dtype=np.uint8)
+    else:
+        x = generator.integers(0, 2, (samples, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
+    words = pack_bits(encode(circuit, x))
+    engines, skipped = _engines(circuit, threads)
+    calls: list[Callable[[], object]] = []
+    for engine, _ in engines:
+        calls += [lambda engine=engine: engine.predict(x), lambda engine=engine: engine.predict_packed(words, samples)]  # type: ignore[misc]
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 1):
+        for call, values in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            if turn:  # the first call touches the memory
+                values.append(time.perf_counter() - started)
+    rates = [samples / statistics.median(values) for values in seconds]
+    rows = [
+        Timing(
+            engine.name,
+            isa,
+            threads,
+            engine.build_seconds,
+            engine.info.get("operations", circuit.num_gates),
+            rates[2 * index],
+            rates[2 * index + 1],
+        )
+        for index, (engine, isa) in enumerate(engines)
+    ]
+    return rows, skipped
+
+
+def _engines(circuit: Circuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
+    try:
+        best = native.ISA_NAMES[native.library().lgn_best_isa()]
+    except native.BuildError as error:
+        return [(Engine(circuit, "numpy"), "numpy")], [f"no native engine: {error}"]
+    skipped = []
+    engines = []
+    try:
+        engines.append((Engine(circuit, "machine-code", threads=threads), best))
+    except EngineError as error:
+        skipped.append(str(error))
+    for isa in reversed(native.ISA_NAMES[: native.ISA_NAMES.index(best) + 1]):
+        engines.append((Engine(circuit, "interpreter", threads=threads, isa=isa), isa))
+    return engines, skipped
+
+
+def _passes(circuit: Circuit) -> list[PassReport]:
+    try:
+        native.library()
+    except native.BuildError:
+        return []
+    return optimize_with_report(circuit, level=3)[1]
+
+
+def pin_to_one_core() -> int | None:
+    """Pins this process to its last core, and gives its number; None where the system cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    return core
+
+
+def _rate(value: float) -> str:
+    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:,.0f}"

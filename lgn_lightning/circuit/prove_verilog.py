@@ -1,0 +1,85 @@
+"""A formal proof that a Verilog file computes a circuit: read back by yosys, compared by Berkeley ABC."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lgn_lightning.circuit.emit_logic import emit_blif
+from lgn_lightning.circuit.netlist import Circuit
+from lgn_lightning.circuit.prove import Proof, ProofError, find_abc, prove_files
+
+# The registers of a pipeline only delay: as wires they leave the function that is compared.
+_REGISTERS_AS_WIRES = """
+module \\$dff (CLK, D, Q);
+  parameter WIDTH = 1;
+  parameter CLK_POLARITY = 1;
+  input CLK;
+  input [WIDTH-1:0] D;
+  output [WIDTH-1:0] Q;
+  assign Q = D;
+endmodule
+"""
+
+
+def prove_verilog(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
+    """Proves that the gates of a Verilog file of ours (its module ``…_logic``) compute a circuit's output bits.
+
+    Group sums and argmax are not part of the proof, nor is the latency of a pipeline, whose registers count as wires;
+    the test bench checks those.
+
+    Args:
+        circuit: The circuit.
+        path: Verilog as `emit_verilog` writes it.
+        timeout: Seconds that yosys, and then ABC, may take.
+
+    Raises:
+        ProofError: If yosys or ABC is missing, the file cannot be read, or there is no answer.
+    """
+    find_abc()
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        folder = Path(name)
+        verilog_to_blif(path, folder / "verilog.blif", timeout)
+        (folder / "circuit.blif").write_text(emit_blif(circuit))
+        return prove_files(folder / "circuit.blif", folder / "verilog.blif", timeout, circuit.num_inputs)
+
+
+def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
+    """Reads the module ``…_logic`` of a Verilog file with yosys and writes it as BLIF.
+
+    Raises:
+        ProofError: If yosys is missing or fails, or there is no such module.
+    """
+    tool = shutil.which("yosys")
+    if tool is None:
+        raise ProofError("yosys is not on PATH; install it to read Verilog back (Debian: apt-get install yosys)")
+    text = path.read_text(encoding="utf-8")
+    top = re.search(r"^module (\w+_logic)\b", text, re.MULTILINE)
+    if top is None:
+        raise ProofError(f"{path} is no Verilog of lgn export: it has no module …_logic")
+    # `read_verilog` takes its own paths apart at spaces, so everything has a plain name in one folder.
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        folder = Path(name)
+        (folder / "net.v").write_text(text)
+        (folder / "wires.v").write_text(_REGISTERS_AS_WIRES)
+        steps = ["read_verilog net.v", f"hierarchy -top {top[1]}", "proc"]
+        if "posedge" in text:
+            steps += ["techmap -map wires.v", f"delete -port {top[1]}/clk"]
+        steps += ["techmap", "opt_clean", "write_blif net.blif"]
+        try:
+            run = subprocess.run(
+                [tool, "-q", "-p", "; ".join(steps)],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ProofError(f"yosys did not end within {timeout:.0f} s; allow more time") from error
+        if run.returncode or not (folder / "net.blif").is_file():
+            raise ProofError(f"yosys cannot read {path}:\n{(run.stderr or run.stdout).strip()[-2000:]}")
+        shutil.copyfile(folder / "net.blif", target)

@@ -1,0 +1,71 @@
+"""Where a circuit comes from: a circuit file, a checkpoint, or the folder of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lgn_lightning.circuit import Circuit
+from lgn_lightning.circuit.file import SUFFIX
+from lgn_lightning.errors import LgnError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class CircuitSource:
+    """A circuit and what it was read from.
+
+    Attributes:
+        path: The circuit file or the checkpoint.
+        circuit: The circuit; gate for gate the net, if it came from a checkpoint.
+        net: The hard net of a checkpoint, in ``.eval()`` mode; None for a circuit file.
+    """
+
+    path: Path
+    circuit: Circuit
+    net: nn.Module | None = None
+
+
+def read_source(path: Path) -> CircuitSource:
+    """Reads the circuit of a file or folder.
+
+    Args:
+        path: A circuit file (``.lgn``), a checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which
+            the newest run is taken. A run stands for its best checkpoint, or its last one if there is no best.
+
+    Raises:
+        LgnError: If there is nothing, or nothing that holds a net; the message says what was looked for.
+        CircuitError: If a circuit file is damaged, or the net has layers that are no gates.
+    """
+    file = find_checkpoint(path) if path.is_dir() else path
+    if not file.is_file():
+        raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
+    if file.suffix == SUFFIX:
+        return CircuitSource(file, Circuit.load(file))
+    from lgn_lightning.checkpoint import load_net  # torch takes seconds to import, which a circuit file does not need
+
+    net, _ = load_net(file)
+    return CircuitSource(file, Circuit.from_module(net), net)
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that a run folder stands for: the best one, else the last.
+
+    Raises:
+        LgnError: If the folder holds none.
+    """
+    folders = [run, run / "checkpoints", *sorted(run.glob("version_*/checkpoints"), key=_version, reverse=True)]
+    for folder in folders:
+        checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if checkpoints:
+            by_stem = {path.stem: path for path in checkpoints}
+            return by_stem.get("best") or by_stem.get("last") or checkpoints[-1]
+    raise LgnError(f"{run} holds no checkpoint: looked for *.ckpt in it, in checkpoints/ and in version_*/checkpoints/")
+
+
+def _version(checkpoints: Path) -> int:
+    number = checkpoints.parent.name.removeprefix("version_")
+    return int(number) if number.isdigit() else -1

@@ -1,0 +1,260 @@
+"""``lgn verify``: that a net, its circuit, the passes, the engines and the emitted files all compute the same."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.circuit import Circuit, native
+from lgn_lightning.circuit.engine import Engine, EngineError
+from lgn_lightning.circuit.passes import optimize, optimize_for_export
+from lgn_lightning.circuit.prove import Proof, ProofError, prove, prove_circuit_and_file
+from lgn_lightning.circuit.prove_verilog import prove_verilog
+from lgn_lightning.circuit.simulate import encode
+from lgn_lightning.circuit.verify import verify
+from lgn_lightning.circuit_source import CircuitSource, read_source
+from lgn_lightning.errors import LgnError
+
+LOGIC_FILES = (".v", ".blif", ".aig")
+COMPILED_FILES = (".c", ".so")
+_BENCH_VECTORS = 64
+
+
+@dataclass
+class Verdict:
+    """What was found; prints itself line by line.
+
+    Attributes:
+        equal: False as soon as one comparison failed.
+        proven: Whether a formal proof of it went through.
+        counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
+    """
+
+    equal: bool = True
+    proven: bool = False
+    counterexample: NDArray[np.bool_] | None = None
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, result: str, what: str) -> None:
+        """Prints a line at once: proofs of large nets take a while."""
+        self.lines.append(f"{result:<10} {what}")
+        print(self.lines[-1], flush=True)
+
+    def compare(self, what: str, equal: bool, how: str, counterexample: NDArray[np.bool_] | None = None) -> None:
+        """Notes a comparison."""
+        self.say("equal" if equal else "NOT EQUAL", f"{what}: {how}")
+        if not equal:
+            self.equal = False
+            if self.counterexample is None:
+                self.counterexample = counterexample
+
+    def compare_scores(self, what: str, reference: Circuit, x: NDArray[Any], actual: NDArray[np.int32]) -> None:
+        """Notes a comparison of scores with those of ``reference``."""
+        wrong = np.flatnonzero((actual != reference.scores(x)).any(axis=1))
+        example = encode(reference, x[wrong[:1]])[0] if wrong.size else None
+        self.compare(what, not wrong.size, f"{len(x):,} samples", example)
+
+    def prove(self, what: str, proof: Callable[[], Proof]) -> None:
+        """Notes a formal proof, or why there is none."""
+        try:
+            result = proof()
+        except ProofError as error:
+            self.say("skipped", f"{what}: no proof: {error}")
+            return
+        self.compare(what, result.equal, "formal proof by ABC, all inputs", result.counterexample)
+        self.proven |= result.equal
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser(
+        "verify",
+        help="check or prove that nets, circuits and emitted files are equal",
+        description=(
+            "With one argument: the net, its circuit, the optimised circuit, every engine, compiled C and Verilog. "
+            "With two: both of them. Exits with 1 and a counterexample if they differ."
+        ),
+    )
+    parser.add_argument("first", type=Path, help="circuit file, checkpoint, or folder of a run")
+    parser.add_argument(
+        "second",
+        type=Path,
+        nargs="?",
+        help=f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})",
+    )
+    parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
+    parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    if arguments.samples < 1:
+        raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
+    if arguments.second is not None and not arguments.second.exists():
+        raise LgnError(f"there is no file or folder {arguments.second}")
+    source = read_source(arguments.first)
+    print(f"{source.path}: {source.circuit}")
+    verdict = Verdict()
+    timeout = None if arguments.no_proof else arguments.timeout
+    if arguments.second is None:
+        verify_source(source, verdict, arguments.samples, timeout)
+    elif arguments.second.suffix in LOGIC_FILES:
+        verify_logic_file(source.circuit, arguments.second, verdict, timeout)
+    elif arguments.second.suffix in COMPILED_FILES:
+        verify_compiled_file(source.circuit, arguments.second, verdict, arguments.samples)
+    else:
+        other = read_source(arguments.second)
+        print(f"{other.path}: {other.circuit}")
+        verify_pair("both circuits", source.circuit, other.circuit, verdict, timeout)
+    if not verdict.equal:
+        print("\nNOT EQUAL" + _show(source.circuit, verdict.counterexample))
+        return 1
+    print("\nequal" + (", proven for all inputs" if verdict.proven else " on everything tried; not proven"))
+    return 0
+
+
+def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout: float | None) -> None:
+    """Compares everything that is made of one net with its circuit as trained."""
+    circuit = source.circuit
+    x = random_samples(circuit, samples)
+    if source.net is not None:
+        from lgn_lightning.callbacks.circuit_folder import hard_scores
+
+        verdict.compare_scores("hard net in torch", circuit, x, hard_scores(circuit, source.net, x))
+    try:
+        small, mapped = optimize(circuit, level=2), optimize(circuit, level=3)
+    except native.BuildError as error:
+        verdict.say("skipped", f"passes and engines: {error}")
+    else:
+        for what, other in (("optimised circuit", small), ("circuit of three-input gates", mapped)):
+            verify_pair(f"{what}, {other.num_gates:,} gates", circuit, other, verdict, timeout)
+        _verify_engines(circuit, x, verdict)
+    exported, _ = optimize_for_export(circuit)
+    _verify_c(circuit, exported, x, verdict)
+    _verify_verilog(circuit, exported, x, verdict, timeout)
+
+
+def verify_pair(what: str, left: Circuit, right: Circuit, verdict: Verdict, timeout: float | None) -> None:
+    """Compares two circuits on samples, and formally."""
+    result = verify(left, right)
+    how = f"all {result.samples:,} inputs" if result.exhaustive else f"{result.samples:,} samples"
+    verdict.compare(what, result.equal, how, result.counterexample)
+    verdict.proven |= result.equal and result.exhaustive
+    if timeout is not None and result.equal:
+        verdict.prove(what, lambda: prove(left, right, timeout))
+
+
+def verify_logic_file(circuit: Circuit, path: Path, verdict: Verdict, timeout: float | None) -> None:
+    """Proves an exported Verilog, BLIF or AIGER file equal to a circuit."""
+    if timeout is None:
+        raise LgnError(f"{path.suffix} files are compared by a formal proof: leave --no-proof out")
+    proof = prove_verilog if path.suffix == ".v" else prove_circuit_and_file
+    # Without the proof nothing would be known about the file: its errors are errors here.
+    result = proof(circuit, path, timeout)
+    verdict.compare(path.name, result.equal, "formal proof by ABC, all inputs", result.counterexample)
+    verdict.proven |= result.equal
+
+
+def verify_compiled_file(circuit: Circuit, path: Path, verdict: Verdict, samples: int) -> None:
+    """Compares an exported C file or library with a circuit on samples."""
+    from lgn_lightning.circuit import CompiledCircuit
+    from lgn_lightning.circuit.compiler import compile_library
+    from lgn_lightning.circuit.export import c_name
+
+    x = random_samples(circuit, samples)
+    with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+        library = path
+        if path.suffix == ".c":
+            library = Path(folder) / "net.so"
+            compile_library(path, library)
+        compiled = CompiledCircuit(library, c_name(path.stem))
+        if (compiled.num_inputs, compiled.num_classes) != (circuit.num_inputs, circuit.num_classes):
+            raise LgnError(
+                f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes, the circuit "
+                f"{circuit.num_inputs} and {circuit.num_classes}: they are of different nets"
+            )
+        verdict.compare_scores(path.name, circuit, x, compiled.scores(x))
+
+
+def random_samples(circuit: Circuit, count: int) -> NDArray[Any]:
+    """Random pixels where the circuit has an encoder, random bits otherwise."""
+    generator = np.random.default_rng(0)
+    if circuit.image_shape is not None:
+        return generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
+    return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
+
+
+def _verify_engines(circuit: Circuit, x: NDArray[Any], verdict: Verdict) -> None:
+    best = int(native.library().lgn_best_isa())
+    wanted: list[tuple[str, str | None]] = [("machine-code", None)]
+    wanted += [("interpreter", isa) for isa in native.ISA_NAMES[: best + 1]]
+    for name, isa in wanted:
+        label = f"{name} engine" + (f" ({isa})" if isa else "")
+        try:
+            engine = Engine(circuit, name, isa=isa)
+        except EngineError as error:
+            verdict.say("skipped", f"{label}: {error}")
+        else:
+            verdict.compare_scores(label, circuit, x, engine(x))
+
+
+def _verify_c(circuit: Circuit, exported: Circuit, x: NDArray[Any], verdict: Verdict) -> None:
+    from lgn_lightning.circuit import CompiledCircuit
+    from lgn_lightning.circuit.compiler import CompilerError, compile_source, find_compiler
+
+    try:
+        find_compiler()
+    except CompilerError as error:
+        verdict.say("skipped", f"compiled C: {error}")
+        return
+    with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+        path = Path(folder) / "net.so"
+        compile_source(exported.to_c(), path)
+        verdict.compare_scores("compiled C", circuit, x, CompiledCircuit(path).scores(x))
+
+
+def _verify_verilog(
+    circuit: Circuit, exported: Circuit, x: NDArray[Any], verdict: Verdict, timeout: float | None
+) -> None:
+    from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
+
+    verilog = emit_verilog(exported, name="net")
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        folder = Path(name)
+        (folder / "net.v").write_text(verilog.text)
+        if timeout is not None:
+            verdict.prove("Verilog, read back by yosys", lambda: prove_verilog(circuit, folder / "net.v", timeout))
+        if shutil.which("iverilog") is None or shutil.which("vvp") is None:
+            verdict.say(
+                "skipped", "simulated Verilog: Icarus Verilog is not on PATH (Debian: apt-get install iverilog)"
+            )
+            return
+        (folder / "net_tb.v").write_text(emit_test_bench(circuit, verilog, x[:_BENCH_VECTORS], name="net"))
+        compiled = ["iverilog", "-g2001", "-o", "net.vvp", "net.v", "net_tb.v"]
+        subprocess.run(compiled, cwd=folder, check=True, capture_output=True)
+        output = subprocess.run(["vvp", "net.vvp"], cwd=folder, check=True, capture_output=True, text=True).stdout
+        how = f"{min(len(x), _BENCH_VECTORS)} samples in Icarus Verilog, sums and argmax included"
+        verdict.compare("simulated Verilog", output.strip().startswith("PASS"), how)
+
+
+def _show(circuit: Circuit, counterexample: NDArray[np.bool_] | None) -> str:
+    if counterexample is None:
+        return ""
+    ones = np.flatnonzero(counterexample).tolist()
+    shown = ", ".join(map(str, ones[:200])) + (", …" if len(ones) > 200 else "")
+    scores = circuit.scores(counterexample[None])[0].tolist()
+    return (
+        f", for example on the input bits that are one at {shown or 'no place'} ({len(ones)} of {circuit.num_inputs}); "
+        f"the first circuit's scores there are {scores}"
+    )
