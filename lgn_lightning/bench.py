@@ -73,13 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.print(f"{source.path}: {source.circuit}", highlight=False)
+    print(f"{source.path}: {source.circuit}")
     if reports:
         steps = " → ".join([f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports)])
-        console.print(steps, highlight=False)
+        print(steps)
     kind = "bools" if source.circuit.levels is None else "pixels"
-    table = Table("engine", "instructions", "build", f"images/s from {kind}", "from packed bits", "gates run")
+    table = Table("engine", "isa", "build", f"from {kind}/s", "from bits/s", "gates run")
     for row in timings:
         table.add_row(
             row.engine,
@@ -88,10 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
             *map(_rate, (row.images, row.packed)),
             f"{row.gates:,}",
         )
-    console.print(table)
-    console.print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}", highlight=False)
+    Console().print(table)
+    print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}")
     for reason in skipped:
-        console.print(reason, highlight=False)
+        print(reason)
     return 0
 
 

@@ -1,0 +1,208 @@
+"""``lgn export``, ``bench``, ``verify`` and ``predict`` on circuit files and on the checkpoint of a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lgn_lightning import verification
+from lgn_lightning.circuit import Circuit, prove
+from lgn_lightning.circuit.export import export_circuit
+from lgn_lightning.cli import main
+from tests.circuit.random_circuits import image_circuit, random_circuit
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    image_circuit().save("net.lgn")
+    random_circuit().save("plain.lgn")
+    return tmp_path
+
+
+def changed(circuit: Circuit) -> Circuit:
+    gates = circuit.gates.copy()
+    gates[int(circuit.outputs.max()) - circuit.num_inputs] ^= 15
+    return replace(circuit, gates=gates)
+
+
+def test_bench_prints_engines_and_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--samples", "600", "--rounds", "1", "--threads", "2"]
+    assert main(["bench", "net.lgn", *options]) == 0
+    assert "interpreter" in capsys.readouterr().out
+    assert main(["bench", "plain.lgn", *options, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"interpreter"} <= {row["engine"] for row in report["engines"]}
+    assert all(row["images"] > 0 and row["packed"] > 0 and row["gates"] > 0 for row in report["engines"])
+    assert main(["bench", "net.lgn", "--rounds", "0"]) == 1
+    assert "--rounds must be at least 1" in capsys.readouterr().err
+
+
+def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "net.lgn"]) == 0
+    out = capsys.readouterr().out
+    for what in ("optimised circuit", "three-input gates", "interpreter engine (generic)", "compiled C"):
+        assert f"equal      {what}" in out or f"equal      circuit of {what}" in out
+    if shutil.which("iverilog"):
+        assert "equal      simulated Verilog: 64 samples" in out
+    if shutil.which("berkeley-abc") and shutil.which("yosys"):
+        assert "equal      Verilog, read back by yosys: formal proof" in out
+        assert "equal, proven for all inputs" in out
+
+
+def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(image_circuit()).save("other.lgn")
+    assert main(["verify", "net.lgn", "other.lgn"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT EQUAL, for example on the input bits that are one at" in out
+    assert main(["verify", "net.lgn", "plain.lgn"]) == 1
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("berkeley-abc"), reason="berkeley-abc is not installed")
+def test_verify_finds_by_proof_what_samples_miss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # An AND of 40 inputs differs from constant 0 on one input alone.
+    node = np.arange(40, 79, dtype=np.int32)
+    rare = Circuit(
+        num_inputs=40,
+        gates=np.ones(39, np.uint8),
+        a=np.concatenate([[0], node[:-1]]).astype(np.int32),
+        b=np.arange(1, 40, dtype=np.int32),
+        outputs=node[-1:].copy(),
+        num_classes=1,
+    )
+    rare.save("rare.lgn")
+    replace(rare, gates=np.concatenate([rare.gates[:-1], [0]]).astype(np.uint8)).save("zero.lgn")
+    assert main(["verify", "rare.lgn", "zero.lgn", "--no-proof"]) == 0
+    assert "not proven" in capsys.readouterr().out
+    assert main(["verify", "rare.lgn", "zero.lgn"]) == 1
+    assert "(40 of 40); the first circuit's scores there are [1]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pipeline", [0, 2])
+def test_verify_exported_files(folder: Path, capsys: pytest.CaptureFixture[str], pipeline: int) -> None:
+    good, bad = image_circuit(), changed(image_circuit())
+    formats = ["library"]
+    if shutil.which("berkeley-abc"):
+        formats += ["blif", "aiger"] + (["verilog"] if shutil.which("yosys") else [])
+    for circuit, code in ((good, 0), (bad, 1)):
+        files = export_circuit(circuit, folder / f"files{code}", "net", formats, pipeline=pipeline).files
+        for kind in set(files) - {"header"}:
+            assert main(["verify", "net.lgn", str(files[kind])]) == code, kind
+    capsys.readouterr()
+    (folder / "empty.v").write_text("module x; endmodule\n")
+    if "verilog" in formats:
+        assert main(["verify", "net.lgn", "empty.v"]) == 1
+        assert "no module …_logic" in capsys.readouterr().err
+
+
+def test_verify_without_abc_says_so_and_compares_on_samples(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_circuit(inputs=30).save("wide.lgn")
+    monkeypatch.setattr(prove, "ABC_NAMES", ("no-abc-here",))
+    assert main(["verify", "wide.lgn"]) == 0
+    out = capsys.readouterr().out
+    assert "no proof: Berkeley ABC is not installed" in out
+    assert "not proven" in out
+
+
+def test_verify_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["nothing.lgn"], "there is no file or folder nothing.lgn"),
+        (["net.lgn", "nothing.v"], "there is no file or folder nothing.v"),
+        (["net.lgn", "--samples", "0"], "--samples"),
+        ([str(folder)], "holds no checkpoint"),
+    ):
+        assert main(["verify", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    data = bytearray(Path("net.lgn").read_bytes())
+    data[50] ^= 1
+    Path("bad.lgn").write_bytes(data)
+    for command in ("verify", "bench", "export"):
+        assert main([command, "bad.lgn"]) == 1
+        assert "bad.lgn is truncated or corrupt" in capsys.readouterr().err
+
+
+def test_predict_images_arrays_and_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5), class_names=tuple("abcd"))
+    circuit.save("net.lgn")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 5)).astype(np.uint8)
+    np.save("x.npy", pixels)
+    (folder / "images").mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(f"images/{index}.png")
+    expected = circuit.predict(pixels).tolist()
+    for inputs in (["x.npy"], ["images"], [f"images/{index}.png" for index in range(4)]):
+        assert main(["predict", "net.lgn", *inputs]) == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [int(row["class"]) for row in rows] == expected
+        assert [row["name"] for row in rows] == ["abcd"[k] for k in expected]
+    assert main(["predict", "net.lgn", "x.npy", "--scores", "--out", "out.csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(Path("out.csv").read_text())))
+    assert [[int(row[f"score_{name}"]) for name in "abcd"] for row in rows] == circuit.scores(pixels).tolist()
+
+
+def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (7, 3)).save("wide.png")
+    np.save("wide.npy", np.zeros((2, 9), np.uint8))
+    Path("broken.npy").write_bytes(b"\x93NUMPY")
+    (folder / "empty").mkdir()
+    for arguments, message in (
+        (["none.lgn", "x.npy"], "there is no circuit file none.lgn"),
+        (["net.lgn"], "give what to predict"),
+        (["net.lgn", "wide.png"], "is 3×7 pixels, but the net was trained on 3×5"),
+        (["net.lgn", "wide.npy"], "samples must be bool"),
+        (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
+        (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
+        (["net.lgn", "empty"], "no images in empty"),
+        (["plain.lgn", "wide.png"], "it takes 12 bits a sample"),
+    ):
+        assert main(["predict", *arguments]) == 1, arguments
+        assert message in capsys.readouterr().err
+
+
+def test_predict_the_data_of_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random_circuit(0, inputs=64, levels=[127], image_shape=(1, 8, 8), classes=10).save("digits.lgn")
+    assert main(["predict", "digits.lgn", "--data", "digits"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 360
+
+
+def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    formats = "c,verilog,circuit,aiger,blif"
+    assert main(["export", "net.lgn", "--out", "out", "--format", formats, "--pipeline", "2"]) == 0
+    assert {path.suffix for path in Path("out").iterdir()} >= {".c", ".h", ".v", ".lgn", ".aig", ".blif", ".json"}
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert manifest["check"]["reference"] == "simulated circuit as it was given"
+    assert manifest["gates"]["after"] == Circuit.load("out/lgn_net.lgn").num_gates < manifest["gates"]["before"]
+    assert image_circuit().verify(Circuit.load("out/lgn_net.lgn"))
+    assert main(["export", "net.lgn", "--out", "raw", "--format", "circuit", "--raw"]) == 0
+    assert Circuit.load("raw/lgn_net.lgn") == image_circuit()
+    capsys.readouterr()
+    for arguments, message in (
+        (["--format", "pdf"], "unknown format 'pdf'"),
+        (["--pipeline", "2"], "--pipeline is of Verilog"),
+        (["--format", "verilog", "--pipeline", "-1"], "--pipeline must be 0"),
+    ):
+        assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1
+        assert message in capsys.readouterr().err
+        assert not Path("new").exists()
+
+
+@pytest.mark.skipif(not shutil.which("yosys"), reason="yosys is not installed")
+def test_export_reports_lookup_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "net.lgn", "--out", "out", "--format", "verilog", "--report"]) == 0
+    assert "lookup tables of up to six inputs" in capsys.readouterr().out
+
+
+def test_random_samples_have_the_kind_that_the_circuit_takes() -> None:
+    assert verification.random_samples(image_circuit(), 3).shape == (3, 1, 3, 5)
+    assert verification.random_samples(random_circuit(), 3).dtype == np.bool_
