@@ -8,5 +8,13 @@ from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.resumable_interrupt import ResumableInterrupt
+from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 
-__all__ = ["DiscretizationGap", "ExportCircuit", "FitThresholds", "GateEntropy", "ResumableInterrupt"]
+__all__ = [
+    "DiscretizationGap",
+    "ExportCircuit",
+    "FitThresholds",
+    "GateEntropy",
+    "ResumableInterrupt",
+    "SamplerSchedule",
+]

@@ -1,0 +1,97 @@
+"""Temperature and noise of samplers as schedules over the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import lightning.pytorch as pl
+
+from lgn_lightning.nn import logic_layers
+from lgn_lightning.nn.samplers import Sampler
+
+#: Progress in [0, 1] to the share of the way from start to end, and whether the way is one of ratios.
+SCHEDULES: dict[str, tuple[Callable[[float], float], bool]] = {
+    "linear": (lambda progress: progress, False),
+    "cosine": (lambda progress: (1 - math.cos(math.pi * progress)) / 2, False),
+    "exponential": (lambda progress: progress, True),
+}
+
+
+class SamplerSchedule(pl.Callback):
+    """Moves a number of the net's samplers from ``start`` to ``end`` while training, and logs it.
+
+    Progress is the share of the training's steps, known from ``max_steps`` or ``max_epochs``, that is done: a resumed
+    run goes on where it was. Logged as ``sampler/temperature`` or whatever the number is.
+
+    Args:
+        start: Value at the first step.
+        end: Value from ``until`` on.
+        parameter: Attribute of the samplers: ``"temperature"``, or ``"noise"`` of ``StraightThrough``.
+        schedule: ``"linear"``, ``"cosine"`` (slow at both ends) or ``"exponential"`` (equal ratios in equal times).
+        until: Share of the training, in (0, 1], after which it stays at ``end``.
+
+    Raises:
+        ValueError: If an argument is not possible, or when training starts, if no sampler of the net has the parameter
+            or the length of the training is not known.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        parameter: str = "temperature",
+        schedule: str = "linear",
+        until: float = 1.0,
+    ) -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule={schedule!r} is not one of {', '.join(map(repr, SCHEDULES))}")
+        if not 0 < until <= 1:
+            raise ValueError(f"SamplerSchedule(until={until}): it is a share of the training, in (0, 1]")
+        if schedule == "exponential" and not (start > 0 and end > 0):
+            raise ValueError(f"an exponential schedule cannot go from {start} to {end}: both must be positive")
+        self.start = start
+        self.end = end
+        self.parameter = parameter
+        self.schedule = schedule
+        self.until = until
+        self._samplers: list[Sampler] = []
+        self._steps = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """One state a parameter, since a net may have several schedules."""
+        return f"SamplerSchedule({self.parameter})"
+
+    def value(self, progress: float) -> float:
+        """The scheduled number at a share of the training in [0, 1]."""
+        way, geometric = SCHEDULES[self.schedule]
+        share = way(min(progress / self.until, 1.0))
+        if geometric:
+            return self.start * math.pow(self.end / self.start, share)
+        return self.start + (self.end - self.start) * share
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Finds the samplers and the length of the training."""
+        samplers = {id(layer.sampler): layer.sampler for layer in logic_layers(pl_module).values()}
+        self._samplers = [sampler for sampler in samplers.values() if hasattr(sampler, self.parameter)]
+        if not self._samplers:
+            kinds = ", ".join(sorted({type(sampler).__name__ for sampler in samplers.values()})) or "none"
+            raise ValueError(
+                f"SamplerSchedule(parameter={self.parameter!r}): no sampler of the net has a {self.parameter} (there "
+                f"are: {kinds}); choose another sampler or parameter"
+            )
+        self._steps = float(trainer.estimated_stepping_batches)
+        if not 0 < self._steps < math.inf:
+            raise ValueError("SamplerSchedule needs the length of the training: set max_steps or max_epochs")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Sets the value of this step."""
+        value = self.value(min(trainer.global_step / max(self._steps - 1, 1), 1.0))
+        for sampler in self._samplers:
+            setattr(sampler, self.parameter, value)
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if interval and (trainer.global_step + 1) % interval == 0:
+            pl_module.log(f"sampler/{self.parameter}", value)
