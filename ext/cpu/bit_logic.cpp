@@ -154,84 +154,155 @@ void unpack_scores(const float* grad, int64_t s0, int64_t s1, int64_t classes, f
   }
 }
 
-std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad_in, TensorList words_in,
-                                                           TensorList tables, TensorList a, TensorList b, double tau,
-                                                           at::ArrayRef<double> factors, bool need_grad_x) {
-  check_lists(tables, a, b, words_in.size(), factors);
-  const Tensor grad = grad_in.to(at::kFloat);
-  const int64_t batch = grad.size(0), classes = grad.size(1);
-  std::vector<BitLayer> layers;
-  std::vector<Tensor> words, grad_tables;
-  int64_t widest = 0;
-  for (size_t l = 0; l < tables.size(); l++) {
-    words.push_back(whole_rows(words_in[l], batch));
-    layers.emplace_back(tables[l], a[l], b[l], words[l].size(1));
-    grad_tables.push_back(new_rows(layers[l].gates, 4, at::kFloat));
-    if (l > 0) widest = std::max(widest, layers[l].inputs);
-  }
-  TORCH_CHECK(classes > 0 && layers.back().gates % classes == 0, layers.back().gates, " gates do not divide into ",
-              classes, " groups");
-  Tensor grad_x = need_grad_x ? new_feature_major(batch, layers[0].inputs, at::kFloat)
-                              : at::empty({0}, at::device(at::kCPU).dtype(at::kFloat));
-  if (batch == 0) {
-    for (Tensor& t : grad_tables) t.zero_();
-    return {grad_x, grad_tables};
-  }
-  const Tiling tiling(batch, kFloat);
-  std::vector<int64_t> part_bytes;
-  std::vector<Tensor> sums;
-  for (const BitLayer& layer : layers) {
-    part_bytes.push_back(layer.gates * 4 * kFloat);
-    sums.push_back(new_rows(tiling.parts * layer.gates, 4, at::kFloat));
-  }
-  parallel_for(tiling.parts * static_cast<int64_t>(layers.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const auto l = static_cast<size_t>(task / tiling.parts);
-      char* part = static_cast<char*>(sums[l].mutable_data_ptr()) + task % tiling.parts * part_bytes[l];
-      std::memset(part, 0, static_cast<size_t>(part_bytes[l]));
+// The backward pass of a stack, tile by tile.
+class BitBackward {
+ public:
+  BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b, double tau,
+              at::ArrayRef<double> factors, bool need_grad_x)
+      : grad_(grad.to(at::kFloat)),
+        factors_(factors),
+        scale_(static_cast<float>(1.0 / tau)),
+        tiling_(grad.size(0), kFloat) {
+    for (size_t l = 0; l < tables.size(); l++) {
+      words_.push_back(whole_rows(words_in[l], batch()));
+      layers_.emplace_back(tables[l], a[l], b[l], words_[l].size(1));
+      grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
+      if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].plan->side_rows);
     }
-  });
-  const float* upper = grad.const_data_ptr<float>();
-  char* out = need_grad_x ? static_cast<char*>(grad_x.mutable_data_ptr()) : nullptr;
-  const int64_t out_pitch = need_grad_x ? grad_x.stride(1) * kFloat : 0;
-  parallel_for(tiling.slabs, 1, [&](int64_t begin, int64_t end) {
-    const int64_t layer_bytes = widest * kTileBytes;
-    const Tensor buffer = pooled({1}, {1}, classes * kTileBytes + 2 * layer_bytes + kLineBytes, at::kByte);
-    char* compact = static_cast<char*>(buffer.mutable_data_ptr());
-    char* rows[2] = {compact + classes * kTileBytes, compact + classes * kTileBytes + layer_bytes};
-    for (int64_t slab = begin; slab < end; slab++) {
-      for (auto t = static_cast<size_t>(tiling.slab_begin[static_cast<size_t>(slab)]);
-           t < static_cast<size_t>(tiling.slab_begin[static_cast<size_t>(slab) + 1]); t++) {
-        const Tile& tile = tiling.tiles[t];
-        unpack_scores(upper, grad.stride(0), grad.stride(1), classes, static_cast<float>(1.0 / tau), tile, compact);
-        const char* from = compact;
-        for (size_t l = layers.size(); l-- > 0;) {
-          const BitLayer& layer = layers[l];
-          char* to = l > 0 ? rows[l % 2] : out ? out + tile.offset : nullptr;
-          const int64_t to_pitch = l > 0 ? kTileBytes : out_pitch;
-          if (to != nullptr) {
-            for (const int32_t i : layer.plan->unused) {
-              std::memset(to + i * to_pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
-            }
-          }
-          const bool last = l + 1 == layers.size();
-          kernels().bit_layer.backward(
-              bytes_of(words[l]), pitch_of(words[l]), from, kTileBytes, last ? layer.gates / classes : 0,
-              layer.table_data(), static_cast<float>(factors[l]), layer.plan->steps.data(), layer.gates, to, to_pitch,
-              tiling.sums_of(slab, static_cast<char*>(sums[l].mutable_data_ptr()), part_bytes[l]), tile);
-          from = to;
+    TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,
+                " gates do not divide into ", classes(), " groups");
+    grad_x = at::empty({0}, at::device(at::kCPU).dtype(at::kFloat));
+    if (need_grad_x) {
+      // Side rows lie behind the tensor, in the same storage.
+      const BitLayer& first = layers_.front();
+      const Tensor rows = new_feature_major(batch(), first.inputs + first.plan->side_rows, at::kFloat);
+      grad_x = rows.narrow(1, 0, first.inputs);
+      out_ = static_cast<char*>(rows.mutable_data_ptr());
+      out_pitch_ = rows.stride(1) * kFloat;
+    }
+    if (batch() == 0) {
+      for (Tensor& t : grad_tables) t.zero_();
+    } else if (tiling_.tiles.size() == 1) {
+      one_tile();
+    } else {
+      many_tiles();
+    }
+  }
+
+  Tensor grad_x;
+  std::vector<Tensor> grad_tables;
+
+ private:
+  int64_t batch() const { return grad_.size(0); }
+  int64_t classes() const { return grad_.size(1); }
+
+  // A row a class for the scores, and two of one layer's tile.
+  struct Buffers {
+    Tensor owner;
+    char* compact;
+    char* rows[2];
+  };
+  Buffers new_buffers() const {
+    const int64_t compact = classes() * kTileBytes, rows = widest_ * kTileBytes;
+    const Tensor owner = pooled({1}, {1}, compact + 2 * rows, at::kByte);
+    char* data = static_cast<char*>(owner.mutable_data_ptr());
+    return {owner, data, {data + compact, data + compact + rows}};
+  }
+
+  // Sends a tile from the scores to the inputs. `visit_all(chunks, visit)` calls visit for each chunk of a layer.
+  template <typename VisitAll>
+  void send(const Tile& tile, const Buffers& buffers, const std::vector<TableRows>& to,
+            const VisitAll& visit_all) const {
+    unpack_scores(grad_.const_data_ptr<float>(), grad_.stride(0), grad_.stride(1), classes(), scale_, tile,
+                  buffers.compact);
+    const Tile here{0, tile.lines, tile.samples};
+    const char* from = buffers.compact;
+    for (size_t l = layers_.size(); l-- > 0;) {
+      const BitLayer& layer = layers_[l];
+      const Plan& plan = *layer.plan;
+      GradRows rows{l > 0  ? buffers.rows[l % 2]
+                    : out_ ? out_ + tile.offset
+                           : nullptr,
+                    l > 0 ? kTileBytes : out_pitch_, nullptr, false};
+      const int64_t group = l + 1 == layers_.size() ? layer.gates / classes() : 0;
+      visit_all(plan.chunks, [&](const Chunk& chunk) {
+        GradRows of_chunk = rows;
+        of_chunk.side = plan.side_list.data() + chunk.side_begin;
+        kernels().bit_layer.backward(bytes_of(words_[l]), pitch_of(words_[l]), from, kTileBytes, group,
+                                     layer.table_data(), static_cast<float>(factors_[l]),
+                                     plan.steps.data() + chunk.begin, chunk.end - chunk.begin, of_chunk, to[l], tile);
+      });
+      if (rows.data != nullptr) {
+        for (const Plan::Merge& merge : plan.merges) {
+          kernels().f32.add_row(rows.data + merge.side * rows.pitch, rows.data + merge.row * rows.pitch, false, here);
+        }
+        for (const int32_t i : plan.unused) {
+          std::memset(rows.data + i * rows.pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
         }
       }
+      from = rows.data;
     }
-  });
-  for (size_t l = 0; l < layers.size(); l++) {
-    const void* from = sums[l].const_data_ptr();
-    void* to = grad_tables[l].mutable_data_ptr();
-    parallel_for(layers[l].gates, kGrain, [&](int64_t begin, int64_t end) {
-      kernels().f32.table_gradient(from, tiling.parts, layers[l].gates, begin, end, to);
+  }
+
+  // Threads share the gates of each layer in turn.
+  void one_tile() {
+    std::vector<TableRows> to;
+    for (Tensor& t : grad_tables) to.push_back({t.mutable_data_ptr(), false});
+    send(tiling_.tiles[0], new_buffers(), to, [](const std::vector<Chunk>& chunks, const auto& visit) {
+      parallel_for(static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t c = begin; c < end; c++) visit(chunks[static_cast<size_t>(c)]);
+      });
     });
   }
-  return {grad_x, grad_tables};
+
+  // Threads share the slabs of the batch, each with sums of its own.
+  void many_tiles() {
+    std::vector<Tensor> sums;
+    for (const BitLayer& layer : layers_) sums.push_back(new_rows(tiling_.slabs * layer.gates, 4, at::kFloat));
+    parallel_for(tiling_.slabs, 1, [&](int64_t begin, int64_t end) {
+      const Buffers buffers = new_buffers();
+      for (int64_t slab = begin; slab < end; slab++) {
+        std::vector<TableRows> to;
+        for (size_t l = 0; l < layers_.size(); l++) {
+          const int64_t bytes = layers_[l].gates * 4 * kFloat;
+          to.push_back({static_cast<char*>(sums[l].mutable_data_ptr()) + slab * bytes, true});
+          std::memset(to[l].data, 0, static_cast<size_t>(bytes));
+        }
+        const auto first = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab)]);
+        const auto last = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab) + 1]);
+        for (size_t t = first; t < last; t++) {
+          send(tiling_.tiles[t], buffers, to, [](const std::vector<Chunk>& chunks, const auto& visit) {
+            for (const Chunk& chunk : chunks) visit(chunk);
+          });
+        }
+      }
+    });
+    for (size_t l = 0; l < layers_.size(); l++) {
+      const void* from = sums[l].const_data_ptr();
+      void* to = grad_tables[l].mutable_data_ptr();
+      parallel_for(layers_[l].gates, kGrain, [&](int64_t begin, int64_t end) {
+        kernels().f32.table_gradient(from, tiling_.slabs, layers_[l].gates, begin, end, to);
+      });
+    }
+  }
+
+  const Tensor grad_;
+  const at::ArrayRef<double> factors_;
+  const float scale_;
+  const Tiling tiling_;
+  std::vector<Tensor> words_;
+  std::vector<BitLayer> layers_;
+  int64_t widest_ = 0;
+  char* out_ = nullptr;
+  int64_t out_pitch_ = 0;
+};
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad, TensorList words, TensorList tables,
+                                                           TensorList a, TensorList b, double tau,
+                                                           at::ArrayRef<double> factors, bool need_grad_x) {
+  check_lists(tables, a, b, words.size(), factors);
+  const BitBackward made(grad, words, tables, a, b, tau, factors, need_grad_x);
+  return {made.grad_x, made.grad_tables};
 }
 
 }  // namespace

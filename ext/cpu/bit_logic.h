@@ -113,14 +113,15 @@ void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const 
 // The walk of backward_lines (layer.h), with x as bits: what a bit multiplies becomes a choice by a mask.
 template <int N, bool kGradX>
 void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                        const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
-                        int64_t grad_x_pitch, const SumRows& sums, const Tile& tile) {
+                        const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
+                        const TableRows& grad_table, const Tile& tile) {
   constexpr int kMaxVectors = (N ? N : kTileLines) * kLineVectors;
   const int lines = N ? N : tile.lines;
   const int vectors = lines * kLineVectors;
-  const int split = (lines < kSumLines ? lines : kSumLines) * kLineVectors;
   x += tile.offset / (kLineBytes / 2);  // a line of 16 floats is 2 bytes of bits
-  VecF carry[kMaxVectors];              // the gradient of row i so far
+  const int32_t* side = grad_x.side;
+  char *gi = nullptr, *gj = nullptr;
+  VecF carry[kMaxVectors];  // the gradient of row i so far
   for (int v = 0; v < vectors; v++) carry[v] = VecF{};
   for (int64_t p = 0; p < count; p++) {
     const Step step = steps[p];
@@ -129,68 +130,71 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     if (p + kAhead < count) {
       const Step& next = steps[p + kAhead];
       if (!group) prefetch_read(grad + next.gate * grad_pitch, lines);
-      if (kGradX) prefetch_write(grad_x + next.j * grad_x_pitch, lines);
+      if (kGradX) prefetch_write(grad_x.data + next.j * grad_x.pitch, lines);
     }
     const uint8_t* xi = x + step.i * x_pitch;
     const uint8_t* xj = x + step.j * x_pitch;
     const char* g = grad + row * grad_pitch;
-    char* gi = kGradX ? grad_x + step.i * grad_x_pitch : nullptr;
-    char* gj = kGradX ? grad_x + step.j * grad_x_pitch : nullptr;
-    if (kGradX && step.flags & kStart) {
-      for (int v = 0; v < vectors; v++) {
-        carry[v] = step.flags & kFirstI ? VecF{} : load<VecF>(gi + v * kVectorBytes);
+    if constexpr (kGradX) {
+      gi = gj;
+      if (step.flags & kStart) {
+        gi = grad_x.data + (step.flags & kSideI ? *side++ : step.i) * grad_x.pitch;
+        for (int v = 0; v < vectors; v++) {
+          carry[v] = step.flags & kFirstI ? VecF{} : load<VecF>(gi + v * kVectorBytes);
+        }
       }
+      gj = grad_x.data + (step.flags & kSideJ ? *side++ : step.j) * grad_x.pitch;
     }
     const Coefficients<float> c = coefficients(table, step);
     const VecF i_clear = VecF{} + factor * c.ci, i_set = VecF{} + factor * (c.ci + c.cij);  // slope in i, by the bit j
     const VecF j_clear = VecF{} + factor * c.cj, j_set = VecF{} + factor * (c.cj + c.cij);
-    const bool first_j = step.flags & kFirstJ;
-    VecF head[4] = {}, rest[4] = {};
-    const auto body = [&](int v, VecF(&s)[4], bool fresh) __attribute__((always_inline)) {
+    VecF s[4] = {};
+    const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
       const LaneMask i = lane_mask(xi, v), j = lane_mask(xj, v);
       s[0] += gv;
       s[1] = add_where(s[1], i, gv);
       s[2] = add_where(s[2], j, gv);
       s[3] = add_where(s[3], both(i, j), gv);
-      if (kGradX) {
+      if constexpr (kGradX) {
         store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), carry[v]));
         carry[v] = fma(gv, choose(i, j_set, j_clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
       }
     };
-    if (!kGradX || first_j) {
-      for (int v = 0; v < split; v++) body(v, head, true);
-      for (int v = split; v < vectors; v++) body(v, rest, true);
+    if (!kGradX || (step.flags & kFirstJ)) {
+      for (int v = 0; v < vectors; v++) body(v, true);
     } else {
-      for (int v = 0; v < split; v++) body(v, head, false);
-      for (int v = split; v < vectors; v++) body(v, rest, false);
+      for (int v = 0; v < vectors; v++) body(v, false);
     }
     if (kGradX && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
     }
     const int swap = static_cast<int>(step.flags & kSwap);
-    const auto deliver = [&](const VecF(&s)[4], void* to) __attribute__((always_inline)) {
-      float total[4];
-      sum_lanes(s, total);
-      float* out = static_cast<float*>(to) + 4 * static_cast<int64_t>(step.gate);
-      out[0] += total[0];
-      out[1 + swap] += total[1];
-      out[2 - swap] += total[2];
-      out[3] += total[3];
-    };
-    deliver(head, sums.head);
-    if (lines > kSumLines) deliver(rest, sums.rest);
+    float total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
+    sum_lanes(s, total);
+    float* to = static_cast<float*>(grad_table.data) + 4 * static_cast<int64_t>(step.gate);
+    if (grad_table.sums) {
+      to[0] += total[0];
+      to[1 + swap] += total[1];
+      to[2 - swap] += total[2];
+      to[3] += total[3];
+    } else {
+      to[0] = total[0] - total[1] - total[2] + total[3];
+      to[1] = total[2 - swap] - total[3];
+      to[2] = total[1 + swap] - total[3];
+      to[3] = total[3];
+    }
   }
 }
 
 void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                  const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
-                  int64_t grad_x_pitch, const SumRows& sums, const Tile& tile) {
-#define LGN_CALL(n)                                                                                                   \
-  grad_x ? bit_backward_lines<n, true>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x,      \
-                                       grad_x_pitch, sums, tile)                                                      \
-         : bit_backward_lines<n, false>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, nullptr, 0, \
-                                        sums, tile)
+                  const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
+                  const TableRows& grad_table, const Tile& tile) {
+#define LGN_CALL(n)                                                                                                    \
+  grad_x.data ? bit_backward_lines<n, true>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x,  \
+                                            grad_table, tile)                                                          \
+              : bit_backward_lines<n, false>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
+                                             grad_table, tile)
   if constexpr (kVectorBytes == 16) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL

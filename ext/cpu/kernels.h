@@ -120,11 +120,11 @@ struct BitLayerKernels {
   void (*gate_ids)(const float* logits, int64_t width, int64_t begin, int64_t end, uint8_t* ids);
   void (*forward)(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
                   int64_t begin, int64_t end, uint8_t* y, int64_t y_pitch);
-  // As LayerKernels::backward, of one tile whose rows start at `grad` and `grad_x`; tile.offset tells where its bits
-  // are. Lanes of grad past the batch are 0. The gradient of x is multiplied by `factor`.
+  // As LayerKernels::backward, but rows of grad and grad_x are those of one tile; tile.offset tells where its bits are.
+  // Lanes of grad past the batch are 0. The gradient of x is multiplied by `factor`.
   void (*backward)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                   const float* table, float factor, const Step* steps, int64_t count, char* grad_x,
-                   int64_t grad_x_pitch, const SumRows& sums, const Tile& tile);
+                   const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
+                   const TableRows& grad_table, const Tile& tile);
 };
 
 struct Kernels {

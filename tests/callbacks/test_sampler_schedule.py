@@ -37,6 +37,7 @@ def fit(schedule: SamplerSchedule, sampler: str | Sampler, steps: int = 11) -> t
     data = TensorDataset(torch.randint(256, (40, 1, 4, 4), dtype=torch.uint8), torch.randint(2, (40,)))
     watch = Watch()
     trainer = pl.Trainer(
+        max_epochs=-1,
         max_steps=steps,
         accelerator="cpu",
         logger=False,
@@ -59,7 +60,7 @@ def test_moves_the_shared_sampler_and_logs() -> None:
 
 
 def test_refuses_what_is_not_there() -> None:
-    with pytest.raises(ValueError, match="no sampler of the net has a noise .*Soft"):
+    with pytest.raises(ValueError, match=r"no sampler of the net has a noise .*Soft"):
         fit(SamplerSchedule(1.0, 0.0, parameter="noise"), "soft")
     with pytest.raises(ValueError, match="set max_steps or max_epochs"):
         fit(SamplerSchedule(1.0, 0.5), "soft", steps=-1)

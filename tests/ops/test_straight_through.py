@@ -108,19 +108,23 @@ def test_activations_are_kept_as_bits() -> None:
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("batch", [100, 700])
 def test_threads_change_no_bit(threads: int, batch: int) -> None:
-    lists = stack((50, 300, 300, 200))
-    x, upper = torch.rand(batch, 50), torch.randn(batch, 2)
+    lists = stack((50, 300, 6000, 9000))  # wide layers are cut into chunks, which threads share
+    x, upper = torch.rand(batch, 50, requires_grad=True), torch.randn(batch, 2)
+    wanted = x, *lists["tables"]
     results = []
     before = torch.get_num_threads()
     try:
         for count in (1, threads):
             torch.set_num_threads(count)
             scores = ops.bit_logic(x, **lists, k=2)
-            results.append((scores, *torch.autograd.grad(scores, lists["tables"], upper)))
+            results.append((scores, *torch.autograd.grad(scores, wanted, upper)))
     finally:
         torch.set_num_threads(before)
-    for one, many in zip(*results, strict=True):
+    plain = layer_by_layer(x, lists, 2, 1.0, [1.0] * 3)
+    expected = plain, *torch.autograd.grad(plain, wanted, upper)
+    for one, many, want in zip(*results, expected, strict=True):
         assert torch.equal(one, many)
+        torch.testing.assert_close(one, want, atol=1e-3, rtol=1e-4)
 
 
 def native_and_reference(name: str, *args: Any) -> tuple[Any, Any]:
