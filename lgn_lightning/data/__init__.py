@@ -1,5 +1,6 @@
 """LightningDataModules: images in memory as uint8, batches by index vector."""
 
+from lgn_lightning.data.augment import Affine, Augmentation, Compose, HorizontalFlip, RandomResizedCrop, Shift
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cifar10 import CIFAR10
 from lgn_lightning.data.digits import Digits
@@ -12,12 +13,18 @@ from lgn_lightning.data.sampler import EpochBatchSampler
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "Affine",
+    "Augmentation",
+    "Compose",
     "DataError",
     "Digits",
     "EpochBatchSampler",
     "FashionMNIST",
+    "HorizontalFlip",
     "ImageDataModule",
     "ImageFolder",
     "ImageSet",
+    "RandomResizedCrop",
+    "Shift",
     "TensorLoader",
 ]

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from lgn_lightning.data.augment import Augmentation, Compose
 from lgn_lightning.data.errors import DataError
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
@@ -52,9 +53,10 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: Seed of the train/validation split.
         drop_last: Whether training leaves out an incomplete last batch.
         download: Whether :meth:`prepare_data` may download a missing data set.
-        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
+        augment: Augmentation of the training images; a list is applied in turn.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -71,6 +73,7 @@ class ImageDataModule(LightningDataModule, ABC):
         download: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
+        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -85,6 +88,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.drop_last = drop_last
         self.download = download
         self.resident = resident
+        self.augment = Compose(augment) if isinstance(augment, list) else augment
         self._shuffle_seed = shuffle_seed
         self._residents: dict[str, ImageSet] = {}
         self._train: ImageSet | None = None
@@ -166,6 +170,7 @@ class ImageDataModule(LightningDataModule, ABC):
         loader = self._loader(
             "train", train, self._train_indices, self.batch_size, shuffle=not overfit, drop_last=self.drop_last
         )
+        loader.augment = None if overfit else self.augment
         if len(loader) == 0:
             ranks = loader.batch_sampler.world_size
             raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 
 
@@ -23,9 +24,10 @@ class Digits(ImageDataModule):
         split_seed: Seed of both splits.
         drop_last: Whether training leaves out an incomplete last batch.
         download: Not used.
-        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
+        augment: Augmentation of the training images; a list is applied in turn.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -43,9 +45,19 @@ class Digits(ImageDataModule):
         download: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
+        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__(
-            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+            root,
+            batch_size,
+            eval_batch_size,
+            val_fraction,
+            split_seed,
+            drop_last,
+            download,
+            shuffle_seed,
+            resident,
+            augment,
         )
         if not 0.01 <= test_fraction <= 0.9:  # at least one image of every class on both sides
             raise ValueError(f"test_fraction must be in [0.01, 0.9], got {test_fraction}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_file, decode_files
@@ -32,9 +33,10 @@ class ImageFolder(ImageDataModule):
         split_seed: Seed of the train/validation split.
         drop_last: Whether training leaves out an incomplete last batch.
         download: Not used; there is nothing to download.
-        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
+        augment: Augmentation of the training images; a list is applied in turn.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -54,9 +56,19 @@ class ImageFolder(ImageDataModule):
         download: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
+        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__(
-            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+            root,
+            batch_size,
+            eval_batch_size,
+            val_fraction,
+            split_seed,
+            drop_last,
+            download,
+            shuffle_seed,
+            resident,
+            augment,
         )
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size is not None and (len(size) != 2 or min(size) < 1):

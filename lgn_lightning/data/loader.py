@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgn_lightning.data.augment import Augmentation, epoch_draws
 from lgn_lightning.data.sampler import EpochBatchSampler
 
 
@@ -23,13 +24,20 @@ class TensorLoader:
         labels: int64 ``[N]``, on the same device.
         batch_sampler: Yields positions in ``indices`` (or in ``images``), on the same device.
         indices: int64 ``[n]``, the images of this split; all of them if ``None``. The images are not copied.
+        augment: Changes the images of a batch at random: a function of the sampler's seed and epoch and of an image's
+            number in the split, so the same in a resumed run and on any number of ranks.
 
     Raises:
         ValueError: If images, labels, indices and the sampler are not on one device.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, batch_sampler: EpochBatchSampler, indices: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_sampler: EpochBatchSampler,
+        indices: Tensor | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         devices = {images.device, labels.device, batch_sampler.device, (labels if indices is None else indices).device}
         if len(devices) != 1:
@@ -38,6 +46,7 @@ class TensorLoader:
         self.labels = labels
         self.indices = indices
         self.batch_sampler = batch_sampler
+        self.augment = augment
 
     @property
     def batch_size(self) -> int:
@@ -55,9 +64,19 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields uint8 ``[batch, C, H, W]`` and int64 ``[batch]``; always copies, never views of the data set."""
         gather = _take if self.images.device.type == "cpu" else torch.index_select
+        draws: Tensor | None = None
         for batch in self.batch_sampler:
             index = batch if self.indices is None else gather(self.indices, 0, batch)
-            yield gather(self.images, 0, index), gather(self.labels, 0, index)
+            images = gather(self.images, 0, index)
+            if self.augment is not None:
+                if draws is None:  # not before the loop: the sampler knows its epoch once it gives a batch
+                    draws = self._epoch_draws(self.augment)
+                images = self.augment(images, gather(draws, 0, batch))
+            yield images, gather(self.labels, 0, index)
+
+    def _epoch_draws(self, augment: Augmentation) -> Tensor:
+        sampler = self.batch_sampler
+        return epoch_draws(sampler.length, augment.num_draws, sampler.seed, sampler.epoch).to(sampler.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the epoch."""

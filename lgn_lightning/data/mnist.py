@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.crop import BORDER, remove_border
 from lgn_lightning.data.download import corrupt_file, download_files, missing_data
@@ -93,9 +94,10 @@ class MNIST(_IdxDataModule):
         split_seed: Seed of the train/validation split.
         drop_last: Whether training leaves out an incomplete last batch.
         download: Whether :meth:`prepare_data` may download a missing data set.
-        shuffle_seed: Seed of the training order; ``None`` means the one of ``seed_everything``, else 0.
+        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
+        augment: Augmentation of the training images; a list is applied in turn.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -113,9 +115,19 @@ class MNIST(_IdxDataModule):
         download: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
+        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__(
-            root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, download, shuffle_seed, resident
+            root,
+            batch_size,
+            eval_batch_size,
+            val_fraction,
+            split_seed,
+            drop_last,
+            download,
+            shuffle_seed,
+            resident,
+            augment,
         )
         if size not in (28, 20):
             raise ValueError(f"size must be 28 or 20, got {size}")
