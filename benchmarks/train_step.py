@@ -1,6 +1,6 @@
 """Times a training step on the CPU, side by side with other libraries.
 
-    python benchmarks/train_step.py --peer difflogic --peer torchlogix
+    python benchmarks/train_step.py --peer difflogic --peer torchlogix --method straight_through
 
 The nets are the dense ones of Petersen et al. (2022): S = 400→6×8,000→10 and L = 784→6×64,000→10, batch 100; a step is
 forward, cross entropy, backward and Adam(fused=True). Every library runs in a process of its own, pinned to the same
@@ -20,6 +20,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ from torch import nn
 
 NETS = {"S": (400, 8_000, 6), "L": (784, 64_000, 6)}
 BATCH, CLASSES, TAU = 100, 10, 10.0
+#: Ways to train of our own: arguments of the layers by name. The plain row is the original's method.
+METHODS: dict[str, dict[str, str]] = {
+    "sigmoid": {"parametrization": "sigmoid"},
+    "walsh": {"parametrization": "walsh"},
+    "straight_through": {"parametrization": "sigmoid", "sampler": "straight_through"},
+    "straight_through softmax": {"sampler": "straight_through"},
+    "straight_through walsh": {"parametrization": "walsh", "sampler": "straight_through"},
+    "straight_through noise": {"parametrization": "sigmoid"},
+    "gumbel": {"sampler": "gumbel"},
+}
 PEERS = ("difflogic", "torchlogix", "torchlogix-compile", "reference")
 WARM_UP = 3
 
@@ -38,14 +49,18 @@ def widths(net: str) -> Iterator[tuple[int, int]]:
         yield (width if layer else inputs), width
 
 
-def lgn_lightning_net(net: str) -> nn.Module:
+def lgn_lightning_net(net: str, method: str = "") -> nn.Module:
     from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
     from lgn_lightning.nn.gate_order import order_gates
+    from lgn_lightning.nn.samplers import StraightThrough
     from lgn_lightning.ops import loader
 
     if os.environ.get("LGN_BACKEND") != "torch":
         loader.require("cpu")
-    layers = [LogicLayer(i, o, connections="random") for i, o in widths(net)]
+    arguments: dict[str, Any] = dict(METHODS.get(method, {}))
+    if method.endswith("noise"):
+        arguments["sampler"] = StraightThrough(noise=1.0)
+    layers = [LogicLayer(i, o, connections="random", **arguments) for i, o in widths(net)]
     order_gates(layers)  # as LogicMLP does
     return LogicSequential(*layers, GroupSum(CLASSES, TAU))
 
@@ -71,6 +86,7 @@ BUILDERS: dict[str, Callable[[str], nn.Module]] = {
     "reference": lgn_lightning_net,
     "difflogic": difflogic_net,
     "torchlogix": torchlogix_net,
+    **{f"lgn-lightning {m}": partial(lgn_lightning_net, method=m) for m in METHODS},
     "torchlogix-compile": lambda net: torch.compile(torchlogix_net(net)),  # type: ignore[return-value]
 }
 
@@ -141,6 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="also time this one")
     parser.add_argument("--net", action="append", choices=tuple(NETS), help="only this net")
+    parser.add_argument("--method", action="append", choices=tuple(METHODS), default=[], help="also time ours so")
     parser.add_argument("--bf16", action="store_true", help="also time ours under autocast to bfloat16")
     parser.add_argument("--threads", type=int, default=1, help="also time ours on this many threads")
     parser.add_argument("--steps", type=int, default=0, help="steps of each; more for the fast ones if not given")
@@ -160,6 +177,7 @@ def main() -> int:
         plan = [("lgn-lightning", 1)]
         plan += [("lgn-lightning", options.threads)] if options.threads > 1 else []
         plan += [("lgn-lightning bf16", 1)] if options.bf16 else []
+        plan += [(f"lgn-lightning {method}", 1) for method in options.method]
         plan += [(peer, 1) for peer in options.peer]
         for name, threads in plan:
             steps = options.steps or (5 if name in PEERS else 100 if net == "S" else 15)
