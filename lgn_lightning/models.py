@@ -13,8 +13,9 @@ from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 from lgn_lightning.teachers import TorchvisionNet
+from lgn_lightning.tree_net import LogicTreeNet
 
-__all__ = ["MLP", "LogicMLP", "TorchvisionNet"]
+__all__ = ["MLP", "LogicMLP", "LogicTreeNet", "TorchvisionNet"]
 
 
 class LogicMLP(LogicSequential):

@@ -85,6 +85,11 @@ class CircuitBuilder:
         image = self.input_shape if shape is None else _image_shape(shape)
         if image is None:
             raise ValueError("the image shape of the threshold encoder is not known: pass input_shape=(C, H, W)")
+        if self.input_shape is not None and self.input_shape != image:
+            raise ValueError(
+                f"the net was built for images {image}, not {self.input_shape}: a circuit takes images of one size; "
+                "leave input_shape out, or train a net on images of that size"
+            )
         wires = self.inputs(wanted.size * int(np.prod(image)))
         self.levels, self.input_shape = wanted.astype(np.uint8), image
         return wires

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,12 @@ from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.ops import tree
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lgn_lightning.circuit.builder import CircuitBuilder
 
 Pair = int | tuple[int, int]
 
@@ -71,6 +77,15 @@ class OrPool2d(nn.Module):
                 value = x[..., rows, columns]
                 best = value if best is None else torch.where(value > best, value, best)
         return cast(Tensor, best)
+
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Adds an OR over each window to a circuit that is being built; ``wires`` are ``[channels, H, W]``."""
+        from lgn_lightning.circuit.unroll import or_windows
+
+        if wires.ndim != 3:
+            raise ValueError(f"it takes wires [channels, height, width], got {list(wires.shape)}")
+        size = self.output_size(*wires.shape[1:])
+        return or_windows(builder, wires, size, self.kernel_size, self.stride)
 
     def extra_repr(self) -> str:
         """Window, and the stride if it is another."""
@@ -202,6 +217,16 @@ class LogicTreeConv2d(GateLayer):
         evaluate = tree.reference if self.implementation == "python" else ops.logic_tree_conv
         y = evaluate(x, table, self.leaves, self.kernel_size, self.stride, self.padding, window, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
+
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
+        from lgn_lightning.circuit.unroll import unroll_trees
+
+        if wires.ndim != 3 or wires.shape[0] != self.in_channels:
+            raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")
+        gates, leaves = self.gates().cpu().numpy(), self.leaves.cpu().numpy()
+        size = self.output_size(*wires.shape[1:])
+        return unroll_trees(builder, wires, gates, leaves, size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""

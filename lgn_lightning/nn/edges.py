@@ -79,7 +79,7 @@ class EdgeChannels(nn.Module):
             )
         bits = x.permute(1, 2, 3, 0).contiguous()
         # [channels, height, width, batch]: exact in floats, as there are at most 254 thresholds
-        steps = bits.view(self.thresholds, channels, height, width, -1).sum(0)
+        steps = bits.view(self.thresholds, channels, height, width, x.shape[0]).sum(0)
         parts = [bits]
         for contrast in self.contrasts:
             above, below = [], []

@@ -132,7 +132,7 @@ class Threshold(nn.Module):
         else:
             # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
             levels = self.levels.view(len(self.levels), -1, 1, 1)
-            pixels = pixels.view(self.in_shape[0], -1, x.shape[0])
+            pixels = pixels.view(self.in_shape[0], math.prod(self.in_shape[1:]), x.shape[0])
             # Float intensities k/255 come back as k up to rounding: compare half a level higher.
             above = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
             bits = above.float()

@@ -166,3 +166,9 @@ def test_quantiles_need_a_number_and_a_histogram() -> None:
         Threshold(3, (1, 1, 1)).fit_levels(torch.zeros(1, 256))
     with pytest.raises(ValueError, match=r"must be \[3, 256\]"):
         Threshold(3, (3, 1, 1), spacing="quantile").fit_levels(torch.zeros(1, 256))
+
+
+def test_an_empty_batch() -> None:
+    x = torch.zeros(0, 3, 4, 2, dtype=torch.uint8)
+    assert Threshold(THREE, (3, 4, 2))(x).shape == (0, 72)
+    assert Threshold(THREE, (3, 4, 2), flatten=False)(x / 255).shape == (0, 9, 4, 2)
