@@ -55,6 +55,7 @@ def load_net(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     import yaml
 
     from lgn_lightning.module import LogicClassifier
+    from lgn_lightning.nn.gate_order import gates_as_drawn
 
     content = read_checkpoint(path)
     recipe_text = content.get("lgn_recipe")
@@ -64,7 +65,8 @@ def load_net(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
             "the net, load the state dict and use Circuit.from_module(net)"
         )
     recipe: dict[str, Any] = yaml.safe_load(recipe_text)
-    module = build_module(recipe)
+    with gates_as_drawn():  # the order is in the checkpoint
+        module = build_module(recipe)
     if not isinstance(module, LogicClassifier):
         raise CheckpointError(f"checkpoint {path} holds a {type(module).__name__}, not a LogicClassifier")
     try:

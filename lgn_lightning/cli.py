@@ -93,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     verification.add_parser(commands)
     bench.add_parser(commands)
 
+    report = commands.add_parser("report", help="show a run and its net in one HTML file")
+    report.add_argument(
+        "target", metavar="run", type=Path, help="a run folder that `lgn fit` left, or one of its checkpoints"
+    )
+    report.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
+    report.add_argument("--data-root", type=Path, help="data folder that replaces the recipe's")
+    report.set_defaults(run=_report)
+
     build = commands.add_parser("build", help="build the native extension now instead of on first use")
     build.add_argument("--cuda", action="store_true", help="build the CUDA kernels as well")
     build.add_argument("--verbose", action="store_true", help="show the compiler's output")
@@ -128,6 +136,13 @@ def _cp(arguments: argparse.Namespace) -> int:
 
     target = copy_recipe(arguments.recipe, arguments.destination)
     print(f"{target} written; run it with:  lgn fit {target}")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from lgn_lightning.report import write_report
+
+    print(write_report(arguments.target, arguments.out, arguments.data_root))
     return 0
 
 

@@ -1,0 +1,109 @@
+"""What the net became as a circuit: gates through the passes, the pixels it reads, and how fast it runs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lgn_lightning.circuit import Circuit
+from lgn_lightning.circuit.engine import Engine
+from lgn_lightning.circuit.native import BuildError
+from lgn_lightning.circuit.passes import PassReport, map_to_luts, optimize_with_report
+from lgn_lightning.circuit.stats import CircuitStats
+
+#: Images of one timed run at most, and how long one should take at most, in seconds.
+_TIMED_IMAGES = 65_536
+_TIMED_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class CircuitFacts:
+    """The circuit of a net.
+
+    Attributes:
+        raw: Gate for gate as in the net.
+        small: After the passes on two-input gates; after the removal of dead gates only without a C++ compiler.
+        stats: Counts of ``small``.
+        passes: What each pass saved, the mapping to three-input gates last.
+        engine: What runs ``small`` on this machine.
+        pixel_reads: Operands in ``small`` that read each pixel, summed over thresholds and channels, int64 ``[H, W]``;
+            None if the inputs are no pixels.
+        threshold_reads: The same by threshold: level (0 to 255) and operands.
+    """
+
+    raw: Circuit
+    small: Circuit
+    stats: CircuitStats
+    passes: list[PassReport]
+    engine: Engine
+    pixel_reads: NDArray[np.int64] | None
+    threshold_reads: list[tuple[int, int]]
+
+
+def circuit_facts(net: nn.Module) -> CircuitFacts:
+    """Turns a net into a circuit and looks at it.
+
+    Args:
+        net: The net, in ``.eval()`` mode.
+
+    Raises:
+        CircuitError: If a layer of the net is no gates.
+    """
+    raw = Circuit.from_module(net)
+    try:
+        small, passes = optimize_with_report(raw, 2)
+        started = time.perf_counter()
+        mapped = map_to_luts(small).num_gates
+        passes.append(PassReport("map_to_luts", small.num_gates, mapped, round(time.perf_counter() - started, 6)))
+    except BuildError:
+        small, passes = optimize_with_report(raw, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy instead of machine code: the report says which engine
+        engine = Engine(small, optimized=True)
+    reads = input_reads(small)
+    pixels, thresholds = None, []
+    if small.levels is not None and small.image_shape is not None:
+        by_level = reads.reshape(len(small.levels), *small.image_shape)
+        pixels = by_level.sum((0, 1))
+        thresholds = list(zip(small.levels.tolist(), by_level.sum((1, 2, 3)).tolist(), strict=True))
+    return CircuitFacts(raw, small, small.stats(), passes, engine, pixels, thresholds)
+
+
+def input_reads(circuit: Circuit) -> NDArray[np.int64]:
+    """Counts the operands and outputs of a circuit that read each input bit, int64 ``[num_inputs]``."""
+    read = np.concatenate([*circuit.operands, circuit.outputs])
+    return np.bincount(read[read < circuit.num_inputs], minlength=circuit.num_inputs)
+
+
+def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
+    """Measures a classifier: the median of five runs on repeated test images, from uint8 pixels to classes.
+
+    Args:
+        predict: What to time.
+        images: uint8 ``[N, C, H, W]``.
+
+    Returns:
+        Images per second.
+    """
+    count = min(256, _TIMED_IMAGES)
+    while True:  # the batch grows until a run takes long enough to time, or is as large as it gets
+        batch = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
+        seconds = _seconds(predict, batch)
+        if count == _TIMED_IMAGES or seconds > _TIMED_SECONDS / 4:
+            break
+        count = min(4 * count, _TIMED_IMAGES)
+    return len(batch) / median(_seconds(predict, batch) for _ in range(5))
+
+
+def _seconds(predict: Callable[[NDArray[np.uint8]], Any], batch: NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    predict(batch)
+    return time.perf_counter() - start

@@ -1,0 +1,77 @@
+"""Where the discrete net errs: the confusion matrix and the images behind its largest entries."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+_BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Results of the discrete net on the test split.
+
+    Attributes:
+        matrix: Images by class (row) and predicted class (column), int64 ``[classes, classes]``.
+        scores: Scores of every image, ``[N, classes]``.
+        predicted: Class of the highest score, int64 ``[N]``.
+    """
+
+    matrix: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images on the diagonal."""
+        return float(np.trace(self.matrix) / self.matrix.sum())
+
+    def largest(self, count: int) -> list[tuple[int, int, int]]:
+        """The largest entries off the diagonal: class, predicted class, images."""
+        off = self.matrix - np.diag(np.diag(self.matrix))
+        order = np.argsort(off, axis=None, kind="stable")[::-1][:count]
+        pairs = [divmod(int(index), len(off)) for index in order]
+        return [(true, guess, int(off[true, guess])) for true, guess in pairs if off[true, guess]]
+
+    def examples(self, labels: NDArray[np.int64], true: int, guess: int, count: int) -> list[int]:
+        """Indices of images of one entry, those that the net was surest about first."""
+        members = np.flatnonzero((labels == true) & (self.predicted == guess))
+        margin = self.scores[members, guess] - self.scores[members, true]
+        return [int(index) for index in members[np.argsort(-margin, kind="stable")][:count]]
+
+
+def confusion(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Confusion:
+    """Counts classes and predictions.
+
+    Args:
+        scores: ``[N, classes]``.
+        labels: int64 ``[N]``.
+    """
+    classes = scores.shape[1]
+    predicted = scores.argmax(1)
+    matrix = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    return Confusion(matrix, scores, predicted)
+
+
+@torch.inference_mode()
+def net_scores(net: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Scores of a net in its present mode, ``[N, classes]``."""
+    blocks = [net(torch.from_numpy(images[start : start + _BLOCK])).double() for start in range(0, len(images), _BLOCK)]
+    return torch.cat(blocks).numpy()
+
+
+def image_uri(image: NDArray[np.uint8]) -> str:
+    """An image ``[C, H, W]`` as a PNG data URI; other than one or three channels are shown by their first."""
+    from PIL import Image
+
+    pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,237 @@
+"""Charts of the report: drawn by matplotlib, coloured by the page's style sheet in light and dark mode."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.report.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = tuple[list[int], list[float]]
+
+# Stand-ins that matplotlib writes into the SVG, and the style sheet's colours that replace them there.
+INK, MUTED, LINE, SOFT, HARD, FILL, SURFACE = (f"#0{number}0{number}0{number}" for number in range(1, 8))
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    SOFT: "--soft",
+    HARD: "--hard",
+    FILL: "--fill",
+    SURFACE: "--surface",
+}
+_LAYER_PREFIX = "#0900"
+_WIDTH = 4.2  # inches: 403 CSS pixels, so that the text of a chart stays legible on a phone
+
+_numbers = itertools.count()
+
+
+def layer_colour(index: int, count: int) -> str:
+    """Colour of layer ``index`` of ``count``: from the first to the last along one scale."""
+    return f"{_LAYER_PREFIX}{round(100 * index / max(count - 1, 1)):02x}"
+
+
+def new_figure(
+    height: float, rows: int = 1, columns: int = 1, width: float = _WIDTH, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure in the report's style, ``width`` and ``height`` in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0)
+    axes = figure.subplots(rows, columns, **options)
+    for axis in np.atleast_1d(axes).flat:
+        _style(axis)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.patch.set_alpha(0)
+    axes.tick_params(colors=MUTED, labelsize=8, length=0)
+    axes.xaxis.label.set(color=MUTED, size=8)
+    axes.yaxis.label.set(color=MUTED, size=8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(LINE)
+    axes.grid(axis="y", color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """Writes a figure as an SVG element for the page.
+
+    Args:
+        figure: The figure.
+        label: What a screen reader says.
+
+    Returns:
+        The element: without metadata, namespaces and fixed size, with ids of its own and the page's colours.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "lgn"}):
+        figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    view_box = re.search(r'viewBox="([^"]+)"', text)
+    assert view_box is not None
+    number = next(_numbers)
+    text = re.sub(r'\bid="', f'id="f{number}-', text)
+    text = text.replace("url(#", f"url(#f{number}-").replace('xlink:href="#', f'href="#f{number}-')
+    text = text.replace("xlink:href=", "href=")
+    # Text takes the page's font; matplotlib's choice is used for the layout only.
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    text = re.sub(
+        _LAYER_PREFIX + r"([0-9a-f]{2})",
+        lambda match: f"color-mix(in oklab, var(--last) {int(match[1], 16)}%, var(--first))",
+        text,
+    )
+    head = f'<svg class="chart" role="img" aria-label="{label}" viewBox="{view_box[1]}">'
+    return re.sub(r"<svg[^>]*>", lambda _: head, text, count=1).strip()
+
+
+def line_chart(
+    lines: Sequence[tuple[str, Curve | None, str]], ylabel: str, label: str, percent: bool = False, zero: bool = False
+) -> str:
+    """Curves over the optimizer steps.
+
+    Args:
+        lines: Name, curve and colour of each; curves that are None are left out.
+        ylabel: Unit of the values.
+        label: What a screen reader says.
+        percent: Multiply values by 100.
+        zero: Draw a line at zero.
+    """
+    figure, axes = new_figure(2.3)
+    factor = 100 if percent else 1
+    drawn = [(name, curve, colour) for name, curve, colour in lines if curve is not None]
+    for name, (steps, values), colour in drawn:
+        # A single point has no line: it gets a marker.
+        axes.plot(
+            steps,
+            [factor * value for value in values],
+            color=colour,
+            linewidth=1.6,
+            label=name,
+            marker="o" if len(steps) == 1 else None,
+            markersize=4,
+        )
+    if zero:
+        axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel(ylabel)
+    axes.xaxis.set_major_formatter(_thousands)
+    if len(drawn) > 1:
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=min(len(drawn), 4), loc="best")
+    return to_svg(figure, label)
+
+
+def layer_chart(curves: dict[int, Curve], ylabel: str, label: str, percent: bool = False) -> str:
+    """One curve a layer, over the optimizer steps."""
+    lines = [
+        (str(number), curve, layer_colour(index, len(curves))) for index, (number, curve) in enumerate(curves.items())
+    ]
+    return line_chart(lines, ylabel, label, percent)
+
+
+def activity_chart(shares: Sequence[NDArray[np.float64]], label: str) -> str:
+    """One histogram a layer: how many outputs are on for which share of the images."""
+    columns = min(len(shares), 3)
+    rows = -(-len(shares) // columns)
+    figure, axes = new_figure(0.4 + 1.15 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        if index >= len(shares):
+            axis.set_visible(False)
+            continue
+        on = shares[index]
+        axis.hist(100 * on, bins=np.linspace(0, 100, 21), weights=np.full(len(on), 100 / len(on)), color=FILL)
+        axis.set_title(f"layer {index + 1}", color=INK, size=8)
+        axis.set_xticks([0, 50, 100])
+    figure.supxlabel("on for this share of the images, %", color=MUTED, size=8)
+    figure.supylabel("outputs, %", color=MUTED, size=8)
+    return to_svg(figure, label)
+
+
+def bar_chart(names: Sequence[str], values: Sequence[int], label: str) -> str:
+    """Horizontal bars with their values."""
+    figure, axes = new_figure(0.3 + 0.28 * len(names))
+    places = np.arange(len(names))[::-1]
+    axes.barh(places, values, color=FILL, height=0.7)
+    axes.set_yticks(places, names)
+    for place, value in zip(places, values, strict=True):
+        axes.annotate(f"{value:,}", (value, place), (4, 0), textcoords="offset points", va="center", size=8, color=INK)
+    axes.set_xlim(0, 1.22 * max(*values, 1))
+    axes.set_xticks([])
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="y", labelcolor=INK)
+    return to_svg(figure, label)
+
+
+def pixel_map(reads: NDArray[np.int64], label: str) -> str:
+    """Reads of each pixel; pixels that nothing reads are left blank."""
+    figure, axes = new_figure(3.1)
+    image = axes.imshow(np.ma.masked_equal(reads, 0), cmap="viridis", interpolation="nearest")
+    bar = figure.colorbar(image, ax=axes, shrink=0.9)
+    bar.ax.tick_params(colors=MUTED, labelsize=8, length=0)
+    bar.outline.set_visible(False)
+    axes.grid(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    return to_svg(figure, label)
+
+
+def accuracy_charts(history: History) -> dict[str, str]:
+    """The curves of a training, by name; those that the run did not log are left out."""
+    charts = {}
+    soft, hard = history.get("val/acc_soft"), history.get("val/acc_hard")
+    if soft or hard:
+        charts["accuracy"] = line_chart(
+            [("soft", soft, SOFT), ("hard", hard, HARD)],
+            "accuracy, %",
+            "validation accuracy of the soft and the hard net",
+            percent=True,
+        )
+    if gap := history.get("val/gap_acc"):
+        charts["gap"] = line_chart(
+            [("gap", gap, INK)], "soft − hard, points", "discretization gap on the validation split", True, True
+        )
+    losses = [
+        ("training", history.get("train/loss"), MUTED),
+        ("soft", history.get("val/loss_soft"), SOFT),
+        ("hard", history.get("val/loss_hard"), HARD),
+    ]
+    if any(curve for _, curve, _ in losses):
+        charts["loss"] = line_chart(losses, "loss", "training loss, and validation loss of the soft and the hard net")
+    if entropies := history.layers("gate_entropy/layer_"):
+        charts["entropy"] = layer_chart(entropies, "entropy, bits", "gate entropy of each layer")
+    if gaps := history.layers("gap/layer_"):
+        charts["layer_gap"] = layer_chart(
+            gaps, "soft ≠ hard, %", "share of neurons that differ, by layer", percent=True
+        )
+    return charts
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"

@@ -1,0 +1,100 @@
+"""Reads the metrics that a run logged: CSV files and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class History:
+    """Curves of a run.
+
+    Attributes:
+        source: Where they were read; empty if there is nothing.
+        curves: By metric name, the steps and values in the order of the steps.
+    """
+
+    source: str = ""
+    curves: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+
+    def get(self, name: str) -> tuple[list[int], list[float]] | None:
+        """Steps and values of a metric; None if the run did not log it."""
+        return self.curves.get(name)
+
+    def last(self, name: str) -> float | None:
+        """The last value of a metric; None if the run did not log it."""
+        curve = self.curves.get(name)
+        return None if curve is None else curve[1][-1]
+
+    def layers(self, prefix: str) -> dict[int, tuple[list[int], list[float]]]:
+        """The curves ``<prefix>1``, ``<prefix>2``, … by number."""
+        pattern = re.compile(re.escape(prefix) + r"(\d+)$")
+        found = {int(match[1]): curve for name, curve in self.curves.items() if (match := pattern.match(name))}
+        return dict(sorted(found.items()))
+
+
+def read_history(folder: Path) -> History:
+    """Reads what a run folder has: ``metrics.csv`` of CSVLogger, else TensorBoard's event files.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The curves; without any if there is neither.
+    """
+    file = folder / "metrics.csv"
+    if file.is_file():
+        return History(file.name, _read_csv(file))
+    events = sorted(folder.glob("events.out.tfevents.*"))
+    if events:
+        curves = _read_events(folder)
+        if curves is not None:
+            return History("TensorBoard events", curves)
+    return History()
+
+
+def _read_csv(file: Path) -> dict[str, tuple[list[int], list[float]]]:
+    points: dict[str, dict[int, float]] = {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            step = row.pop("step", "")
+            row.pop("epoch", None)
+            if not step:
+                continue
+            for name, text in row.items():
+                value = _number(text)
+                if value is not None:
+                    points.setdefault(name, {})[int(step)] = value
+    return {name: _sorted(values) for name, values in points.items()}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]] | None:
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    except ImportError:
+        return None
+    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+    events.Reload()
+    curves = {}
+    for name in events.Tags()[SCALARS]:
+        points = {event.step: event.value for event in events.Scalars(name) if math.isfinite(event.value)}
+        if points and name != "epoch":
+            curves[name] = _sorted(points)
+    return curves
+
+
+def _sorted(points: dict[int, float]) -> tuple[list[int], list[float]]:
+    steps = sorted(points)
+    return steps, [points[step] for step in steps]

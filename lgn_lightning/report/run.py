@@ -1,0 +1,136 @@
+"""Finds a run on disk: its folder, the checkpoint that validation chose, the net and the test images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lgn_lightning.checkpoint import load_net, read_checkpoint
+from lgn_lightning.data import DataError, ImageDataModule
+from lgn_lightning.errors import CheckpointError, LgnError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as found on disk.
+
+    Attributes:
+        name: Name of the recipe's folder and the version, or of the checkpoint's folder.
+        folder: Where the metrics are.
+        checkpoint: The checkpoint that the report is about.
+        net: Its net, in ``.eval()`` mode.
+        recipe: The recipe inside the checkpoint.
+        step: Optimizer steps that the net was trained for.
+    """
+
+    name: str
+    folder: Path
+    checkpoint: Path
+    net: nn.Module
+    recipe: dict[str, Any]
+    step: int
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The test images of a run.
+
+    Attributes:
+        images: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+        class_names: Name of each class.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: list[str]
+
+
+def open_run(target: str | os.PathLike[str]) -> Run:
+    """Opens a run.
+
+    Args:
+        target: A run folder that ``lgn fit`` left, or one of its checkpoints.
+
+    Returns:
+        The run. Of a folder, the checkpoint that validation chose, else the newest.
+
+    Raises:
+        CheckpointError: If there is no checkpoint or it cannot be used.
+    """
+    path = Path(target)
+    if not path.exists():
+        raise CheckpointError(f"there is no run folder or checkpoint {path}; `lgn fit <recipe>` leaves one in runs/")
+    checkpoint = path if path.is_file() else _chosen_checkpoint(path)
+    folder = checkpoint.parent
+    if folder.name == "checkpoints":
+        folder = folder.parent
+    net, recipe = load_net(checkpoint)
+    step = int(read_checkpoint(checkpoint).get("global_step", 0))
+    resolved = folder.resolve()
+    return Run(f"{resolved.parent.name}/{resolved.name}", folder, checkpoint, net, recipe, step)
+
+
+def _chosen_checkpoint(folder: Path) -> Path:
+    found = sorted(
+        [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")],
+        key=lambda file: file.stat().st_mtime,
+        reverse=True,
+    )
+    if not found:
+        raise CheckpointError(
+            f"{folder} holds no checkpoint (*.ckpt, checkpoints/*.ckpt): give a run folder that `lgn fit` left, "
+            "such as runs/digits/version_0, or a checkpoint"
+        )
+    by_name = {file.name: file for file in found}
+    for file in found:
+        state = read_checkpoint(file).get("callbacks", {})
+        best = [value.get("best_model_path") for value in state.values() if isinstance(value, dict)]
+        # Only the name: the folder may have been moved since.
+        name = next((Path(path).name for path in best if path), None)
+        if name in by_name:
+            return by_name[name]
+    return found[0]
+
+
+def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSplit:
+    """Loads the test images of a recipe; downloads nothing.
+
+    Args:
+        recipe: The recipe as a plain dict.
+        root: Data folder that replaces the recipe's.
+
+    Returns:
+        Images, labels and class names.
+
+    Raises:
+        DataError: If the recipe names no data or they are not there.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    config = recipe.get("data")
+    if not config:
+        raise DataError("the recipe of this checkpoint names no data")
+    if root is not None:
+        config = {**config, "init_args": {**(config.get("init_args") or {}), "root": str(root)}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    try:
+        data = parser.instantiate_classes(parser.parse_object({"data": config})).data
+        data.setup("test")
+    except (ArgumentError, ImportError, OSError) as error:
+        raise DataError(f"the data module of the recipe cannot be used: {error}") from error
+    except DataError:
+        raise
+    except LgnError as error:
+        raise DataError(str(error)) from error
+    batches = list(data.test_dataloader())
+    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    return TestSplit(images, labels, list(data.class_names))
