@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lgn_lightning.cli import main
+from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.recipe_index import copy_recipe, find_recipe, list_recipes, recipe_root
 
 RECIPES = sorted(recipe_root().rglob("*.yaml"))
@@ -17,6 +20,7 @@ def test_names_are_unique_and_every_experiment_of_the_original_is_there() -> Non
     assert len(set(NAMES)) == len(NAMES)
     expected = {"digits", "mnist20x20", "mnist", "mnist-16k", "mnist-mlp-128", "mnist-mlp-2048"}
     expected |= {f"cifar10-3-thresholds-{width}" for width in ("12k", "128k")}
+    expected |= {f"cifar10-tree-{size}" for size in "smblg"} | {f"mnist-tree-{size}" for size in "sml"}
     expected |= {f"cifar10-31-thresholds-{width}" for width in ("256k", "512k", "1024k")}
     assert expected <= set(NAMES)
 
@@ -40,8 +44,12 @@ def test_opens_with_purpose_and_command_and_comments_every_key(path: Path) -> No
 def test_gate_count_is_that_of_the_net(path: Path) -> None:
     recipe = yaml.safe_load(path.read_text())
     arguments = recipe["model"]["net"]["init_args"]
-    if recipe["model"]["net"]["class_path"].endswith(".MLP"):
+    kind = recipe["model"]["net"]["class_path"].rpartition(".")[2]
+    if kind in ("MLP", "TorchvisionNet"):
         assert recipe["paper"]["gates"] is None
+    elif kind == "LogicTreeNet":
+        with torch.device("meta"):
+            assert recipe["paper"]["gates"] == LogicTreeNet(**arguments).num_gates
     else:
         assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"]
 
@@ -50,6 +58,7 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(path.read_text())
+    _shrink(recipe["model"]["net"])
     # The data set is swapped for noise of the same shape; net, optimizer, trainer and callbacks are the recipe's.
     recipe["data"] = {
         "class_path": "tests.synthetic.SyntheticImages",
@@ -72,6 +81,15 @@ def test_data_fits_the_net(path: Path) -> None:
     data = parser.instantiate_classes(parser.parse_object({"data": recipe["data"]})).data
     assert list(data.image_shape) == recipe["model"]["net"]["init_args"]["in_shape"]
     assert data.num_classes == recipe["model"]["num_classes"]
+
+
+def _shrink(net: dict[str, Any]) -> None:
+    """Makes a convolutional net as small as the same kind of net can be."""
+    arguments = net["init_args"]
+    if net["class_path"].endswith(".LogicTreeNet"):
+        factor = arguments["channels"][0] // 2
+        for name in ("channels", "dense"):
+            arguments[name] = [width // factor for width in arguments[name]]
 
 
 def test_list_gives_the_paper_figures() -> None:

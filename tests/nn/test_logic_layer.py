@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor
 from lgn_lightning.gates import TRUTH_TABLES
@@ -289,3 +289,28 @@ def test_packed_bits_cannot_train_or_have_another_width() -> None:
         layer(PackBitsTensor(torch.rand(7, 10) > 0.5))
     with pytest.raises(ValueError, match=r"shape \[7, 9\]"):
         layer.eval()(PackBitsTensor(torch.rand(7, 9) > 0.5))
+
+
+def _train_deep_net(depth: int, init: str) -> float:
+    """Training accuracy on digits of a net of ``depth`` layers after 150 steps."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = torch.from_numpy(pixels > 7).float()
+    y = torch.from_numpy(labels).long()
+    layers = [LogicLayer(a, 600, init=init) for a in (64, *[600] * (depth - 1))]
+    net = nn.Sequential(*layers, GroupSum(10, tau=6.0))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    for step in range(150):
+        batch = torch.arange(step * 100, step * 100 + 100) % len(x)
+        loss = nn.functional.cross_entropy(net(x[batch]), y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return (net.eval()(x).argmax(1) == y).double().mean().item()
+
+
+def test_a_net_of_twelve_layers_trains_with_residual_initialization() -> None:
+    assert _train_deep_net(12, "residual") > 0.85
+    assert _train_deep_net(12, "gaussian") < 0.5  # what the initialization is for
