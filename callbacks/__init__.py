@@ -7,7 +7,7 @@ from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
-from lgn_lightning.callbacks.resumable_interrupt import ResumableInterrupt
+from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "ExportCircuit",
     "FitThresholds",
     "GateEntropy",
-    "ResumableInterrupt",
+    "ResumePoint",
     "SamplerSchedule",
 ]

@@ -9,9 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lgn_lightning import bench, circuit_prediction, export, verification
 from lgn_lightning.errors import LgnError
+
+if TYPE_CHECKING:
+    from lgn_lightning.run_folder import RunFolder
 
 TRAINING_COMMANDS = {
     "fit": "train a recipe, test the checkpoint that validation chose, export its circuit",
@@ -57,16 +61,38 @@ def _train(command: str, arguments: list[str]) -> int:
             print(
                 f"usage: lgn {command} <recipe or path.yaml> [--key value …]\n\n{TRAINING_COMMANDS[command]}\n\n"
                 f"`lgn ls` lists the recipes; `lgn {command} <recipe> --help` lists every key."
+                + ("\n`lgn fit <recipe> --resume [run folder]` goes on with a run." if command == "fit" else "")
             )
             return 0
         raise LgnError(f"`lgn {command}` needs a recipe first: lgn {command} <recipe or path.yaml> [--key value …]")
     from lgn_lightning.recipe_index import find_recipe
 
     recipe = find_recipe(arguments[0])
+    resume, overrides = _take_resume(command, recipe.stem, arguments[1:])
     from lgn_lightning import training_cli  # Lightning takes seconds to import: not before the recipe is known
 
-    training_cli.run(command, recipe, arguments[1:])
+    training_cli.run(command, recipe, overrides, resume)
     return 0
+
+
+def _take_resume(command: str, recipe: str, arguments: list[str]) -> tuple[RunFolder | None, list[str]]:
+    """Takes ``--resume [run folder]`` out of the arguments of ``lgn fit``, and finds the run."""
+    names = [index for index, text in enumerate(arguments) if text == "--resume" or text.startswith("--resume=")]
+    if command != "fit" or not names:
+        return None, arguments
+    from lgn_lightning.run_folder import find_run
+
+    index = names[0]
+    _, equals, value = arguments[index].partition("=")
+    rest = arguments[:index] + arguments[index + 1 :]
+    if not equals and index < len(rest) and not rest[index].startswith("-"):
+        value = rest.pop(index)
+    run = find_run(recipe, Path(value) if value else None)
+    if run is None:
+        print(f"{recipe} has no run to go on with: a new one starts")
+    else:
+        print(f"going on with {run.path}" + ("" if run.resume_point.is_file() else " from its first step"))
+    return run, rest
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +26,21 @@ def report() -> dict[str, Any]:
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     facts.update({name: _package_version(name) for name in _PACKAGES})
     facts.update({tool: _tool_version(tool) for tool in ("gcc", "clang", "ninja", "nvcc")})
+    facts["cpu"] = cpu_model()
     facts["cpu threads"] = torch.get_num_threads()
     facts["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts["torch cuda"] = torch.version.cuda
     facts.update(loader.report())
     return facts
+
+
+def cpu_model() -> str:
+    """Name of the processor, as Linux gives it; elsewhere what Python knows of it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _package_version(name: str) -> str | None:

@@ -13,3 +13,7 @@ class RecipeError(LgnError):
 
 class CheckpointError(LgnError):
     """A checkpoint is not there, is damaged, or does not fit."""
+
+
+class RunError(LgnError):
+    """A run cannot be gone on with."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lgn_lightning.callbacks import ExportCircuit, GateEntropy
 from lgn_lightning.circuit import CompiledCircuit
 from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.doctor import cpu_model
 from lgn_lightning.errors import LgnError
 from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import GroupSum, logic_layers
@@ -134,6 +135,15 @@ def _throughput(compiled: CompiledCircuit, pixels: np.ndarray) -> float:
         compiled.predict(batch)
         seconds.append(time.perf_counter() - start)
     return len(batch) / median(seconds)
+
+
+def hardware(trainer: pl.Trainer) -> str:
+    """What a run trained on, in a few words: ``2 × NVIDIA H200`` or ``AMD EPYC 9654, 2 threads``."""
+    if trainer.strategy.root_device.type == "cuda":
+        return f"{trainer.world_size} × {torch.cuda.get_device_name(trainer.strategy.root_device)}"
+    processes = f"{trainer.world_size} processes × " if trainer.world_size > 1 else ""
+    threads = torch.get_num_threads()
+    return f"{cpu_model()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
 
 
 def print_summary(summary: Summary) -> None:

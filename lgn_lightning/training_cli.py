@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lgn_lightning.callbacks import ResumableInterrupt
+from lgn_lightning.callbacks import ResumePoint
 from lgn_lightning.checkpoint import read_checkpoint
+from lgn_lightning.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.data.base import ImageDataModule
 from lgn_lightning.errors import CheckpointError
 from lgn_lightning.files import atomic_write_text
+from lgn_lightning.loggers import RunLogger, make_loggers, split_names
 from lgn_lightning.module import LogicClassifier
 from lgn_lightning.recipe_index import PaperResult
-from lgn_lightning.summary import print_summary, summarize
-
-RUNS = Path("runs")
+from lgn_lightning.run_folder import RUNS, RunFolder
+from lgn_lightning.summary import Summary, hardware, print_summary, summarize
 
 # Lightning's own use of a torch API that is about to change: nothing that a user could act on.
 warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Leaves the settings in the run's folder, ``config.yaml`` for ``fit``, and tells the loggers."""
+
+    _lock: FileLock | None = None
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the file, atomically: a run that is killed here is resumed with its own settings or not at all."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if stage == "fit":
+            run = RunFolder(folder)
+            self._lock = run.lock()
+            run.remove_leftovers()
+        name = "config" if stage == "fit" else stage
+        atomic_write_text(folder / f"{name}.yaml", self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers[1:]:  # metrics.csv has no place for settings
+            logger.log_hyperparams(self.config.as_dict())
+
+    def release(self) -> None:
+        """Lets others train into the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
 
 class TrainingCLI(LightningCLI):
@@ -34,30 +63,57 @@ class TrainingCLI(LightningCLI):
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         recipe: The recipe's YAML file.
         overrides: Further arguments of the command line.
+        resume: The run to go on with: its own settings take the place of the recipe's.
     """
 
-    def __init__(self, command: str, recipe: Path, overrides: list[str]) -> None:
+    def __init__(self, command: str, recipe: Path, overrides: list[str], resume: RunFolder | None = None) -> None:
         self.recipe_name = recipe.stem
+        self.resume = resume
+        if resume is not None:
+            checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
+            recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
         super().__init__(
             LogicClassifier,
             ImageDataModule,
             subclass_mode_data=True,
             args=[command, "--config", str(recipe), *overrides],
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "logger": {
-                    "class_path": "lightning.pytorch.loggers.CSVLogger",
-                    "init_args": {"save_dir": str(RUNS), "name": self.recipe_name},
-                },
-                "callbacks": [ResumableInterrupt(self.recipe_name)],
-            },
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,  # the module takes its optimizer as an argument
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what a recipe says about the paper."""
+        """Adds what a recipe says about the paper, and where a run leaves and logs its results."""
         parser.add_argument("--paper", type=PaperResult, default=PaperResult(), help="figures that the recipe aims at")
+        parser.add_argument(
+            "--logger",
+            type=str | list[str],
+            default="csv",
+            help="csv, tensorboard, wandb, or some of them with commas between; metrics.csv is always written",
+        )
+        parser.add_argument(
+            "--run_name", type=str | None, default=None, help="the run's folder below runs/<recipe>/; version_N if null"
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer with the run's loggers, and with checkpoints that a kill cannot damage."""
+        config = self.config[self.subcommand]
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            kwargs["logger"] = make_loggers(split_names(config.logger), self._run_logger(config))
+        if not any(c.class_path.endswith(".ResumePoint") for c in config.trainer.callbacks or ()):
+            self.trainer_defaults["callbacks"] = [ResumePoint(self.recipe_name)]
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
+
+    def _run_logger(self, config: Any) -> RunLogger:
+        if self.resume is None:
+            return RunLogger(RUNS, self.recipe_name, config.run_name)
+        folder = self.resume.path
+        step = read_checkpoint(config.ckpt_path)["global_step"] if config.ckpt_path else 0
+        return RunLogger(folder.parent.parent, folder.parent.name, folder.name, resume_at=step)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the given arguments; the base class would warn that they are not ``sys.argv``."""
@@ -93,7 +149,12 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
         self.config_init[subcommand]["weights_only"] = True
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, SaveConfig):
+                    callback.release()
 
     def after_fit(self) -> None:
         """Tests the checkpoint that validation chose, once, and prints the result."""
@@ -107,7 +168,26 @@ class TrainingCLI(LightningCLI):
             path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
         if trainer.is_global_zero:
-            print_summary(summarize(trainer, model, self.datamodule, Path(path) if path else None))
+            summary = summarize(trainer, model, self.datamodule, Path(path) if path else None)
+            folder = Path(trainer.log_dir or trainer.default_root_dir)
+            RunFolder(folder).finish(self._result(summary, folder))
+            print_summary(summary)
+
+    def _result(self, summary: Summary, folder: Path) -> dict[str, Any]:
+        """What ``result.json`` says: how the summary came about, and the summary, with paths as seen from there."""
+        values = {
+            name: os.path.relpath(value, folder) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(summary).items()
+        }
+        clock = next((c for c in self.trainer.callbacks if isinstance(c, ResumePoint)), None)  # type: ignore[attr-defined]
+        about = {
+            "recipe": self.recipe_name,
+            "seed": self.config[self.subcommand].seed_everything,
+            "steps": self.trainer.global_step,
+            "train_seconds": None if clock is None else round(clock.seconds, 1),
+            "hardware": hardware(self.trainer),
+        }
+        return about | values
 
     def after_predict(self) -> None:
         """Writes the predictions as a CSV file."""
@@ -124,6 +204,6 @@ class TrainingCLI(LightningCLI):
         print(f"{len(classes)} predictions written to {target}")
 
 
-def run(command: str, recipe: Path, overrides: list[str]) -> Any:
+def run(command: str, recipe: Path, overrides: list[str], resume: RunFolder | None = None) -> Any:
     """Runs a recipe; see :class:`TrainingCLI`."""
-    return TrainingCLI(command, recipe, overrides)
+    return TrainingCLI(command, recipe, overrides, resume)

@@ -1,5 +1,10 @@
 """Stand-ins that recipes of the tests name by class path."""
 
+import os
+import random
+import signal
+
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -33,6 +38,15 @@ class SyntheticImages(ImageDataModule):
         return self._load_train()
 
 
+class RandomPixels(Callback):
+    """Draws from every random number generator that a training step may use."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        images = batch[0]  # type: ignore[index]
+        images[torch.rand(images.shape) < 0.1] = int(np.random.randint(256))  # noqa: NPY002 - the global one is meant
+        images[random.randrange(len(images))] = 0
+
+
 class InterruptAt(Callback):
     """Stands for a user who presses Ctrl-C after a step."""
 
@@ -41,4 +55,4 @@ class InterruptAt(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         if trainer.global_step == self.step:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)

@@ -100,7 +100,7 @@ def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as exit_info:
         main(["fit", "interrupted.yaml", *SMALL])
     assert exit_info.value.code
-    checkpoint = next(folder.rglob("interrupted.ckpt"))
+    checkpoint = next(folder.rglob("resume.ckpt"))
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 7
 
 

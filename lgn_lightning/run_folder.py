@@ -1,0 +1,119 @@
+"""The folder of a run, ``runs/<recipe>/version_N``: which one to go on from, and whether it may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from lgn_lightning.errors import RunError
+from lgn_lightning.files import atomic_write_text
+
+RUNS: Final = Path("runs")
+#: What an interrupted write leaves beside its place, see ``atomic_path`` and ``ExportCircuit``.
+_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run leaves its settings, metrics, checkpoints, circuits and result.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings of ``lgn fit``, with all that was overridden: written first."""
+        return self.path / "config.yaml"
+
+    @property
+    def resume_point(self) -> Path:
+        """The checkpoint that ``--resume`` goes on from."""
+        return self.path / "checkpoints" / "resume.ckpt"
+
+    @property
+    def result_file(self) -> Path:
+        """The result on the test split: written last."""
+        return self.path / "result.json"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result; None if the run has not finished."""
+        if not self.result_file.is_file():
+            return None
+        result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
+        return result
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes the result, and removes the resume point, which has nothing left to go on to."""
+        atomic_write_text(self.result_file, json.dumps(result, indent=2) + "\n")
+        self.resume_point.unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Holds the folder for this process until it ends, however it ends.
+
+        Raises:
+            RunError: If another process trains into it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"run {self.path} is still going on in another process; wait for it, or stop it before you resume it"
+            ) from None
+        return lock
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left half written. Only call it with the lock held."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "circuits"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if _LEFTOVER.fullmatch(path.name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def find_run(recipe: str, given: Path | None = None) -> RunFolder | None:
+    """Finds the run that ``lgn fit <recipe> --resume [given]`` goes on with.
+
+    Args:
+        recipe: The recipe's name.
+        given: The run's folder; the newest run of the recipe if not given.
+
+    Returns:
+        The run, which may not have reached its first resume point yet; None if the recipe has no run at all.
+
+    Raises:
+        RunError: If the folder is none of a run, or the run is finished.
+    """
+    run = _newest(recipe) if given is None else RunFolder(given)
+    if run is None:
+        return None
+    if not run.config.is_file():
+        raise RunError(f"{run.path} is no folder of a run: it has no config.yaml; runs are in {RUNS}/<recipe>/")
+    if run.result_file.is_file():
+        raise RunError(
+            f"run {run.path} is finished: {run.result_file} holds its result. `lgn fit {recipe}` starts a new run; to "
+            f"train this one on, give --ckpt_path {run.path / 'checkpoints' / 'last.ckpt'} and --trainer.max_steps"
+        )
+    return run
+
+
+def _newest(recipe: str) -> RunFolder | None:
+    runs = [RunFolder(config.parent) for config in (RUNS / recipe).glob("*/config.yaml")]
+    # The number tells, and not the time: a copy has the time at which it was copied.
+    numbered = [(int(run.path.name.removeprefix("version_")), run) for run in runs if _is_numbered(run.path)]
+    if numbered:
+        return max(numbered, key=lambda pair: pair[0])[1]
+    return max(runs, key=lambda run: run.config.stat().st_mtime, default=None)
+
+
+def _is_numbered(path: Path) -> bool:
+    return re.fullmatch(r"version_\d+", path.name) is not None

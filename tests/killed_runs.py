@@ -1,0 +1,98 @@
+"""Runs of ``lgn`` in processes of their own that are killed, and what is left of them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lgn_lightning import cli
+from lgn_lightning.module import LogicClassifier
+
+
+def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None, kill_after: float | None = None) -> int:
+    """Runs ``lgn`` in a fork, which saves the seconds of importing; returns its exit code, −9 if it was killed."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            prepare()
+            code = cli.main(arguments)
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(process, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def kill_at_step(step: int) -> Callable[[], None]:
+    """Makes the process kill itself in the middle of a training step."""
+
+    def prepare() -> None:
+        compute = LogicClassifier.training_step
+
+        def training_step(self, batch, batch_idx):
+            loss = compute(self, batch, batch_idx)
+            if self.trainer.global_step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss
+
+        LogicClassifier.training_step = training_step  # type: ignore[method-assign]
+
+    return prepare
+
+
+def kill_at_write(number: int) -> Callable[[], None]:
+    """Makes the process kill itself in the middle of writing its n-th checkpoint."""
+
+    def prepare() -> None:
+        save, count = torch.save, 0
+
+        def torch_save(content, file):
+            nonlocal count
+            count += 1
+            if count == number:
+                file.write(b"half a checkpoint")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(content, file)
+
+        torch.save = torch_save
+
+    return prepare
+
+
+def differences(left: Path, right: Path) -> list[str]:
+    """What two runs do not have in common: bits of their checkpoints, rows of their metrics, results."""
+    found = []
+    for name in ("best.ckpt", "last.ckpt"):
+        a, b = (torch.load(run / "checkpoints" / name, weights_only=True) for run in (left, right))
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            found += [f"{name}: {where}" for where in unequal(a[part], b[part], part)]
+    if sorted(rows(left)) != sorted(rows(right)):
+        found.append("metrics.csv")
+    return found
+
+
+def rows(run: Path) -> list[str]:
+    return (run / "metrics.csv").read_text().splitlines()
+
+
+def unequal(a, b, where: str) -> list[str]:
+    if isinstance(a, torch.Tensor):
+        return [] if a.dtype == b.dtype and torch.equal(a, b) else [where]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [where]
+        return [text for key in a for text in unequal(a[key], b[key], f"{where}.{key}")]
+    if isinstance(a, list):
+        if len(a) != len(b):
+            return [where]
+        return [text for i, (x, y) in enumerate(zip(a, b, strict=True)) for text in unequal(x, y, f"{where}.{i}")]
+    return [] if a == b else [where]
