@@ -33,7 +33,6 @@ class ResumePoint(pl.Callback):
     the step and leaves a resume point; a second one stops at once.
 
     Args:
-        recipe: Recipe to name in messages.
         every_n_steps: Optimizer steps between two resume points, at least.
         max_overhead: Share of the training time that may be spent on writing them. The distance grows with a net that
             takes long to write.
@@ -42,12 +41,11 @@ class ResumePoint(pl.Callback):
         ValueError: If a number is out of range.
     """
 
-    def __init__(self, recipe: str = "", every_n_steps: int = 100, max_overhead: float = 0.02) -> None:
+    def __init__(self, every_n_steps: int = 100, max_overhead: float = 0.02) -> None:
         if every_n_steps < 1 or max_overhead <= 0:
             raise ValueError(
                 f"ResumePoint(every_n_steps={every_n_steps}, max_overhead={max_overhead}): both must be above 0"
             )
-        self.recipe = recipe
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
         #: Seconds that this run has trained, those before it was resumed included.
@@ -95,6 +93,9 @@ class ResumePoint(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Brings the metrics of the resume point's own step to disk, if it logged any."""
+        # Lightning leaves out the plateau schedule in the epoch that a run goes on in, as its checkpoints lack the
+        # metric that it watches; these have it.
+        trainer.fit_loop.restarting = False
         if self._unflushed:
             self._unflushed = False
             _flush(trainer)
@@ -116,8 +117,7 @@ class ResumePoint(pl.Callback):
         self._release()
         if isinstance(exception, KeyboardInterrupt) and self._path is not None and trainer.training:
             rank_zero_info(
-                f"Stopped at step {trainer.global_step}. Go on with:  lgn fit {self.recipe} "
-                f"--resume {self._path.parent.parent}"
+                f"Stopped at step {trainer.global_step}. Go on with:  lgn fit --resume {self._path.parent.parent}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -181,7 +181,7 @@ def _nothing_left_to_do(trainer: pl.Trainer, batch_idx: int) -> bool:
     loop = trainer.fit_loop.epoch_loop
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
-    logs_now = trainer.log_every_n_steps > 1 and trainer.global_step % trainer.log_every_n_steps == 0
+    logs_now = _log_interval(trainer) > 1 and trainer.global_step % _log_interval(trainer) == 0
     return not (
         loop.batch_progress.is_last_batch
         or batch_idx + 1 >= trainer.num_training_batches
@@ -192,6 +192,10 @@ def _nothing_left_to_do(trainer: pl.Trainer, batch_idx: int) -> bool:
     )
 
 
+def _log_interval(trainer: pl.Trainer) -> int:
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+
 def _flush(trainer: pl.Trainer) -> None:
     for logger in trainer.loggers:
         logger.save()
@@ -200,11 +204,11 @@ def _flush(trainer: pl.Trainer) -> None:
 def _random_states() -> list[dict[str, Any]]:
     """The random states of all ranks, in their order."""
     mine = _random_state()
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):  # type: ignore[no-untyped-call]
-        return [mine]
-    states: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, mine)
-    return states
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, mine)
+        return states
+    return [mine]
 
 
 def _random_state() -> dict[str, Any]:
@@ -212,7 +216,7 @@ def _random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() and torch.cuda.is_initialized() else None,  # type: ignore[no-untyped-call]
         "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
         "python": random.getstate(),
     }

@@ -56,7 +56,8 @@ def _predicts_by_circuit(argv: list[str]) -> bool:
 
 
 def _train(command: str, arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
+    resuming = command == "fit" and any(text == "--resume" or text.startswith("--resume=") for text in arguments)
+    if not resuming and (not arguments or arguments[0].startswith("-")):
         if arguments in (["-h"], ["--help"]):
             print(
                 f"usage: lgn {command} <recipe or path.yaml> [--key value …]\n\n{TRAINING_COMMANDS[command]}\n\n"
@@ -67,32 +68,38 @@ def _train(command: str, arguments: list[str]) -> int:
         raise LgnError(f"`lgn {command}` needs a recipe first: lgn {command} <recipe or path.yaml> [--key value …]")
     from lgn_lightning.recipe_index import find_recipe
 
-    recipe = find_recipe(arguments[0])
-    resume, overrides = _take_resume(command, recipe.stem, arguments[1:])
+    if resuming:
+        recipe, run, overrides = _run_to_resume(arguments)
+    else:
+        recipe, run, overrides = find_recipe(arguments[0]), None, arguments[1:]
     from lgn_lightning import training_cli  # Lightning takes seconds to import: not before the recipe is known
 
-    training_cli.run(command, recipe, overrides, resume)
+    training_cli.run(command, recipe, overrides, run)
     return 0
 
 
-def _take_resume(command: str, recipe: str, arguments: list[str]) -> tuple[RunFolder | None, list[str]]:
-    """Takes ``--resume [run folder]`` out of the arguments of ``lgn fit``, and finds the run."""
-    names = [index for index, text in enumerate(arguments) if text == "--resume" or text.startswith("--resume=")]
-    if command != "fit" or not names:
-        return None, arguments
+def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[str]]:
+    """Reads ``[recipe] --resume [run folder] [--key value …]``: the recipe, its run, and the other arguments."""
+    from lgn_lightning.recipe_index import find_recipe
     from lgn_lightning.run_folder import find_run
 
-    index = names[0]
-    _, equals, value = arguments[index].partition("=")
+    index = next(i for i, text in enumerate(arguments) if text == "--resume" or text.startswith("--resume="))
+    _, equals, folder = arguments[index].partition("=")
     rest = arguments[:index] + arguments[index + 1 :]
     if not equals and index < len(rest) and not rest[index].startswith("-"):
-        value = rest.pop(index)
-    run = find_run(recipe, Path(value) if value else None)
+        folder = rest.pop(index)
+    named = bool(rest) and not rest[0].startswith("-")
+    if not named and not folder:
+        raise LgnError(
+            "`lgn fit --resume` needs a recipe or a run: lgn fit <recipe> --resume, lgn fit --resume <folder>"
+        )
+    recipe = find_recipe(rest.pop(0)) if named else Path(folder).absolute().parent.with_suffix(".yaml")
+    run = find_run(recipe.stem, Path(folder) if folder else None)
     if run is None:
-        print(f"{recipe} has no run to go on with: a new one starts")
+        print(f"{recipe.stem} has no run to go on with: a new one starts")
     else:
         print(f"going on with {run.path}" + ("" if run.resume_point.is_file() else " from its first step"))
-    return run, rest
+    return recipe, run, rest
 
 
 def _parser() -> argparse.ArgumentParser:

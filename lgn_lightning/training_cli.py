@@ -102,7 +102,7 @@ class TrainingCLI(LightningCLI):
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = make_loggers(split_names(config.logger), self._run_logger(config))
         if not any(c.class_path.endswith(".ResumePoint") for c in config.trainer.callbacks or ()):
-            self.trainer_defaults["callbacks"] = [ResumePoint(self.recipe_name)]
+            self.trainer_defaults["callbacks"] = [ResumePoint()]
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -1,14 +1,16 @@
 """Runs of ``lgn`` in processes of their own that are killed, and what is left of them."""
 
+import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from lgn_lightning import cli
+from lgn_lightning import cli, training_cli  # noqa: F401 - what a fork need not import any more
 from lgn_lightning.module import LogicClassifier
 
 
@@ -21,6 +23,11 @@ def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None, ki
             log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            sys.stdout = sys.stderr = os.fdopen(os.dup(log), "w", buffering=1)  # not the test runner's capture
+            for name in list(logging.root.manager.loggerDict):
+                for handler in logging.getLogger(name).handlers:
+                    if isinstance(handler, logging.StreamHandler):
+                        handler.setStream(sys.stderr)
             prepare()
             code = cli.main(arguments)
         finally:

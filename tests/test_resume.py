@@ -37,7 +37,7 @@ def recipe(schedule: str) -> dict:
     content["trainer"] |= {"enable_progress_bar": False, "enable_model_summary": False}
     if schedule == "plateau":
         content["trainer"] |= {"accumulate_grad_batches": 2}
-    bar, *callbacks = content["trainer"]["callbacks"]
+    _bar, *callbacks = content["trainer"]["callbacks"]
     stop = {"monitor": "val/loss_hard", "patience": 50}
     content["trainer"]["callbacks"] = [
         *callbacks,
@@ -80,7 +80,8 @@ def test_a_killed_run_ends_with_the_same_bits(reference: Path, folder: Path, ste
     assert (run / "circuits/best/lgn_net.c").read_bytes() == (reference / "circuits/best/lgn_net.c").read_bytes()
     assert (run / "circuits/best/lgn_net.so").is_file() == (reference / "circuits/best/lgn_net.so").is_file()
     result, expected = RunFolder(run).result, RunFolder(reference).result
-    assert result is not None and expected is not None
+    assert result is not None
+    assert expected is not None
     assert all(result[name] == expected[name] for name in ("accuracy_hard", "accuracy_soft", "gates", "steps"))
     assert not list(folder.glob("runs/small/version_1"))
 
@@ -101,23 +102,28 @@ def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(folder: Path) -> None:
     def interrupt() -> None:
         from lgn_lightning.module import LogicClassifier
 
-        LogicClassifier.on_train_batch_start = (  # type: ignore[method-assign]
-            lambda self, batch, index: os.kill(os.getpid(), signal.SIGINT) if self.global_step == 5 else None
-        )
+        pending = [True]
+
+        def on_train_batch_start(self, batch, batch_idx):
+            if self.global_step == 5 and pending:
+                pending.clear()  # a second Ctrl-C would stop at once
+                os.kill(os.getpid(), signal.SIGINT)
+
+        LogicClassifier.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
 
     assert run_lgn(["fit", "small.yaml"], interrupt) != 0
     run = Path("runs/small/version_0")
     assert read_checkpoint(run / "checkpoints" / "resume.ckpt")["global_step"] in (6, 7)  # 6 logs its metrics
-    assert "lgn fit small --resume runs/small/version_0" in Path("log.txt").read_text()
+    assert "lgn fit --resume runs/small/version_0" in Path("log.txt").read_text()
 
 
 def test_resume_takes_the_run_s_own_settings(folder: Path) -> None:
-    assert run_lgn(["fit", "small.yaml", "--model.net.width=200"], kill_at_step(20)) == -signal.SIGKILL
+    assert run_lgn(["fit", "small.yaml", "--model.net.width=400"], kill_at_step(20)) == -signal.SIGKILL
     Path("small.yaml").write_text(Path("small.yaml").read_text().replace("depth: 2", "depth: 3"))
-    assert run_lgn(["fit", "small.yaml", "--resume", "runs/small/version_0"]) == 0, Path("log.txt").read_text()
+    assert run_lgn(["fit", "--resume", "runs/small/version_0"]) == 0, Path("log.txt").read_text()
     result = RunFolder(Path("runs/small/version_0")).result
     assert result is not None
-    assert result["gates"] == 2 * 200
+    assert result["gates"] == 2 * 400
 
 
 def test_a_finished_run_and_a_running_one_are_not_resumed(
@@ -172,7 +178,9 @@ def test_a_full_disk_stops_the_run_with_a_checkpoint_to_go_on_from(reference: Pa
 
     assert run_lgn(["fit", "small.yaml"], fill) == 1
     log = Path("log.txt").read_text()
-    assert "lgn: error: cannot write checkpoint" in log and "File too large" in log and "Traceback" not in log
+    assert "lgn: error: cannot write checkpoint" in log
+    assert "File too large" in log
+    assert "Traceback" not in log
     assert run_lgn(["fit", "small.yaml", "--resume"]) == 0, Path("log.txt").read_text()
     assert differences(reference, Path("runs/small/version_0")) == []
 
