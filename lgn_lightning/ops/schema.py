@@ -49,9 +49,7 @@ def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) ->
 
     def first_call(*args: Any) -> Any:
         device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
-        if loader.ensure_loaded(device) and torch._C._dispatch_has_kernel_for_dispatch_key(
-            f"lgn::{name}", device.upper()
-        ):
+        if has_native(name, device):
             return getattr(torch.ops.lgn, name)(*args)
         if torch.is_autocast_enabled(device):
             # The kernel runs below autocast's dispatch key, but its own calls would enter it again and lose precision.
@@ -63,24 +61,24 @@ def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) ->
     torch.library.register_fake(f"lgn::{name}", fake, lib=LIBRARY)
 
 
-def feature_major(like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
-    """An empty result in the memory format of the kernels that will run: natively, rows are padded to cache lines."""
+def feature_major(op: str, like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
+    """An empty result of an op in the memory format of its kernel: natively, rows are padded to cache lines."""
     samples = like.shape[0] if samples is None else samples
-    if not loader.ensure_loaded(like.device.type):
+    if not has_native(op, like.device.type):
         return like.new_empty((features, samples), dtype=dtype).t()
     line = 64 // dtype.itemsize
     pitch = (torch.sym_max(samples, 1) + line - 1) // line * line
     return like.new_empty_strided((samples, features), (1, pitch), dtype=dtype)
 
 
-def _words(like: Tensor, rows: int, features: int, dtype: torch.dtype) -> Tensor:
-    if loader.ensure_loaded(like.device.type):
-        return feature_major(like, features, dtype, rows)
+def _words(op: str, like: Tensor, rows: int, features: int, dtype: torch.dtype) -> Tensor:
+    if has_native(op, like.device.type):
+        return feature_major(op, like, features, dtype, rows)
     return like.new_empty((rows, features), dtype=dtype)
 
 
-def _grad_x(x: Tensor, needed: bool) -> Tensor:
-    return feature_major(x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
+def _grad_x(op: str, x: Tensor, needed: bool) -> Tensor:
+    return feature_major(op, x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
 
 
 define(
@@ -96,12 +94,12 @@ define(
 define(
     "logic(Tensor x, Tensor table, Tensor a, Tensor b) -> Tensor",
     reference.logic,
-    lambda x, table, a, b: feature_major(x, a.shape[0], x.dtype),
+    lambda x, table, a, b: feature_major("logic", x, a.shape[0], x.dtype),
 )
 define(
     "logic_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, bool need_grad_x) -> (Tensor, Tensor)",
     reference.logic_backward,
-    lambda grad, x, table, a, b, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
+    lambda grad, x, table, a, b, need_grad_x: (_grad_x("logic_backward", x, need_grad_x), table.new_empty(table.shape)),
 )
 define(
     "group_sum(Tensor x, int k, float tau) -> Tensor",
@@ -117,12 +115,15 @@ define(
     "logic_group_sum_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, float tau, bool need_grad_x)"
     " -> (Tensor, Tensor)",
     reference.logic_group_sum_backward,
-    lambda grad, x, table, a, b, tau, need_grad_x: (_grad_x(x, need_grad_x), table.new_empty(table.shape)),
+    lambda grad, x, table, a, b, tau, need_grad_x: (
+        _grad_x("logic_group_sum_backward", x, need_grad_x),
+        table.new_empty(table.shape),
+    ),
 )
 define(
     "pack_bits(Tensor x, int bits) -> Tensor",
     reference.pack_bits,
-    lambda x, bits: _words(x, -(-x.shape[0] // bits), x.shape[1], word_dtype(bits)),
+    lambda x, bits: _words("pack_bits", x, -(-x.shape[0] // bits), x.shape[1], word_dtype(bits)),
 )
 define(
     "unpack_bits(Tensor x, int batch) -> Tensor",
@@ -132,7 +133,7 @@ define(
 define(
     "logic_packed(Tensor x, Tensor gates, Tensor a, Tensor b) -> Tensor",
     reference.logic_packed,
-    lambda x, gates, a, b: _words(x, x.shape[0], a.shape[0], x.dtype),
+    lambda x, gates, a, b: _words("logic_packed", x, x.shape[0], a.shape[0], x.dtype),
 )
 define(
     "group_sum_packed(Tensor x, int k, int batch) -> Tensor",

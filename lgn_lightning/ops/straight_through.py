@@ -176,12 +176,12 @@ def _fake_backward(
     factors: list[float],
     need_grad_x: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    grad_x = grad.new_empty((0,), dtype=torch.float32)
-    if need_grad_x:
-        if schema.has_native("bit_logic", grad.device.type):
-            grad_x = schema.feature_major(grad, words[0].shape[1], torch.float32)
-        else:
-            grad_x = grad.new_empty((words[0].shape[1], grad.shape[0]), dtype=torch.float32).t()
+    features = words[0].shape[1]
+    grad_x = (
+        schema.feature_major("bit_logic_backward", grad, features, torch.float32)
+        if need_grad_x
+        else grad.new_empty((0,), dtype=torch.float32)
+    )
     return grad_x, [table.new_empty(table.shape) for table in tables]
 
 

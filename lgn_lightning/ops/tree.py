@@ -261,43 +261,23 @@ def _reference_backward(
     return rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2), grad_table
 
 
-def _image(like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-    channels, height, width = size
-    if not schema.has_native("logic_tree_conv", like.device.type):
-        return like.new_empty((*size, like.shape[0]), dtype=dtype).permute(3, 0, 1, 2)
-    return schema.feature_major(like, channels * height * width, dtype).view(like.shape[0], channels, height, width)
+def _image(op: str, like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return schema.feature_major(op, like, math.prod(size), dtype).view(like.shape[0], *size)
 
 
 def _fake(
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, *geometry: list[int]
 ) -> tuple[Tensor, Tensor]:
-    size = (leaves.shape[1], *output_size(x.shape[2:], kernel_size, stride, padding, pool))
+    size, pool = (leaves.shape[1], *output_size(x.shape[2:], *geometry)), geometry[-1]
     pooled = pool[0] * pool[1] > 1
-    winner = _image(x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
-    return _image(x, size, x.dtype), winner
+    op = "logic_tree_conv"
+    winner = _image(op, x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
+    return _image(op, x, size, x.dtype), winner
 
 
-def _fake_backward(
-    grad: Tensor,
-    winner: Tensor,
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
-    need_grad_x: bool,
-) -> tuple[Tensor, Tensor]:
-    grad_x = _image(x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
+def _fake_backward(grad: Tensor, winner: Tensor, x: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *_, need_grad_x = rest
+    grad_x = _image("logic_tree_conv_backward", x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
     return grad_x, table.new_empty(table.shape)
 
 
