@@ -169,21 +169,9 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     if (kGradX && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
     }
-    const int swap = static_cast<int>(step.flags & kSwap);
     float total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
     sum_lanes(s, total);
-    float* to = static_cast<float*>(grad_table.data) + 4 * static_cast<int64_t>(step.gate);
-    if (grad_table.sums) {
-      to[0] += total[0];
-      to[1 + swap] += total[1];
-      to[2 - swap] += total[2];
-      to[3] += total[3];
-    } else {
-      to[0] = total[0] - total[1] - total[2] + total[3];
-      to[1] = total[2 - swap] - total[3];
-      to[2] = total[1 + swap] - total[3];
-      to[3] = total[3];
-    }
+    give_table_gradient(total, step, grad_table);
   }
 }
 

@@ -91,6 +91,26 @@ struct GradFormat {
   }
 };
 
+// From sums of g, g·x_i, g·x_j and g·x_i·x_j over samples to the gradients of one gate's table. Where other tiles
+// follow, adds to the sums instead. i and j are b and a where the step is swapped.
+template <typename Sum>
+LGN_INLINE void give_table_gradient(const Sum (&total)[4], const Step& step, const TableRows& grad_table) {
+  const int swap = static_cast<int>(step.flags & kSwap);
+  const Sum with_a = total[1 + swap], with_b = total[2 - swap];
+  Sum* to = static_cast<Sum*>(grad_table.data) + 4 * static_cast<int64_t>(step.gate);
+  if (grad_table.sums) {
+    to[0] += total[0];
+    to[1] += with_a;
+    to[2] += with_b;
+    to[3] += total[3];
+  } else {
+    to[0] = total[0] - with_a - with_b + total[3];
+    to[1] = with_b - total[3];
+    to[2] = with_a - total[3];
+    to[3] = total[3];
+  }
+}
+
 template <typename S, int N, bool kGradX, bool kGrouped, bool kWide>
 void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                     const void* table, const Step* steps, int64_t count, const GradRows& grad_x,
@@ -187,21 +207,9 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
     if (kGradX && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) Rows::write(gj + v * Rows::kStride, carry + v * kParts, streaming);
     }
-    const int swap = static_cast<int>(step.flags & kSwap);
     Sum total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
     sum_lanes(s, total);
-    Sum* to = static_cast<Sum*>(grad_table.data) + 4 * static_cast<int64_t>(step.gate);
-    if (grad_table.sums) {
-      to[0] += total[0];
-      to[1 + swap] += total[1];
-      to[2 - swap] += total[2];
-      to[3] += total[3];
-    } else {
-      to[0] = total[0] - total[1 + swap] - total[2 - swap] + total[3];
-      to[1] = total[2 - swap] - total[3];
-      to[2] = total[1 + swap] - total[3];
-      to[3] = total[3];
-    }
+    give_table_gradient(total, step, grad_table);
   }
   if (kGradX && streaming) stream_fence();
 }

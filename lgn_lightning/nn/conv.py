@@ -230,22 +230,15 @@ class LogicTreeConv2d(GateLayer):
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
-        extra = "".join(
-            f", {name}={value!r}"
-            for name, value, default in (
-                ("padding", self.padding, (0, 0)),
-                ("stride", self.stride, (1, 1)),
-                ("channels_per_tree", self.channels_per_tree, 2),
-                ("init", self.init, "residual"),
-                ("implementation", self.implementation, None),
-                ("parametrization", self.parametrization.name, "softmax"),
-                ("sampler", self.sampler.name, "soft"),
-            )
-            if value != default
+        changed = self.changed_options(
+            ("padding", self.padding, (0, 0)),
+            ("stride", self.stride, (1, 1)),
+            ("channels_per_tree", self.channels_per_tree, 2),
+            ("init", self.init, "residual"),
         )
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
-            f"{extra}"
+            f"{changed}"
         )
 
 

@@ -88,6 +88,18 @@ class GateLayer(nn.Module):
         """The four numbers of each gate, ``[num_gates, 4]``: the sampler's in training mode, else 0 or 1."""
         return self.sample().table
 
+    def changed_options(self, *options: tuple[str, object, object]) -> str:
+        """For ``extra_repr``: ``, name=value`` of each option (name, value, default) that is not its default.
+
+        Those that every layer of gates has come last.
+        """
+        common = (
+            ("implementation", self.implementation, None),
+            ("parametrization", self.parametrization.name, "softmax"),
+            ("sampler", self.sampler.name, "soft"),
+        )
+        return "".join(f", {name}={value!r}" for name, value, default in (*options, *common) if value != default)
+
 
 def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
     """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools."""

@@ -164,19 +164,12 @@ class LogicLayer(GateLayer):
 
     def extra_repr(self) -> str:
         """Widths and what differs from the defaults."""
-        extra = "".join(
-            f", {name}={value!r}"
-            for name, value, default in (
-                ("connections", self.connections, "random"),
-                ("init", self.init, "gaussian"),
-                ("grad_factor", self.grad_factor, 1.0),
-                ("implementation", self.implementation, None),
-                ("parametrization", self.parametrization.name, "softmax"),
-                ("sampler", self.sampler.name, "soft"),
-            )
-            if value != default
+        changed = self.changed_options(
+            ("connections", self.connections, "random"),
+            ("init", self.init, "gaussian"),
+            ("grad_factor", self.grad_factor, 1.0),
         )
-        return f"{self.in_dim}, {self.out_dim}{extra}"
+        return f"{self.in_dim}, {self.out_dim}{changed}"
 
 
 class _ScaleGradient(torch.autograd.Function):
