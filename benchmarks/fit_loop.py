@@ -4,6 +4,9 @@
 
 Both train the recipe's net on its batches with its optimizer, in one process and in turn; the fit runs
 with the recipe's callbacks, progress bar and logger. Validation is left out of both. Prints medians and writes JSON.
+With a tiny net the step is hardly more than the loop itself, whose cost then stands out of the noise:
+
+    taskset -c 0 python benchmarks/fit_loop.py --root data --width 200 --depth 1 --steps 2000
 """
 
 from __future__ import annotations
@@ -45,10 +48,11 @@ class StepClock(Callback):
             self.times.append(time.perf_counter())
 
 
-def bare_loop(root: str, steps: int) -> float:
+def bare_loop(root: str, steps: int, width: int, depth: int) -> float:
+    """Steps per second of a plain loop over the batches of the recipe."""
     data = MNIST(root=root, size=20)
     data.setup("fit")
-    net = LogicMLP((1, 20, 20), 10, 8000, 6, tau=10, grey_in_training=True)
+    net = LogicMLP((1, 20, 20), 10, width, depth, tau=10, grey_in_training=True)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
     loader, done, start = data.train_dataloader(), 0, 0.0
     while done < WARM_UP + steps:
@@ -87,20 +91,25 @@ def main() -> None:
     parser.add_argument("--root", default=os.environ.get("LGN_DATA_ROOT", "data"), help="folder that holds MNIST")
     parser.add_argument("--steps", type=int, default=400, help="timed steps a run")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--width", type=int, default=8000, help="gates of a layer, 8,000 in the recipe")
+    parser.add_argument("--depth", type=int, default=6, help="layers, 6 in the recipe")
     parser.add_argument("--json", type=Path, default=None, help="file to write the result to")
     arguments = parser.parse_args()
     root = str(Path(arguments.root).absolute())
+    size = arguments.width, arguments.depth
+    net = [f"--model.net.width={size[0]}", f"--model.net.depth={size[1]}"]
     runs: dict[str, list[float]] = {"bare": [], "fit": []}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for _ in range(arguments.repeats):
-            runs["bare"].append(bare_loop(root, arguments.steps))
-            runs["fit"].append(lightning_fit(root, arguments.steps))
+            runs["bare"].append(bare_loop(root, arguments.steps, *size))
+            runs["fit"].append(lightning_fit(root, arguments.steps, overrides=net))
     bare, fit = median(runs["bare"]), median(runs["fit"])
     share = median(f / b for f, b in zip(runs["fit"], runs["bare"], strict=True))
+    more = median(1 / f - 1 / b for f, b in zip(runs["fit"], runs["bare"], strict=True))
     threads = torch.get_num_threads()
     print(f"bare loop {bare:.1f} steps/s, lgn fit {fit:.1f} steps/s, share {share:.1%}, {threads} threads")
-    print(f"one step of lgn fit costs {1e6 * (1 / fit - 1 / bare):.0f} µs more")
+    print(f"one step of lgn fit costs {1e6 * more:.0f} µs more")
     if arguments.json:
         atomic_write_text(arguments.json, json.dumps({"runs": runs, "share": share}, indent=2) + "\n")
 

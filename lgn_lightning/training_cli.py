@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -31,6 +31,9 @@ from lgn_lightning.summary import Summary, hardware, print_summary, summarize
 
 # Lightning's own use of a torch API that is about to change: nothing that a user could act on.
 warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*")
+
+#: Steps between two drawings of the progress bar, each of which takes about as long as a step of a small net.
+REFRESH_RATE = 20
 
 
 class SaveConfig(SaveConfigCallback):
@@ -101,8 +104,11 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = make_loggers(split_names(config.logger), self._run_logger(config))
-        if not any(c.class_path.endswith(".ResumePoint") for c in config.trainer.callbacks or ()):
-            self.trainer_defaults["callbacks"] = [ResumePoint()]
+        given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
+        defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
+        if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
+            defaults.append(RichProgressBar(refresh_rate=REFRESH_RATE))
+        self.trainer_defaults["callbacks"] = defaults
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -57,6 +57,14 @@ def test_fit_prints_one_result_table(folder: Path, capsys: pytest.CaptureFixture
     assert "equal scores on all 360 test images" in table
 
 
+@pytest.mark.parametrize(
+    "option", ["enable_progress_bar=false", "callbacks+=lightning.pytorch.callbacks.TQDMProgressBar"]
+)
+def test_progress_bar_is_the_users_choice(option: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", *SMALL, f"--trainer.{option}"]) == 0
+    assert "Result on the test split" in capsys.readouterr().out
+
+
 def test_checkpoint_rebuilds_its_net_and_exports_identical_c(trained: Path, folder: Path) -> None:
     checkpoint = trained / "checkpoints" / "best.ckpt"
     net, recipe = load_net(checkpoint)

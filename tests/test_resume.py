@@ -37,10 +37,8 @@ def recipe(schedule: str) -> dict:
     content["trainer"] |= {"enable_progress_bar": False, "enable_model_summary": False}
     if schedule == "plateau":
         content["trainer"] |= {"accumulate_grad_batches": 2}
-    _bar, *callbacks = content["trainer"]["callbacks"]
     stop = {"monitor": "val/loss_hard", "patience": 50}
-    content["trainer"]["callbacks"] = [
-        *callbacks,
+    content["trainer"]["callbacks"] += [
         {"class_path": "tests.synthetic.RandomPixels"},
         {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": stop},
         {"class_path": "ResumePoint", "init_args": {"every_n_steps": 4, "max_overhead": 1e9}},
