@@ -19,6 +19,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lgn_lightning.nn.gate_layer import GateLayer
+
 #: Steps that run eagerly before a batch shape is recorded: they make what a recording may not (optimizer state, walks
 #: of the wiring, compiled code), and allocators and libraries settle.
 WARM_UP = 3
@@ -79,8 +81,9 @@ class GraphedStep:
     eager. If a recording fails, one warning gives the reason and all steps are eager.
 
     The learning rate may change at every step; it stays a number in the optimizer, so that schedulers and checkpoints
-    know nothing of the graph. Other hyperparameters, wiring buffers (int32) and ``requires_grad`` are looked at before
-    each replay, and a change leads to a new recording. What cannot be seen from outside needs :meth:`forget`.
+    know nothing of the graph. Other hyperparameters, wiring buffers (int32), ``requires_grad`` and the numbers of
+    samplers are looked at before each replay, and a change leads to a new recording. What cannot be seen from outside
+    needs :meth:`forget`.
 
     Args:
         net: The module whose buffers and parameters the loss uses.
@@ -190,6 +193,8 @@ class GraphedStep:
         for group in self._optimizer.param_groups:
             now += [value for name, value in group.items() if name not in ("params", "lr")]
         now += [parameter.requires_grad for parameter, _ in self._gradients]
+        samplers = dict.fromkeys(module.sampler for module in self._net.modules() if isinstance(module, GateLayer))
+        now += [number for sampler in samplers for number in vars(sampler).values()]
         return now
 
     def _write_rates(self) -> None:

@@ -136,6 +136,11 @@ class LogicClassifier(pl.LightningModule):
             else:
                 warn(reason)
 
+    def reset_cuda_graph(self) -> None:
+        """Has the step recorded anew, after a change of what it does that no tensor and no sampler shows."""
+        if self._graphed is not None:
+            self._graphed.forget()
+
     def on_train_end(self) -> None:
         """Frees the CUDA graph."""
         if self._graphed is not None:

@@ -153,7 +153,11 @@ def freeze(step: GraphedStep, model: Any) -> None:
     model[1].weights.requires_grad_(False)
 
 
-@pytest.mark.parametrize("change", [change_wires, change_decay, freeze])
+def change_temperature(step: GraphedStep, model: Any) -> None:
+    model[1].sampler.temperature = 0.5
+
+
+@pytest.mark.parametrize("change", [change_wires, change_decay, freeze, change_temperature])
 def test_what_changes_beside_tensors_is_recorded_anew(change: Callable[[GraphedStep, Any], None]) -> None:
     step, stand_in, model = make()
     losses(step, batches(6))

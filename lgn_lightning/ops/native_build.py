@@ -302,7 +302,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
-    say(f"building the {plan.kind} kernels, once for this version, about 20 s, in {folder.parent / plan.key}")
+    say(f"building the {plan.kind} kernels, once for this version, in {folder.parent / plan.key}")
     started = time.monotonic()
     (folder / "build.ninja").write_text(ninja_file(plan))
     command = [plan.ninja, "-C", str(folder), *(["-v"] if verbose else [])]
