@@ -146,7 +146,7 @@ class ResumePoint(pl.Callback):
         step_seconds = (self.seconds - earlier) / max(1, trainer.global_step - self._last_step)
         start = time.perf_counter()
         _flush(trainer)
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         writing = time.perf_counter() - start
         distance = max(self.every_n_steps, math.ceil(writing / (self.max_overhead * max(step_seconds, 1e-9))))
         # All ranks write together, so all have to agree on when.
