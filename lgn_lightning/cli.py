@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lgn_lightning import bench, circuit_prediction, export, verification
+from lgn_lightning import bench, circuit_prediction, export, results, verification
 from lgn_lightning.errors import LgnError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ TRAINING_COMMANDS = {
     "test": "measure a checkpoint on the test split",
     "predict": "write the classes that a checkpoint predicts for the test split",
 }
+SEVERAL_TRAININGS = {"reproduce": "train recipes with several seeds and compare with their papers' figures"}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -38,6 +39,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if argv and argv[0] in TRAINING_COMMANDS and not _predicts_by_circuit(argv):
             return _train(argv[0], argv[1:])
+        if argv and argv[0] == "reproduce":
+            from lgn_lightning import reproduce
+
+            return reproduce.main(argv[1:])
         namespace = _parser().parse_args(argv)
         return int(namespace.run(namespace))
     except KeyboardInterrupt:
@@ -103,7 +108,7 @@ def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[s
 
 
 def _parser() -> argparse.ArgumentParser:
-    training = "\n".join(f"  {name:<10}{text}" for name, text in TRAINING_COMMANDS.items())
+    training = "\n".join(f"  {name:<11}{text}" for name, text in {**TRAINING_COMMANDS, **SEVERAL_TRAININGS}.items())
     parser = argparse.ArgumentParser(
         prog="lgn",
         description="Train differentiable logic gate networks and ship them as verified circuits.",
@@ -125,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     circuit_prediction.add_parser(commands)
     verification.add_parser(commands)
     bench.add_parser(commands)
+    results.add_parser(commands)
 
     report = commands.add_parser("report", help="show a run and its net in one HTML file")
     report.add_argument(

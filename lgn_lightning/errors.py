@@ -17,3 +17,7 @@ class CheckpointError(LgnError):
 
 class RunError(LgnError):
     """A run cannot be gone on with."""
+
+
+class ResultError(LgnError):
+    """Reproduced results are not there or cannot be read."""

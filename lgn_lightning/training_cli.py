@@ -25,6 +25,7 @@ from lgn_lightning.errors import CheckpointError
 from lgn_lightning.files import atomic_write_text
 from lgn_lightning.loggers import RunLogger, make_loggers, split_names
 from lgn_lightning.module import LogicClassifier
+from lgn_lightning.provenance import source_version
 from lgn_lightning.recipe_index import PaperResult
 from lgn_lightning.run_folder import RUNS, RunFolder
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
@@ -71,6 +72,7 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, command: str, recipe: Path, overrides: list[str], resume: RunFolder | None = None) -> None:
         self.recipe_name = recipe.stem
+        self.source = source_version()  # now: a long training may outlive the state of the working tree
         self.resume = resume
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
@@ -192,6 +194,7 @@ class TrainingCLI(LightningCLI):
             "steps": self.trainer.global_step,
             "train_seconds": None if clock is None else round(clock.seconds, 1),
             "hardware": hardware(self.trainer),
+            "commit": self.source,
         }
         return about | values
 
