@@ -84,4 +84,4 @@ def build_module(recipe: dict[str, Any]) -> nn.Module:
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(LogicClassifier, "model")
-    return parser.instantiate_classes(parser.parse_object({"model": recipe["model"]})).model  # type: ignore[no-any-return]
+    return parser.instantiate(parser.parse_object({"model": recipe["model"]})).model  # type: ignore[no-any-return]

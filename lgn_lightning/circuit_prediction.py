@@ -141,7 +141,7 @@ def read_recipe_data(name: str) -> tuple[list[str], NDArray[np.uint8]]:
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
-    data = parser.instantiate_classes(parser.parse_object({"data": recipe["data"]})).data
+    data = parser.instantiate(parser.parse_object({"data": recipe["data"]})).data
     data.prepare_data()
     data.setup("predict")
     images = np.concatenate([x.numpy() for x, _ in data.predict_dataloader()])

@@ -78,7 +78,7 @@ def test_data_fits_the_net(path: Path) -> None:
     recipe = yaml.safe_load(path.read_text())
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
-    data = parser.instantiate_classes(parser.parse_object({"data": recipe["data"]})).data
+    data = parser.instantiate(parser.parse_object({"data": recipe["data"]})).data
     assert list(data.image_shape) == recipe["model"]["net"]["init_args"]["in_shape"]
     assert data.num_classes == recipe["model"]["num_classes"]
 

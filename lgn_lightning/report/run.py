@@ -123,7 +123,7 @@ def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSpl
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     try:
-        data = parser.instantiate_classes(parser.parse_object({"data": config})).data
+        data = parser.instantiate(parser.parse_object({"data": config})).data
         data.setup("test")
     except (ArgumentError, ImportError, OSError) as error:
         raise DataError(f"the data module of the recipe cannot be used: {error}") from error

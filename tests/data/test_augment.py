@@ -194,7 +194,7 @@ def test_a_recipe_names_it_in_one_line(value: str, expected: str, tmp_path, monk
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(MNIST, "data")
-    data = parser.instantiate_classes(parser.parse_args([f"--data.augment={value}"])).data
+    data = parser.instantiate(parser.parse_args([f"--data.augment={value}"])).data
     assert repr(data.augment) == expected
 
 

@@ -134,7 +134,6 @@ def test_bad_arguments(settings: dict[str, float]) -> None:
 def test_recipes_can_name_every_class() -> None:
     parser = ArgumentParser()
     parser.add_subclass_arguments(ImageDataModule, "data")
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # renamed in jsonargparse 4.49
     for name, settings in {
         "Digits": {"test_fraction": 0.3},
         "MNIST": {"size": 20, "root": "here"},
@@ -143,6 +142,6 @@ def test_recipes_can_name_every_class() -> None:
         "ImageFolder": {"image_size": [8, 4], "grayscale": True},
     }.items():
         entry = {"class_path": f"lgn_lightning.data.{name}", "init_args": settings}
-        data = instantiate(parser.parse_object({"data": entry})).data
+        data = parser.instantiate(parser.parse_object({"data": entry})).data
         assert type(data) is getattr(lgn_lightning.data, name)
     assert data.size == (8, 4)
