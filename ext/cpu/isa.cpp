@@ -3,6 +3,7 @@
 #include "bits.h"
 #include "layer.h"
 #include "softmax.h"
+#include "tree.h"
 
 #define LGN_JOIN(a, b) a##b
 #define LGN_NAME(a, b) LGN_JOIN(a, b)
@@ -16,6 +17,8 @@ constexpr Kernels make_kernels() {
   Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(), bit_layer_kernels()};
   k.f32.softmax_table = &softmax_table_f32;
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
+  k.f32.tree = tree_kernels<float>();
+  k.bf16.tree = tree_kernels<Bf16>();
   return k;
 }
 
@@ -32,6 +35,7 @@ const LayerKernels& kernels_f64() {
     LayerKernels k = layer_kernels<double>();
     k.softmax_table = &softmax_table_f64;
     k.softmax_table_backward = &softmax_table_backward_f64;
+    k.tree = tree_kernels<double>();
     return k;
   }();
   return kSet;

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "tree_kernels.h"
+
 namespace lgn {
 
 constexpr int64_t kLineBytes = 64;
@@ -92,6 +94,7 @@ struct LayerKernels {
   // Softmax of 16 logits to a table of 4, and back.
   void (*softmax_table)(const void* logits, int64_t begin, int64_t end, void* table);
   void (*softmax_table_backward)(const void* grad, const void* logits, int64_t begin, int64_t end, void* out);
+  TreeKernels tree;
 };
 
 // Kernels on packed bits. A row of packed samples is a string of bytes, sample s in bit s % 8 of byte s / 8, whatever

@@ -96,11 +96,11 @@ struct Tiling {
   std::vector<int64_t> slab_begin;  // tiles slab_begin[s] … slab_begin[s + 1] - 1 belong to slab s
   int64_t slabs;
 
-  Tiling(int64_t batch, int64_t element) {
+  Tiling(int64_t batch, int64_t element, int tile_lines = kTileLines) {
     constexpr int64_t kMaxSlabs = 16;
     const int64_t lines = padded_bytes(batch * element) / kLineBytes, per_line = kLineBytes / element;
-    for (int64_t line = 0; line < lines; line += kTileLines) {
-      const int64_t count = std::min<int64_t>(kTileLines, lines - line);
+    for (int64_t line = 0; line < lines; line += tile_lines) {
+      const int64_t count = std::min<int64_t>(tile_lines, lines - line);
       tiles.push_back(
           {line * kLineBytes, static_cast<int>(count), std::min(count * per_line, batch - line * per_line)});
     }

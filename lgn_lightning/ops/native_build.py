@@ -180,7 +180,7 @@ def torch_includes() -> tuple[str, ...]:
 
 def _units() -> tuple[Unit, ...]:
     # First what takes longest.
-    units = [Unit(f"{name}.cpp", f"{name}.o", ("-O1", *torch_includes())) for name in ("binding", "bit_logic")]
+    units = [Unit("torch_ops.cpp", "torch_ops.o", ("-O1", *torch_includes()))]
     if platform.machine() in ("x86_64", "AMD64"):
         units += [
             Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))

@@ -1,14 +1,12 @@
 // Runs every CPU kernel, without torch, on exactly sized buffers and odd shapes, and compares with plain loops. Built
 // by `make sanitize` with AddressSanitizer and UndefinedBehaviorSanitizer; exits with 1 at the first wrong number.
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <thread>
 #include <vector>
 
+#include "driver.h"
 #include "kernels.h"
 #include "plan.h"
 #include "pool.h"
@@ -16,49 +14,6 @@
 namespace {
 
 using namespace lgn;
-
-std::mt19937 generator(7);
-
-double uniform() { return std::uniform_real_distribution<double>(0, 1)(generator); }
-int below(int64_t n) { return static_cast<int>(generator() % static_cast<uint32_t>(n)); }
-
-void check(double actual, double expected, double tolerance, const char* what) {
-  if (std::fabs(actual - expected) <= tolerance * (1 + std::fabs(expected))) return;
-  std::printf("%s: %.9g is not %.9g\n", what, actual, expected);
-  std::exit(1);
-}
-
-// Aligned memory of exactly this many bytes, so that the sanitizer sees the first one past the end.
-struct Buffer {
-  char* data;
-  explicit Buffer(int64_t bytes)
-      : data(static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(bytes ? bytes : 64)))) {
-    std::memset(data, 0xff, static_cast<size_t>(bytes));  // NaN in every format
-  }
-  ~Buffer() { std::free(data); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-};
-
-struct Bf16Bits {
-  uint16_t bits;
-};
-double get(const float& v) { return v; }
-double get(const double& v) { return v; }
-double get(const Bf16Bits& v) {
-  const uint32_t wide = static_cast<uint32_t>(v.bits) << 16;
-  float f;
-  std::memcpy(&f, &wide, 4);
-  return f;
-}
-void set(float& v, double x) { v = static_cast<float>(x); }
-void set(double& v, double x) { v = x; }
-void set(Bf16Bits& v, double x) {
-  const float f = static_cast<float>(x);
-  uint32_t wide;
-  std::memcpy(&wide, &f, 4);
-  v.bits = static_cast<uint16_t>(wide >> 16);
-}
 
 template <typename S, typename Sum>
 void run_layer(const LayerKernels& k, int64_t batch, int64_t inputs, int64_t gates, int64_t classes, bool streaming,
@@ -268,6 +223,7 @@ int main() {
     run_softmax<float>(k.f32, gates, 1e-5);
     run_softmax<double>(kernels_f64(), gates, 1e-12);
   }
+  run_trees();
   run_pool_and_cache();
   std::printf("ok\n");
   return 0;

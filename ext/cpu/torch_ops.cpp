@@ -1,0 +1,4 @@
+// All files that include headers of torch, as one: the headers take a compiler far longer than the code behind them.
+#include "binding.cpp"
+#include "bit_logic.cpp"
+#include "tree_conv.cpp"

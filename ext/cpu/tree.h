@@ -1,0 +1,376 @@
+// Trees of gates over receptive fields, with the maximum over pooling windows.
+//
+// The forward pass stores nothing but the maximum and which position won. A sample's gradient goes to the winner alone,
+// so the backward pass gathers the leaves of each sample's winner, and recomputes and differentiates one tree instead
+// of one for each position (Petersen et al., 2024, sec. 3.3).
+//
+// Of N leaves, nodes 0 … N-1 are the leaves and node N + j is gate j with the operands 2j and 2j + 1.
+#pragma once
+
+#include <limits>
+
+#include "simd.h"
+
+namespace lgn {
+namespace {
+
+// y = c0 + ca·a + cb·b + cab·ab
+template <typename T>
+struct GateLine {
+  T c0, ca, cb, cab;
+};
+
+alignas(64) constexpr char kZeroRow[kTreeLines * kLineBytes] = {};
+
+// What the kernels need for one tree, in the caller's memory.
+template <typename S>
+struct TreeWorkspace {
+  typedef typename Storage<S>::Sum Sum;
+  typedef typename Storage<S>::Vec Vec;
+  // A node is a row of unpacked numbers.
+  static constexpr int64_t kNodeBytes = kTreeLines * kLineBytes * Storage<S>::kParts;
+
+  GateLine<Sum>* gate;               // [N-1]
+  GateLine<Sum>* slope;              // [N-1]
+  Vec* sums;                         // [N-1][4]
+  char* value;                       // [2N-1] nodes
+  char* grad;                        // [2N-1] nodes
+  char* outside;                     // one node: where gradients of the padding go
+  int64_t* row;                      // [pool][N] addresses of leaves
+  int64_t* grad_row;                 // [pool][N]
+  int64_t *channel, *line, *column;  // [N], relative to the place
+  int64_t bytes;
+
+  TreeWorkspace(const TreeShape& shape, void* memory) {
+    const auto start = reinterpret_cast<uintptr_t>(memory);
+    uintptr_t next = start;
+    const auto take = [&](auto*& part, int64_t count) {
+      part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(next);
+      next += (static_cast<uintptr_t>(count) * sizeof *part + 63) / 64 * 64;
+    };
+    const int64_t n = shape.leaves;
+    take(gate, n - 1);
+    take(slope, n - 1);
+    take(sums, 4 * (n - 1));
+    take(value, (2 * n - 1) * kNodeBytes);
+    take(grad, (2 * n - 1) * kNodeBytes);
+    take(outside, kNodeBytes);
+    take(row, shape.pool() * n);
+    take(grad_row, shape.pool() * n);
+    take(channel, n);
+    take(line, n);
+    take(column, n);
+    bytes = static_cast<int64_t>(next - start);
+  }
+
+  void read_leaves(const TreeShape& shape, int64_t tree) {
+    const int64_t part = shape.trees * shape.leaves;
+    const int32_t* leaf = shape.leaf + tree * shape.leaves;
+    for (int64_t l = 0; l < shape.leaves; l++) {
+      channel[l] = leaf[l] * shape.height * shape.width;
+      line[l] = leaf[part + l] - shape.pad_h;
+      column[l] = leaf[2 * part + l] - shape.pad_w;
+    }
+  }
+
+  static void read_gates(const void* table, int64_t first, int64_t gates, GateLine<Sum>* out) {
+    const Sum* t = static_cast<const Sum*>(table) + 4 * first;
+    for (int64_t j = 0; j < gates; j++, t += 4) out[j] = {t[0], t[2] - t[0], t[1] - t[0], t[3] - t[2] - t[1] + t[0]};
+  }
+
+  // Addresses of the leaves' rows in `rows`, for the positions of the window at line `top`, column `side` of the
+  // output; `other` for leaves outside the image. Free of branches, so that it is computed for all leaves at once.
+  LGN_INLINE void find_rows(const TreeShape& shape, int64_t top, int64_t side, const char* rows, int64_t pitch,
+                            const char* other, int64_t* out) const {
+    const auto start = reinterpret_cast<int64_t>(rows), elsewhere = reinterpret_cast<int64_t>(other);
+    const auto height = static_cast<uint64_t>(shape.height), width = static_cast<uint64_t>(shape.width);
+    for (int64_t i = 0; i < shape.pool_h; i++) {
+      const int64_t y = (top * shape.pool_h + i) * shape.stride_h;
+      for (int64_t j = 0; j < shape.pool_w; j++, out += shape.leaves) {
+        const int64_t x = (side * shape.pool_w + j) * shape.stride_w;
+        for (int64_t l = 0; l < shape.leaves; l++) {
+          const int64_t at_y = line[l] + y, at_x = column[l] + x;
+          const bool inside = (static_cast<uint64_t>(at_y) < height) & (static_cast<uint64_t>(at_x) < width);
+          const int64_t address = start + (channel[l] + at_y * shape.width + at_x) * pitch;
+          out[l] = inside ? address : elsewhere;
+        }
+      }
+    }
+  }
+};
+
+// Rows as the activations store them, and as nodes hold them.
+template <typename S>
+struct StoredRow {
+  typedef Storage<S> St;
+  static LGN_INLINE void read(const char* row, int v, typename St::Vec* out) {
+    St::unpack(row + v * kVectorBytes, out);
+  }
+};
+template <typename S>
+struct NodeRow {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  static LGN_INLINE void read(const char* row, int v, Vec* out) {
+    for (int u = 0; u < St::kParts; u++) out[u] = load<Vec>(row + (v * St::kParts + u) * kVectorBytes);
+  }
+};
+
+// Winners as integers of the width of sums, in the order of Storage<S>::unpack.
+template <typename S>
+struct Winners {
+  typedef typename VectorOf<typename Storage<S>::Sum>::Int Int;
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes<S>)));
+  static constexpr int kBytes = kLanes<S>;
+  static LGN_INLINE void read(const uint8_t* p, Int* out) {
+    Bytes bytes;
+    std::memcpy(&bytes, p, sizeof bytes);
+    out[0] = __builtin_convertvector(bytes, Int);
+  }
+  static LGN_INLINE void write(uint8_t* p, const Int* in) {
+    const Bytes bytes = __builtin_convertvector(in[0], Bytes);
+    std::memcpy(p, &bytes, sizeof bytes);
+  }
+};
+template <>
+struct Winners<Bf16> {
+  static constexpr int kBytes = kVectorBytes / 2;
+  typedef uint8_t Bytes __attribute__((vector_size(kBytes)));
+  typedef uint16_t Shorts __attribute__((vector_size(kVectorBytes)));
+  static LGN_INLINE void read(const uint8_t* p, VecI* out) {
+    const VecU both = (VecU) __builtin_convertvector(load<Bytes>(p), Shorts);
+    out[0] = (VecI)(both & 0xffffu);
+    out[1] = (VecI)(both >> 16);
+  }
+  static LGN_INLINE void write(uint8_t* p, const VecI* in) {
+    store(p, __builtin_convertvector((Shorts)((VecU)in[0] | (VecU)in[1] << 16), Bytes));
+  }
+};
+
+// sink(v, u, value) for the values of one gate.
+template <typename Row, typename S, typename Sink>
+LGN_INLINE void evaluate(const GateLine<typename Storage<S>::Sum>& c, const char* a, const char* b, int vectors,
+                         const Sink& sink) {
+  typedef typename Storage<S>::Vec Vec;
+  const Vec c0 = Vec{} + c.c0, ca = Vec{} + c.ca, cb = Vec{} + c.cb, cab = Vec{} + c.cab;
+  for (int v = 0; v < vectors; v++) {
+    Vec left[Storage<S>::kParts], right[Storage<S>::kParts];
+    Row::read(a, v, left);
+    Row::read(b, v, right);
+    for (int u = 0; u < Storage<S>::kParts; u++) {
+      sink(v, u, fma(fma(cab, left[u], cb), right[u], fma(ca, left[u], c0)));
+    }
+  }
+}
+
+// kLines is the number of lines, or 0 for a number known at run time only.
+template <typename S, int kLines>
+void tree_forward_lines(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  typedef typename VectorOf<Sum>::Int Int;
+  typedef TreeWorkspace<S> Workspace;
+  constexpr int kParts = St::kParts, kMaxVectors = (kLines ? kLines : kTreeLines) * kLineVectors;
+  const TreeShape& shape = call.shape;
+  const int vectors = (kLines ? kLines : tile.lines) * kLineVectors;
+  const int leaves = static_cast<int>(shape.leaves), root = leaves - 2, pool = static_cast<int>(shape.pool());
+  Workspace work(shape, scratch);
+  const auto node = [&](int n) { return work.value + n * Workspace::kNodeBytes; };
+  const char* x = call.x + tile.offset;
+  const int64_t windows = shape.out_height * shape.out_width;
+  for (int64_t tree = begin; tree < end; tree++) {
+    work.read_leaves(shape, tree);
+    work.read_gates(call.table, tree * (leaves - 1), leaves - 1, work.gate);
+    for (int64_t window = 0; window < windows; window++) {
+      work.find_rows(shape, window / shape.out_width, window % shape.out_width, x, call.x_pitch, kZeroRow, work.row);
+      Vec best[kMaxVectors * kParts];
+      Int from[kMaxVectors * kParts];
+      for (int k = 0; k < vectors * kParts; k++) {
+        best[k] = Vec{} + std::numeric_limits<Sum>::quiet_NaN();
+        from[k] = Int{};
+      }
+      for (int p = 0; p < pool; p++) {
+        const int64_t* row = work.row + p * leaves;
+        const auto leaf = [&](int l) { return reinterpret_cast<const char*>(row[l]); };
+        const auto compete = [&](int v, int u, Vec value) __attribute__((always_inline)) {
+          const int k = v * kParts + u;
+          const auto stays = best[k] >= value;
+          best[k] = stays ? best[k] : value;
+          from[k] = stays ? from[k] : Int{} + p;
+        };
+        for (int j = 0; j < root; j++) {
+          char* out = node(leaves + j);
+          const auto keep = [&](int v, int u, Vec value)
+                                __attribute__((always_inline)) { store(out + (v * kParts + u) * kVectorBytes, value); };
+          if (2 * j < leaves) {
+            evaluate<StoredRow<S>, S>(work.gate[j], leaf(2 * j), leaf(2 * j + 1), vectors, keep);
+          } else {
+            evaluate<NodeRow<S>, S>(work.gate[j], node(2 * j), node(2 * j + 1), vectors, keep);
+          }
+        }
+        if (root == 0) {
+          evaluate<StoredRow<S>, S>(work.gate[0], leaf(0), leaf(1), vectors, compete);
+        } else {
+          evaluate<NodeRow<S>, S>(work.gate[root], node(2 * root), node(2 * root + 1), vectors, compete);
+        }
+      }
+      const int64_t out = tree * windows + window;
+      char* y = call.y + out * call.y_pitch + tile.offset;
+      for (int v = 0; v < vectors; v++) store(y + v * kVectorBytes, St::pack(best + v * kParts));
+      if (call.winner == nullptr) continue;
+      uint8_t* winner = call.winner + out * call.winner_pitch + tile.offset / static_cast<int64_t>(sizeof(S));
+      for (int v = 0; v < vectors; v++) Winners<S>::write(winner + v * Winners<S>::kBytes, from + v * kParts);
+    }
+  }
+}
+
+template <typename S, int kLines, bool kGradX>
+void tree_backward_lines(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
+                         int64_t grad_x_pitch, void* sums, void* scratch) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  typedef typename VectorOf<Sum>::Int Int;
+  typedef TreeWorkspace<S> Workspace;
+  constexpr int kParts = St::kParts, kMaxVectors = (kLines ? kLines : kTreeLines) * kLineVectors;
+  const TreeShape& shape = call.shape;
+  const int vectors = (kLines ? kLines : tile.lines) * kLineVectors, last = vectors - kLineVectors;
+  const int leaves = static_cast<int>(shape.leaves), root = leaves - 2, pool = static_cast<int>(shape.pool());
+  const TailMask<S> tail(tile);
+  Workspace work(shape, scratch);
+  const auto value = [&](int n) { return work.value + n * Workspace::kNodeBytes; };
+  const auto grad = [&](int n) { return work.grad + n * Workspace::kNodeBytes; };
+  const auto at = [](char* node, int k) { return node + k * kVectorBytes; };
+  std::memset(work.outside, 0, Workspace::kNodeBytes);
+  const char* x = call.x + tile.offset;
+  const int64_t windows = shape.out_height * shape.out_width;
+  for (int64_t tree = begin; tree < end; tree++) {
+    work.read_leaves(shape, tree);
+    work.read_gates(call.table, tree * (leaves - 1), leaves - 1, work.gate);
+    work.read_gates(call.slopes, tree * (leaves - 1), leaves - 1, work.slope);
+    for (int k = 0; k < 4 * (leaves - 1); k++) work.sums[k] = Vec{};
+    for (int64_t window = 0; window < windows; window++) {
+      const int64_t top = window / shape.out_width, side = window % shape.out_width, out = tree * windows + window;
+      work.find_rows(shape, top, side, x, call.x_pitch, kZeroRow, work.row);
+      if (kGradX) work.find_rows(shape, top, side, grad_x, grad_x_pitch, work.outside, work.grad_row);
+      Int from[kMaxVectors * kParts];
+      for (int v = 0; v < vectors; v++) {
+        Vec upper[kParts];
+        Int* winner = from + v * kParts;
+        St::unpack(call.grad + out * call.grad_pitch + tile.offset + v * kVectorBytes, upper);
+        if (call.winner == nullptr) {
+          for (int u = 0; u < kParts; u++) winner[u] = Int{};
+        } else {
+          Winners<S>::read(call.winner + out * call.winner_pitch + tile.offset / static_cast<int64_t>(sizeof(S)) +
+                               v * Winners<S>::kBytes,
+                           winner);
+        }
+        for (int u = 0; u < kParts; u++) {
+          if (v >= last) {
+            // Lanes past the batch have no winner: their leaves are zeros, whatever is in the rows.
+            const Int mask = tail.mask[(v - last) * kParts + u];
+            winner[u] |= ~mask;
+            upper[u] = masked(upper[u], mask);
+          }
+          store(at(grad(leaves + root), v * kParts + u), upper[u]);
+        }
+      }
+      for (int l = 0; l < leaves; l++) {
+        Vec chosen[kMaxVectors * kParts];
+        for (int k = 0; k < vectors * kParts; k++) chosen[k] = Vec{};
+        for (int p = 0; p < pool; p++) {
+          const char* row = reinterpret_cast<const char*>(work.row[p * leaves + l]);
+          for (int v = 0; v < vectors; v++) {
+            Vec here[kParts];
+            St::unpack(row + v * kVectorBytes, here);
+            for (int u = 0; u < kParts; u++) {
+              const int k = v * kParts + u;
+              chosen[k] = from[k] == p ? here[u] : chosen[k];
+            }
+          }
+        }
+        for (int k = 0; k < vectors * kParts; k++) store(at(value(l), k), chosen[k]);
+      }
+      for (int j = 0; j < root; j++) {
+        char* to = value(leaves + j);
+        evaluate<NodeRow<S>, S>(work.gate[j], value(2 * j), value(2 * j + 1), vectors,
+                                [&](int v, int u, Vec result)
+                                    __attribute__((always_inline)) { store(at(to, v * kParts + u), result); });
+      }
+      for (int j = root; j >= 0; j--) {
+        const GateLine<Sum>& c = work.slope[j];
+        const Vec ca = Vec{} + c.ca, cb = Vec{} + c.cb, cab = Vec{} + c.cab;
+        char *left = value(2 * j), *right = value(2 * j + 1), *from_above = grad(leaves + j);
+        Vec s[4] = {}, to_left[kMaxVectors * kParts], to_right[kMaxVectors * kParts];
+        for (int k = 0; k < vectors * kParts; k++) {
+          const Vec g = load<Vec>(at(from_above, k)), a = load<Vec>(at(left, k)), b = load<Vec>(at(right, k));
+          const Vec with_a = g * a, with_b = g * b;
+          s[0] += g;
+          s[1] += with_a;
+          s[2] += with_b;
+          s[3] = fma(with_a, b, s[3]);
+          to_left[k] = fma(cab, with_b, ca * g);
+          to_right[k] = fma(cab, with_a, cb * g);
+        }
+        for (int q = 0; q < 4; q++) work.sums[4 * j + q] += s[q];
+        if (2 * j >= leaves) {
+          for (int k = 0; k < vectors * kParts; k++) {
+            store(at(grad(2 * j), k), to_left[k]);
+            store(at(grad(2 * j + 1), k), to_right[k]);
+          }
+        } else if (kGradX) {
+          for (int p = 0; p < pool; p++) {
+            const int64_t* row = work.grad_row + p * leaves + 2 * j;
+            char *l = reinterpret_cast<char*>(row[0]), *r = reinterpret_cast<char*>(row[1]);
+            for (int k = 0; k < vectors * kParts; k++) {
+              store(at(l, k), load<Vec>(at(l, k)) + (from[k] == p ? to_left[k] : Vec{}));
+            }
+            for (int k = 0; k < vectors * kParts; k++) {
+              store(at(r, k), load<Vec>(at(r, k)) + (from[k] == p ? to_right[k] : Vec{}));
+            }
+          }
+        }
+      }
+    }
+    Sum* to = static_cast<Sum*>(sums) + 4 * tree * (leaves - 1);
+    for (int j = 0; j < leaves - 1; j++, to += 4) {
+      Vec s[4];
+      for (int q = 0; q < 4; q++) s[q] = work.sums[4 * j + q];
+      Sum total[4];
+      sum_lanes(s, total);
+      for (int q = 0; q < 4; q++) to[q] += total[q];
+    }
+  }
+}
+
+// Full tiles have code of their own; the plain build has none.
+template <typename S>
+void tree_forward(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch) {
+  constexpr int kFull = kVectorBytes == 16 ? 0 : kTreeLines;
+  const auto run = tile.lines == kTreeLines ? &tree_forward_lines<S, kFull> : &tree_forward_lines<S, 0>;
+  run(call, tile, begin, end, scratch);
+}
+
+template <typename S>
+void tree_backward(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
+                   int64_t grad_x_pitch, void* sums, void* scratch) {
+  constexpr int kFull = kVectorBytes == 16 ? 0 : kTreeLines;
+  const bool full = tile.lines == kTreeLines, wanted = grad_x != nullptr;
+  const auto run = wanted ? (full ? &tree_backward_lines<S, kFull, true> : &tree_backward_lines<S, 0, true>)
+                          : (full ? &tree_backward_lines<S, kFull, false> : &tree_backward_lines<S, 0, false>);
+  run(call, tile, begin, end, grad_x, grad_x_pitch, sums, scratch);
+}
+
+template <typename S>
+int64_t tree_scratch_bytes(const TreeShape& shape) {
+  return TreeWorkspace<S>(shape, nullptr).bytes;
+}
+
+template <typename S>
+constexpr TreeKernels tree_kernels() {
+  return {&tree_scratch_bytes<S>, &tree_forward<S>, &tree_backward<S>};
+}
+
+}  // namespace
+}  // namespace lgn
