@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
@@ -188,12 +189,18 @@ class TrainingCLI(LightningCLI):
             for name, value in dataclasses.asdict(summary).items()
         }
         clock = next((c for c in self.trainer.callbacks if isinstance(c, ResumePoint)), None)  # type: ignore[attr-defined]
+        chosen = self.trainer.checkpoint_callback
+        score = chosen.best_model_score if isinstance(chosen, ModelCheckpoint) else None
         about = {
             "recipe": self.recipe_name,
             "seed": self.config[self.subcommand].seed_everything,
             "steps": self.trainer.global_step,
             "train_seconds": None if clock is None else round(clock.seconds, 1),
+            # What the checkpoint was chosen by, and never on the test split.
+            "monitor": chosen.monitor if isinstance(chosen, ModelCheckpoint) else None,
+            "validation": None if score is None else float(score),
             "hardware": hardware(self.trainer),
+            "torch": torch.__version__,
             "commit": self.source,
         }
         return about | values
