@@ -2,6 +2,7 @@
 #include "bit_logic.h"
 #include "bits.h"
 #include "layer.h"
+#include "lut.h"
 #include "softmax.h"
 #include "tree.h"
 
@@ -14,7 +15,9 @@ namespace lgn {
 namespace {
 
 constexpr Kernels make_kernels() {
-  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(), bit_layer_kernels()};
+  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(),
+            bit_kernels(),       bit_layer_kernels(),    lut_bit_kernels()};
+  k.f32.lut = lut_kernels<float>();
   k.f32.softmax_table = &softmax_table_f32;
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
   k.f32.tree = tree_kernels<float>();
@@ -33,6 +36,7 @@ const Kernels& LGN_NAME(kernels_, LGN_ISA)() {
 const LayerKernels& kernels_f64() {
   static constexpr LayerKernels kSet = [] {
     LayerKernels k = layer_kernels<double>();
+    k.lut = lut_kernels<double>();
     k.softmax_table = &softmax_table_f64;
     k.softmax_table_backward = &softmax_table_backward_f64;
     k.tree = tree_kernels<double>();

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "lut_kernels.h"
 #include "tree_kernels.h"
 
 namespace lgn {
@@ -95,6 +96,7 @@ struct LayerKernels {
   void (*softmax_table)(const void* logits, int64_t begin, int64_t end, void* table);
   void (*softmax_table_backward)(const void* grad, const void* logits, int64_t begin, int64_t end, void* out);
   TreeKernels tree;
+  LutKernels lut;  // not of bf16, which is computed in float
 };
 
 // Kernels on packed bits. A row of packed samples is a string of bytes, sample s in bit s % 8 of byte s / 8, whatever
@@ -136,6 +138,7 @@ struct Kernels {
   LayerKernels bf16;
   BitKernels bits;
   BitLayerKernels bit_layer;
+  LutBitKernels lut_bits;
 };
 
 // One set per instruction set, each from its own compilation of isa.cpp.

@@ -13,7 +13,7 @@ _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
 
 class GateLayer(nn.Module):
-    """Base of the layers that are made of two-input gates, in ``.eval()`` mode those that the weights settle on.
+    """Base of the layers that are made of gates, in ``.eval()`` mode those that the weights settle on.
 
     In ``.train()`` mode they are what the sampler makes of the weights. A subclass sets ``out_dim`` and, once its
     connections are drawn, calls :meth:`reset_parameters`.
@@ -27,9 +27,11 @@ class GateLayer(nn.Module):
             trains deep nets (Petersen et al., 2024, sec. 3.4).
         parametrization: How weights give gates, by short name or as an instance.
         sampler: What training computes with, by short name or as an instance, which layers may share.
+        arity: Inputs of a gate.
 
     Attributes:
         weights: One row a gate: ``[num_gates, 16]`` for the softmax.
+        arity: Inputs of a gate.
         out_dim: Size of the output's dimension 1: neurons or channels.
 
     Raises:
@@ -46,15 +48,17 @@ class GateLayer(nn.Module):
         init: str,
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
+        arity: int = 2,
     ) -> None:
         super().__init__()
         check_choice("implementation", implementation, _IMPLEMENTATIONS)
         check_choice("init", init, INITS)
         self.implementation = implementation
         self.init = init
+        self.arity = arity
         self.parametrization = make_parametrization(parametrization)
         self.sampler = make_sampler(sampler)
-        self.weights = nn.Parameter(torch.empty(num_gates, self.parametrization.num_weights(), device=device))
+        self.weights = nn.Parameter(torch.empty(num_gates, self.parametrization.num_weights(arity), device=device))
         if implementation == "cuda" and self.weights.device.type != "cuda":
             raise ValueError(
                 f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
@@ -71,12 +75,29 @@ class GateLayer(nn.Module):
         return len(self.weights)
 
     def gates(self) -> Tensor:
-        """The gate that each neuron would be in a circuit: uint8 ``[num_gates]``."""
+        """The gate that each neuron would be in a circuit, its truth table as a number.
+
+        Returns:
+            uint8 ``[num_gates]``, the gate ids; int64 of more than two inputs, see
+            :func:`~lgn_lightning.ops.lut_ids`.
+        """
         return self.parametrization.hard_gates(self.weights)
 
+    def hard_table(self) -> Tensor:
+        """Tables of those gates: bool ``[num_gates, 2^arity]``."""
+        return self.parametrization.hard_table(self.weights)
+
     def gate_probabilities(self) -> Tensor:
-        """Probability of each of the 16 gates: ``[num_gates, 16]``, detached."""
+        """Probability of each of the 16 gates, ``[num_gates, 16]``, detached; of three inputs, of each of 256.
+
+        Raises:
+            ValueError: If gates have more inputs, and are too many to list.
+        """
         return self.parametrization.gate_probabilities(self.weights)
+
+    def entropy(self) -> Tensor:
+        """Entropy of each neuron's distribution over gates, in bits, from 0 to 2^arity: float64 ``[num_gates]``."""
+        return self.parametrization.entropy(self.weights)
 
     def sample(self) -> GateSample:
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
@@ -85,7 +106,7 @@ class GateLayer(nn.Module):
         return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
 
     def table(self) -> Tensor:
-        """The four numbers of each gate, ``[num_gates, 4]``: the sampler's in training mode, else 0 or 1."""
+        """The table of each gate, ``[num_gates, 2^arity]``: the sampler's in training mode, else 0 or 1."""
         return self.sample().table
 
     def changed_options(self, *options: tuple[str, object, object]) -> str:

@@ -9,6 +9,7 @@ temperature without knowing which parametrization it has (:mod:`lgn_lightning.nn
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -90,6 +91,11 @@ class Parametrization(ABC):
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Probability of each gate when gates are drawn: ``[n, 2^2^k]``, detached; for k = 2 by gate id."""
 
+    def entropy(self, weights: Tensor) -> Tensor:
+        """Entropy of each gate's distribution over gates, in bits: float64 ``[n]``, detached."""
+        # entr is −p·ln p with 0 at p = 0, where a product with a logarithm would be NaN.
+        return torch.special.entr(self.gate_probabilities(weights)).sum(-1).double() / math.log(2)
+
     def table(self, weights: Tensor) -> Tensor:
         """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
         return self.table_of_logits(self.logits(weights))
@@ -99,11 +105,11 @@ class Parametrization(ABC):
         return self.hard_table_of_logits(self.logits(weights.detach()))
 
     def gates_of_logits(self, logits: Tensor) -> Tensor:
-        """Ids of the two-input gates that the logits settle on: uint8 ``[n]``."""
+        """Ids of the gates that the logits settle on: uint8 ``[n]``; int64 of more than two inputs (``ops.lut_ids``)."""
         return ops.gate_ids(logits)
 
     def hard_gates(self, weights: Tensor) -> Tensor:
-        """Ids of the two-input gates that the weights settle on: uint8 ``[n]``."""
+        """Ids of the gates that the weights settle on, as :meth:`gates_of_logits` gives them."""
         return self.gates_of_logits(self.logits(weights.detach()))
 
     def convert(self, weights: Tensor, other: Parametrization) -> Tensor:
@@ -226,9 +232,18 @@ class _Entrywise(Parametrization):
         steps = words.view(torch.int16)[: logits.numel()].view(logits.shape).to(torch.float32)
         return steps.add_(_HALF_STEPS).div_(65_536).logit_().to(logits.dtype)
 
+    def gates_of_logits(self, logits: Tensor) -> Tensor:
+        """Ids of the rounded tables."""
+        return ops.gate_ids(logits) if logits.shape[-1] == 4 else ops.lut_ids(logits)
+
     def from_table(self, table: Tensor) -> Tensor:
         """The inverse of the sigmoid, as weights."""
         return self._weights_of_logits(torch.logit(_inside(table)))
+
+    def entropy(self, weights: Tensor) -> Tensor:
+        """Sum of the entries' entropies, since they are independent of one another."""
+        table = torch.sigmoid(self.logits(weights.detach().float()))
+        return (torch.special.entr(table) + torch.special.entr(1 - table)).sum(-1).double() / math.log(2)
 
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Product over the entries, which are independent of one another."""

@@ -17,12 +17,13 @@ from lgn_lightning.nn.parametrizations import Parametrization
 
 
 class GateSample(NamedTuple):
-    """What a layer of two-input gates computes with.
+    """What a layer of gates computes with.
 
     Attributes:
-        table: ``[n, 4]``, differentiable. Without ``gates`` it is the table of the forward pass; with them its values
+        table: ``[n, 4]`` (``[n, 2^k]`` of k inputs), differentiable. Without ``gates`` it is the table of the forward pass; with them its values
             are the slopes of the backward pass, and it receives the gradient.
-        gates: Ids of the hard gates of the forward pass, uint8 ``[n]``; None if the forward pass is soft.
+        gates: Ids of the hard gates of the forward pass, uint8 ``[n]`` (int64 of more than two inputs); None if the forward
+            pass is soft.
     """
 
     table: Tensor

@@ -11,6 +11,7 @@ from lgn_lightning.ops.functional import (
     softmax_table,
     unpack_bits,
 )
+from lgn_lightning.ops.lookup_tables import lut, lut_ids, lut_packed, lut_table
 from lgn_lightning.ops.straight_through import bit_logic, gate_ids
 from lgn_lightning.ops.tree import logic_tree_conv
 
@@ -24,6 +25,10 @@ __all__ = [
     "logic_group_sum",
     "logic_packed",
     "logic_tree_conv",
+    "lut",
+    "lut_ids",
+    "lut_packed",
+    "lut_table",
     "pack_bits",
     "softmax_table",
     "unpack_bits",
