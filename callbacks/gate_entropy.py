@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor, nn
 
-from lgn_lightning.gates import CONSTANT_GATES, NUM_GATES, PASS_THROUGH_GATES
+from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import logic_layers
 
 
@@ -19,10 +18,12 @@ class GateEntropy(pl.Callback):
     """Logs at the end of a training epoch how decided the gates are, and which gates they settle on.
 
     - ``gate_entropy/layer_1`` … (1-based): mean entropy of the layer's gate distributions, in bits: 4 for 16 equally
-      likely gates, 0 for a gate that is decided. ``gate_entropy/mean`` is the mean over all neurons of the net.
+      likely gates (2^k for those of k inputs), 0 for a gate that is decided. ``gate_entropy/mean`` is the mean over all
+      neurons of the net.
     - ``gates/pass_through`` and ``gates/constant``, in all and ``…_layer_1`` …: share, in [0, 1], of neurons whose most
-      likely gate copies or negates one input (A, B, not A, not B), or ignores both.
-    - ``gates/chosen_layer_1`` …: histogram of the 16 gates chosen, to wandb and TensorBoard, which can show one.
+      likely gate copies or negates one input (A, B, not A, not B), or ignores them all.
+    - ``gates/chosen_layer_1`` …: histogram of the 16 gates chosen, of layers of two-input gates, to wandb and
+      TensorBoard, which can show one.
 
     Nothing is logged for nets without logic layers.
 
@@ -57,7 +58,7 @@ class GateEntropy(pl.Callback):
         if not loggers:
             return
         edges = np.arange(NUM_GATES + 1) - 0.5
-        chosen = {f"gates/chosen_layer_{i}": gates.cpu() for i, gates in enumerate(_chosen(pl_module), 1)}
+        chosen = {f"gates/chosen_layer_{i}": gates.cpu() for i, gates in _chosen(pl_module).items()}
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 import wandb
@@ -81,35 +82,41 @@ def gate_statistics(net: nn.Module) -> dict[str, float]:
     Returns:
         The metrics of :class:`GateEntropy` by name; empty if there are no logic layers.
     """
-    entropies = [_entropy_bits(layer.gate_probabilities()) for layer in logic_layers(net).values()]
-    if not entropies:
+    layers = list(logic_layers(net).values())
+    if not layers:
         return {}
+    entropies = [layer.entropy() for layer in layers]
     values = _mean_by_layer(entropies, "gate_entropy/mean", "gate_entropy/layer_")
-    chosen = _chosen(net)
-    for kind, gates in (("pass_through", PASS_THROUGH_GATES), ("constant", CONSTANT_GATES)):
-        members = [torch.isin(ids, torch.tensor(gates, dtype=ids.dtype, device=ids.device)) for ids in chosen]
-        values |= _mean_by_layer([m.double() for m in members], f"gates/{kind}", f"gates/{kind}_layer_")
+    used = [_inputs_used(layer.hard_table()) for layer in layers]
+    for kind, count in (("pass_through", 1), ("constant", 0)):
+        values |= _mean_by_layer([(u == count).double() for u in used], f"gates/{kind}", f"gates/{kind}_layer_")
     return values
 
 
 def gate_histogram(net: nn.Module) -> Tensor:
-    """Counts the gates that each logic layer settles on.
+    """Counts the gates that each layer of two-input gates settles on.
 
     Returns:
         int64 ``[layers, 16]`` on the CPU, by gate id.
     """
-    counts = [torch.bincount(gates.flatten().long(), minlength=NUM_GATES).cpu() for gates in _chosen(net)]
+    counts = [torch.bincount(gates.flatten().long(), minlength=NUM_GATES).cpu() for gates in _chosen(net).values()]
     return torch.stack(counts) if counts else torch.zeros(0, NUM_GATES, dtype=torch.int64)
 
 
-def _chosen(net: nn.Module) -> list[Tensor]:
-    return [layer.gates() for layer in logic_layers(net).values()]
+def _chosen(net: nn.Module) -> dict[int, Tensor]:
+    """Gate ids of the layers of two-input gates, by the layer's number, counted from 1."""
+    layers = enumerate(logic_layers(net).values(), 1)
+    return {number: layer.gates() for number, layer in layers if layer.arity == 2}
 
 
-def _entropy_bits(probabilities: Tensor) -> Tensor:
-    # entr is −p·ln p with 0 at p = 0, where a product with a logarithm would be NaN.
-    entropy: Tensor = torch.special.entr(probabilities).sum(-1).double() / math.log(2)
-    return entropy
+def _inputs_used(table: Tensor) -> Tensor:
+    """Number of inputs that the output depends on: tables bool ``[n, 2^k]`` to int64 ``[n]``."""
+    arity = table.shape[1].bit_length() - 1
+    digits = table.view(-1, *[2] * arity)
+    return sum(
+        ((digits.select(i + 1, 0) != digits.select(i + 1, 1)).flatten(1).any(1).long() for i in range(arity)),
+        torch.zeros(len(table), dtype=torch.int64, device=table.device),
+    )
 
 
 def _mean_by_layer(layers: list[Tensor], whole: str, prefix: str) -> dict[str, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
-from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, Threshold
+from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
@@ -36,6 +37,8 @@ class LogicMLP(LogicSequential):
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers. With a
             straight-through one the net trains on bits, whatever ``grey_in_training`` says.
+        arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
+            ``"sigmoid"`` or ``"walsh"``.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
@@ -60,6 +63,7 @@ class LogicMLP(LogicSequential):
         implementation: str | None = None,
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
+        arity: int = 2,
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -78,20 +82,21 @@ class LogicMLP(LogicSequential):
             )
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         encoder = Threshold(thresholds, in_shape, grey_in_training and not sampler.hard)
-        layers = [
-            LogicLayer(
-                in_dim,
-                out_dim,
-                connections=connections,
-                init=init,
-                grad_factor=grad_factor,
-                implementation=implementation,
-                parametrization=parametrization,
-                sampler=sampler,
-            )
-            for in_dim, out_dim in pairwise([encoder.out_dim, *widths])
-        ]
-        order_gates(layers)
+        options: dict[str, Any] = {
+            "connections": connections,
+            "init": init,
+            "grad_factor": grad_factor,
+            "implementation": implementation,
+            "parametrization": parametrization,
+            "sampler": sampler,
+        }
+        dims = list(pairwise([encoder.out_dim, *widths]))
+        layers: list[LogicLayer] | list[LutLayer]
+        if arity == 2:
+            layers = [LogicLayer(in_dim, out_dim, **options) for in_dim, out_dim in dims]
+            order_gates(layers)
+        else:
+            layers = [LutLayer(in_dim, out_dim, arity, **options) for in_dim, out_dim in dims]
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 
 

@@ -6,6 +6,7 @@ from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
+from lgn_lightning.nn.lut_layer import LutLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
@@ -18,6 +19,7 @@ __all__ = [
     "LogicLayer",
     "LogicSequential",
     "LogicTreeConv2d",
+    "LutLayer",
     "OrPool2d",
     "PackBitsTensor",
     "Threshold",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +41,8 @@ class GateLayer(nn.Module):
     """
 
     out_dim: int
+    #: Names of the buffers with the indices of inputs.
+    index_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -142,3 +146,54 @@ def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) 
     """
     if value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """Gives ``x``; in the backward pass its gradient is multiplied by ``factor``."""
+    return x if factor == 1.0 else cast(Tensor, _ScaleGradient.apply(x, factor))
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose backward multiplies by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
+
+
+def check_indices_when_loaded(layer: GateLayer) -> None:
+    """Makes ``load_state_dict`` refuse indices of a wider input: their shape fits, but kernels would read beyond it.
+
+    Args:
+        layer: The layer; ``index_buffers`` names the buffers and ``in_dim`` is what their values must be below.
+    """
+    layer.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
+
+
+def _check_loaded_indices(
+    layer: Any,
+    state_dict: dict[str, Any],
+    prefix: str,
+    local_metadata: dict[str, Any],
+    strict: bool,
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
+) -> None:
+    for name in layer.index_buffers:
+        indices = state_dict.get(prefix + name)
+        if indices is None or indices.is_meta or not indices.numel():
+            continue
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= layer.in_dim:
+            error_msgs.append(
+                f"{prefix}{name} of the checkpoint holds {low}…{high}, but the layer has {layer.in_dim} inputs; "
+                "build the net with the widths that it was trained with"
+            )
+            # Dropped, so that nothing unusable is left in a net whose user catches the error.
+            state_dict[prefix + name] = getattr(layer, name).clone()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn.connections import CONNECTIONS
-from lgn_lightning.nn.gate_layer import GateLayer, as_activations, check_choice, table_dtype
+from lgn_lightning.nn.gate_layer import (
+    GateLayer,
+    as_activations,
+    check_choice,
+    check_indices_when_loaded,
+    scale_gradient,
+    table_dtype,
+)
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
@@ -56,6 +63,7 @@ class LogicLayer(GateLayer):
 
     indices_a: Tensor
     indices_b: Tensor
+    index_buffers = ("indices_a", "indices_b")
 
     def __init__(
         self,
@@ -85,7 +93,7 @@ class LogicLayer(GateLayer):
         a, b = CONNECTIONS[connections](in_dim, out_dim)
         self.register_buffer("indices_a", a.to(self.weights.device))
         self.register_buffer("indices_b", b.to(self.weights.device))
-        self.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
+        check_indices_when_loaded(self)
         self.reset_parameters()
 
     @property
@@ -133,9 +141,7 @@ class LogicLayer(GateLayer):
             )
         if isinstance(x, PackBitsTensor):
             return self._forward_packed(x, group_sum)
-        x = as_activations(x, self.weights.dtype)
-        if self.grad_factor != 1.0:
-            x = cast(Tensor, _ScaleGradient.apply(x, self.grad_factor))
+        x = scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
         if sample.gates is not None:
@@ -170,42 +176,3 @@ class LogicLayer(GateLayer):
             ("grad_factor", self.grad_factor, 1.0),
         )
         return f"{self.in_dim}, {self.out_dim}{changed}"
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose backward multiplies by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
-
-
-def _check_loaded_indices(
-    layer: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    """Refuses indices of a wider input: their shape fits, but kernels would read beyond the activations."""
-    in_dim = cast(LogicLayer, layer).in_dim
-    for name in ("indices_a", "indices_b"):
-        indices = state_dict.get(prefix + name)
-        if indices is None or indices.is_meta or not indices.numel():
-            continue
-        low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= in_dim:
-            error_msgs.append(
-                f"{prefix}{name} of the checkpoint holds {low}…{high}, but the layer has {in_dim} inputs; "
-                "build the net with the widths that it was trained with"
-            )
-            # Dropped, so that nothing unusable is left in a net whose user catches the error.
-            state_dict[prefix + name] = getattr(layer, name).clone()

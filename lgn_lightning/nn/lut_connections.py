@@ -9,13 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Rounds of swaps after which distinct sets of inputs are drawn from a list of all of them.
-_ROUNDS = 200
 
-
-def random_lut_connections(
-    in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None
-) -> Tensor:
+def random_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
     """Draws the inputs of every gate at random: each input used equally often, all inputs of a gate different.
 
     Args:
@@ -31,16 +26,11 @@ def random_lut_connections(
         ValueError: If there are fewer inputs than a gate has.
     """
     _check(in_dim, arity)
-    indices = _balanced(in_dim, out_dim, arity, generator)
-    while (bad := _repeats(indices)).any():
-        _swap(indices, bad, generator)
-    return indices.to(torch.int32)
+    return _dealt(in_dim, out_dim, arity, generator).to(torch.int32)
 
 
-def unique_lut_connections(
-    in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draws another set of inputs for every gate, with each input used equally often where sets are plenty.
+def unique_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draws another set of inputs for every gate; inputs are used equally often where sets are plenty.
 
     Args:
         in_dim: Number of inputs.
@@ -61,16 +51,18 @@ def unique_lut_connections(
             f"{out_dim} gates want distinct sets of {arity} inputs, but {in_dim} inputs have only {sets}; use "
             "connections='random' or fewer gates"
         )
-    indices = _balanced(in_dim, out_dim, arity, generator)
-    for _ in range(_ROUNDS):
-        if not (bad := _repeats(indices) | _seen_before(indices)).any():
-            return indices.to(torch.int32)
-        _swap(indices, bad, generator)
-    # So many gates that swaps end nowhere: nearly all sets there are, which are then not too many to list.
-    everything = torch.tensor(list(itertools.combinations(range(in_dim), arity))).t()
-    chosen = everything[:, torch.randperm(sets, generator=generator)[:out_dim]]
-    order = torch.rand(chosen.shape, generator=generator).argsort(0)
-    return chosen.gather(0, order).to(torch.int32)
+    indices = _dealt(in_dim, out_dim, arity, generator)
+    if sets < 2 * out_dim:  # most sets are taken: the others are few enough to list
+        again = _seen_before(indices)
+        taken = {tuple(sorted(column)) for column in indices.t().tolist()}
+        free = [columns for columns in itertools.combinations(range(in_dim), arity) if columns not in taken]
+        chosen = torch.randperm(len(free), generator=generator)[: int(again.sum())]
+        indices[:, again] = torch.tensor(free, dtype=torch.int64).view(-1, arity)[chosen].t()
+    # A set that is there already leaves no input unused when it goes.
+    while (again := _seen_before(indices)).any():
+        keys = torch.rand(in_dim, int(again.sum()), generator=generator)
+        indices[:, again] = keys.topk(arity, dim=0).indices
+    return indices.to(torch.int32)
 
 
 def _check(in_dim: int, arity: int) -> None:
@@ -78,15 +70,21 @@ def _check(in_dim: int, arity: int) -> None:
         raise ValueError(f"gates of {arity} inputs need a layer of at least {arity} inputs, not {in_dim}")
 
 
-def _balanced(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None) -> Tensor:
-    slots = torch.randperm(arity * out_dim, generator=generator) % in_dim
-    return torch.randperm(in_dim, generator=generator)[slots].view(arity, out_dim)
-
-
-def _repeats(indices: Tensor) -> Tensor:
-    """Gates with an input twice: bool ``[out_dim]``."""
-    ordered = indices.sort(0).values
-    return (ordered[1:] == ordered[:-1]).any(0)
+def _dealt(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None) -> Tensor:
+    """Deals the inputs out like cards, one shuffled pack after the other: int64 ``[arity, out_dim]``."""
+    packs = []
+    dealt = 0
+    while dealt < arity * out_dim:
+        pack = torch.randperm(in_dim, generator=generator)
+        begun = dealt % arity  # inputs that the pack before gave to the gate whose turn it is
+        if begun:
+            # What this gate has already goes behind the others.
+            has = torch.isin(pack, packs[-1][-begun:])
+            pack = torch.cat([pack[~has], pack[has]])
+            pack[arity - begun :] = pack[arity - begun :][torch.randperm(in_dim - arity + begun, generator=generator)]
+        packs.append(pack)
+        dealt += in_dim
+    return torch.cat(packs)[: arity * out_dim].view(out_dim, arity).t().contiguous()
 
 
 def _seen_before(indices: Tensor) -> Tensor:
@@ -94,16 +92,6 @@ def _seen_before(indices: Tensor) -> Tensor:
     number = torch.unique(indices.sort(0).values, dim=1, return_inverse=True)[1]
     first = torch.full_like(number, len(number)).scatter_reduce_(0, number, torch.arange(len(number)), "amin")
     return first[number] != torch.arange(len(number))
-
-
-def _swap(indices: Tensor, bad: Tensor, generator: torch.Generator | None) -> None:
-    """Exchanges an input of each bad gate with others anywhere, which keeps how often each is used."""
-    columns = bad.nonzero().flatten()
-    rows = torch.randint(len(indices), columns.shape, generator=generator)
-    others = torch.randint(indices.numel(), columns.shape, generator=generator)
-    places = torch.unique(torch.cat([rows * indices.shape[1] + columns, others]))
-    flat = indices.view(-1)
-    flat[places] = flat[places[torch.randperm(len(places), generator=generator)]]
 
 
 #: The choices of ``LutLayer(connections=…)``.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.nn.gate_layer import GateLayer, as_activations, check_choice, table_dtype
-from lgn_lightning.nn.logic_layer import scale_gradient
+from lgn_lightning.nn.gate_layer import (
+    GateLayer,
+    as_activations,
+    check_choice,
+    check_indices_when_loaded,
+    scale_gradient,
+    table_dtype,
+)
 from lgn_lightning.nn.lut_connections import LUT_CONNECTIONS
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
@@ -28,7 +34,7 @@ class LutLayer(GateLayer):
 
     In ``.train()`` mode a gate is its soft table, interpolated multilinearly, or what the sampler makes of it; in
     ``.eval()`` mode it is the Boolean function that its weights settle on. Gates with more inputs make wider and
-    shallower nets; in a circuit they become two-input gates, of which one with k inputs takes up to 3·(2^(k−1) − 1).
+    shallower nets; in a circuit they become two-input gates, of which one with k inputs takes up to 2^k − 3.
 
     Args:
         in_dim: Number of inputs, at least ``arity``.
@@ -56,6 +62,7 @@ class LutLayer(GateLayer):
     """
 
     indices: Tensor
+    index_buffers = ("indices",)
 
     def __init__(
         self,
@@ -73,8 +80,8 @@ class LutLayer(GateLayer):
         name = f"LutLayer({in_dim}, {out_dim}, arity={arity})"
         if in_dim < 1 or out_dim < 1:
             raise ValueError(f"{name}: both widths must be at least 1")
-        if not 2 <= arity <= ops.MAX_LUT_INPUTS:
-            raise ValueError(f"{name}: a gate has 2 to {ops.MAX_LUT_INPUTS} inputs")
+        if not 2 <= arity <= lookup_tables.MAX_INPUTS:
+            raise ValueError(f"{name}: a gate has 2 to {lookup_tables.MAX_INPUTS} inputs")
         if arity * out_dim < in_dim:
             raise ValueError(
                 f"{name}: {out_dim} gates have {arity * out_dim} inputs and cannot use all {in_dim}; make the layer at "
@@ -87,7 +94,7 @@ class LutLayer(GateLayer):
         self.grad_factor = grad_factor
         self.connections = connections
         self.register_buffer("indices", LUT_CONNECTIONS[connections](in_dim, out_dim, arity).to(self.weights.device))
-        self.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
+        check_indices_when_loaded(self)
         self.reset_parameters()
 
     def sample(self) -> GateSample:
@@ -115,8 +122,7 @@ class LutLayer(GateLayer):
         if isinstance(x, PackBitsTensor):
             if self.training:
                 raise TypeError("packed bits cannot train a net: call .eval() first, or pass the tensor itself")
-            ids = ops.lut_ids(self.hard_table().float())
-            return PackBitsTensor.from_words(ops.lut_packed(x.t, ids, self.indices), x.batch)
+            return PackBitsTensor.from_words(ops.lut_packed(x.t, self.gates().long(), self.indices), x.batch)
         x = scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
@@ -126,7 +132,7 @@ class LutLayer(GateLayer):
         return (lookup_tables.reference if plain else ops.lut)(x, table, self.indices)
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Adds the gates, as two-input ones, to a circuit that is being built; ``wires`` are the nodes of the inputs."""
+        """Adds the gates, as two-input ones, to a circuit that is being built; ``wires`` are the inputs' nodes."""
         if len(wires) != self.in_dim:
             raise ValueError(f"LutLayer({self.in_dim}, {self.out_dim}) follows a layer of {len(wires)} outputs")
         return builder.luts(self.hard_table().cpu().numpy(), wires[self.indices.t().cpu().numpy()])
@@ -149,9 +155,8 @@ class _StraightThrough(torch.autograd.Function):
         bits = (x > 0.5).to(x.dtype)
         ctx.save_for_backward(bits, table, indices)
         ctx.plain = plain
-        arity = len(indices)
         # Of two inputs a gate's id is a byte.
-        hard = ops.lut_table(gates.long(), arity, table.dtype)
+        hard = ops.lut_table(gates.long(), len(indices), table.dtype)
         return (lookup_tables.reference if plain else ops.lut)(bits, hard, indices)
 
     @staticmethod
@@ -160,28 +165,3 @@ class _StraightThrough(torch.autograd.Function):
         backward: Any = lookup_tables.reference_backward if ctx.plain else torch.ops.lgn.lut_backward
         grad_x, grad_table = backward(grads[0], *ctx.saved_tensors, need_x)
         return grad_x if need_x else None, grad_table if need_table else None, None, None, None
-
-
-def _check_loaded_indices(
-    layer: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    """Refuses indices of a wider input: their shape fits, but kernels would read beyond the activations."""
-    layer = cast(LutLayer, layer)
-    indices = state_dict.get(prefix + "indices")
-    if indices is None or indices.is_meta or not indices.numel():
-        return
-    low, high = int(indices.min()), int(indices.max())
-    if low < 0 or high >= layer.in_dim:
-        error_msgs.append(
-            f"{prefix}indices of the checkpoint hold {low}…{high}, but the layer has {layer.in_dim} inputs; build the "
-            "net with the widths that it was trained with"
-        )
-        # Dropped, so that nothing unusable is left in a net whose user catches the error.
-        state_dict[prefix + "indices"] = layer.indices.clone()

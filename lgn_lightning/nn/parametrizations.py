@@ -94,7 +94,8 @@ class Parametrization(ABC):
     def entropy(self, weights: Tensor) -> Tensor:
         """Entropy of each gate's distribution over gates, in bits: float64 ``[n]``, detached."""
         # entr is −p·ln p with 0 at p = 0, where a product with a logarithm would be NaN.
-        return torch.special.entr(self.gate_probabilities(weights)).sum(-1).double() / math.log(2)
+        entropy: Tensor = torch.special.entr(self.gate_probabilities(weights)).sum(-1).double() / math.log(2)
+        return entropy
 
     def table(self, weights: Tensor) -> Tensor:
         """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
@@ -105,7 +106,7 @@ class Parametrization(ABC):
         return self.hard_table_of_logits(self.logits(weights.detach()))
 
     def gates_of_logits(self, logits: Tensor) -> Tensor:
-        """Ids of the gates that the logits settle on: uint8 ``[n]``; int64 of more than two inputs (``ops.lut_ids``)."""
+        """Ids of the gates that the logits settle on: uint8 ``[n]``; of more inputs than two int64, ``ops.lut_ids``."""
         return ops.gate_ids(logits)
 
     def hard_gates(self, weights: Tensor) -> Tensor:
@@ -243,7 +244,8 @@ class _Entrywise(Parametrization):
     def entropy(self, weights: Tensor) -> Tensor:
         """Sum of the entries' entropies, since they are independent of one another."""
         table = torch.sigmoid(self.logits(weights.detach().float()))
-        return (torch.special.entr(table) + torch.special.entr(1 - table)).sum(-1).double() / math.log(2)
+        entropy: Tensor = (torch.special.entr(table) + torch.special.entr(1 - table)).sum(-1).double() / math.log(2)
+        return entropy
 
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Product over the entries, which are independent of one another."""
@@ -259,7 +261,7 @@ class _Entrywise(Parametrization):
 
 
 class Sigmoid(_Entrywise):
-    """A sigmoid a table entry: "light" or input-wise parametrization (Rüttgers et al., arXiv 2510.03250, sec. 4).
+    """A sigmoid a table entry: "light" or input-wise parametrization (Rüttgers et al., arXiv 2510.03250).
 
     t_ab = σ(w_ab): 4 weights instead of 16, and no two weight vectors share a table. The hard gate is the rounded
     table.
@@ -280,7 +282,7 @@ class Sigmoid(_Entrywise):
 
 
 class Walsh(_Entrywise):
-    """Walsh coefficients: WARP (Gerlach et al., arXiv 2510.15655, sec. 3; arXiv 2602.03527).
+    """Walsh coefficients: WARP (Gerlach et al., arXiv 2510.15655 and 2602.03527).
 
     t_ab = σ(Σ_S w_S · χ_S(a, b)) with characters χ_S = Π_{i ∈ S} (2·x_i − 1); for two inputs
     t_ab = σ(w_0 + w_B·(2b−1) + w_A·(2a−1) + w_AB·(2a−1)(2b−1)), weights in that order. The papers take (−1)^x, which

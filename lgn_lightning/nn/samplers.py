@@ -20,10 +20,10 @@ class GateSample(NamedTuple):
     """What a layer of gates computes with.
 
     Attributes:
-        table: ``[n, 4]`` (``[n, 2^k]`` of k inputs), differentiable. Without ``gates`` it is the table of the forward pass; with them its values
-            are the slopes of the backward pass, and it receives the gradient.
-        gates: Ids of the hard gates of the forward pass, uint8 ``[n]`` (int64 of more than two inputs); None if the forward
-            pass is soft.
+        table: ``[n, 4]`` (``[n, 2^k]`` of k inputs), differentiable. Without ``gates`` it is the table of the forward
+            pass; with them its values are the slopes of the backward pass, and it receives the gradient.
+        gates: Ids of the hard gates of the forward pass, uint8 ``[n]`` (int64 of more than two inputs); None if the
+            forward pass is soft.
     """
 
     table: Tensor
@@ -98,7 +98,7 @@ class Soft(Sampler):
 
 
 class Gumbel(Sampler):
-    """Noise on the logits: Gumbel LGNs (Yousefi et al., NeurIPS 2025, arXiv 2506.07500, sec. 3).
+    """Noise on the logits: Gumbel LGNs (Yousefi et al., NeurIPS 2025, arXiv 2506.07500).
 
     table = t((w + G) / temperature) with Gumbel noise G for a softmax over gates, and its difference, logistic noise,
     for entries that are sigmoids. With ``straight_through`` the forward pass takes the gate of the largest noisy logit,

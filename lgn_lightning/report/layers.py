@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lgn_lightning.gates import NUM_GATES
-from lgn_lightning.nn import GateLayer, GroupSum, LogicLayer, PackBitsTensor, logic_layers
+from lgn_lightning.nn import GateLayer, GroupSum, LogicLayer, LutLayer, PackBitsTensor, logic_layers
 
 #: Images that go through the net at once, and how many at most through layers that take no packed bits.
 _BLOCK = 1024
@@ -31,7 +30,7 @@ class LayerFacts:
         kind: Its type.
         gates: Gates with logits of their own.
         entropy: Mean entropy of the gate distributions, in bits.
-        counts: How many gates chose each of the 16, int64 ``[16]``.
+        counts: How many gates chose each of the 16, int64 ``[16]``; zeros if gates have more than two inputs.
         on: Share of the images for which each output is 1, float64 ``[outputs]``; None without images.
     """
 
@@ -67,18 +66,24 @@ def layer_facts(net: nn.Module, images: NDArray[np.uint8] | None) -> tuple[list[
     activity, measured = ({}, 0) if images is None else _activity(net, layers, images)
     facts = []
     for name, layer in layers.items():
-        probabilities = layer.gate_probabilities().double()
         facts.append(
             LayerFacts(
                 name=name,
                 kind=type(layer).__name__,
                 gates=layer.num_neurons,
-                entropy=float(torch.special.entr(probabilities).sum(-1).mean()) / math.log(2),
-                counts=torch.bincount(layer.gates().flatten().long(), minlength=NUM_GATES).cpu().numpy(),
+                entropy=float(layer.entropy().mean()),
+                counts=_counts(layer),
                 on=activity.get(name),
             )
         )
     return facts, measured
+
+
+def _counts(layer: GateLayer) -> NDArray[np.int64]:
+    if layer.arity != 2:  # too many kinds of gates to count
+        return np.zeros(NUM_GATES, np.int64)
+    counts: NDArray[np.int64] = torch.bincount(layer.gates().flatten().long(), minlength=NUM_GATES).cpu().numpy()
+    return counts
 
 
 @torch.inference_mode()
@@ -105,7 +110,7 @@ def _takes_packed_bits(net: nn.Module) -> bool:
         return False
     modules = list(net)
     first = next((index for index, module in enumerate(modules) if isinstance(module, GateLayer)), len(modules))
-    return all(type(module) in (LogicLayer, GroupSum) for module in modules[first:])
+    return all(type(module) in (LogicLayer, LutLayer, GroupSum) for module in modules[first:])
 
 
 @contextmanager
