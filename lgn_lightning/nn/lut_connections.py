@@ -72,7 +72,7 @@ def _check(in_dim: int, arity: int) -> None:
 
 def _dealt(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None) -> Tensor:
     """Deals the inputs out like cards, one shuffled pack after the other: int64 ``[arity, out_dim]``."""
-    packs = []
+    packs: list[Tensor] = []
     dealt = 0
     while dealt < arity * out_dim:
         pack = torch.randperm(in_dim, generator=generator)
