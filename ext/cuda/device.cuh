@@ -24,6 +24,9 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 template <typename T>
 using SumOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
+template <typename T>
+using UnsignedOf = std::conditional_t<sizeof(T) == 8, uint64_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
+
 // Raw bits of a vector, moved in one instruction.
 template <int Bytes>
 using Bits = std::conditional_t<Bytes == 16, uint4, uint2>;
@@ -49,6 +52,31 @@ struct Samples {
 #pragma unroll
     for (int i = 0; i < V; i++) out[i] = widen(values[i]);
   }
+  __device__ __forceinline__ S get(int i) const {
+    T values[V];
+    memcpy(values, &raw, sizeof(raw));
+    return widen(values[i]);
+  }
+  // All bits of the samples that are set.
+  static __device__ __forceinline__ Samples mask(const bool (&set)[V]) {
+    UnsignedOf<T> values[V];
+#pragma unroll
+    for (int i = 0; i < V; i++) values[i] = set[i] ? static_cast<UnsignedOf<T>>(~UnsignedOf<T>{0}) : UnsignedOf<T>{0};
+    Samples made;
+    memcpy(&made.raw, values, sizeof(values));
+    return made;
+  }
+  // Replaces the samples of a mask.
+  __device__ __forceinline__ void take(const Samples& mask, const Samples& from) {
+    constexpr int kWords = static_cast<int>(sizeof(Raw)) / 4;
+    uint32_t mine[kWords], bits[kWords], other[kWords];
+    memcpy(mine, &raw, sizeof(raw));
+    memcpy(bits, &mask.raw, sizeof(raw));
+    memcpy(other, &from.raw, sizeof(raw));
+#pragma unroll
+    for (int i = 0; i < kWords; i++) mine[i] = (mine[i] & ~bits[i]) | (other[i] & bits[i]);
+    memcpy(&raw, mine, sizeof(raw));
+  }
   static __device__ __forceinline__ void store(T* p, const S (&in)[V]) {
     T values[V];
 #pragma unroll
@@ -70,9 +98,24 @@ __device__ __forceinline__ void store_sums(S* p, const S* in, int count) {
   }
 }
 
+// Two or four bytes in one instruction.
+template <int V>
+__device__ __forceinline__ void load_bytes(const uint8_t* p, uint8_t (&out)[V]) {
+  const auto raw = *reinterpret_cast<const std::conditional_t<V == 4, uint32_t, uint16_t>*>(p);
+  static_assert(sizeof(raw) == V);
+  memcpy(out, &raw, V);
+}
+template <int V>
+__device__ __forceinline__ void store_bytes(uint8_t* p, const uint8_t (&in)[V]) {
+  std::conditional_t<V == 4, uint32_t, uint16_t> raw;
+  static_assert(sizeof(raw) == V);
+  memcpy(&raw, in, V);
+  *reinterpret_cast<decltype(raw)*>(p) = raw;
+}
+
 template <typename S>
-__device__ __forceinline__ void load_table(const S* table, int32_t gate, S (&out)[4]) {
-  const uint4* from = reinterpret_cast<const uint4*>(table + int64_t{gate} * 4);
+__device__ __forceinline__ void load_table(const S* table, int64_t gate, S (&out)[4]) {
+  const uint4* from = reinterpret_cast<const uint4*>(table + gate * 4);
 #pragma unroll
   for (int i = 0; i < static_cast<int>(sizeof(S)) / 4; i++) {
     const uint4 raw = __ldg(from + i);

@@ -80,7 +80,7 @@ LGN_HD void narrow(float x, F16& to) {
 
 // A gate as c0 + c1·a + c2·b + c3·ab, from its table (t00, t01, t10, t11); swapped, it is the gate of (b, a).
 template <typename S>
-struct Gate {
+struct alignas(16) Gate {
   S c0, c1, c2, c3;
 };
 template <typename S>
@@ -120,6 +120,25 @@ struct TableSums {
     out[3] = gab;
   }
 };
+
+// A tree of gates on n leaves: nodes 0 … n-1 are the leaves, node n + j is gate j on the nodes 2j and 2j + 1.
+template <typename S, int Nodes>
+LGN_HD void evaluate_tree(const Gate<S>* gates, int n, S (&node)[Nodes]) {
+#pragma unroll
+  for (int j = 0; j < n - 1; j++) node[n + j] = evaluate(gates[j], node[2 * j], node[2 * j + 1]);
+}
+// From the gradient of the root to those of all nodes, adding to the sums of each gate.
+template <typename S, int Nodes, int Gates>
+LGN_HD void differentiate_tree(const Gate<S>* slopes, int n, const S (&node)[Nodes], S (&grad)[Nodes],
+                               TableSums<S> (&sums)[Gates]) {
+#pragma unroll
+  for (int j = n - 2; j >= 0; j--) {
+    const S a = node[2 * j], b = node[2 * j + 1], g = grad[n + j];
+    sums[j].add(g, a, b);
+    grad[2 * j] = g * slope_a(slopes[j], b);
+    grad[2 * j + 1] = g * slope_b(slopes[j], a);
+  }
+}
 
 // The softmax of a gate is shared by four threads: thread q has logits 4q … 4q+3. Whether gate k is 1 for table entry e
 // is bit 3-e of k, so that entries 0 and 1 depend on q alone and entries 2 and 3 on the place within the four.

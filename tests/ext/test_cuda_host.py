@@ -3,69 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from lgn_lightning.ops import reference
+from tests.cuda_host import STORAGE, at, build, feature_major, i64, padded, rows
 
-ROOT = Path(__file__).parents[2]
-HOST = Path(__file__).parent / "cuda_host"
-STORAGE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 # One rounding of the result, and sums of a hundred products in single precision.
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    library = tmp_path_factory.mktemp("cuda_host") / "kernels.so"
-    sources = [HOST / "driver.cpp", ROOT / "ext/cuda/plan.cpp", ROOT / "ext/cpu/plan.cpp"]
-    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread"]
-    result = subprocess.run([compiler, *flags, *map(str, sources), "-o", str(library)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    loaded = ctypes.CDLL(str(library))
+    loaded = build(tmp_path_factory.mktemp("cuda_host"), "driver.cpp", "cuda/plan.cpp", "cpu/plan.cpp")
     loaded.host_walk.restype = ctypes.c_void_p
     for name in ("host_group_slices", "host_tiles", "host_blocks"):
         getattr(loaded, name).restype = ctypes.c_int64
     return loaded
-
-
-def i64(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
-
-
-def at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def padded(count: int, dtype: torch.dtype) -> int:
-    line = 64 // dtype.itemsize
-    return (max(count, 1) + line - 1) // line * line
-
-
-def rows(features: int, batch: int, dtype: torch.dtype) -> Tensor:
-    """``[features, pitch]`` on a 64-byte boundary, full of what kernels must not use."""
-    pitch = padded(batch, dtype)
-    buffer = torch.empty(features * pitch + 64, dtype=dtype)
-    skip = -buffer.data_ptr() % 64 // dtype.itemsize
-    made = buffer[skip : skip + features * pitch].view(features, pitch)
-    return made.fill_(float("nan")) if dtype.is_floating_point else made.fill_(-1 if dtype.is_signed else 255)
-
-
-def feature_major(x: Tensor) -> Tensor:
-    made = rows(x.shape[1], x.shape[0], x.dtype)
-    made[:, : x.shape[0]] = x.t()
-    return made
 
 
 @dataclass

@@ -121,8 +121,9 @@ inline void __syncwarp() {
   cuda_on_host::wait(cuda_on_host::block.warps[warp], cuda_on_host::kWarp, cuda_on_host::block.exited_of_warp[warp]);
 }
 
+// The value that lane `source` of the warp passes.
 template <typename V>
-V __shfl_xor_sync(unsigned mask, V value, int distance) {
+V __shfl_sync(unsigned mask, V value, int source) {
   using namespace cuda_on_host;
   const int warp = me() / kWarp;
   if (mask != 0xffffffffu || block.exited_of_warp[warp] > 0) {
@@ -135,8 +136,12 @@ V __shfl_xor_sync(unsigned mask, V value, int distance) {
   block.parity[me()] ^= 1;
   block.exchange[parity][me()] = bits;
   __syncwarp();
-  std::memcpy(&value, &block.exchange[parity][me() ^ distance], sizeof(V));
+  std::memcpy(&value, &block.exchange[parity][warp * kWarp + source % kWarp], sizeof(V));
   return value;
+}
+template <typename V>
+V __shfl_xor_sync(unsigned mask, V value, int distance) {
+  return __shfl_sync(mask, value, cuda_on_host::me() % cuda_on_host::kWarp ^ distance);
 }
 
 template <typename V>

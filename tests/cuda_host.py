@@ -1,0 +1,58 @@
+"""Builds CUDA kernels for the host (tests/ext/cuda_host) and hands them tensors as rows of samples."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+STORAGE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+
+
+def build(folder: Path, driver: str, *sources: str, defines: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """Compiles a driver of ``tests/ext/cuda_host`` with sources of ``ext``; skips the test without a compiler."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    library = folder / f"{Path(driver).stem}.so"
+    files = [ROOT / "tests/ext/cuda_host" / driver, *(ROOT / "ext" / source for source in sources)]
+    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *(f"-D{name}" for name in defines)]
+    result = subprocess.run([compiler, *flags, *map(str, files), "-o", str(library)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return ctypes.CDLL(str(library))
+
+
+def i64(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)
+
+
+def at(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def padded(count: int, dtype: torch.dtype) -> int:
+    """Elements of a row of whole lines."""
+    line = 64 // dtype.itemsize
+    return (max(count, 1) + line - 1) // line * line
+
+
+def rows(features: int, batch: int, dtype: torch.dtype) -> Tensor:
+    """``[features, pitch]`` on a 64-byte boundary, full of what kernels must not use."""
+    pitch = padded(batch, dtype)
+    buffer = torch.empty(features * pitch + 64, dtype=dtype)
+    skip = -buffer.data_ptr() % 64 // dtype.itemsize
+    made = buffer[skip : skip + features * pitch].view(features, pitch)
+    return made.fill_(float("nan")) if dtype.is_floating_point else made.fill_(-1 if dtype.is_signed else 255)
+
+
+def feature_major(x: Tensor) -> Tensor:
+    """``[batch, features]`` as rows of samples."""
+    made = rows(x.shape[1], x.shape[0], x.dtype)
+    made[:, : x.shape[0]] = x.t()
+    return made
