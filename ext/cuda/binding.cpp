@@ -1,91 +1,12 @@
-// The CUDA kernels behind the schemas of lgn_lightning/ops/schema.py: checks, memory formats and streams.
-//
-// Only torch/library.h and single operator headers: the whole of torch takes a compiler four times as long.
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#include <torch/library.h>
-
-#include <algorithm>
-#include <cstdint>
+// Dense layers and packed bits behind the schemas of lgn_lightning/ops/schema.py: checks, memory formats and streams.
 #include <limits>
 #include <tuple>
 
-#include "kernels.h"
-#include "walk_cache.h"
+#include "tensors.h"
+#include "wiring_cache.h"
 
 namespace lgn::cuda {
 namespace {
-
-using at::Tensor;
-
-constexpr int64_t kVectorBytes = 16;
-
-int64_t padded_bytes(int64_t bytes) { return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes; }
-int64_t pitch_of(int64_t samples, at::ScalarType dtype) {
-  const auto element = static_cast<int64_t>(c10::elementSize(dtype));
-  return padded_bytes(std::max<int64_t>(samples, 1) * element) / element;
-}
-
-// [samples, features] whose storage covers whole rows, padding included.
-Tensor new_feature_major(int64_t samples, int64_t features, at::ScalarType dtype, const Tensor& like) {
-  const int64_t pitch = pitch_of(samples, dtype);
-  return at::empty({pitch * features}, like.options().dtype(dtype)).as_strided({samples, features}, {1, pitch});
-}
-
-bool has_whole_lines(const Tensor& x) {
-  const auto element = static_cast<int64_t>(x.element_size());
-  const int64_t pitch = x.stride(1) * element, needed = padded_bytes(x.size(0) * element);
-  if ((x.size(0) != 1 && x.stride(0) != 1) || pitch % kLineBytes != 0 || pitch < needed) return false;
-  if (reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLineBytes != 0) return false;
-  const int64_t end = x.storage_offset() * element + (x.size(1) - 1) * pitch + needed;
-  return end <= static_cast<int64_t>(x.storage().nbytes());
-}
-
-Tensor feature_major(const Tensor& x) {
-  if (x.numel() == 0 || has_whole_lines(x)) return x;
-  Tensor copy = new_feature_major(x.size(0), x.size(1), x.scalar_type(), x);
-  copy.copy_(x);
-  return copy;
-}
-
-// Contiguous, of a dtype, and on an address that vectors can be read from.
-Tensor plain(const Tensor& t, at::ScalarType dtype) {
-  Tensor made = t.to(dtype).contiguous();
-  return reinterpret_cast<uintptr_t>(made.const_data_ptr()) % kVectorBytes == 0 ? made : made.clone();
-}
-
-Storage storage_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return Storage::kF32;
-    case at::kBFloat16:
-      return Storage::kBF16;
-    case at::kHalf:
-      return Storage::kF16;
-    case at::kDouble:
-      return Storage::kF64;
-    default:
-      TORCH_CHECK_TYPE(false, "activations are ", dtype, ", but must be float32, bfloat16, float16 or float64");
-  }
-}
-at::ScalarType sum_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
-cudaStream_t stream_of(const Tensor& t) { return c10::cuda::getCurrentCUDAStream(t.get_device()).stream(); }
-
-void check_groups(int64_t features, int64_t k) {
-  TORCH_CHECK(k > 0 && features % k == 0, features, " features do not divide into ", k, " groups");
-}
-
-void check_devices(const Tensor& x, std::initializer_list<Tensor> others) {
-  for (const Tensor& t : others) {
-    TORCH_CHECK(t.device() == x.device(), "x is on ", x.device(), ", but another operand is on ", t.device(),
-                "; move the module and its input to one device");
-  }
-}
 
 // The arguments that every op on a layer has, in the forms that kernels take.
 struct Layer {

@@ -30,9 +30,8 @@ __global__ void __launch_bounds__(kThreads)
     uint8_t where[V] = {};
     for (int32_t first = 0; first < places; first += leaves.places()) {
       leaves.locate(args, static_cast<int32_t>(window), first);
-#pragma unroll
-      for (int k = 0; k < (N > 0 ? kWarp / kLeaves : kWarp / 2); k++) {
-        if (k >= leaves.places() || first + k >= places) break;
+#pragma unroll 1
+      for (int k = 0; k < leaves.places() && first + k < places; k++) {
         Row row[kLeaves];
 #pragma unroll
         for (int leaf = 0; leaf < n; leaf++) {

@@ -16,7 +16,10 @@ from lgn_lightning.ops import native_build
 from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit
 
 LIBRARY_NAME = "lgn_cuda.so"
-_KERNELS = ("layer", "group", "bits", "softmax")
+# What takes longest goes first.
+_KERNELS = ("tree_backward", "tree_forward", "layer", "group", "bits", "softmax")
+_BINDINGS = ("binding", "tree_conv", "wiring_cache")
+_PLANS = ("plan", "tree_plan")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 
 
@@ -136,13 +139,10 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     system = tuple(f"-isystem{path}" for path in _header_folders(home) if path != Path("/usr/include"))
     code = tuple(f"-gencode=arch=compute_{a},code=sm_{a}" for a in (arch.replace(".", "") for arch in archs))
     torch_flags = (*native_build.torch_includes(), *system)
-    # What takes longest goes first.
     units = (
-        Unit("cuda/layer.cu", "layer.o", code),
-        Unit("cuda/binding.cpp", "binding.o", ("-O1", *torch_flags)),
-        Unit("cuda/walk_cache.cpp", "walk_cache.o", ("-O1", *torch_flags)),
-        *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in _KERNELS if name != "layer"),
-        Unit("cuda/plan.cpp", "plan.o", ("-O2",)),
+        *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in _KERNELS),
+        *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O1", *torch_flags)) for name in _BINDINGS),
+        *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O2",)) for name in _PLANS),
         Unit("cpu/plan.cpp", "cpu_plan.o", ("-O2",)),
     )
     runtime = _runtime(home, version.split(".", 1)[0])

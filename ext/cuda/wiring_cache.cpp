@@ -1,0 +1,145 @@
+#include "wiring_cache.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/core/Storage.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "plan.h"
+#include "tree_plan.h"
+
+namespace lgn::cuda {
+namespace {
+
+using at::Tensor;
+
+// One index tensor as it was when something was made of it.
+struct Seen {
+  c10::weak_intrusive_ptr<c10::StorageImpl> storage;  // so that memory that was freed and reused is not taken for it
+  const void* data;
+  uint32_t version;
+
+  explicit Seen(const Tensor& t)
+      : storage(t.storage().getWeakStorageImpl()), data(t.const_data_ptr()), version(version_of(t)) {}
+  static uint32_t version_of(const Tensor& t) {
+    return t.is_inference() ? 0 : t.unsafeGetTensorImpl()->version_counter().current_version();
+  }
+  bool expired() const { return storage.expired(); }
+  bool is(const Tensor& t) const { return data == t.const_data_ptr() && version == version_of(t) && !expired(); }
+};
+
+struct Entry {
+  std::vector<Seen> indices;
+  std::vector<int64_t> sizes;
+  std::shared_ptr<const void> made;
+
+  bool is(const std::vector<Tensor>& others, const std::vector<int64_t>& other_sizes) const {
+    return sizes == other_sizes && std::equal(indices.begin(), indices.end(), others.begin(), others.end(),
+                                              [](const Seen& seen, const Tensor& t) { return seen.is(t); });
+  }
+  bool expired() const {
+    return std::any_of(indices.begin(), indices.end(), [](const Seen& seen) { return seen.expired(); });
+  }
+};
+
+struct Cache {
+  std::mutex mutex;
+  std::list<Entry> entries;  // the most recently used first
+};
+
+Cache& cache() {
+  static Cache* instance = new Cache;  // never destroyed: the CUDA driver may be gone by then
+  return *instance;
+}
+
+std::shared_ptr<const void> find(const std::vector<Tensor>& indices, const std::vector<int64_t>& sizes) {
+  Cache& kept = cache();
+  const std::lock_guard<std::mutex> guard(kept.mutex);
+  for (auto entry = kept.entries.begin(); entry != kept.entries.end(); ++entry) {
+    if (entry->is(indices, sizes)) {
+      kept.entries.splice(kept.entries.begin(), kept.entries, entry);
+      return kept.entries.front().made;
+    }
+  }
+  return nullptr;
+}
+
+// What `make` makes of index tensors on the host, and `sizes` that it depends on, which tell apart what is made, too.
+template <typename Make>
+auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& sizes, const Make& make) {
+  using Made = std::invoke_result_t<Make, const std::vector<Tensor>&>;
+  if (const auto known = find(indices, sizes)) return std::static_pointer_cast<const Made>(known);
+  TORCH_CHECK(c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None,
+              "a CUDA graph is being captured, but the wiring of a logic layer is new to the kernels and has to be "
+              "prepared, which a graph cannot hold; run the step once before the capture");
+  std::vector<Tensor> host;
+  for (const Tensor& t : indices) host.push_back(t.cpu());
+  auto made = std::make_shared<const Made>(make(host));
+  // From here on any stream may read it.
+  c10::cuda::getCurrentCUDAStream(indices[0].get_device()).synchronize();
+
+  Cache& kept = cache();
+  std::list<Entry> dead;
+  {
+    const std::lock_guard<std::mutex> guard(kept.mutex);
+    kept.entries.push_front({{indices.begin(), indices.end()}, sizes, made});
+    // It lives as long as the indices, also when they were changed: a captured graph may still read it.
+    for (auto entry = kept.entries.begin(); entry != kept.entries.end();) {
+      const auto here = entry++;
+      if (here->expired()) dead.splice(dead.end(), kept.entries, here);
+    }
+  }
+  if (!dead.empty()) c10::cuda::device_synchronize();  // kernels on other streams may not be done with them
+  return made;
+}
+
+Tensor upload(const void* from, int64_t count, const Tensor& like) {
+  const Tensor host = at::empty({count}, at::device(at::kCPU).dtype(at::kInt));
+  if (count > 0) std::memcpy(host.mutable_data_ptr(), from, static_cast<size_t>(count) * sizeof(int32_t));
+  return host.to(like.options());
+}
+
+}  // namespace
+
+std::shared_ptr<const DeviceWalk> cached_walk(const Tensor& a, const Tensor& b, int64_t inputs) {
+  return cached({a, b}, {a.numel(), inputs}, [&](const std::vector<Tensor>& host) {
+    const int32_t *first = host[0].const_data_ptr<int32_t>(), *second = host[1].const_data_ptr<int32_t>();
+    const Walk walk = make_walk(first, second, a.numel(), inputs);
+    TORCH_CHECK_INDEX(walk.bad_gate < 0, "gate ", walk.bad_gate, " has inputs ", first[walk.bad_gate], " and ",
+                      second[walk.bad_gate], ", but x has only ", inputs, " features; indices must be in 0 … ",
+                      inputs - 1);
+    const auto merges = static_cast<int64_t>(walk.merge_inputs.size());
+    const auto count = static_cast<int64_t>(walk.visits.size());
+    return DeviceWalk{upload(walk.visits.data(), count * 4, a),
+                      upload(walk.merge_inputs.data(), merges, a),
+                      upload(walk.merge_begin.data(), merges + 1, a),
+                      count,
+                      merges,
+                      walk.merge_begin.back()};
+  });
+}
+
+std::shared_ptr<const DeviceTreeUses> cached_tree_uses(const Tensor& leaves, int64_t channels, int64_t lines,
+                                                       int64_t columns) {
+  const int64_t trees = leaves.size(1), n = leaves.size(2);
+  return cached({leaves}, {trees, n, channels, lines, columns}, [&](const std::vector<Tensor>& host) {
+    const int32_t* leaf = host[0].const_data_ptr<int32_t>();
+    const TreeUses uses = make_tree_uses(leaf, trees, n, static_cast<int32_t>(channels), static_cast<int32_t>(lines),
+                                         static_cast<int32_t>(columns));
+    const int64_t bad = uses.bad_leaf, count = trees * n;
+    TORCH_CHECK_INDEX(bad < 0, "leaf ", bad % n, " of tree ", bad / n, " reads channel ", leaf[bad], ", row ",
+                      leaf[count + bad], ", column ", leaf[2 * count + bad], ", but there are ", channels,
+                      " channels and the kernel is ", lines, "x", columns);
+    return DeviceTreeUses{upload(uses.uses.data(), count * 4, leaves), upload(uses.begin.data(), channels + 1, leaves)};
+  });
+}
+
+}  // namespace lgn::cuda

@@ -1,0 +1,32 @@
+// What is made of the wirings that a process has seen, in device memory.
+//
+// It is made once, on the host: that waits for the device, every later call does not. A wiring is known by its memory
+// and by its version counter, which every change in place counts up, so that it is made anew after a load_state_dict
+// and never compared. Functions throw if an index is out of range, or if a CUDA graph is being captured and the wiring
+// was not seen before. Index tensors are int32, contiguous, on one GPU.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "tree.h"
+
+namespace lgn::cuda {
+
+struct DeviceWalk {
+  at::Tensor visits, merge_inputs, merge_begin;
+  int64_t count, merges, slots;
+  const Visit* data() const { return static_cast<const Visit*>(visits.const_data_ptr()); }
+};
+std::shared_ptr<const DeviceWalk> cached_walk(const at::Tensor& a, const at::Tensor& b, int64_t inputs);
+
+struct DeviceTreeUses {
+  at::Tensor uses, begin;
+  const TreeUse* data() const { return static_cast<const TreeUse*>(uses.const_data_ptr()); }
+};
+// Of leaves [3, trees, n] on a receptive field of channels, lines and columns.
+std::shared_ptr<const DeviceTreeUses> cached_tree_uses(const at::Tensor& leaves, int64_t channels, int64_t lines,
+                                                       int64_t columns);
+
+}  // namespace lgn::cuda

@@ -1,0 +1,147 @@
+"""The tree convolution on a GPU, against the float64 reference on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lgn_lightning import ops
+from lgn_lightning.nn.conv import draw_leaves
+from lgn_lightning.ops import loader, tree
+from tests.ops.test_tree import example, make, problems
+
+pytestmark = pytest.mark.cuda
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
+lgn = torch.ops.lgn
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _native() -> None:
+    if torch.cuda.is_available():
+        loader.require("cuda")
+
+
+def on_gpu(values: Any) -> list[Any]:
+    return [v.detach().cuda() if isinstance(v, Tensor) else v for v in values]
+
+
+def compare(
+    x: Tensor, table: Tensor, soft: Tensor | None, leaves: Tensor, sizes: list[list[int]], need_x: bool = True
+) -> None:
+    args, exact = (
+        (x, table, soft, leaves),
+        (x.double(), table.double(), None if soft is None else soft.double(), leaves),
+    )
+    y, winner = lgn.logic_tree_conv(*on_gpu(args), *sizes)
+    error = TOLERANCE[x.dtype]
+    expected, _ = tree._reference(*exact, *sizes)
+    torch.testing.assert_close(y.cpu().double(), expected, atol=error, rtol=0)
+    grad = torch.randn(y.shape).to(y.dtype)
+    # At the kernel's own winners: near ties fall either way.
+    grad_x, grad_table = lgn.logic_tree_conv_backward(grad.cuda(), winner, *on_gpu(args), *sizes, need_x)
+    want_x, want_table = tree._reference_backward(grad.double(), winner.cpu(), *exact, *sizes, True)
+    scale = max(want_table.abs().max().item(), 1.0)
+    torch.testing.assert_close(grad_table.cpu().double(), want_table, atol=error * scale, rtol=error)
+    if need_x:
+        scale = max(want_x.abs().max().item(), 1.0)
+        torch.testing.assert_close(grad_x.cpu().double(), want_x, atol=error * scale, rtol=error)
+    else:
+        assert grad_x.numel() == 0
+
+
+@given(problems(), st.sampled_from(list(TOLERANCE)), st.booleans(), st.booleans())
+def test_any_problem(problem: dict[str, Any], dtype: torch.dtype, straight: bool, need_x: bool) -> None:
+    x, table, leaves, geometry = make(problem, dtype)
+    soft = torch.rand_like(table) if straight else None
+    compare(x, table.round() if straight else table, soft, leaves, list(map(list, geometry.values())), need_x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("depth", [1, 3, 4, 5, 6])
+def test_layers_of_the_papers_kind(dtype: torch.dtype, depth: int) -> None:
+    leaves = draw_leaves(64, 96, (3, 3), 2**depth, 2)
+    x, table = torch.rand(130, 64, 16, 16).to(dtype), torch.rand(96 * (2**depth - 1), 4)
+    compare(x, table, None, leaves, [[3, 3], [1, 1], [1, 1], [2, 2]])
+
+
+def test_a_batch_in_slices() -> None:
+    """Gradients of leaves that would take several gigabytes."""
+    leaves = draw_leaves(8, 300, (3, 3), 8, 2)
+    x, table = torch.rand(1000, 8, 32, 32).bfloat16().cuda(), torch.rand(2100, 4).cuda()
+    args, sizes = (table, None, leaves.cuda()), [[3, 3], [1, 1], [1, 1], [2, 2]]
+    y, winner = lgn.logic_tree_conv(x, *args, *sizes)
+    grad = torch.randn(y.shape, device="cuda").bfloat16()
+    grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, x, *args, *sizes, True)
+    tables = torch.zeros_like(table)
+    for part in (slice(0, 400), slice(400, 1000)):
+        few = (t[part].contiguous() for t in (grad, winner, x))
+        few_x, few_table = lgn.logic_tree_conv_backward(*few, *args, *sizes, True)
+        torch.testing.assert_close(few_x, grad_x[part])
+        tables += few_table
+    torch.testing.assert_close(tables, grad_table, rtol=1e-3, atol=0.1)
+
+
+def test_two_runs_give_the_same_bits() -> None:
+    args = on_gpu(example(torch.float32))
+    y, winner = lgn.logic_tree_conv(*args)
+    runs = [lgn.logic_tree_conv_backward(torch.ones_like(y), winner, *args, True) for _ in range(2)]
+    assert all(map(torch.equal, *runs))
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_opcheck_and_gradcheck(pool: int) -> None:
+    x, table, soft, leaves, *sizes = on_gpu(example(torch.float32, pool))
+    args = (x.requires_grad_(), table.requires_grad_(), soft, leaves, *sizes)
+    torch.library.opcheck(lgn.logic_tree_conv.default, args)
+    x, table = x.detach().double().requires_grad_(), table.detach().double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, table: ops.logic_tree_conv(x, table, leaves, *sizes), (x, table))
+
+
+def test_empty_batch_and_other_strides() -> None:
+    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
+    y = ops.logic_tree_conv(x, table, leaves, *sizes)
+    assert y.stride(0) == 1
+    torch.testing.assert_close(
+        ops.logic_tree_conv(x.contiguous(memory_format=torch.channels_last), table, leaves, *sizes), y
+    )
+    torch.testing.assert_close(ops.logic_tree_conv(y.new_empty(0, 3, 4, 4), table, leaves, *sizes), y[:0])
+
+
+def test_a_graph_holds_both_passes() -> None:
+    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
+    x, table = x.requires_grad_(), table.requires_grad_()
+
+    def step() -> tuple[Tensor, ...]:
+        y = ops.logic_tree_conv(x, table, leaves, *sizes)
+        return (y, *torch.autograd.grad(y.square().sum(), (x, table)))
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = step()
+    with torch.no_grad():
+        x.uniform_()
+        table.uniform_()
+    graph.replay()
+    for one, other in zip(got, step(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_errors() -> None:
+    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
+    wrong = leaves.clone()
+    wrong[0, 1, 2] = 3
+    with pytest.raises(IndexError, match="leaf 2 of tree 1 reads channel 3"):
+        ops.logic_tree_conv(x, table, wrong, *sizes)
+    deep = draw_leaves(3, 1, (3, 3), 128, 2).cuda()
+    with pytest.raises(RuntimeError, match="trees of 128 leaves are more than the 64"):
+        ops.logic_tree_conv(x, torch.rand(127, 4, device="cuda"), deep, *sizes)
