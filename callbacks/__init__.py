@@ -4,17 +4,23 @@ if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
 
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
+from lgn_lightning.callbacks.entropy_regularization import EntropyRegularization
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
+from lgn_lightning.callbacks.freeze_layers import FreezeLayers
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
+from lgn_lightning.callbacks.resample_gates import ResampleGates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 
 __all__ = [
     "DiscretizationGap",
+    "EntropyRegularization",
     "ExportCircuit",
     "FitThresholds",
+    "FreezeLayers",
     "GateEntropy",
+    "ResampleGates",
     "ResumePoint",
     "SamplerSchedule",
 ]

@@ -99,7 +99,7 @@ def gate_histogram(net: nn.Module) -> Tensor:
     Returns:
         int64 ``[layers, 16]`` on the CPU, by gate id.
     """
-    counts = [torch.bincount(gates.flatten().long(), minlength=NUM_GATES).cpu() for gates in _chosen(net).values()]
+    counts = [layer.gate_counts() for layer in logic_layers(net).values() if layer.arity == 2]
     return torch.stack(counts) if counts else torch.zeros(0, NUM_GATES, dtype=torch.int64)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import lightning.pytorch as pl
 
+from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.samplers import Sampler
 
@@ -81,9 +82,7 @@ class SamplerSchedule(pl.Callback):
                 f"SamplerSchedule(parameter={self.parameter!r}): no sampler of the net has a {self.parameter} (there "
                 f"are: {kinds}); choose another sampler or parameter"
             )
-        self._steps = float(trainer.estimated_stepping_batches)
-        if not 0 < self._steps < math.inf:
-            raise ValueError("SamplerSchedule needs the length of the training: set max_steps or max_epochs")
+        self._steps = training_steps(trainer, "SamplerSchedule")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
@@ -92,6 +91,5 @@ class SamplerSchedule(pl.Callback):
         value = self.value(min(trainer.global_step / max(self._steps - 1, 1), 1.0))
         for sampler in self._samplers:
             setattr(sampler, self.parameter, value)
-        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if interval and (trainer.global_step + 1) % interval == 0:
+        if logs_this_step(trainer):
             pl_module.log(f"sampler/{self.parameter}", value)

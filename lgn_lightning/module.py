@@ -73,6 +73,8 @@ class LogicClassifier(pl.LightningModule):
         self.cuda_graph = cuda_graph
         self._graphed: GraphedStep | None = None
         self._stepped = False  # whether training_step did the whole step, so that the loop's other parts do nothing
+        #: Terms that callbacks add to the training loss, by name.
+        self.penalties: dict[str, Callable[[], Tensor]] = {}
         self.metrics = nn.ModuleDict(
             {
                 f"{split}_{kind}": nn.ModuleDict(
@@ -124,7 +126,10 @@ class LogicClassifier(pl.LightningModule):
 
     def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
         scores = self._train_net[0](x)
-        return cast(Tensor, self.loss(scores, y, x) if isinstance(self.loss, ImageLoss) else self.loss(scores, y))
+        loss = cast(Tensor, self.loss(scores, y, x) if isinstance(self.loss, ImageLoss) else self.loss(scores, y))
+        for penalty in self.penalties.values():
+            loss = loss + penalty()
+        return loss
 
     def on_train_start(self) -> None:
         """Decides whether this fit trains by a CUDA graph."""

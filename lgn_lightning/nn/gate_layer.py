@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 
@@ -99,9 +100,13 @@ class GateLayer(nn.Module):
         """
         return self.parametrization.gate_probabilities(self.weights)
 
+    def gate_counts(self) -> Tensor:
+        """How many neurons settle on each of the 16 gates of two inputs: int64 ``[16]`` on the CPU, by gate id."""
+        return torch.bincount(self.gates().flatten().long(), minlength=NUM_GATES).cpu()
+
     def entropy(self) -> Tensor:
         """Entropy of each neuron's distribution over gates, in bits, from 0 to 2^arity: float64 ``[num_gates]``."""
-        return self.parametrization.entropy(self.weights)
+        return self.parametrization.entropy(self.weights.detach().double())
 
     def sample(self) -> GateSample:
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
@@ -91,11 +92,9 @@ class Parametrization(ABC):
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Probability of each gate when gates are drawn: ``[n, 2^2^k]``, detached; for k = 2 by gate id."""
 
+    @abstractmethod
     def entropy(self, weights: Tensor) -> Tensor:
-        """Entropy of each gate's distribution over gates, in bits: float64 ``[n]``, detached."""
-        # entr is −p·ln p with 0 at p = 0, where a product with a logarithm would be NaN.
-        entropy: Tensor = torch.special.entr(self.gate_probabilities(weights)).sum(-1).double() / math.log(2)
-        return entropy
+        """Entropy of each gate's distribution over gates, in bits, from 0 to 2^k: ``[n]``, differentiable."""
 
     def table(self, weights: Tensor) -> Tensor:
         """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
@@ -185,6 +184,14 @@ class Softmax(Parametrization):
         bits = reference.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
         return torch.where(bits, entries, 1 - entries).log().sum(-1)
 
+    def entropy(self, weights: Tensor) -> Tensor:
+        """−Σ_g p_g log2 p_g = (log Σ_g exp w_g − Σ_g p_g w_g) / ln 2: ``[n]``."""
+        shifted = weights - weights.detach().amax(-1, keepdim=True)
+        probabilities = torch.softmax(shifted, dim=-1)
+        # Where p is 0, p·w is, even if w is −∞; in this form gradients are finite there.
+        mean = (probabilities * torch.where(probabilities > 0, shifted, 0.0)).sum(-1)
+        return (torch.logsumexp(shifted, dim=-1) - mean) / math.log(2)
+
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Softmax of the logits: ``[n, 16]``."""
         return torch.softmax(weights.detach().float(), dim=-1)
@@ -242,10 +249,11 @@ class _Entrywise(Parametrization):
         return self._weights_of_logits(torch.logit(_inside(table)))
 
     def entropy(self, weights: Tensor) -> Tensor:
-        """Sum of the entries' entropies, since they are independent of one another."""
-        table = torch.sigmoid(self.logits(weights.detach().float()))
-        entropy: Tensor = (torch.special.entr(table) + torch.special.entr(1 - table)).sum(-1).double() / math.log(2)
-        return entropy
+        """Sum over the entries, which are independent, of H(σ(l)) = (softplus(l) − l·σ(l)) / ln 2: ``[n]``."""
+        logits = self.logits(weights)
+        magnitude = logits.abs()  # H is even; softplus(−|l|) + |l|·σ(−|l|) cancels nothing
+        entries = functional.softplus(-magnitude) + magnitude * torch.sigmoid(-magnitude)
+        return entries.sum(-1) / math.log(2)
 
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Product over the entries, which are independent of one another."""

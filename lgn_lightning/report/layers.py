@@ -82,8 +82,7 @@ def layer_facts(net: nn.Module, images: NDArray[np.uint8] | None) -> tuple[list[
 def _counts(layer: GateLayer) -> NDArray[np.int64]:
     if layer.arity != 2:  # too many kinds of gates to count
         return np.zeros(NUM_GATES, np.int64)
-    counts: NDArray[np.int64] = torch.bincount(layer.gates().flatten().long(), minlength=NUM_GATES).cpu().numpy()
-    return counts
+    return layer.gate_counts().numpy()
 
 
 @torch.inference_mode()
