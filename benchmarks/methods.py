@@ -59,7 +59,8 @@ class Job:
         """The JSON line of a finished run."""
         result = self.folder.result
         assert result is not None
-        copied = ("gates", "gates_exported", "steps", "monitor", "validation", "accuracy_hard", "accuracy_soft")
+        copied = ("gates", "gates_exported", "wires", "constants", "steps", "monitor", "validation")
+        accuracies = ("accuracy_hard", "accuracy_soft")
         where = ("train_seconds", "hardware", "torch", "commit")
         return {
             "dataset": dataset,
@@ -68,7 +69,7 @@ class Job:
             "overrides": self.reproduction.changes,
             "width": self.width,
             "seed": self.seed,
-            **{name: result.get(name) for name in copied},
+            **{name: result.get(name) for name in (*copied, *accuracies)},
             "gap": result["accuracy_soft"] - result["accuracy_hard"],
             **{name: result.get(name) for name in where},
             "run": self.folder.path.name,
@@ -187,18 +188,29 @@ def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int, list[dic
 
 
 def table(lines: Sequence[dict[str, Any]], dataset: str) -> Table:
-    """Means over seeds, and their sample standard deviations."""
+    """Means over seeds, and their sample standard deviations; wires are gates that copy, negate or are constant."""
     steps = ", ".join(f"{steps:,}" for steps in sorted({line["steps"] for line in lines}))
     rows = Table(title=f"{dataset}, {steps} steps; validation chose, test read once", title_justify="left")
-    for name in ("method", "gates", "seeds", "validation", "hard test, %", "soft test, %", "gap, points", "seconds"):
+    for name in (
+        "method",
+        "gates",
+        "seeds",
+        "validation",
+        "hard test, %",
+        "soft test, %",
+        "gap, points",
+        "wires, %",
+        "seconds",
+    ):
         rows.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for method, gates, runs in groups(lines):
         values = [
             _spread([run[name] for run in runs], scale)
             for name, scale in (("validation", 1), ("accuracy_hard", 100), ("accuracy_soft", 100), ("gap", 100))
         ]
+        shares = [None if r.get("wires") is None else r["wires"] + r["constants"] for r in runs]
         seconds = mean(run["train_seconds"] or 0 for run in runs)
-        rows.add_row(method, f"{gates:,}", str(len(runs)), *values, f"{seconds:,.0f}")
+        rows.add_row(method, f"{gates:,}", str(len(runs)), *values, _spread(shares, 100), f"{seconds:,.0f}")
     return rows
 
 

@@ -36,6 +36,8 @@ class Summary:
         gates: Gates of the net; None for a net without logic layers.
         gates_exported: Gates that the exported circuit evaluates.
         entropy: Mean entropy of the gate distributions, in bits.
+        wires: Share of the gates that are only wires: the gate that they settle on copies or negates one input.
+        constants: Share of the gates that settle on 0 or 1.
         checkpoint: The checkpoint that was tested.
         c_file: The exported C source.
         accuracy_c: Share of correct classes of the compiled C.
@@ -48,6 +50,8 @@ class Summary:
     gates: int | None = None
     gates_exported: int | None = None
     entropy: float | None = None
+    wires: float | None = None
+    constants: float | None = None
     checkpoint: Path | None = None
     c_file: Path | None = None
     accuracy_c: float | None = None
@@ -75,11 +79,14 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
     layers = logic_layers(module.net)
     if not layers:
         return Summary(soft, hard, checkpoint=checkpoint)
+    statistics = GateEntropy.summary(module.net)
     summary = Summary(
         soft,
         hard,
         gates=sum(layer.num_neurons for layer in layers.values()),
-        entropy=GateEntropy.summary(module.net)["gate_entropy/mean"],
+        entropy=statistics["gate_entropy/mean"],
+        wires=statistics["gates/pass_through"],
+        constants=statistics["gates/constant"],
         checkpoint=checkpoint,
     )
     exported = None if checkpoint is None else ExportCircuit.exported_for(checkpoint)
@@ -159,6 +166,9 @@ def print_summary(summary: Summary) -> None:
         table.add_row("gates", f"{summary.gates:,}{exported}")
     if summary.entropy is not None:
         table.add_row("gate entropy", f"{summary.entropy:.2f} of 4 bits")
+    if summary.wires is not None and summary.constants is not None:
+        share = f"{summary.wires:.1%} wires, {summary.constants:.1%} constants"
+        table.add_row("gates that compute nothing", share)
     table.add_row(
         "checkpoint", _short(summary.checkpoint) if summary.checkpoint else "none: the last weights were tested"
     )
