@@ -12,6 +12,7 @@ from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.resample_gates import ResampleGates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
+from lgn_lightning.callbacks.score_saturation import ScoreSaturation
 
 __all__ = [
     "DiscretizationGap",
@@ -23,4 +24,5 @@ __all__ = [
     "ResampleGates",
     "ResumePoint",
     "SamplerSchedule",
+    "ScoreSaturation",
 ]

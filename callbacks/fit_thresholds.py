@@ -35,4 +35,4 @@ class FitThresholds(pl.Callback):
             )
         histogram = data.pixel_histogram()
         for encoder in encoders:
-            encoder.fit_levels(histogram.to(encoder.levels.device))
+            encoder.fit_levels(histogram.to(encoder.current_levels().device))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold
+from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold, recommended_tau
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
@@ -27,7 +27,7 @@ class LogicMLP(LogicSequential):
         num_classes: Number of classes.
         width: Gates a layer, divisible by ``num_classes``; one number, or one a layer.
         depth: Number of logic layers, if ``width`` is one number.
-        tau: Temperature of the group sum.
+        tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
         thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
         grey_in_training: Train on intensities and evaluate on bits, as the original does on MNIST.
         connections: ``"random"`` or ``"unique"`` input pairs.
@@ -39,6 +39,7 @@ class LogicMLP(LogicSequential):
             straight-through one the net trains on bits, whatever ``grey_in_training`` says.
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
             ``"sigmoid"`` or ``"walsh"``.
+        learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
@@ -54,7 +55,7 @@ class LogicMLP(LogicSequential):
         num_classes: int,
         width: int | list[int],
         depth: int | None = None,
-        tau: float = 1.0,
+        tau: float | Literal["auto"] = 1.0,
         thresholds: Sequence[float] = (0.5,),
         grey_in_training: bool = False,
         connections: str = "unique",
@@ -64,6 +65,7 @@ class LogicMLP(LogicSequential):
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
         arity: int = 2,
+        learnable_thresholds: bool = False,
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -81,7 +83,8 @@ class LogicMLP(LogicSequential):
                 f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
             )
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
-        encoder = Threshold(thresholds, in_shape, grey_in_training and not sampler.hard)
+        grey = grey_in_training and not sampler.hard
+        encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
         options: dict[str, Any] = {
             "connections": connections,
             "init": init,
@@ -97,6 +100,7 @@ class LogicMLP(LogicSequential):
             order_gates(layers)
         else:
             layers = [LutLayer(in_dim, out_dim, arity, **options) for in_dim, out_dim in dims]
+        tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 
 

@@ -4,7 +4,7 @@ from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
 from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
 from lgn_lightning.nn.gate_layer import GateLayer
-from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.group_sum import GroupSum, recommended_tau
 from lgn_lightning.nn.logic_layer import LogicLayer
 from lgn_lightning.nn.lut_layer import LutLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict
@@ -25,6 +25,7 @@ __all__ = [
     "Threshold",
     "load_difflogic_state_dict",
     "logic_layers",
+    "recommended_tau",
     "soft_gates",
     "uniform_thresholds",
 ]

@@ -31,6 +31,16 @@ class Threshold(nn.Module):
         spacing: How a number of thresholds is chosen: ``"uniform"`` puts them at i / (k + 1); ``"quantile"`` gives
             every channel levels of its own, with equally many training pixels between them, which
             :meth:`fit_levels` sets; until then they are uniform.
+        learnable: Train the thresholds with the net (WARP, arXiv 2602.03527, learns its thresholds, too). Bits are
+            those of the current thresholds; their gradient is that of a sigmoid of (intensity − threshold) / softness,
+            straight through. Floored to whole levels they are what the circuit compares with, so nothing is lost in
+            the export. Needs gradients of the first layer's inputs, which fixed thresholds do without.
+        softness: Width of that sigmoid as an intensity, and the unit in which the optimizer moves thresholds: Adam with
+            rate r moves one by at most about r · softness a step.
+
+    Attributes:
+        levels: uint8 ``[thresholds]``, by quantile ``[thresholds, channels]``; not there if ``learnable``, see
+            :meth:`current_levels`.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1] of that shape, which are rounded to
@@ -40,8 +50,8 @@ class Threshold(nn.Module):
           memory.
 
     Raises:
-        ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them; when called, if
-            the image has another shape or holds NaN.
+        ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them or learns them;
+            when called, if the image has another shape or holds NaN.
         TypeError: When called, if the image is neither uint8 nor floating point.
     """
 
@@ -54,6 +64,8 @@ class Threshold(nn.Module):
         grey_in_training: bool = False,
         flatten: bool = True,
         spacing: str = "uniform",
+        learnable: bool = False,
+        softness: float = 0.05,
     ) -> None:
         super().__init__()
         if spacing not in ("uniform", "quantile"):
@@ -69,22 +81,50 @@ class Threshold(nn.Module):
             raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")
         if grey_in_training and len(thresholds) != 1:
             raise ValueError(f"grey_in_training needs a single threshold, not {len(thresholds)}")
+        if grey_in_training and learnable:
+            raise ValueError(
+                "grey_in_training feeds no bits while training: learnable thresholds would get no gradient"
+            )
+        if not softness > 0:
+            raise ValueError(f"softness={softness}: it is a difference of intensities and must be positive")
         if len(in_shape) != 3 or min(in_shape) < 1:
             raise ValueError(f"in_shape must be (channels, height, width), not {list(in_shape)}")
         self.in_shape = tuple(in_shape)
         self.grey_in_training = grey_in_training
         self.flatten = flatten
         self.spacing = spacing
+        self.learnable = learnable
+        self.softness = softness
         # pixel / 255 > threshold is pixel > floor(255 · threshold) for whole pixels; the epsilon keeps k/255 at k.
         levels = torch.tensor([math.floor(PIXEL_MAX * t + 1e-6) for t in thresholds], dtype=torch.uint8)
+        self.num_thresholds = len(levels)
         # [thresholds], or [thresholds, channels] where every channel has its own.
-        self.register_buffer("levels", levels[:, None].repeat(1, in_shape[0]) if spacing == "quantile" else levels)
+        levels = levels[:, None].repeat(1, in_shape[0]) if spacing == "quantile" else levels
+        if learnable:
+            self.weights = nn.Parameter(self._weights_of(levels))
+        else:
+            self.register_buffer("levels", levels)
+
+    def _weights_of(self, levels: Tensor) -> Tensor:
+        # The middle between two levels, so that rounding cannot reach the next one.
+        return (levels.float() + 0.5) / (PIXEL_MAX * self.softness)
+
+    def _reals(self) -> Tensor:
+        """Learnable thresholds on the scale of pixels: a bit is ``pixel > threshold``."""
+        return self.weights * (PIXEL_MAX * self.softness)
+
+    def current_levels(self) -> Tensor:
+        """The levels that pixels are compared with: uint8 ``[thresholds]``, or ``[thresholds, channels]``."""
+        if not self.learnable:
+            return self.levels
+        # Beyond these a bit would be the same for all pixels.
+        return self._reals().detach().floor().clamp(0, PIXEL_MAX - 1).to(torch.uint8)
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the bits of an image."""
         channels, height, width = self.in_shape
-        return len(self.levels) * channels, height, width
+        return self.num_thresholds * channels, height, width
 
     @property
     def out_dim(self) -> int:
@@ -109,12 +149,16 @@ class Threshold(nn.Module):
         if tuple(histogram.shape) != (self.in_shape[0], PIXEL_MAX + 1):
             raise ValueError(f"the histogram is {list(histogram.shape)}, but must be [{self.in_shape[0]}, 256]")
         counts, total = histogram.double().cumsum(1), histogram.double().sum(1, keepdim=True)
-        steps = torch.arange(1, len(self.levels) + 1, dtype=torch.float64, device=histogram.device)
+        steps = torch.arange(1, self.num_thresholds + 1, dtype=torch.float64, device=histogram.device)
         shares = steps.expand(len(counts), -1) / (len(steps) + 1)
         quantiles = torch.searchsorted(counts, (shares * total).contiguous())
         quantiles = (quantiles - steps.long()).cummax(1).values + steps.long()  # strictly increasing
         ceiling = PIXEL_MAX - 1 - (len(steps) - steps.long())  # the last bit can still be on
-        self.levels.copy_(torch.minimum(quantiles, ceiling).t())
+        levels = torch.minimum(quantiles, ceiling).t()
+        if self.learnable:
+            self.weights.copy_(self._weights_of(levels))
+        else:
+            self.levels.copy_(levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes a batch of images."""
@@ -130,25 +174,36 @@ class Threshold(nn.Module):
         if self.training and self.grey_in_training:
             bits = as_intensity(pixels)
         else:
-            # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
-            levels = self.levels.view(len(self.levels), -1, 1, 1)
             pixels = pixels.view(self.in_shape[0], math.prod(self.in_shape[1:]), x.shape[0])
-            # Float intensities k/255 come back as k up to rounding: compare half a level higher.
-            above = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
-            bits = above.float()
+            bits = self._learned_bits(pixels) if self.training and self.learnable else self._bits(pixels)
         if self.flatten:
             return bits.reshape(self.out_dim, x.shape[0]).t()
         return bits.reshape(*self.out_shape, x.shape[0]).permute(3, 0, 1, 2)
+
+    def _bits(self, pixels: Tensor) -> Tensor:
+        # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
+        levels = self.current_levels().view(self.num_thresholds, -1, 1, 1)
+        # Float intensities k/255 come back as k up to rounding: compare half a level higher.
+        above = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
+        return above.float()
+
+    def _learned_bits(self, pixels: Tensor) -> Tensor:
+        bits = self._bits(pixels)
+        whole = (pixels.float() * PIXEL_MAX).round() if pixels.is_floating_point() else pixels.float()
+        soft = torch.sigmoid((whole - self._reals().view(self.num_thresholds, -1, 1, 1)) / (PIXEL_MAX * self.softness))
+        return bits + (soft - soft.detach())
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Declares that the circuit's inputs are these thresholds of an image."""
         import numpy as np
 
-        levels = self.levels.cpu().numpy()
-        if levels.ndim == 1:
+        levels = self.current_levels().cpu().numpy()
+        if levels.ndim == 1 and not self.learnable:
             bits = builder.threshold_inputs(levels, self.in_shape)
         else:
-            # A circuit has one set of levels: the union; bits that no channel's levels ask for are never read.
+            # A circuit has one set of levels: the union; bits that no channel's levels ask for are never read. Learned
+            # levels may be equal, or in any order.
+            levels = levels.reshape(self.num_thresholds, -1)
             union, index = np.unique(levels, return_inverse=True)
             inputs = builder.threshold_inputs(union, self.in_shape).reshape(len(union), *self.in_shape)
             bits = inputs[index.reshape(levels.shape), np.arange(self.in_shape[0])]
@@ -158,7 +213,8 @@ class Threshold(nn.Module):
         """Levels and image shape."""
         grey = ", grey_in_training=True" if self.grey_in_training else ""
         flat = "" if self.flatten else ", flatten=False"
-        return f"levels={self.levels.tolist()}, in_shape={self.in_shape}{grey}{flat}"
+        learned = f", learnable=True, softness={self.softness}" if self.learnable else ""
+        return f"levels={self.current_levels().tolist()}, in_shape={self.in_shape}{grey}{flat}{learned}"
 
 
 def uniform_thresholds(count: int) -> list[float]:

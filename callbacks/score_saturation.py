@@ -1,0 +1,110 @@
+"""Whether the temperature of the group sum fits the net: a warning when its scores saturate the softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn import functional
+
+from lgn_lightning.nn import GroupSum
+
+#: A sample is saturated if its class has at least this probability: its gradient is less than a thousandth.
+SATURATED = 0.999
+#: Share of saturated samples below which there is nothing to warn of.
+_NOTICEABLE = 0.1
+_TEMPERATURES = torch.logspace(-4, 4, 65, base=2.0)
+
+
+class ScoreSaturation(pl.Callback):
+    """Logs, on validation batches, how far the scores saturate the softmax, and warns once if tau is too small.
+
+    - ``scores/saturated``: share, in [0, 1], of samples whose most likely class has a probability above 0.999.
+    - ``scores/temperature``: the number T that the scores would have to be divided by to give the lowest cross-entropy
+      (temperature scaling, Guo et al., ICML 2017, arXiv 1706.04599), between 1/16 and 16. Above 1 the net is surer than
+      it is right; tau · T would be a better tau.
+
+    It costs one hard forward pass over ``max_batches`` batches a validation, and nothing in a training step. Nothing is
+    logged for nets without a group sum.
+
+    Args:
+        limit: Temperature above which the warning comes, if at least a tenth of the samples are saturated.
+        max_batches: Batches a validation to measure on.
+
+    Raises:
+        ValueError: If ``limit`` is not above 1 or ``max_batches`` below 1.
+    """
+
+    def __init__(self, limit: float = 2.0, max_batches: int = 4) -> None:
+        if not limit > 1:
+            raise ValueError(f"ScoreSaturation(limit={limit}): at a temperature of 1 scores are as they should be")
+        if max_batches < 1:
+            raise ValueError(f"ScoreSaturation(max_batches={max_batches}): must be at least 1")
+        self.limit = limit
+        self.max_batches = max_batches
+        self._warned = False
+        # Samples, saturated ones, and the sum of the loss at each temperature.
+        self._sums: Tensor | None = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts counting."""
+        self._sums = None
+        if not trainer.sanity_checking and any(isinstance(module, GroupSum) for module in pl_module.modules()):
+            self._sums = torch.zeros(2 + len(_TEMPERATURES), device=pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measures on one batch ``(x, y)``."""
+        if self._sums is None or batch_idx >= self.max_batches:
+            return
+        x, y = batch
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            self._sums += _measure(pl_module(x).float(), y)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Logs over all ranks, and warns."""
+        if self._sums is None:
+            return
+        # Every rank takes part, also one that got no batch.
+        sums = trainer.strategy.reduce(self._sums, reduce_op="sum")
+        self._sums = None
+        assert isinstance(sums, Tensor)
+        samples, saturated, *losses = sums.tolist()
+        if not samples:
+            return
+        temperature = float(_TEMPERATURES[losses.index(min(losses))])
+        share = saturated / samples
+        values = {"scores/saturated": share, "scores/temperature": temperature}
+        pl_module.log_dict(values, sync_dist=False)
+        # A net that knows nothing yet has scores that are too large for it, but far from saturated.
+        if (
+            temperature > self.limit
+            and share >= _NOTICEABLE
+            and not self._warned
+            and trainer.state.fn == TrainerFn.FITTING
+        ):
+            self._warned = True
+            tau = next(module.tau for module in pl_module.modules() if isinstance(module, GroupSum))
+            rank_zero_warn(
+                f"the scores saturate: {share:.0%} of the validation samples have a class of probability above "
+                f"{SATURATED}, and dividing the scores by {temperature:.1f} would lower the loss; try tau="
+                f"{tau * temperature:.3g} instead of {tau:.3g}"
+            )
+
+
+def _measure(scores: Tensor, labels: Tensor) -> Tensor:
+    """Number of samples, of saturated ones, and the sum of the cross-entropy at each temperature."""
+    saturated = (torch.softmax(scores, 1).amax(1) > SATURATED).sum()
+    losses = [functional.cross_entropy(scores / t, labels, reduction="sum") for t in _TEMPERATURES.tolist()]
+    return torch.stack([saturated.new_tensor(len(labels)).float(), saturated.float(), *losses])
