@@ -27,7 +27,7 @@ class GateLayer(nn.Module):
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
-            trains deep nets (Petersen et al., 2024, sec. 3.4).
+            trains deep nets (Petersen et al., NeurIPS 2024).
         parametrization: How weights give gates, by short name or as an instance.
         sampler: What training computes with, by short name or as an instance, which layers may share.
         arity: Inputs of a gate.
@@ -73,6 +73,22 @@ class GateLayer(nn.Module):
     def reset_parameters(self) -> None:
         """Draws the weights anew; the connections stay."""
         self.parametrization.initialize(self.weights, self.init)
+
+    @torch.no_grad()
+    def convert(self, parametrization: str | Parametrization) -> None:
+        """Exchanges the parametrization for another one with the same soft tables, see :meth:`Parametrization.convert`.
+
+        The weights become a new parameter: make the optimizer afterwards.
+
+        Args:
+            parametrization: The new one, by short name or as an instance.
+
+        Raises:
+            ValueError: If there is none of that name, or it cannot have gates of so many inputs.
+        """
+        target = make_parametrization(parametrization)
+        self.weights = nn.Parameter(self.parametrization.convert(self.weights, target), self.weights.requires_grad)
+        self.parametrization = target
 
     @property
     def num_neurons(self) -> int:

@@ -41,7 +41,7 @@ def recommended_tau(group_size: int) -> float:
 
 
 class GroupSum(nn.Module):
-    """Sums ``k`` equal groups of neighbouring features and divides by ``tau`` (Petersen et al., 2022, sec. 3.2).
+    """Sums ``k`` equal groups of neighbouring features and divides by ``tau`` (Petersen et al., NeurIPS 2022).
 
     Args:
         k: Number of groups: the number of classes.

@@ -46,7 +46,7 @@ class LogicLayer(GateLayer):
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
         connections: ``"random"`` or ``"unique"`` input pairs.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
-            trains deep nets (Petersen et al., 2024, sec. 3.4).
+            trains deep nets (Petersen et al., NeurIPS 2024).
         parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` (4
             coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
         sampler: What training computes with: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which

@@ -23,7 +23,7 @@ from lgn_lightning.ops import reference
 
 #: The choices of ``init``.
 INITS = ("gaussian", "residual")
-#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., 2024, sec. 3.4).
+#: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., NeurIPS 2024).
 RESIDUAL_LOGIT = 5.0
 #: Its counterpart for a table entry: 88 % to be what gate "A" has there.
 RESIDUAL_ENTRY_LOGIT = 2.0
@@ -126,13 +126,13 @@ class Parametrization(ABC):
 
 
 class Softmax(Parametrization):
-    """The original: a softmax over the 16 two-input gates (Petersen et al., NeurIPS 2022, eq. 1).
+    """The original: a softmax over the 16 two-input gates (Petersen et al., NeurIPS 2022).
 
     p = softmax(w), t_ab = Σ_g p_g · g(a, b). The hard gate is the one of the largest logit.
 
     Args:
-        residual_logit: Logit of gate "A" under residual initialization, the others being 0 (Petersen et al., 2024,
-            sec. 3.4).
+        residual_logit: Logit of gate "A" under residual initialization, the others being 0 (Petersen et al., NeurIPS
+            2024).
     """
 
     name = "softmax"
@@ -179,7 +179,15 @@ class Softmax(Parametrization):
         return -torch.empty_like(logits).exponential_().log_()
 
     def from_table(self, table: Tensor) -> Tensor:
-        """Logits of the distribution in which the four entries are independent."""
+        """Logits of the distribution in which the four entries are independent.
+
+        Raises:
+            ValueError: If the tables are not those of two inputs.
+        """
+        if table.shape[-1] != 4:
+            raise ValueError(
+                f"tables of {table.shape[-1]} entries have no softmax over 16 gates, those of 4 entries do"
+            )
         entries = _inside(table).unsqueeze(-2)
         bits = reference.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
         return torch.where(bits, entries, 1 - entries).log().sum(-1)

@@ -83,7 +83,7 @@ class Sampler(ABC):
 
 
 class Soft(Sampler):
-    """The expectation over all gates (Petersen et al., NeurIPS 2022, eq. 1): table = t(w / temperature)."""
+    """The expectation over all gates (Petersen et al., NeurIPS 2022): table = t(w / temperature)."""
 
     name = "soft"
 

@@ -110,6 +110,29 @@ def test_conversion_keeps_the_table(source: str, target: str) -> None:
         assert torch.equal(other.hard_gates(converted), parametrization.hard_gates(weights))
 
 
+@pytest.mark.parametrize("inputs", [3, 4, 6])
+def test_conversion_of_more_inputs_is_exact_both_ways(inputs: int) -> None:
+    weights = torch.randn(20, 2**inputs, dtype=torch.float64) / inputs
+    for source, target in ((Sigmoid(), Walsh()), (Walsh(), Sigmoid())):
+        converted = source.convert(weights, target)
+        torch.testing.assert_close(target.table(converted), source.table(weights))
+        torch.testing.assert_close(target.convert(converted, source), weights)
+        assert torch.equal(target.hard_gates(converted), source.hard_gates(weights))
+        with pytest.raises(ValueError, match=f"tables of {2**inputs} entries have no softmax"):
+            source.convert(weights, Softmax())
+
+
+def test_a_layer_converts_and_goes_on_training() -> None:
+    layer, x = LogicLayer(10, 20), torch.rand(7, 10)
+    before = layer(x).detach()
+    for name in ("sigmoid", "walsh", "softmax", "walsh"):
+        layer.convert(name)
+        torch.testing.assert_close(layer(x).detach(), before, atol=1e-5, rtol=1e-4)
+        layer(x).sum().backward()
+        assert layer.weights.grad is not None
+    assert LogicLayer(10, 20, parametrization="walsh").load_state_dict(layer.state_dict())
+
+
 def test_conversion_of_a_saturated_table_is_finite() -> None:
     table = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
     for kind in PARAMETRIZATIONS.values():
