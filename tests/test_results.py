@@ -90,3 +90,15 @@ def test_the_command_prints_all_and_says_what_is_wrong(tmp_path: Path, capsys: p
     (tmp_path / "bad.json").write_text("[{}]")
     assert main(["results", "--results", str(tmp_path)]) == 1
     assert "bad.json is no file of `lgn reproduce`" in capsys.readouterr().err
+
+
+def test_the_readme_s_table_is_that_of_the_files() -> None:
+    text = (TOP / "README.md").read_text()
+    table = text.partition(BEGIN)[2].partition(END)[0].strip()
+    assert table == markdown_table(newest(read_results(TOP / "results"))), "run: lgn results --readme README.md"
+
+
+def test_the_files_quote_the_papers_figures_as_the_recipes_do() -> None:
+    recipes = {recipe.name: recipe.paper for recipe in list_recipes()}
+    for result in read_results(TOP / "results"):
+        assert result.paper.accuracy == recipes[result.recipe].accuracy
