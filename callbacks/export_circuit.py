@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lgn_lightning.callbacks.circuit_folder import (
+    MANIFEST,
     STEM,
     Check,
     ExportedCircuit,
@@ -330,7 +331,8 @@ def _log_artifact(logger: WandbLogger, folder: Path) -> None:
     exported = ExportedCircuit.read(folder)
     assert exported is not None
     artifact = wandb.Artifact(f"circuit-{logger.experiment.id}", type="circuit", metadata=exported.manifest)
-    artifact.add_dir(str(folder))
+    for name in (*exported.manifest["files"], MANIFEST):  # add_dir prints a line at every checkpoint
+        artifact.add_file(str(folder / name))
     # wandb refuses slashes and colons in aliases.
     alias = re.sub(r"[^A-Za-z0-9_.=-]", "-", Path(exported.manifest["checkpoint"]).with_suffix("").as_posix())
     logger.experiment.log_artifact(artifact, aliases=["latest", alias])

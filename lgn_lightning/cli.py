@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     ls.add_argument("--json", action="store_true", help="print JSON")
     ls.set_defaults(run=_ls)
 
-    cp = commands.add_parser("cp", help="copy a recipe for editing")
+    cp = commands.add_parser("cp", help="copy a recipe or a sweep for editing")
     cp.add_argument("recipe")
     cp.add_argument("destination", nargs="?", type=Path, help="file or folder; <recipe>.yaml here by default")
     cp.set_defaults(run=_cp)
@@ -174,7 +174,8 @@ def _cp(arguments: argparse.Namespace) -> int:
     from lgn_lightning.recipe_index import copy_recipe
 
     target = copy_recipe(arguments.recipe, arguments.destination)
-    print(f"{target} written; run it with:  lgn fit {target}")
+    command = "wandb sweep" if arguments.recipe.startswith("sweep-") else "lgn fit"
+    print(f"{target} written; run it with:  {command} {target}")
     return 0
 
 

@@ -6,22 +6,18 @@ import csv
 import io
 import os
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
 from lgn_lightning.errors import RecipeError
 from lgn_lightning.files import atomic_write_text
-
-WANDB_PROJECT: Final = "lgn-lightning"
-#: File below the run's folder that keeps the id of its wandb run, which a resumed run goes on with.
-WANDB_ID: Final = "wandb_run_id"
+from lgn_lightning.wandb_logger import RunWandbLogger
 
 
 class RunLogger(CSVLogger):
@@ -111,62 +107,6 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def log_dir(self) -> str:
         """The run's folder."""
         return self._run.log_dir
-
-
-class RunWandbLogger(WandbLogger):
-    """Weights & Biases, with its files in the run's folder and one wandb run for all parts of a resumed run.
-
-    The project is ``lgn-lightning`` or that of ``WANDB_PROJECT``. Without a key, or when the service cannot be reached,
-    the run is kept offline, after a message that says how to upload it; training goes on.
-
-    Args:
-        run: The logger whose folder is the run's.
-    """
-
-    def __init__(self, run: RunLogger) -> None:
-        super().__init__(project=os.environ.get("WANDB_PROJECT", WANDB_PROJECT))
-        self._run = run
-
-    @property
-    def save_dir(self) -> str:
-        """The run's folder."""
-        return self._run.log_dir
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The wandb run."""
-        if self._experiment is None:
-            self._start()
-        return self._experiment
-
-    def _start(self) -> None:
-        import wandb
-
-        folder = Path(self._run.log_dir)
-        id_file = folder / WANDB_ID
-        if not id_file.is_file():
-            atomic_write_text(id_file, secrets.token_hex(4))
-        self._id = id_file.read_text(encoding="utf-8")
-        self._name = f"{self._run.name}/{folder.name}"
-        self._wandb_init |= {"dir": str(folder), "id": self._id, "name": self._name, "group": self._run.name}
-        upload = f"upload it later with:  wandb sync {folder / 'wandb' / 'offline-run-*'}"
-        if "WANDB_MODE" not in os.environ and not self._offline and _no_key():
-            rank_zero_warn(f"no wandb key: this run is logged offline. `wandb login` stores a key; {upload}")
-            self._wandb_init["mode"] = "offline"
-        try:
-            super().experiment  # noqa: B018 - the property makes the run
-        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            reason = str(error).strip().split("\n")[0]
-            rank_zero_warn(f"wandb cannot be reached ({reason}): this run is logged offline; {upload}")
-            self._wandb_init["mode"] = "offline"
-            super().experiment  # noqa: B018
-
-
-def _no_key() -> bool:
-    import wandb
-
-    return not wandb.api.api_key
 
 
 _MAKERS: Final[dict[str, Callable[[RunLogger], Logger]]] = {

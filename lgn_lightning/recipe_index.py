@@ -51,10 +51,15 @@ def recipe_root() -> Path:
     return Path(str(files("lgn_lightning.recipes")))
 
 
+def recipe_files() -> list[Path]:
+    """The files of the shipped recipes, by folder and name; sweeps over recipes, in ``sweeps/``, are none."""
+    return sorted(path for path in recipe_root().rglob("*.yaml") if path.parent.name != "sweeps")
+
+
 def list_recipes() -> list[Recipe]:
     """All shipped recipes, by folder and name."""
     recipes = []
-    for path in sorted(recipe_root().rglob("*.yaml")):
+    for path in recipe_files():
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         recipes.append(Recipe(path.stem, path, PaperResult(**content["paper"])))
     return recipes
@@ -77,7 +82,7 @@ def find_recipe(name_or_path: str) -> Path:
         if path.is_file():
             return path
         raise RecipeError(f"there is no recipe file {path}; `lgn ls` lists the recipes, `lgn cp` copies one")
-    shipped = {recipe.stem: recipe for recipe in recipe_root().rglob("*.yaml")}
+    shipped = {recipe.stem: recipe for recipe in recipe_files()}
     if name_or_path in shipped:
         return shipped[name_or_path]
     near = difflib.get_close_matches(name_or_path, shipped, n=1, cutoff=0.4)
@@ -86,10 +91,10 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def copy_recipe(name: str, destination: Path | None = None) -> Path:
-    """Copies a recipe for editing.
+    """Copies a recipe or a sweep for editing.
 
     Args:
-        name: A shipped recipe's name.
+        name: Name of a shipped recipe or sweep.
         destination: File or folder; ``<name>.yaml`` in the current folder if not given.
 
     Returns:
@@ -98,7 +103,8 @@ def copy_recipe(name: str, destination: Path | None = None) -> Path:
     Raises:
         RecipeError: If there is no such recipe or the file is there already.
     """
-    source = find_recipe(name)
+    sweep = recipe_root() / "sweeps" / f"{name}.yaml"
+    source = sweep if sweep.is_file() else find_recipe(name)
     target = destination or Path(f"{source.stem}.yaml")
     if target.is_dir():
         target = target / source.name

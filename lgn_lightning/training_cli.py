@@ -30,6 +30,7 @@ from lgn_lightning.provenance import source_version
 from lgn_lightning.recipe_index import PaperResult
 from lgn_lightning.run_folder import RUNS, RunFolder
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
+from lgn_lightning.wandb_logger import RunWandbLogger
 
 # Lightning's own use of a torch API that is about to change: nothing that a user could act on.
 warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*")
@@ -158,9 +159,14 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
         self.config_init[subcommand]["weights_only"] = True
+        failed = True
         try:
             super()._run_subcommand(subcommand)
+            failed = self.trainer.interrupted
         finally:
+            for logger in self.trainer.loggers:
+                if isinstance(logger, RunWandbLogger):
+                    logger.finish(int(failed))
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveConfig):
                     callback.release()

@@ -10,9 +10,9 @@ import yaml
 
 from lgn_lightning.cli import main
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.recipe_index import copy_recipe, find_recipe, list_recipes, recipe_root
+from lgn_lightning.recipe_index import copy_recipe, find_recipe, list_recipes, recipe_files
 
-RECIPES = sorted(recipe_root().rglob("*.yaml"))
+RECIPES = recipe_files()
 NAMES = [path.stem for path in RECIPES]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lgn_lightning.cli import main
 from lgn_lightning.errors import LgnError
-from lgn_lightning.recipe_index import PaperResult
+from lgn_lightning.recipe_index import PaperResult, list_recipes
 from lgn_lightning.results import (
     BEGIN,
     END,
