@@ -53,3 +53,5 @@ inline void set(Bf16Bits& v, double x) {
 
 // The convolution with trees of gates (tree_driver.cpp), on all storage types.
 void run_trees();
+// Lookup tables (lut_driver.cpp), in single and double precision and on bits.
+void run_luts();
