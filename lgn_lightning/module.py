@@ -19,6 +19,7 @@ from lgn_lightning.cuda_graph import GraphedStep, warn
 from lgn_lightning.graph_training import reason_against
 from lgn_lightning.losses import ImageLoss
 from lgn_lightning.nn import logic_layers, soft_gates
+from lgn_lightning.rank_check import check_same_start
 
 Batch = tuple[Tensor, Tensor]
 
@@ -121,7 +122,7 @@ class LogicClassifier(pl.LightningModule):
                     f"the training loss is {value.item()} at step {trainer.global_step}; "
                     "lower the learning rate, or look for NaN in the data"
                 )
-            self.log("train/loss", value, prog_bar=True)
+            self.log("train/loss", value, prog_bar=True, sync_dist=trainer.world_size > 1)
         return loss
 
     def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
@@ -130,6 +131,15 @@ class LogicClassifier(pl.LightningModule):
         for penalty in self.penalties.values():
             loss = loss + penalty()
         return loss
+
+    def setup(self, stage: str) -> None:
+        """Checks that all ranks built the same net: afterwards DDP would hide it.
+
+        Raises:
+            RankError: If a rank did not.
+        """
+        if stage == "fit":
+            check_same_start(self.net)
 
     def on_train_start(self) -> None:
         """Decides whether this fit trains by a CUDA graph."""

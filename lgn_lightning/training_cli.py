@@ -43,10 +43,16 @@ class SaveConfig(SaveConfigCallback):
     """Leaves the settings in the run's folder, ``config.yaml`` for ``fit``, and tells the loggers."""
 
     _lock: FileLock | None = None
+    _folder = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks for the folder on all ranks, who are told by rank zero: alone, it would wait for them forever."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the file, atomically: a run that is killed here is resumed with its own settings or not at all."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = self._folder
         if stage == "fit":
             run = RunFolder(folder)
             self._lock = run.lock()
@@ -182,9 +188,9 @@ class TrainingCLI(LightningCLI):
             rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested instead")
             path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # on all ranks: rank zero tells the others
         if trainer.is_global_zero:
             summary = summarize(trainer, model, self.datamodule, Path(path) if path else None)
-            folder = Path(trainer.log_dir or trainer.default_root_dir)
             RunFolder(folder).finish(self._result(summary, folder))
             print_summary(summary)
 
@@ -213,9 +219,9 @@ class TrainingCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Writes the predictions as a CSV file."""
+        target = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions.csv"
         if not self.trainer.is_global_zero or self._dry_run:
             return
-        target = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions.csv"
         names = list(self.datamodule.class_names)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

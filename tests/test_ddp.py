@@ -1,0 +1,106 @@
+"""Several gloo processes train what one process trains at the same global batch."""
+
+import csv
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from lightning.pytorch.utilities import rank_zero_only
+
+from lgn_lightning.models import LogicMLP
+from lgn_lightning.rank_check import RankError, check_same_start
+from lgn_lightning.run_folder import RunFolder
+from tests.killed_runs import run_lgn
+
+SMALL = [
+    "--model.net.width=300",
+    "--model.net.depth=2",
+    "--model.net.init=residual",
+    "--trainer.max_steps=20",
+    "--trainer.val_check_interval=5",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+]
+
+
+def values(run: Path) -> dict[tuple[str, str], float]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ("train/loss", "val/acc_hard", "val/acc_soft", "val/loss_hard", "gap/layer_2", "test/acc_hard")
+    return {(name, row["step"]): float(row[name]) for row in rows for name in names if row[name]}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process at the global batch of the others."""
+    return train(tmp_path_factory.mktemp("alone"), 1)
+
+
+def train(folder: Path, processes: int) -> Path:
+    """Trains as torchrun would start it, one process a rank."""
+    arguments = ["fit", "digits", *SMALL, f"--data.batch_size={120 // processes}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        if processes == 1:
+            assert run_lgn(arguments) == 0, (folder / "log.txt").read_text()
+        else:
+            arguments += [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            mp.start_processes(_rank, (arguments, processes, port), nprocs=processes, start_method="fork")
+    return folder / "runs" / "digits" / "version_0"
+
+
+def _rank(rank: int, arguments: list[str], processes: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+    os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    rank_zero_only.rank = rank  # what importing Lightning in a process of torchrun's does
+    code = run_lgn(arguments)
+    assert code == 0, Path("log.txt").read_text()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes: int) -> None:
+    run = train(tmp_path, processes)
+    expected, actual = values(alone), values(run)
+    assert expected.keys() == actual.keys()
+    for key, value in expected.items():
+        assert actual[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+    assert (run / "circuits" / "best" / "manifest.json").is_file()
+    assert [path.name for path in (tmp_path / "runs" / "digits").iterdir()] == ["version_0"]
+    assert (tmp_path / "log.txt").read_text().count("Result on the test split") == 1
+    result, one = RunFolder(run).result, RunFolder(alone).result
+    assert result is not None
+    assert one is not None
+    assert result["gates"] == one["gates"]
+
+
+def _start(rank: int, folder: Path, differing: int) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=3)
+    torch.manual_seed(1 if rank == differing else 0)
+    net = LogicMLP([1, 8, 8], 10, width=100, depth=1, connections="random")
+    try:
+        check_same_start(net)
+        (folder / str(rank)).write_text("same")
+    except RankError as error:
+        (folder / str(rank)).write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("differing", [2, 9])
+def test_a_rank_with_other_wires_is_named_on_all_ranks(tmp_path: Path, differing: int) -> None:
+    mp.start_processes(_start, (tmp_path, differing), nprocs=3, start_method="fork")
+    told = [(tmp_path / str(rank)).read_text() for rank in range(3)]
+    assert len(set(told)) == 1
+    assert told[0] == "same" if differing == 9 else told[0].startswith("rank 2 starts from another net than rank 0: ")
+
+
+def test_one_process_has_nothing_to_compare() -> None:
+    check_same_start(torch.nn.Linear(2, 2))
