@@ -31,6 +31,7 @@ from lgn_lightning.callbacks.circuit_folder import (
     default_compiler,
     write_circuit_folder,
 )
+from lgn_lightning.checkpoint import read_checkpoint
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.compiler import CompilerError
 from lgn_lightning.circuit.export import FORMATS
@@ -133,6 +134,8 @@ class ExportCircuit(pl.Callback):
             CompilerError: If the compiler fails.
         """
         built: dict[str, ExportedCircuit] = {}
+        if self._active and self._compiler is not None:
+            self._find_pending(trainer, pl_module)
         pending, self._pending = self._pending, {}
         for folder, check in pending.items():
             exported = ExportedCircuit.read(folder)
@@ -204,6 +207,17 @@ class ExportCircuit(pl.Callback):
         with suppress(OSError):  # not empty: others use it
             for parent in list(exported.folder.parents)[: depth - 1]:
                 parent.rmdir()
+
+    def _find_pending(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A run that was killed leaves circuits without libraries, of checkpoints that the resumed one may keep.
+        for callback in _checkpointers(trainer):
+            for path in sorted({*callback.best_k_models, callback.last_model_path} - {""}):
+                exported = self.exported_for(path)
+                if exported is None or exported.library is not None or exported.folder in self._pending:
+                    continue
+                net = _net_with(read_checkpoint(path)["state_dict"], pl_module)
+                samples = torch.cat(self._samples) if self._samples else None
+                self._pending[exported.folder] = Check.of(Circuit.from_module(net), net, samples)
 
     def _twin(self, circuit: Circuit) -> ExportedCircuit | None:
         # last.ckpt follows the best one with the same weights: compiling once is enough.

@@ -14,6 +14,7 @@ from typing import Any, Final
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 #: The file below a run's folder that ``lgn fit --resume`` goes on from.
@@ -94,8 +95,9 @@ class ResumePoint(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Brings the metrics of the resume point's own step to disk, if it logged any."""
         # Lightning leaves out the plateau schedule in the epoch that a run goes on in, as its checkpoints lack the
-        # metric that it watches; these have it.
-        trainer.fit_loop.restarting = False
+        # metric that it watches; these have it. The property would also tell the validation loop that it goes on in
+        # the middle, in every run that is bounded by steps.
+        trainer.fit_loop._restarting = False
         if self._unflushed:
             self._unflushed = False
             _flush(trainer)
@@ -121,9 +123,14 @@ class ResumePoint(pl.Callback):
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops the clock."""
+        """Stops the clock; ``last.ckpt`` becomes the end of the training."""
         self._tick()
         self._release()
+        # Lightning writes it when the best one is written, and at the end only in a process that wrote none: a resumed
+        # run would leave another one.
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback._last_checkpoint_saved = ""
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Gives Ctrl-C back."""

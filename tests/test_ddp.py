@@ -19,6 +19,7 @@ SMALL = [
     "--model.net.width=300",
     "--model.net.depth=2",
     "--model.net.init=residual",
+    "--data.eval_batch_size=37",
     "--trainer.max_steps=20",
     "--trainer.val_check_interval=5",
     "--trainer.log_every_n_steps=1",
