@@ -108,6 +108,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    score_kernel(const int32_t* __restrict__ counts, int64_t count, float tau, float* __restrict__ scores) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < count) scores[i] = static_cast<float>(counts[i]) / tau;
+}
+
 }  // namespace
 
 void pack_bits(const uint8_t* x, int64_t sample_stride, int64_t feature_stride, int64_t batch, int64_t features,
@@ -139,6 +145,10 @@ void group_sum_packed(const uint8_t* x, int64_t pitch, int64_t batch, int64_t gr
   const int64_t wanted = ceil_div(kBusyWarps / kBlockWarps, tiles * classes);
   const int64_t slices = full < wanted ? full : wanted;
   launch(&count_kernel, tiles * classes * slices, stream, x, pitch, batch, group, classes, tiles, columns, slices, out);
+}
+
+void scores_of_counts(const int32_t* counts, int64_t count, float tau, float* scores, cudaStream_t stream) {
+  launch(&score_kernel, ceil_div(count, kThreads), stream, counts, count, tau, scores);
 }
 
 }  // namespace lgn::cuda

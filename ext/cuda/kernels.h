@@ -73,13 +73,19 @@ void group_sum(const GroupArgs& args, cudaStream_t stream);
 void compact_gradient(Storage storage, const void* grad, int64_t sample_stride, int64_t class_stride, int64_t batch,
                       int64_t classes, double scale, void* out, int64_t pitch, cudaStream_t stream);
 
+// Of a straight-through layer, x being packed bits (pitch in bytes, a multiple of 16) and the gradients float: slopes
+// are those of the table times `factor`. The storage must be kF32.
+void bit_layer_backward(const LayerArgs& layer, float factor, const GradientArgs& gradient, cudaStream_t stream);
+// Ids of the gates that logits [gates][width] settle on: of 4, entries above 0 are 1; of 16, the first largest counts.
+void gate_ids(const float* logits, int64_t gates, int64_t width, uint8_t* ids, cudaStream_t stream);
+
 // Float, or double with `wide`.
 void softmax_table(bool wide, const void* logits, int64_t gates, void* table, cudaStream_t stream);
 void softmax_table_backward(bool wide, const void* grad, const void* logits, int64_t gates, void* out,
                             cudaStream_t stream);
 
 // Packed rows are strings of bytes whatever the width of the words, sample s in bit s % 8 of byte s / 8; pitch in
-// bytes, a multiple of 64.
+// bytes, a multiple of 16, and as many bytes of each row readable and writable.
 void pack_bits(const uint8_t* x, int64_t sample_stride, int64_t feature_stride, int64_t batch, int64_t features,
                uint8_t* out, int64_t pitch, cudaStream_t stream);
 // To bools [batch, features], contiguous.
@@ -89,5 +95,7 @@ void logic_packed(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const
 // Adds to `out`, int32 [batch, classes], which the caller has set to 0.
 void group_sum_packed(const uint8_t* x, int64_t pitch, int64_t batch, int64_t group, int64_t classes, int32_t* out,
                       cudaStream_t stream);
+// Divides sums by tau.
+void scores_of_counts(const int32_t* counts, int64_t count, float tau, float* scores, cudaStream_t stream);
 
 }  // namespace lgn::cuda

@@ -4,30 +4,10 @@
 // is read once and not twice in the forward pass; in the backward pass x and the gradient are read once and the
 // gradient of x is written once, where a gather through the inverse index would read seven rows a gate. Nothing is
 // added atomically: inputs with several stops get their sums from logic_backward's second kernel, in a fixed order.
-#include "device.cuh"
+#include "layer_backward.cuh"
 
 namespace lgn::cuda {
 namespace {
-
-constexpr int kUnroll = 4;  // loads in flight before the first is used
-constexpr int32_t kNowhere = INT32_MIN;
-
-// The run of stops of a warp, and its tiles.
-struct Walker {
-  int lane, part, parts;  // warps that share the run
-  int slot;               // of the run in the block
-  int64_t begin, end;
-  __device__ Walker(int64_t visits, int chunk, int warps) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarp;
-    lane = static_cast<int>(threadIdx.x) % kWarp;
-    part = warp % warps;
-    parts = warps;
-    slot = warp / warps;
-    begin = (int64_t{blockIdx.x} * (kBlockWarps / warps) + slot) * chunk;
-    begin = begin < visits ? begin : visits;
-    end = begin + chunk < visits ? begin + chunk : visits;
-  }
-};
 
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads)
@@ -75,188 +55,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Stops begin … end-1 belong to a warp: their gradients and the tables of the gates that lead to them. It looks at the
-// gate to stop `end` too, for the part that the last stop gets from there.
-template <typename T, int V, bool Compact, bool NeedX>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(const T* __restrict__ x, int64_t x_pitch, const SumOf<T>* __restrict__ table,
-                    const Visit* __restrict__ visits, int64_t count, int64_t batch, int chunk, int warps, int64_t tiles,
-                    const void* __restrict__ grad, int64_t grad_pitch, uint32_t group,
-                    SumOf<T>* __restrict__ grad_table, T* __restrict__ grad_x, int64_t grad_x_pitch,
-                    SumOf<T>* __restrict__ partials, int64_t partial_pitch) {
-  using S = SumOf<T>;
-  using Row = Samples<T, V>;
-  using GradElement = std::conditional_t<Compact, S, T>;
-  constexpr int kGradStep = Compact ? 16 / static_cast<int>(sizeof(S)) : V;  // samples of one load of the gradient
-  using GradRow = Samples<GradElement, kGradStep>;
-  __shared__ S sums[kBlockWarps][kMaxChunk][4];
-
-  const Walker walker(count, chunk, warps);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const bool one_tile = tiles == 1;
-  if (!one_tile) {
-    for (int i = walker.lane; i < kMaxChunk * 4; i += kWarp) sums[warp][i / 4][i % 4] = 0;
-    __syncwarp();
-  }
-  // The same for all lanes of a warp, and so is every branch around an exchange below.
-  const bool halo =
-      NeedX && walker.begin < walker.end && walker.end < count && load_visit(visits + walker.end).gate >= 0;
-  const int64_t stop = walker.end + (halo ? 1 : 0);
-
-  for (int64_t tile = walker.part; tile < tiles && walker.begin < walker.end; tile += warps) {
-    const int64_t at = first_sample(tile, walker.lane, V);
-    const bool active = at < batch;
-    S previous[V] = {}, carried[V] = {};
-    int32_t target = kNowhere;  // of the stop before; nowhere if that belongs to another warp
-    if (active && load_visit(visits + walker.begin).gate >= 0) {
-      Row::load(x + load_visit(visits + walker.begin - 1).input * x_pitch + at).unpack(previous);
-    }
-    const auto deliver = [&](const S(&value)[V]) {
-      if (!active || target == kNowhere) return;
-      if (target >= 0) {
-        Row::store(grad_x + target * grad_x_pitch + at, value);
-      } else {
-        store_sums(partials + int64_t{~target} * partial_pitch + at, value, V);
-      }
-    };
-    for (int64_t p = walker.begin; p < stop; p += kUnroll) {
-      Visit visit[kUnroll];
-      Row row[kUnroll];
-      GradRow upper[kUnroll][V / kGradStep];
-#pragma unroll
-      for (int u = 0; u < kUnroll; u++) {
-        visit[u] = p + u < stop ? load_visit(visits + p + u) : Visit{-1, -1, 0, 0};
-      }
-#pragma unroll
-      for (int u = 0; u < kUnroll; u++) {
-        row[u] = active && visit[u].input >= 0 ? Row::load(x + visit[u].input * x_pitch + at) : Row::zero();
-        const bool wanted = active && visit[u].gate >= 0;
-        const int64_t from = Compact ? static_cast<uint32_t>(visit[u].gate) / group : visit[u].gate;
-#pragma unroll
-        for (int k = 0; k < V / kGradStep; k++) {
-          upper[u][k] =
-              wanted ? GradRow::load(static_cast<const GradElement*>(grad) + from * grad_pitch + at + k * kGradStep)
-                     : GradRow::zero();
-        }
-      }
-#pragma unroll
-      for (int u = 0; u < kUnroll; u++) {
-        if (p + u >= stop) break;
-        const bool own = p + u < walker.end;
-        S here[V], g[V], down[V] = {}, next[V] = {};
-        row[u].unpack(here);
-#pragma unroll
-        for (int k = 0; k < V / kGradStep; k++) {
-          S part[kGradStep];
-          upper[u][k].unpack(part);
-#pragma unroll
-          for (int i = 0; i < kGradStep; i++) g[k * kGradStep + i] = part[i];
-        }
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-          if (at + i >= batch) here[i] = g[i] = previous[i] = 0;  // padding may hold NaN
-        }
-        if (visit[u].gate >= 0) {
-          TableSums<S> of_table;
-          Gate<S> gate{};
-          if constexpr (NeedX) {
-            S entries[4];
-            load_table(table, visit[u].gate, entries);
-            gate = gate_of(entries, visit[u].swapped);
-          }
-#pragma unroll
-          for (int i = 0; i < V; i++) {
-            of_table.add(g[i], previous[i], here[i]);
-            if constexpr (NeedX) {
-              down[i] = g[i] * slope_a(gate, here[i]);
-              next[i] = g[i] * slope_b(gate, previous[i]);
-            }
-          }
-          if (own) {
-            S entries[4];
-            of_table.entries(visit[u].swapped, entries);
-            const S sum = sum_four(entries, walker.lane);
-            if (walker.lane % 8 == 0) {
-              if (one_tile) {
-                grad_table[int64_t{visit[u].gate} * 4 + walker.lane / 8] = sum;
-              } else {
-                sums[warp][p + u - walker.begin][walker.lane / 8] += sum;
-              }
-            }
-          }
-        }
-        if constexpr (NeedX) {
-#pragma unroll
-          for (int i = 0; i < V; i++) carried[i] += down[i];
-          deliver(carried);
-          target = own ? visit[u].target : kNowhere;
-#pragma unroll
-          for (int i = 0; i < V; i++) carried[i] = next[i];
-        }
-#pragma unroll
-        for (int i = 0; i < V; i++) previous[i] = here[i];
-      }
-    }
-    if constexpr (NeedX) deliver(carried);
-  }
-  if (one_tile) return;
-  __syncthreads();
-  // Warps of a run add up in their order.
-  const int threads = walker.parts * kWarp, thread = walker.part * kWarp + walker.lane;
-  for (int i = thread; i < static_cast<int>(walker.end - walker.begin) * 4; i += threads) {
-    const int32_t gate = load_visit(visits + walker.begin + i / 4).gate;
-    if (gate < 0) continue;
-    S sum = 0;
-    for (int w = 0; w < walker.parts; w++) sum += sums[walker.slot * walker.parts + w][i / 4][i % 4];
-    grad_table[int64_t{gate} * 4 + i % 4] = sum;
-  }
-}
-
-// Sums the slots of each input that has several stops; an input without a gate has none and gets zeros.
-template <typename T, int V>
-__global__ void __launch_bounds__(kThreads)
-    merge_kernel(const SumOf<T>* __restrict__ partials, int64_t partial_pitch, const int32_t* __restrict__ inputs,
-                 const int32_t* __restrict__ begin, int64_t merges, int64_t vectors, int lanes, T* __restrict__ grad_x,
-                 int64_t grad_x_pitch) {
-  using S = SumOf<T>;
-  constexpr int kStep = 16 / static_cast<int>(sizeof(S));
-  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, merge = thread / lanes;
-  if (merge >= merges) return;
-  const int32_t first = __ldg(begin + merge), last = __ldg(begin + merge + 1);
-  for (int64_t vector = thread % lanes; vector < vectors; vector += lanes) {
-    S sum[V] = {};
-    for (int64_t slot = first; slot < last; slot++) {
-#pragma unroll
-      for (int k = 0; k < V; k += kStep) {
-        S part[kStep];
-        Samples<S, kStep>::load(partials + slot * partial_pitch + vector * V + k).unpack(part);
-#pragma unroll
-        for (int i = 0; i < kStep; i++) sum[k + i] += part[i];
-      }
-    }
-    Samples<T, V>::store(grad_x + __ldg(inputs + merge) * grad_x_pitch + vector * V, sum);
-  }
-}
-
-template <typename T, int V, bool Compact, bool NeedX>
-void launch_backward(const LayerArgs& layer, const GradientArgs& to, cudaStream_t stream) {
-  using S = SumOf<T>;
-  const Tiles tiles = tiles_of(layer.batch, V);
-  const int chunk = chunk_of(layer.visit_count, tiles.warps);
-  launch(&backward_kernel<T, V, Compact, NeedX>, blocks_of(layer.visit_count, chunk, tiles.warps), stream,
-         static_cast<const T*>(layer.x), layer.x_pitch, static_cast<const S*>(layer.table), layer.visits,
-         layer.visit_count, layer.batch, chunk, tiles.warps, tiles.count, to.grad, to.grad_pitch,
-         static_cast<uint32_t>(to.group), static_cast<S*>(to.grad_table), static_cast<T*>(to.grad_x), to.grad_x_pitch,
-         static_cast<S*>(to.partials), to.partial_pitch);
-  if constexpr (NeedX) {
-    const int64_t vectors = ceil_div(layer.batch, V);
-    const int lanes = lanes_of(vectors);
-    launch(&merge_kernel<T, V>, ceil_div(to.merges * lanes, kThreads), stream, static_cast<const S*>(to.partials),
-           to.partial_pitch, to.merge_inputs, to.merge_begin, to.merges, vectors, lanes, static_cast<T*>(to.grad_x),
-           to.grad_x_pitch);
-  }
-}
-
 }  // namespace
 
 void logic_forward(const LayerArgs& layer, void* y, int64_t y_pitch, cudaStream_t stream) {
@@ -275,17 +73,7 @@ void logic_backward(const LayerArgs& layer, const GradientArgs& gradient, cudaSt
   for_storage(layer.storage, layer.batch, [&](auto element, auto vec) {
     using T = decltype(element);
     constexpr int V = decltype(vec)::value;
-    if (gradient.group > 0) {
-      if (gradient.grad_x != nullptr) {
-        launch_backward<T, V, true, true>(layer, gradient, stream);
-      } else {
-        launch_backward<T, V, true, false>(layer, gradient, stream);
-      }
-    } else if (gradient.grad_x != nullptr) {
-      launch_backward<T, V, false, true>(layer, gradient, stream);
-    } else {
-      launch_backward<T, V, false, false>(layer, gradient, stream);
-    }
+    backward_on(RowInput<T, V>{static_cast<const T*>(layer.x), layer.x_pitch}, layer, gradient, stream);
   });
 }
 

@@ -17,8 +17,8 @@ from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit
 
 LIBRARY_NAME = "lgn_cuda.so"
 # What takes longest goes first.
-_KERNELS = ("tree_backward", "tree_forward", "layer", "group", "bits", "softmax")
-_BINDINGS = ("binding", "tree_conv", "wiring_cache")
+_KERNELS = ("tree_backward", "tree_forward", "layer", "group", "bit_layer", "bits", "softmax")
+_BINDINGS = ("binding", "bit_logic", "tree_conv", "wiring_cache")
 _PLANS = ("plan", "tree_plan")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import reference, straight_through
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, padded, rows
 
 # One rounding of the result, and sums of a hundred products in single precision.
@@ -131,6 +131,52 @@ def test_logic_backward(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind:
         # Inputs of "few" sum a hundred gates before the one rounding.
         error = TOLERANCE[dtype]
         torch.testing.assert_close(grad_x[:, :batch].t().double(), expected[0], atol=error * 4, rtol=error)
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("need_x", [True, False])
+@pytest.mark.parametrize(("batch", "kind"), [(100, "even"), (1, "any"), (130, "any"), (1100, "few"), (7, "few")])
+def test_backward_from_bits(host: ctypes.CDLL, batch: int, kind: str, need_x: bool, compact: bool) -> None:
+    _, table, a, b = make_layer(torch.float32, 1, kind)
+    inputs, gates, classes, factor = 90, 90, 6, 1.75
+    x = torch.rand(batch, inputs) > 0.5
+    pitch = -(-batch // 128) * 16
+    words = torch.full((inputs * pitch + 16,), 255, dtype=torch.uint8)  # bits past the batch mean nothing
+    words = words[-words.data_ptr() % 16 :][: inputs * pitch].view(inputs, pitch)
+    packed = reference.pack_bits(x, 8).view(torch.uint8).t()
+    words[:, : packed.shape[1]] = packed
+    if batch % 8:
+        words[:, packed.shape[1] - 1] |= 256 - (1 << batch % 8)
+    grad = torch.randn(batch, classes if compact else gates)
+    upper, grad_table = feature_major(grad), torch.full((gates, 4), float("nan"))
+    grad_x = rows(inputs, batch, torch.float32)
+    with walk(host, a, b, inputs) as w:
+        partials = rows(w.slots, batch, torch.float32)
+        host.host_bit_layer_backward(
+            i64(batch), at(words), i64(pitch), at(table), w.handle, ctypes.c_float(factor), at(upper),
+            i64(upper.shape[1]), gates // classes if compact else 0, at(grad_table), at(grad_x) if need_x else None,
+            i64(grad_x.shape[1]), at(partials), i64(padded(batch, torch.float32)),
+        )  # fmt: skip
+    full = grad.repeat_interleave(gates // classes, dim=1) if compact else grad
+    expected = reference.logic_backward(full.double(), x.double(), table.double(), a, b, True)
+    torch.testing.assert_close(grad_table.double(), expected[1], atol=2e-3, rtol=1e-4)
+    if need_x:
+        torch.testing.assert_close(grad_x[:, :batch].t().double(), factor * expected[0], atol=2e-4, rtol=2e-5)
+
+
+@pytest.mark.parametrize("width", [4, 16])
+@pytest.mark.parametrize("gates", [1, 7, 300])
+def test_gate_ids(host: ctypes.CDLL, gates: int, width: int) -> None:
+    logits = rows(1, gates * width, torch.float32)[0, : gates * width].view(gates, width)
+    logits.copy_(torch.randn(gates, width))
+    logits[::3, 1] = 0.0
+    logits[::2] = logits[::2].round()  # ties: the first of the largest counts
+    ids = torch.empty(gates, dtype=torch.uint8)
+    host.host_gate_ids(at(logits), i64(gates), i64(width), at(ids))
+    assert torch.equal(ids, straight_through._gate_ids(logits))
+    counts, scores = torch.arange(gates).int(), torch.empty(gates)
+    host.host_scores_of_counts(at(counts), i64(gates), ctypes.c_float(3.3), at(scores))
+    assert torch.equal(scores, counts.float() / 3.3)
 
 
 def test_backward_of_a_long_walk(host: ctypes.CDLL) -> None:

@@ -1,6 +1,7 @@
 // The CUDA kernels and their plan as a library of plain functions on host memory, for test_cuda_host.py.
 #include "cuda_on_host.h"
 // After the stand-ins for CUDA's keywords:
+#include "../../../ext/cuda/bit_layer.cu"
 #include "../../../ext/cuda/bits.cu"
 #include "../../../ext/cuda/group.cu"
 #include "../../../ext/cuda/layer.cu"
@@ -45,6 +46,23 @@ void host_logic_backward(int32_t storage, int64_t batch, const void* x, int64_t 
                  {grad, grad_pitch, group, grad_table, grad_x, grad_x_pitch, partials, partial_pitch,
                   w.merge_inputs.data(), w.merge_begin.data(), static_cast<int64_t>(w.merge_inputs.size())},
                  nullptr);
+}
+
+// x being packed bits, its pitch in bytes.
+void host_bit_layer_backward(int64_t batch, const void* x, int64_t x_pitch, const void* table, const void* walk,
+                             float factor, const void* grad, int64_t grad_pitch, int32_t group, void* grad_table,
+                             void* grad_x, int64_t grad_x_pitch, void* partials, int64_t partial_pitch) {
+  const Walk& w = *static_cast<const Walk*>(walk);
+  bit_layer_backward(layer_args(0, batch, x, x_pitch, table, w), factor,
+                     {grad, grad_pitch, group, grad_table, grad_x, grad_x_pitch, partials, partial_pitch,
+                      w.merge_inputs.data(), w.merge_begin.data(), static_cast<int64_t>(w.merge_inputs.size())},
+                     nullptr);
+}
+void host_gate_ids(const float* logits, int64_t gates, int64_t width, uint8_t* ids) {
+  gate_ids(logits, gates, width, ids, nullptr);
+}
+void host_scores_of_counts(const int32_t* counts, int64_t count, float tau, float* scores) {
+  scores_of_counts(counts, count, tau, scores, nullptr);
 }
 
 int64_t host_group_slices(int64_t group) { return group_slices(group); }

@@ -1,0 +1,205 @@
+// A stack of straight-through layers and a group sum as one op (lgn_lightning/ops/straight_through.py).
+//
+// The forward pass leaves nothing but bits. The backward pass takes the layers from the last to the first, with the
+// gradients of two neighbouring layers in memory at a time.
+#include <ATen/ops/gt.h>
+
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include "tensors.h"
+#include "wiring_cache.h"
+
+namespace lgn::cuda {
+namespace {
+
+using at::TensorList;
+
+// Rows of bits are padded to whole vectors, as the fake kernel says.
+constexpr int64_t kRowBytes = kVectorBytes;
+
+int64_t bit_pitch(int64_t batch) {
+  return std::max<int64_t>((batch + 8 * kRowBytes - 1) / (8 * kRowBytes), 1) * kRowBytes;
+}
+
+// [words, features] of 64 samples each, feature-major.
+Tensor new_words(int64_t batch, int64_t features, const Tensor& like) {
+  const int64_t pitch = bit_pitch(batch) / 8;
+  return at::empty({pitch * features}, like.options().dtype(at::kLong))
+      .as_strided({(batch + 63) / 64, features}, {1, pitch});
+}
+const uint8_t* bytes_of(const Tensor& words) { return static_cast<const uint8_t*>(words.const_data_ptr()); }
+int64_t byte_pitch(const Tensor& words) { return words.stride(1) * 8; }
+
+// Words as the forward pass makes them; a copy where a caller brings others.
+Tensor whole_rows(const Tensor& words, int64_t batch) {
+  const int64_t end = (words.storage_offset() + words.size(1) * words.stride(1)) * 8;
+  const bool fits = (words.size(0) == 1 || words.stride(0) == 1) && byte_pitch(words) >= bit_pitch(batch) &&
+                    byte_pitch(words) % kRowBytes == 0 && end <= static_cast<int64_t>(words.storage().nbytes()) &&
+                    reinterpret_cast<uintptr_t>(words.const_data_ptr()) % kRowBytes == 0;
+  if (fits || words.numel() == 0) return words;
+  Tensor made = new_words(batch, words.size(1), words);
+  made.copy_(words);
+  return made;
+}
+
+Tensor pack(const Tensor& x) {
+  const Tensor bits = x.scalar_type() == at::kBool ? x : at::gt(x, 0.5);
+  const Tensor words = new_words(x.size(0), x.size(1), x);
+  if (x.numel() == 0) return words;
+  pack_bits(bytes_of(bits), bits.stride(0), bits.stride(1), x.size(0), x.size(1),
+            static_cast<uint8_t*>(words.mutable_data_ptr()), byte_pitch(words), stream_of(x));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return words;
+}
+
+Tensor gate_ids_op(const Tensor& logits) {
+  const c10::cuda::CUDAGuard guard(logits.device());
+  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 4 || logits.size(1) == 16), "logits must be [n, 4] or [n, 16]");
+  const Tensor source = plain(logits, at::kFloat);
+  const Tensor ids = at::empty({source.size(0)}, source.options().dtype(at::kByte));
+  gate_ids(source.const_data_ptr<float>(), source.size(0), source.size(1), ids.mutable_data_ptr<uint8_t>(),
+           stream_of(source));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return ids;
+}
+
+// Layer l of the stack, checked.
+struct BitLayer {
+  Tensor table, a, b;
+  int64_t inputs, gates;
+  std::shared_ptr<const DeviceWalk> walk;
+
+  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& words)
+      : table(plain(table_in, at::kFloat)),
+        a(a_in.to(at::kInt).contiguous()),
+        b(b_in.to(at::kInt).contiguous()),
+        inputs(words.size(1)),
+        gates(a_in.numel()) {
+    check_devices(words, {table, a, b});
+    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
+                "tables, a and b must be [n, 4], [n] and [n]");
+    TORCH_CHECK(table_in.scalar_type() == at::kFloat, "tables are ", table_in.scalar_type(), ", but must be float32");
+    TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
+                inputs, " inputs passes what 32-bit indices hold");
+    if (gates > 0) walk = cached_walk(a, b, inputs);  // checks the indices
+  }
+};
+
+void check_lists(TensorList tables, TensorList a, TensorList b, size_t others, at::ArrayRef<double> factors) {
+  TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
+                  tables.size() == factors.size(),
+              "tables, gates, a, b and factors must have one entry a layer, and at least one");
+}
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
+                                                  TensorList b, int64_t k, double tau, at::ArrayRef<double> factors) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  check_lists(tables, a, b, gates.size(), factors);
+  TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
+  const int64_t batch = x.size(0);
+  const cudaStream_t stream = stream_of(x);
+  std::vector<Tensor> words{pack(x)};
+  for (size_t l = 0; l < tables.size(); l++) {
+    const Tensor in = words.back();
+    const BitLayer layer(tables[l], a[l], b[l], in);
+    const Tensor ids = gates[l].contiguous();
+    check_devices(x, {ids});
+    TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
+    const Tensor out = new_words(batch, layer.gates, x);
+    if (out.numel() > 0) {
+      logic_packed(bytes_of(in), byte_pitch(in), ids.const_data_ptr<uint8_t>(), layer.a.const_data_ptr<int32_t>(),
+                   layer.b.const_data_ptr<int32_t>(), layer.gates, bit_pitch(batch),
+                   static_cast<uint8_t*>(out.mutable_data_ptr()), byte_pitch(out), stream);
+      C10_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+    words.push_back(out);
+  }
+  const Tensor last = words.back();
+  words.pop_back();
+  check_groups(last.size(1), k);
+  const Tensor scores = at::zeros({batch, k}, x.options().dtype(at::kFloat));
+  if (last.numel() > 0) {
+    const Tensor counts = at::zeros({batch, k}, x.options().dtype(at::kInt));
+    group_sum_packed(bytes_of(last), byte_pitch(last), batch, last.size(1) / k, k, counts.mutable_data_ptr<int32_t>(),
+                     stream);
+    scores_of_counts(counts.const_data_ptr<int32_t>(), batch * k, static_cast<float>(tau),
+                     scores.mutable_data_ptr<float>(), stream);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+  return {scores, words};
+}
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad, TensorList words, TensorList tables,
+                                                           TensorList a, TensorList b, double tau,
+                                                           at::ArrayRef<double> factors, bool need_grad_x) {
+  const c10::cuda::CUDAGuard guard(grad.device());
+  check_lists(tables, a, b, words.size(), factors);
+  TORCH_CHECK(grad.dim() == 2, "grad must be [batch, classes]");
+  const int64_t batch = grad.size(0), classes = grad.size(1), layers = static_cast<int64_t>(tables.size());
+  const auto options = grad.options().dtype(at::kFloat);
+  const cudaStream_t stream = stream_of(grad);
+  const Tensor source = grad.to(at::kFloat);
+  // A row a class; below the last layer, a row a gate.
+  Tensor upper = new_feature_major(batch, classes, at::kFloat, grad);
+  if (grad.numel() > 0) {
+    compact_gradient(Storage::kF32, source.const_data_ptr(), source.stride(0), source.stride(1), batch, classes,
+                     1.0 / tau, upper.mutable_data_ptr(), upper.stride(1), stream);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+  std::vector<Tensor> grad_tables(tables.size());
+  for (int64_t l = layers - 1; l >= 0; l--) {
+    const auto at_layer = static_cast<size_t>(l);
+    check_devices(grad, {words[at_layer]});
+    TORCH_CHECK(words[at_layer].dim() == 2 && words[at_layer].size(0) == (batch + 63) / 64 &&
+                    words[at_layer].scalar_type() == at::kLong,
+                "words must be int64 [ceil(batch / 64), in]");
+    const Tensor bits = whole_rows(words[at_layer], batch);
+    const BitLayer layer(tables[at_layer], a[at_layer], b[at_layer], bits);
+    if (l == layers - 1) check_groups(layer.gates, classes);
+    TORCH_CHECK(l == layers - 1 || upper.size(1) == layer.gates, "words of layer ", l + 1, " have ", upper.size(1),
+                " rows, but layer ", l, " has ", layer.gates, " gates");
+    const bool wanted = need_grad_x || l > 0;
+    Tensor grad_x = wanted ? new_feature_major(batch, layer.inputs, at::kFloat, grad) : at::empty({0}, options);
+    grad_tables[at_layer] = at::empty({layer.gates, 4}, options);
+    if (batch == 0 || layer.gates == 0) {
+      grad_tables[at_layer].zero_();
+      if (wanted) grad_x.zero_();
+    } else {
+      const DeviceWalk& walk = *layer.walk;
+      const int64_t partial_pitch = pitch_of(batch, at::kFloat);
+      const Tensor partials = at::empty({wanted ? walk.slots * partial_pitch : 0}, options);
+      const LayerArgs args{
+          Storage::kF32, batch,     bits.const_data_ptr(), byte_pitch(bits), layer.table.const_data_ptr(),
+          walk.data(),   walk.count};
+      GradientArgs to{};
+      to.grad = upper.const_data_ptr();
+      to.grad_pitch = upper.stride(1);
+      to.group = l == layers - 1 ? static_cast<int32_t>(layer.gates / classes) : 0;
+      to.grad_table = grad_tables[at_layer].mutable_data_ptr();
+      if (wanted) {
+        to.grad_x = grad_x.mutable_data_ptr();
+        to.grad_x_pitch = grad_x.stride(1);
+        to.partials = partials.mutable_data_ptr();
+        to.partial_pitch = partial_pitch;
+        to.merge_inputs = walk.merge_inputs.const_data_ptr<int32_t>();
+        to.merge_begin = walk.merge_begin.const_data_ptr<int32_t>();
+        to.merges = walk.merges;
+      }
+      bit_layer_backward(args, static_cast<float>(factors[at_layer]), to, stream);
+      C10_CUDA_KERNEL_LAUNCH_CHECK();
+    }
+    upper = grad_x;
+  }
+  return {upper, grad_tables};
+}
+
+}  // namespace
+}  // namespace lgn::cuda
+
+TORCH_LIBRARY_IMPL(lgn, CUDA, m) {
+  m.impl("gate_ids", &lgn::cuda::gate_ids_op);
+  m.impl("bit_logic", &lgn::cuda::bit_logic);
+  m.impl("bit_logic_backward", &lgn::cuda::bit_logic_backward);
+}
