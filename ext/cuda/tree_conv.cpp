@@ -12,6 +12,7 @@ namespace {
 
 // Memory for the gradients of leaves: a small share of a GPU's, and slices are large enough to fill it.
 constexpr int64_t kLeafBytes = int64_t{1} << 30;
+constexpr int64_t kMaxPlaces = 256;
 
 Tensor new_image(const Tensor& like, int64_t channels, int64_t height, int64_t width, at::ScalarType dtype) {
   const int64_t batch = like.size(0);
@@ -44,6 +45,8 @@ struct TreeConv {
     TORCH_CHECK(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && pool.size() == 2 &&
                     std::min(stride[0], stride[1]) > 0 && std::min(pool[0], pool[1]) > 0,
                 "kernel_size, stride, padding and pool must be two numbers each");
+    TORCH_CHECK(pool[0] <= kMaxPlaces && pool[1] <= kMaxPlaces / pool[0], "a pooling of ", pool[0], "x", pool[1],
+                " has more places than the ", kMaxPlaces, " that winners in a byte can name");
     check_devices(x_in, {table, slopes, leaves});
     const int64_t trees = leaves.size(1), n = leaves.size(2);
     while (int64_t{1} << args.depth < n) args.depth++;

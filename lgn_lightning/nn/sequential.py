@@ -61,8 +61,8 @@ def _fusible(module: nn.Module, following: nn.Module) -> bool:
 def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
     """The straight-through layers from ``index`` on up to a group sum, if they can run as one op on packed bits."""
     stack: list[LogicLayer] = []
-    # Elsewhere than on a CPU the op has no native kernel yet, and single layers do.
-    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64 or x.device.type != "cpu":
+    # Elsewhere the op has no native kernel, and torch runs single layers faster than its reference.
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64 or x.device.type not in ("cpu", "cuda"):
         return stack
     width = x.shape[1]
     while index + len(stack) < len(modules):

@@ -1,0 +1,166 @@
+"""Straight-through stacks on packed bits on a GPU, against the same stack on the CPU's reference."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import ops
+from lgn_lightning.cuda_graph import GraphedStep
+from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
+from lgn_lightning.ops import loader, schema
+from lgn_lightning.ops import straight_through as module
+
+pytestmark = pytest.mark.cuda
+FACTORS = [1.0, 2.0, 1.5]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _native() -> None:
+    if torch.cuda.is_available():
+        loader.require("cuda")
+
+
+def stack(widths: tuple[int, ...] = (11, 400, 240, 300), device: str = "cpu") -> list[list[Tensor]]:
+    """Tables, gates, a and b of each layer."""
+    g = torch.Generator().manual_seed(0)
+    lists: list[list[Tensor]] = [[], [], [], []]
+    for inputs, n in pairwise(widths):
+        lists[0].append(torch.rand(n, 4, generator=g))
+        lists[1].append(torch.randint(16, (n,), generator=g).byte())
+        lists[2].append(torch.randint(inputs, (n,), generator=g).int())
+        lists[3].append(torch.randint(inputs, (n,), generator=g).int())
+    return [[t.to(device) for t in of_layers] for of_layers in lists]
+
+
+def test_kernels_are_native() -> None:
+    for name in ("gate_ids", "bit_logic", "bit_logic_backward"):
+        assert schema.has_native(name, "cuda")
+
+
+@pytest.mark.parametrize("need_x", [True, False])
+@pytest.mark.parametrize("batch", [0, 1, 64, 100, 127, 128, 129, 1100])
+def test_stack(batch: int, need_x: bool) -> None:
+    lists, on_gpu = stack(), stack(device="cuda")
+    x, grad = torch.rand(batch, 11), torch.randn(batch, 3)
+    scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, 3, 2.5, FACTORS)
+    expected, expected_words = module._reference(x, *lists, 3, 2.5, FACTORS)
+    torch.testing.assert_close(scores.cpu(), expected, atol=0, rtol=2e-7)  # whole numbers over tau
+    tables, _, a, b = lists
+    double = [t.double() for t in tables]
+    exact = module._reference_backward(grad.double(), expected_words, double, a, b, 2.5, FACTORS, need_x)
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], 2.5, FACTORS, need_x
+    got = torch.ops.lgn.bit_logic_backward(grad.cuda(), words, *rest)
+    # Words of another layout, and a second run: the same bits.
+    again = torch.ops.lgn.bit_logic_backward(grad.cuda(), [w.contiguous() for w in words], *rest)
+    assert torch.equal(got[0], again[0])
+    if need_x:
+        torch.testing.assert_close(got[0].cpu().double(), exact[0].double(), atol=2e-3, rtol=1e-4)
+    for mine, same, want in zip(got[1], again[1], exact[1], strict=True):
+        assert torch.equal(mine, same)
+        torch.testing.assert_close(mine.cpu().double(), want.double(), atol=5e-3, rtol=1e-4)
+
+
+def test_input_may_be_bool_any_float_and_any_strides() -> None:
+    lists, x = stack(device="cuda"), torch.rand(77, 11, device="cuda")
+    expected = ops.bit_logic(x, *lists, k=3)
+    for other in (x > 0.5, x.double(), x.t().contiguous().t(), (x > 0.5).t().contiguous().t()):
+        assert torch.equal(ops.bit_logic(other, *lists, k=3), expected)
+    half = x.bfloat16()
+    assert torch.equal(ops.bit_logic(half, *lists, k=3), ops.bit_logic(half.float(), *lists, k=3))
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_gate_ids(width: int) -> None:
+    logits = torch.randn(1001, width)
+    logits[::2] = logits[::2].round()  # ties: the first of the largest counts
+    assert torch.equal(ops.gate_ids(logits.cuda()).cpu(), module._gate_ids(logits))
+    assert ops.gate_ids(logits[:0].cuda()).shape == (0,)
+
+
+def test_opcheck() -> None:
+    tables, gates, a, b = stack(device="cuda")
+    for table in tables:
+        table.requires_grad_()
+    x = torch.rand(70, 11, device="cuda", requires_grad=True)
+    utils = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.lgn.bit_logic.default, (x, tables, gates, a, b, 3, 2.0, FACTORS), test_utils=utils)
+
+
+def test_bad_wires_and_devices() -> None:
+    lists, x = stack(device="cuda"), torch.rand(5, 11, device="cuda")
+    with pytest.raises(RuntimeError, match="move the module and its input to one device"):
+        ops.bit_logic(x, lists[0], [g.cpu() for g in lists[1]], *lists[2:], k=3)
+    lists[2][1][3] = 400
+    with pytest.raises(IndexError, match="gate 3 has inputs 400 and"):
+        ops.bit_logic(x, *lists, k=3)
+
+
+def make_net() -> LogicSequential:
+    torch.manual_seed(1)
+    options: dict[str, Any] = {"sampler": "straight_through", "device": "cuda"}
+    layers = [LogicLayer(i, n, **options) for i, n in [(64, 2000), (2000, 2000), (2000, 1000)]]
+    return LogicSequential(*layers, GroupSum(10, tau=10.0))
+
+
+def make_batch() -> tuple[Tensor, Tensor]:
+    return torch.rand(100, 64, device="cuda").round(), torch.randint(10, (100,), device="cuda")
+
+
+def test_a_net_trains_on_bits_as_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    original = ops.bit_logic
+
+    def counting(*args: Any) -> Tensor:
+        calls.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(ops, "bit_logic", counting)
+    x, y = make_batch()
+    results = []
+    for net in (make_net(), nn.Sequential(*make_net())):
+        nn.functional.cross_entropy(net(x), y).backward()
+        results.append([p.grad for p in net.parameters()])
+    assert len(calls) == 1
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-3)
+
+
+def test_the_step_as_a_cuda_graph() -> None:
+    x, y = make_batch()
+    losses = []
+    for graphed in (False, True):
+        net = make_net()
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
+
+        def loss(x: Tensor, y: Tensor, net: LogicSequential = net) -> Tensor:
+            return nn.functional.cross_entropy(net(x), y)
+
+        def eager(x: Tensor, y: Tensor, loss: Any = loss, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            value: Tensor = loss(x, y)
+            value.backward()
+            optimizer.step()
+            return value
+
+        step = GraphedStep(net, loss, optimizer) if graphed else eager
+        for _ in range(12):
+            step(x, y)
+        losses.append(loss(x, y).item())
+        if isinstance(step, GraphedStep):
+            assert step.recorded
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_no_call_waits_for_the_device() -> None:
+    net, (x, y) = make_net(), make_batch()
+    nn.functional.cross_entropy(net(x), y).backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        nn.functional.cross_entropy(net(x), y).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
