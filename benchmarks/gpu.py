@@ -4,8 +4,9 @@
 
 Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
-replayed as a CUDA graph. A layer of 1,024,000 gates is held against the bandwidth of a copy, its bytes counted in
-`layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist` with
+replayed as a CUDA graph; likewise straight-through on packed bits, and with tree convolutions (Petersen et al., 2024,
+k = 32, images of 32x32 in three colours). A layer of 1,024,000 gates is held against the bandwidth of a copy, its
+bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist` with
 `cuda_graph` and `resident` is held against its bare step. Medians of CUDA event times; needs a GPU.
 """
 
@@ -41,6 +42,7 @@ from lgn_lightning.files import atomic_write_text
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.ops import loader, reference
+from lgn_lightning.tree_net import LogicTreeNet
 
 CLASSES, TAU = 10, 10.0
 OURS, THEIRS = "lgn-lightning", "difflogic"
@@ -54,6 +56,7 @@ class Sizes:
         default_factory=lambda: {"S": (400, 8_000, 6), "L": (784, 64_000, 6), "XL": (95_232, 1_024_000, 5)}
     )
     batch: int = 100
+    tree_factor: int = 32  # k of LogicTreeNet
     layer_gates: int = 1_024_000
     layer_batches: tuple[int, ...] = (100, 1024)
     packed_net: str = "L"
@@ -153,8 +156,8 @@ def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: in
 # Training steps.
 
 
-def our_net(inputs: int, width: int, depth: int) -> nn.Module:
-    layers = [LogicLayer(width if i else inputs, width) for i in range(depth)]
+def our_net(inputs: int, width: int, depth: int, sampler: str = "soft") -> nn.Module:
+    layers = [LogicLayer(width if i else inputs, width, sampler=sampler) for i in range(depth)]
     order_gates(layers)  # as LogicMLP does
     return LogicSequential(*layers, GroupSum(CLASSES, TAU))
 
@@ -171,10 +174,33 @@ def their_net(inputs: int, width: int, depth: int) -> Any:
 
 
 def time_steps(bench: Bench, net: str, library: str, precision: str) -> None:
-    """Times the training step of a net, eager, and ours replayed too."""
+    """Times the training step of a dense net, eager, and ours replayed too."""
     shape = bench.sizes.nets[net]
     model = (our_net if library == OURS else their_net)(*shape).to(bench.device)
     x = torch.rand(bench.sizes.batch, shape[0], device=bench.device).round()
+    time_training(bench, f"step {net}", library, precision, model, x)
+
+
+def time_straight_through(bench: Bench, net: str) -> None:
+    """Times the step of a dense net that trains straight-through on packed bits."""
+    shape = bench.sizes.nets[net]
+    model = our_net(*shape, sampler="straight_through").to(bench.device)
+    x = torch.rand(bench.sizes.batch, shape[0], device=bench.device).round()
+    time_training(bench, f"straight-through step {net}", OURS, "fp32", model, x)
+
+
+def time_trees(bench: Bench, precision: str) -> None:
+    """Times the step of a convolutional net on images of CIFAR-10's size."""
+    k = bench.sizes.tree_factor
+    model = LogicTreeNet(
+        (3, 32, 32), CLASSES, [k, 4 * k, 16 * k, 32 * k], [1280 * k, 640 * k, 320 * k], tau=TAU, thresholds=3
+    )
+    x = torch.randint(256, (bench.sizes.batch, 3, 32, 32), device=bench.device, dtype=torch.uint8)
+    time_training(bench, f"tree convolutions step, k = {k}", OURS, precision, model.to(bench.device), x)
+
+
+def time_training(bench: Bench, what: str, library: str, precision: str, model: nn.Module, x: Tensor) -> None:
+    """Times the training step of a net on a batch, eager, and ours replayed too."""
     y = torch.randint(CLASSES, (bench.sizes.batch,), device=bench.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
 
@@ -188,12 +214,12 @@ def time_steps(bench: Bench, net: str, library: str, precision: str) -> None:
         optimizer.step()
 
     repeats = bench.sizes.repeats
-    bench.add(f"step {net}, eager", library, precision, bench.timer(step, repeats))
+    bench.add(f"{what}, eager", library, precision, bench.timer(step, repeats))
     if library == OURS:
         replay = GraphedStep(model, loss, optimizer, bench.recorder)
-        bench.add(f"step {net}, graph", library, precision, bench.timer(lambda: replay(x, y), repeats))
+        bench.add(f"{what}, graph", library, precision, bench.timer(lambda: replay(x, y), repeats))
         if not replay.recorded:
-            raise SystemExit(f"the step of {net} was not recorded: the row above is an eager one")
+            raise SystemExit(f"the {what} was not recorded: the row above is an eager one")
 
 
 # A layer against the copy bandwidth.
@@ -317,6 +343,9 @@ def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
     for net in nets:
         for library, precision in ((OURS, "fp32"), (OURS, "bf16"), (THEIRS, "fp32")):
             bench.attempt(f"step {net}, {library}", lambda n=net, o=library, p=precision: time_steps(bench, n, o, p))
+        bench.attempt(f"straight-through step {net}", lambda n=net: time_straight_through(bench, n))
+    for precision in ("fp32", "bf16"):
+        bench.attempt("tree convolutions step", lambda p=precision: time_trees(bench, p))
     rate = copy_gigabytes_per_second(bench)
     for batch in sizes.layer_batches:
         for precision in ("fp32", "bf16"):
