@@ -6,8 +6,8 @@ Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
 replayed as a CUDA graph; likewise straight-through on packed bits, and with tree convolutions (Petersen et al., 2024,
 k = 32, images of 32x32 in three colours). A layer of 1,024,000 gates is held against the bandwidth of a copy, its
-bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist` with
-`cuda_graph` and `resident` is held against its bare step. Medians of CUDA event times; needs a GPU.
+bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist`
+with `cuda_graph` and `resident` is held against its bare step. Medians of CUDA event times; needs a GPU.
 """
 
 from __future__ import annotations
