@@ -30,7 +30,7 @@ class LogicMLP(LogicSequential):
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
         thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
         grey_in_training: Train on intensities and evaluate on bits, as the original does on MNIST.
-        connections: ``"random"`` or ``"unique"`` input pairs.
+        connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"`` ones; one word, or one a layer.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
@@ -40,6 +40,7 @@ class LogicMLP(LogicSequential):
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
             ``"sigmoid"`` or ``"walsh"``.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
+        num_candidates: Inputs that learned connections choose among.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
@@ -58,7 +59,7 @@ class LogicMLP(LogicSequential):
         tau: float | Literal["auto"] = 1.0,
         thresholds: Sequence[float] = (0.5,),
         grey_in_training: bool = False,
-        connections: str = "unique",
+        connections: str | list[str] = "unique",
         init: str = "gaussian",
         grad_factor: float = 1.0,
         implementation: str | None = None,
@@ -66,6 +67,7 @@ class LogicMLP(LogicSequential):
         sampler: str | Sampler = "soft",
         arity: int = 2,
         learnable_thresholds: bool = False,
+        num_candidates: int = 8,
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -82,24 +84,27 @@ class LogicMLP(LogicSequential):
                 f"the last layer's width {widths[-1]} does not divide into {num_classes} classes; "
                 f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
             )
+        wirings = [connections] * len(widths) if isinstance(connections, str) else list(connections)
+        if len(wirings) != len(widths):
+            raise ValueError(f"connections={connections} does not fit the {len(widths)} layers; give one word a layer")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
         options: dict[str, Any] = {
-            "connections": connections,
             "init": init,
             "grad_factor": grad_factor,
             "implementation": implementation,
             "parametrization": parametrization,
             "sampler": sampler,
         }
-        dims = list(pairwise([encoder.out_dim, *widths]))
+        dims = list(zip(wirings, pairwise([encoder.out_dim, *widths]), strict=True))
         layers: list[LogicLayer] | list[LutLayer]
         if arity == 2:
-            layers = [LogicLayer(in_dim, out_dim, **options) for in_dim, out_dim in dims]
+            options["num_candidates"] = num_candidates
+            layers = [LogicLayer(*dim, connections=wiring, **options) for wiring, dim in dims]
             order_gates(layers)
         else:
-            layers = [LutLayer(in_dim, out_dim, arity, **options) for in_dim, out_dim in dims]
+            layers = [LutLayer(*dim, arity, connections=wiring, **options) for wiring, dim in dims]
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 

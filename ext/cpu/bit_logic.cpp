@@ -3,6 +3,7 @@
 // The forward pass leaves nothing but bits. The backward pass takes the batch in tiles and sends each through all
 // layers before the next one, so that gradients live in two buffers of one layer's tile, whatever the batch.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -76,38 +77,47 @@ Tensor gate_ids(const Tensor& logits) {
 
 // Layer l of the stack, checked.
 struct BitLayer {
-  Tensor table, a, b;
+  Tensor table, a, b, candidates;
   int64_t inputs, gates;
   std::shared_ptr<const Plan> plan;
 
-  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, int64_t inputs_in)
+  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
+           int64_t inputs_in)
       : table(table_in.contiguous()),
         a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
+        candidates(candidates_in.to(at::kInt).contiguous()),
         inputs(inputs_in),
         gates(a_in.numel()),
-        plan(plan_of(a, b, inputs_in)) {
+        plan(learned() ? plain_plan_of(a, b, inputs_in) : plan_of(a, b, inputs_in)) {
+    if (learned()) check_candidates(candidates, gates, inputs);
     TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
                 "tables, a and b must be [n, 4], [n] and [n]");
     TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
   }
   const float* table_data() const { return table.const_data_ptr<float>(); }
+  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none.
+  bool learned() const { return candidates.numel() > 0; }
+  int64_t count() const { return candidates.size(2); }
 };
 
-void check_lists(TensorList tables, TensorList a, TensorList b, size_t others, at::ArrayRef<double> factors) {
+void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
+                 at::ArrayRef<double> factors) {
   TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
-                  tables.size() == factors.size(),
-              "tables, gates, a, b and factors must have one entry a layer, and at least one");
+                  tables.size() == candidates.size() && tables.size() == factors.size(),
+              "tables, gates, a, b, candidates and factors must have one entry a layer, and at least one");
 }
 
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, int64_t k, double tau, at::ArrayRef<double> factors) {
-  check_lists(tables, a, b, gates.size(), factors);
+                                                  TensorList b, TensorList shares, TensorList candidates, int64_t k,
+                                                  double tau, at::ArrayRef<double> factors) {
+  check_lists(tables, a, b, candidates, gates.size(), factors);
+  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
   std::vector<Tensor> words{pack(x)};
   for (size_t l = 0; l < tables.size(); l++) {
-    const BitLayer layer(tables[l], a[l], b[l], words.back().size(1));
+    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1));
     const Tensor ids = gates[l].contiguous();
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
     const Tensor& in = words.back();
@@ -157,16 +167,17 @@ void unpack_scores(const float* grad, int64_t s0, int64_t s1, int64_t classes, f
 // The backward pass of a stack, tile by tile.
 class BitBackward {
  public:
-  BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b, double tau,
-              at::ArrayRef<double> factors, bool need_grad_x)
+  BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b,
+              TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x)
       : grad_(grad.to(at::kFloat)),
         factors_(factors),
         scale_(static_cast<float>(1.0 / tau)),
         tiling_(grad.size(0), kFloat) {
     for (size_t l = 0; l < tables.size(); l++) {
       words_.push_back(whole_rows(words_in[l], batch()));
-      layers_.emplace_back(tables[l], a[l], b[l], words_[l].size(1));
+      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1));
       grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
+      grad_shares.push_back(at::empty_like(layers_[l].candidates, at::dtype(at::kFloat)));
       if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].plan->side_rows);
     }
     TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,
@@ -182,6 +193,7 @@ class BitBackward {
     }
     if (batch() == 0) {
       for (Tensor& t : grad_tables) t.zero_();
+      for (Tensor& t : grad_shares) t.zero_();
     } else if (tiling_.tiles.size() == 1) {
       one_tile();
     } else {
@@ -190,7 +202,7 @@ class BitBackward {
   }
 
   Tensor grad_x;
-  std::vector<Tensor> grad_tables;
+  std::vector<Tensor> grad_tables, grad_shares;
 
  private:
   int64_t batch() const { return grad_.size(0); }
@@ -209,9 +221,16 @@ class BitBackward {
     return {owner, data, {data + compact, data + compact + rows}};
   }
 
-  // Sends a tile from the scores to the inputs. `visit_all(chunks, visit)` calls visit for each chunk of a layer.
+  // Where the gradients of a layer's parameters go.
+  struct Destination {
+    TableRows table;
+    float* shares;
+    bool more;  // whether to add to what is in `shares`
+  };
+
+  // Sends a tile from the scores to the inputs. `visit_all(count, grain, visit)` calls visit for ranges of 0 … count-1.
   template <typename VisitAll>
-  void send(const Tile& tile, const Buffers& buffers, const std::vector<TableRows>& to,
+  void send(const Tile& tile, const Buffers& buffers, const std::vector<Destination>& to,
             const VisitAll& visit_all) const {
     unpack_scores(grad_.const_data_ptr<float>(), grad_.stride(0), grad_.stride(1), classes(), scale_, tile,
                   buffers.compact);
@@ -225,13 +244,26 @@ class BitBackward {
                            : nullptr,
                     l > 0 ? kTileBytes : out_pitch_, nullptr, false};
       const int64_t group = l + 1 == layers_.size() ? layer.gates / classes() : 0;
-      visit_all(plan.chunks, [&](const Chunk& chunk) {
-        GradRows of_chunk = rows;
-        of_chunk.side = plan.side_list.data() + chunk.side_begin;
-        kernels().bit_layer.backward(bytes_of(words_[l]), pitch_of(words_[l]), from, kTileBytes, group,
-                                     layer.table_data(), static_cast<float>(factors_[l]),
-                                     plan.steps.data() + chunk.begin, chunk.end - chunk.begin, of_chunk, to[l], tile);
+      const uint8_t* x = bytes_of(words_[l]);
+      const int64_t x_pitch = pitch_of(words_[l]);
+      visit_all(static_cast<int64_t>(plan.chunks.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t c = begin; c < end; c++) {
+          const Chunk& chunk = plan.chunks[static_cast<size_t>(c)];
+          GradRows of_chunk = rows;
+          of_chunk.side = plan.side_list.data() + chunk.side_begin;
+          kernels().bit_layer.backward(x, x_pitch, from, kTileBytes, group, layer.table_data(),
+                                       static_cast<float>(factors_[l]), plan.steps.data() + chunk.begin,
+                                       chunk.end - chunk.begin, of_chunk, to[l].table, tile);
+        }
       });
+      if (layer.learned()) {
+        visit_all(layer.gates, kGrain / layer.count() + 1, [&](int64_t begin, int64_t end) {
+          kernels().bit_layer.choices(x, x_pitch, from, kTileBytes, group, layer.table_data(),
+                                      layer.a.const_data_ptr<int32_t>(), layer.b.const_data_ptr<int32_t>(),
+                                      layer.candidates.const_data_ptr<int32_t>(), layer.count(), begin, end,
+                                      to[l].shares, to[l].more, tile);
+        });
+      }
       if (rows.data != nullptr) {
         for (const Plan::Merge& merge : plan.merges) {
           kernels().f32.add_row(rows.data + merge.side * rows.pitch, rows.data + merge.row * rows.pitch, false, here);
@@ -246,34 +278,38 @@ class BitBackward {
 
   // Threads share the gates of each layer in turn.
   void one_tile() {
-    std::vector<TableRows> to;
-    for (Tensor& t : grad_tables) to.push_back({t.mutable_data_ptr(), false});
-    send(tiling_.tiles[0], new_buffers(), to, [](const std::vector<Chunk>& chunks, const auto& visit) {
-      parallel_for(static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; c++) visit(chunks[static_cast<size_t>(c)]);
-      });
-    });
+    std::vector<Destination> to;
+    for (size_t l = 0; l < layers_.size(); l++) {
+      to.push_back({{grad_tables[l].mutable_data_ptr(), false}, grad_shares[l].mutable_data_ptr<float>(), false});
+    }
+    send(tiling_.tiles[0], new_buffers(), to,
+         [](int64_t count, int64_t grain, const auto& visit) { parallel_for(count, grain, visit); });
   }
 
   // Threads share the slabs of the batch, each with sums of its own.
   void many_tiles() {
-    std::vector<Tensor> sums;
-    for (const BitLayer& layer : layers_) sums.push_back(new_rows(tiling_.slabs * layer.gates, 4, at::kFloat));
+    std::vector<Tensor> sums, shares;
+    for (size_t l = 0; l < layers_.size(); l++) {
+      sums.push_back(new_rows(tiling_.slabs * layers_[l].gates, 4, at::kFloat));
+      shares.push_back(new_rows(tiling_.slabs, layers_[l].candidates.numel(), at::kFloat));
+    }
     parallel_for(tiling_.slabs, 1, [&](int64_t begin, int64_t end) {
       const Buffers buffers = new_buffers();
       for (int64_t slab = begin; slab < end; slab++) {
-        std::vector<TableRows> to;
+        std::vector<Destination> to;
         for (size_t l = 0; l < layers_.size(); l++) {
           const int64_t bytes = layers_[l].gates * 4 * kFloat;
-          to.push_back({static_cast<char*>(sums[l].mutable_data_ptr()) + slab * bytes, true});
-          std::memset(to[l].data, 0, static_cast<size_t>(bytes));
+          char* of_table = static_cast<char*>(sums[l].mutable_data_ptr()) + slab * bytes;
+          std::memset(of_table, 0, static_cast<size_t>(bytes));
+          float* of_shares = shares[l].mutable_data_ptr<float>() + slab * layers_[l].candidates.numel();
+          to.push_back({{of_table, true}, of_shares, false});
         }
         const auto first = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab)]);
         const auto last = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab) + 1]);
         for (size_t t = first; t < last; t++) {
-          send(tiling_.tiles[t], buffers, to, [](const std::vector<Chunk>& chunks, const auto& visit) {
-            for (const Chunk& chunk : chunks) visit(chunk);
-          });
+          for (Destination& layer : to) layer.more = t > first;
+          send(tiling_.tiles[t], buffers, to,
+               [](int64_t count, int64_t, const auto& visit) { visit(int64_t{0}, count); });
         }
       }
     });
@@ -283,7 +319,20 @@ class BitBackward {
       parallel_for(layers_[l].gates, kGrain, [&](int64_t begin, int64_t end) {
         kernels().f32.table_gradient(from, tiling_.slabs, layers_[l].gates, begin, end, to);
       });
+      if (layers_[l].learned()) add_slabs(shares[l], grad_shares[l]);
     }
+  }
+
+  static void add_slabs(const Tensor& slabs, const Tensor& to) {
+    const int64_t numel = to.numel();
+    const float* from = slabs.const_data_ptr<float>();
+    float* sum = to.mutable_data_ptr<float>();
+    parallel_for(numel, 16 * kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(sum + begin, from + begin, static_cast<size_t>((end - begin) * kFloat));
+      for (int64_t slab = 1; slab < slabs.size(0); slab++) {
+        for (int64_t k = begin; k < end; k++) sum[k] += from[slab * numel + k];
+      }
+    });
   }
 
   const Tensor grad_;
@@ -297,12 +346,12 @@ class BitBackward {
   int64_t out_pitch_ = 0;
 };
 
-std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad, TensorList words, TensorList tables,
-                                                           TensorList a, TensorList b, double tau,
-                                                           at::ArrayRef<double> factors, bool need_grad_x) {
-  check_lists(tables, a, b, words.size(), factors);
-  const BitBackward made(grad, words, tables, a, b, tau, factors, need_grad_x);
-  return {made.grad_x, made.grad_tables};
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
+    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList candidates,
+    double tau, at::ArrayRef<double> factors, bool need_grad_x) {
+  check_lists(tables, a, b, candidates, words.size(), factors);
+  const BitBackward made(grad, words, tables, a, b, candidates, tau, factors, need_grad_x);
+  return {made.grad_x, made.grad_tables, made.grad_shares};
 }
 
 }  // namespace

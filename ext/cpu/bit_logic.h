@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bits.h"
+#include "choices.h"
 #include "layer.h"
 
 namespace lgn {
@@ -188,7 +189,36 @@ void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t g
 #undef LGN_CALL
 }
 
-constexpr BitLayerKernels bit_layer_kernels() { return {&pack_reals, &gate_ids, &bit_forward, &bit_backward}; }
+// As choices.h, with x as bits.
+void bit_choices(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                 const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
+                 int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
+  const int vectors = tile.lines * kLineVectors;
+  x += tile.offset / (kLineBytes / 2);
+  for (int64_t gate = begin; gate < end; gate++) {
+    const char* g = grad + (group ? gate / group : gate) * grad_pitch;
+    const float* t = table + 4 * gate;
+    const VecF a_clear = VecF{} + (t[2] - t[0]), a_set = VecF{} + (t[3] - t[1]);  // slope in a, by the bit b
+    const VecF b_clear = VecF{} + (t[1] - t[0]), b_set = VecF{} + (t[3] - t[2]);
+    VecF slope[2][kTileLines * kLineVectors];
+    for (int v = 0; v < vectors; v++) {
+      const VecF gv = load<VecF>(g + v * kVectorBytes);
+      slope[0][v] = gv * choose(lane_mask(x + b[gate] * x_pitch, v), a_set, a_clear);
+      slope[1][v] = gv * choose(lane_mask(x + a[gate] * x_pitch, v), b_set, b_clear);
+    }
+    for (int side = 0; side < 2; side++) {
+      const int32_t* rows = candidates + (2 * gate + side) * count;
+      sum_choices<float, VecF>(count, more, out + (2 * gate + side) * count, vectors,
+                               [&](VecF sum, int64_t k, int v) __attribute__((always_inline)) {
+                                 return add_where(sum, lane_mask(x + rows[k] * x_pitch, v), slope[side][v]);
+                               });
+    }
+  }
+}
+
+constexpr BitLayerKernels bit_layer_kernels() {
+  return {&pack_reals, &gate_ids, &bit_forward, &bit_backward, &bit_choices};
+}
 
 }  // namespace
 }  // namespace lgn

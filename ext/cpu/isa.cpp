@@ -1,6 +1,7 @@
 // The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
 #include "bit_logic.h"
 #include "bits.h"
+#include "choices.h"
 #include "layer.h"
 #include "lut.h"
 #include "softmax.h"
@@ -18,6 +19,8 @@ constexpr Kernels make_kernels() {
   Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(),
             bit_kernels(),       bit_layer_kernels(),    lut_bit_kernels()};
   k.f32.lut = lut_kernels<float>();
+  k.f32.choices = &choices<float>;
+  k.bf16.choices = &choices<Bf16>;
   k.f32.softmax_table = &softmax_table_f32;
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
   k.f32.tree = tree_kernels<float>();
@@ -37,6 +40,7 @@ const LayerKernels& kernels_f64() {
   static constexpr LayerKernels kSet = [] {
     LayerKernels k = layer_kernels<double>();
     k.lut = lut_kernels<double>();
+    k.choices = &choices<double>;
     k.softmax_table = &softmax_table_f64;
     k.softmax_table_backward = &softmax_table_backward_f64;
     k.tree = tree_kernels<double>();

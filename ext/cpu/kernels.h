@@ -92,6 +92,11 @@ struct LayerKernels {
   void (*group_rows)(const char* x, int64_t x_pitch, int64_t rows, int64_t group, void* sums, const Tile& tile);
   // Table gradients from the sums: [gates][4] to [gates][4], adding `parts` arrays first.
   void (*table_gradient)(const void* sums, int64_t parts, int64_t gates, int64_t begin, int64_t end, void* out);
+  // Learned connections (choices.h): for gates begin … end-1, from rows of grad, one a gate, and their two lists of
+  // `count` candidates, [gates][2][count], to the gradients of each candidate's share; adds to `out` if there is more.
+  void (*choices)(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table,
+                  const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin,
+                  int64_t end, void* out, bool more, const Tile& tile);
   // Softmax of 16 logits to a table of 4, and back.
   void (*softmax_table)(const void* logits, int64_t begin, int64_t end, void* table);
   void (*softmax_table_backward)(const void* grad, const void* logits, int64_t begin, int64_t end, void* out);
@@ -130,6 +135,10 @@ struct BitLayerKernels {
   void (*backward)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                    const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                    const TableRows& grad_table, const Tile& tile);
+  // As LayerKernels::choices, with rows of grad as in `backward`.
+  void (*choices)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                  const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
+                  int64_t begin, int64_t end, float* out, bool more, const Tile& tile);
 };
 
 struct Kernels {

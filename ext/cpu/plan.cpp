@@ -106,16 +106,38 @@ void cut(Plan& plan, int64_t chunks, int64_t inputs) {
   }
 }
 
+int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
+  for (int64_t g = 0; g < gates; g++) {
+    if (a[g] < 0 || a[g] >= inputs || b[g] < 0 || b[g] >= inputs) return g;
+  }
+  return -1;
+}
+
 }  // namespace
+
+Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
+  Plan plan;
+  plan.bad_gate = find_bad_gate(a, b, gates, inputs);
+  if (plan.bad_gate >= 0) return plan;
+  std::vector<int64_t> uses(static_cast<size_t>(inputs), 0);
+  plan.steps.reserve(static_cast<size_t>(gates));
+  for (int64_t g = 0; g < gates; g++) {
+    uses[static_cast<size_t>(a[g])]++;
+    uses[static_cast<size_t>(b[g])]++;
+    plan.steps.push_back({static_cast<int32_t>(g), a[g], b[g], uint32_t{kTrail}});
+  }
+  for (int64_t i = 0; i < inputs; i++) {
+    if (uses[static_cast<size_t>(i)] == 0) plan.unused.push_back(static_cast<int32_t>(i));
+    plan.max_uses = std::max(plan.max_uses, uses[static_cast<size_t>(i)]);
+  }
+  cut(plan, 1, inputs);
+  return plan;
+}
 
 Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
   Plan plan;
-  for (int64_t g = 0; g < gates; g++) {
-    if (a[g] < 0 || a[g] >= inputs || b[g] < 0 || b[g] >= inputs) {
-      plan.bad_gate = g;
-      return plan;
-    }
-  }
+  plan.bad_gate = find_bad_gate(a, b, gates, inputs);
+  if (plan.bad_gate >= 0) return plan;
   // Uses of each input, ascending by gate: entry 2g is gate g's first input, 2g + 1 its second.
   std::vector<int64_t> next(static_cast<size_t>(inputs) + 1, 0);
   for (int64_t g = 0; g < gates; g++) {

@@ -33,6 +33,9 @@ struct Plan {
 
 Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
 
+// A plan of one chunk that visits gates as they are numbered, each by itself: for wires that change at every step.
+Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
+
 // The plan of a wiring, made once and kept. It is found by address and trusted only after comparing every index with
 // the ones it was made for, so wires may change at any time. Safe to call from several threads and after a fork.
 std::shared_ptr<const Plan> cached_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);

@@ -110,13 +110,36 @@ struct Tiling {
   }
 };
 
+inline void check_plan(const Plan& plan, const Tensor& a, const Tensor& b, int64_t inputs) {
+  TORCH_CHECK_INDEX(plan.bad_gate < 0, "gate ", plan.bad_gate, " has inputs ",
+                    a.const_data_ptr<int32_t>()[std::max<int64_t>(plan.bad_gate, 0)], " and ",
+                    b.const_data_ptr<int32_t>()[std::max<int64_t>(plan.bad_gate, 0)], ", but x has only ", inputs,
+                    " features; indices must be in 0 … ", inputs - 1);
+}
+
 inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
   const auto plan = cached_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs);
-  TORCH_CHECK_INDEX(plan->bad_gate < 0, "gate ", plan->bad_gate, " has inputs ",
-                    a.const_data_ptr<int32_t>()[std::max<int64_t>(plan->bad_gate, 0)], " and ",
-                    b.const_data_ptr<int32_t>()[std::max<int64_t>(plan->bad_gate, 0)], ", but x has only ", inputs,
-                    " features; indices must be in 0 … ", inputs - 1);
+  check_plan(*plan, a, b, inputs);
   return plan;
+}
+
+// Of wires that a step uses once.
+inline std::shared_ptr<const Plan> plain_plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
+  const auto plan = std::make_shared<const Plan>(
+      make_plain_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs));
+  check_plan(*plan, a, b, inputs);
+  return plan;
+}
+
+// Candidates [gates, 2, count], int32.
+inline void check_candidates(const Tensor& candidates, int64_t gates, int64_t inputs) {
+  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
+              "candidates must be [n, 2, count]");
+  const int32_t* c = candidates.const_data_ptr<int32_t>();
+  for (int64_t k = 0; k < candidates.numel(); k++) {
+    TORCH_CHECK_INDEX(c[k] >= 0 && c[k] < inputs, "input ", c[k], " is a candidate of gate ",
+                      k / (2 * candidates.size(2)), ", but x has only ", inputs, " features");
+  }
 }
 
 }  // namespace lgn

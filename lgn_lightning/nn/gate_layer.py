@@ -206,9 +206,10 @@ def _check_loaded_indices(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
+    own = layer.state_dict()
     for name in layer.index_buffers:
         indices = state_dict.get(prefix + name)
-        if indices is None or indices.is_meta or not indices.numel():
+        if indices is None or indices.is_meta or not indices.numel() or name not in own:
             continue
         low, high = int(indices.min()), int(indices.max())
         if low < 0 or high >= layer.in_dim:
@@ -217,4 +218,4 @@ def _check_loaded_indices(
                 "build the net with the widths that it was trained with"
             )
             # Dropped, so that nothing unusable is left in a net whose user catches the error.
-            state_dict[prefix + name] = getattr(layer, name).clone()
+            state_dict[prefix + name] = own[name].clone()

@@ -18,6 +18,7 @@ from lgn_lightning.nn.gate_layer import (
     table_dtype,
 )
 from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.learned_connections import LearnedConnections, Wires
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
@@ -44,13 +45,19 @@ class LogicLayer(GateLayer):
         grad_factor: Factor on the gradient that flows to the inputs; 2 helps nets of more than 6 layers.
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
-        connections: ``"random"`` or ``"unique"`` input pairs.
+        connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"``: see :class:`LearnedConnections`.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
             trains deep nets (Petersen et al., NeurIPS 2024).
         parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` (4
             coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
         sampler: What training computes with: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which
             layers may share, see :mod:`lgn_lightning.nn.samplers`.
+        num_candidates: Inputs that learned connections choose among.
+
+    Attributes:
+        indices_a: First inputs, int32 ``[out_dim]``; None if connections are learned, see :attr:`indices`.
+        indices_b: Second inputs, likewise.
+        learned: The :class:`LearnedConnections`; None if connections are fixed.
 
     Shape:
         - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
@@ -61,9 +68,9 @@ class LogicLayer(GateLayer):
         ValueError: If an argument is not one of the choices or the widths do not fit.
     """
 
-    indices_a: Tensor
-    indices_b: Tensor
-    index_buffers = ("indices_a", "indices_b")
+    indices_a: Tensor | None
+    indices_b: Tensor | None
+    index_buffers = ("indices_a", "indices_b", "learned.candidates")
 
     def __init__(
         self,
@@ -76,6 +83,7 @@ class LogicLayer(GateLayer):
         init: str = "gaussian",
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
+        num_candidates: int = 8,
     ) -> None:
         if in_dim < 1 or out_dim < 1:
             raise ValueError(f"LogicLayer({in_dim}, {out_dim}): both widths must be at least 1")
@@ -84,22 +92,41 @@ class LogicLayer(GateLayer):
                 f"LogicLayer({in_dim}, {out_dim}): {out_dim} gates have {2 * out_dim} inputs and cannot use all "
                 f"{in_dim}; make the layer at least {-(-in_dim // 2)} wide"
             )
-        check_choice("connections", connections, tuple(CONNECTIONS))
+        check_choice("connections", connections, (*CONNECTIONS, "learned"))
         super().__init__(out_dim, device, implementation, init, parametrization, sampler)
         self.in_dim = in_dim
         self.out_dim = out_dim
         self.grad_factor = grad_factor
         self.connections = connections
-        a, b = CONNECTIONS[connections](in_dim, out_dim)
-        self.register_buffer("indices_a", a.to(self.weights.device))
-        self.register_buffer("indices_b", b.to(self.weights.device))
+        a = b = learned = None
+        if connections == "learned":
+            learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device)
+        else:
+            a, b = (indices.to(self.weights.device) for indices in CONNECTIONS[connections](in_dim, out_dim))
+        self.learned = learned
+        self.register_buffer("indices_a", a)
+        self.register_buffer("indices_b", b)
         check_indices_when_loaded(self)
         self.reset_parameters()
 
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; the connections, or their candidates, stay."""
+        super().reset_parameters()
+        if self.learned is not None:
+            self.learned.reset_parameters()
+
     @property
     def indices(self) -> tuple[Tensor, Tensor]:
-        """Indices of the first and of the second inputs, int32 ``[out_dim]`` each."""
-        return self.indices_a, self.indices_b
+        """Indices of the first and of the second inputs, int32 ``[out_dim]`` each: if learned, those settled on."""
+        if self.learned is not None:
+            return self.learned.settled()
+        return cast(Tensor, self.indices_a), cast(Tensor, self.indices_b)
+
+    def wires(self) -> Wires:
+        """What a forward pass connects the gates to: if learned, in ``.train()`` mode what the sampler chooses."""
+        if self.learned is not None and self.training:
+            return self.learned.sample(self.sampler)
+        return Wires(*self.indices)
 
     @property
     def num_weights(self) -> int:
@@ -118,7 +145,7 @@ class LogicLayer(GateLayer):
         Returns:
             First inputs (int32), second inputs (int32) and gate ids (uint8), each ``[out_dim]``.
         """
-        return self.indices_a, self.indices_b, self.gates()
+        return *self.indices, self.gates()
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
         """Evaluates the gates.
@@ -144,20 +171,26 @@ class LogicLayer(GateLayer):
         x = scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
+        a, b, shares, candidates = self.wires()
         if sample.gates is not None:
-            y = straight_through(x, table, sample.gates, self.indices_a, self.indices_b, self.implementation)
-            return y if group_sum is None else group_sum(y)
-        if self.implementation == "python":
-            y = reference.logic(x, table, self.indices_a, self.indices_b)
-            return y if group_sum is None else reference.group_sum(y, group_sum.k, group_sum.tau)
+            y = straight_through(x, table, sample.gates, a, b, self.implementation)
+        elif self.implementation == "python":
+            y = reference.logic(x, table, a, b)
+        elif group_sum is not None and shares is None:
+            return ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.tau)
+        else:
+            y = ops.logic(x, table, a, b)
+        if shares is not None and candidates is not None:
+            read = x.detach() if sample.gates is None else (x.detach() > 0.5).to(x.dtype)
+            y = ops.learn_choices(y, shares, read, table.detach(), a, b, candidates)
         if group_sum is None:
-            return ops.logic(x, table, self.indices_a, self.indices_b)
-        return ops.logic_group_sum(x, table, self.indices_a, self.indices_b, group_sum.k, group_sum.tau)
+            return y
+        return reference.group_sum(y, group_sum.k, group_sum.tau) if self.implementation == "python" else group_sum(y)
 
     def _forward_packed(self, x: PackBitsTensor, group_sum: GroupSum | None) -> PackBitsTensor | Tensor:
         if self.training:
             raise TypeError("packed bits cannot train a net: call .eval() first, or pass the tensor itself")
-        words = ops.logic_packed(x.t, self.gates(), self.indices_a, self.indices_b)
+        words = ops.logic_packed(x.t, self.gates(), *self.indices)
         packed = PackBitsTensor.from_words(words, x.batch)
         return packed if group_sum is None else packed.group_sum(group_sum.k)
 

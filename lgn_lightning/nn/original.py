@@ -43,5 +43,5 @@ def load_difflogic_state_dict(
     with torch.no_grad():
         for layer, weight, (a, b) in zip(layers.values(), weights, indices, strict=True):
             layer.weights.copy_(weight)
-            layer.indices_a.copy_(a)
-            layer.indices_b.copy_(b)
+            for own, original in zip(layer.indices, (a, b), strict=True):
+                own.copy_(original)

@@ -63,6 +63,10 @@ class Sampler(ABC):
             plain: Take the formula in plain torch instead of a native kernel.
         """
 
+    def choose(self, logits: Tensor) -> Tensor:
+        """Chooses among candidates of learned connections: int64 ``[…]`` from logits ``[…, K]``, here the largest."""
+        return logits.argmax(-1)
+
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
         return self
@@ -132,6 +136,10 @@ class Gumbel(Sampler):
         values = parametrization.hard_table_of_logits(noisy.detach()).to(table.dtype)
         return GateSample(values + (table - table.detach()), gates)
 
+    def choose(self, logits: Tensor) -> Tensor:
+        """Draws each candidate at its probability at the temperature."""
+        return _draw(torch.softmax(self._cooled(logits), dim=-1))
+
     def without_noise(self) -> Sampler:
         """Soft, or hard where this one is."""
         return StraightThrough(self.temperature) if self.straight_through else Soft(self.temperature)
@@ -175,9 +183,20 @@ class StraightThrough(Sampler):
             settled = settled + self.noise * parametrization.noise_like(settled)
         return GateSample(self._table(parametrization, logits, plain), parametrization.gates_of_logits(settled))
 
+    def choose(self, logits: Tensor) -> Tensor:
+        """Draws each candidate at the probability that noise of this scale on the logits gives it."""
+        return _draw(torch.softmax(logits / self.noise, dim=-1)) if self.noise > 0 else super().choose(logits)
+
     def without_noise(self) -> Sampler:
         """The same with noise 0."""
         return StraightThrough(self.temperature)
+
+
+def _draw(probabilities: Tensor) -> Tensor:
+    """Draws an index of the last dimension; several times faster than ``torch.multinomial`` for many short rows."""
+    level = torch.rand((*probabilities.shape[:-1], 1), dtype=probabilities.dtype, device=probabilities.device)
+    # Rounding can leave the last sum below 1.
+    return (probabilities.cumsum(-1) <= level).sum(-1).clamp_(max=probabilities.shape[-1] - 1)
 
 
 #: The choices of ``LogicLayer(sampler=…)``.

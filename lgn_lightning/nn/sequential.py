@@ -78,15 +78,18 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
 
 def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Tensor:
     samples = [layer.sample() for layer in stack]
+    wires = [layer.wires() for layer in stack]
     return ops.bit_logic(
         x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5,
         [sample.table.float() for sample in samples],
         [cast(Tensor, sample.gates) for sample in samples],
-        [layer.indices_a for layer in stack],
-        [layer.indices_b for layer in stack],
+        [layer.a for layer in wires],
+        [layer.b for layer in wires],
         group_sum.k,
         group_sum.tau,
         [layer.grad_factor for layer in stack],
+        [layer.shares for layer in wires],
+        [layer.candidates for layer in wires],
     )
 
 

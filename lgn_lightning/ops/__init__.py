@@ -1,5 +1,6 @@
 """The ops that layers are made of; each runs natively where the extension can be had, else in plain torch."""
 
+from lgn_lightning.ops.choices import learn_choices
 from lgn_lightning.ops.functional import (
     group_sum,
     group_sum_packed,
@@ -21,6 +22,7 @@ __all__ = [
     "group_sum",
     "group_sum_packed",
     "hard_table",
+    "learn_choices",
     "logic",
     "logic_group_sum",
     "logic_packed",

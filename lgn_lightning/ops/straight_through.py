@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import reference, schema
+from lgn_lightning.ops.choices import check_candidates, reference_backward
 
 #: Samples of a word.
 BITS = 64
@@ -30,6 +31,8 @@ def bit_logic(
     k: int,
     tau: float = 1.0,
     factors: Sequence[float] | None = None,
+    shares: Sequence[Tensor | None] | None = None,
+    candidates: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Evaluates layers of hard gates one after another and sums groups; the gradient is that of the soft tables.
 
@@ -42,6 +45,9 @@ def bit_logic(
         k: Number of groups of the last layer, the number of classes.
         tau: Temperature that the sums are divided by.
         factors: Of each layer, what the gradient that flows to its inputs is multiplied by; 1 if not given.
+        shares: Of each layer with learned connections, the share of each candidate, float32 ``[n, 2, K]``, which
+            receives the gradient of :func:`~lgn_lightning.ops.learn_choices`; None for the others.
+        candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
 
     Returns:
         Scores, float32 ``[batch, k]``.
@@ -51,11 +57,13 @@ def bit_logic(
         TypeError: If tables are not float32, gates not uint8 or indices not int32.
     """
     factors = [1.0] * len(tables) if factors is None else list(factors)
-    if not len(tables) == len(gates) == len(a) == len(b) == len(factors) > 0:
-        raise ValueError(
-            f"{len(tables)} tables, {len(gates)} gates, {len(a)} a, {len(b)} b and {len(factors)} factors: each must "
-            "have one entry a layer"
-        )
+    shares = [None] * len(tables) if shares is None else shares
+    candidates = [None] * len(tables) if candidates is None else candidates
+    parts = {"tables": tables, "gates": gates, "a": a, "b": b, "factors": factors}
+    parts |= {"shares": shares, "candidates": candidates}
+    if len({len(part) for part in parts.values()}) != 1 or not tables:
+        counts = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+        raise ValueError(f"{counts}: each must have one entry a layer")
     if x.ndim != 2:
         raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, features]")
     for table, ids, first, second in zip(tables, gates, a, b, strict=True):
@@ -69,12 +77,20 @@ def bit_logic(
                 f"table is {table.dtype}, gates {ids.dtype}, a {first.dtype} and b {second.dtype}, but must be "
                 "float32, uint8, int32 and int32"
             )
+    no_shares, no_candidates = x.new_empty((0,), dtype=torch.float32), x.new_empty((0,), dtype=torch.int32)
+    for share, wires, ids in zip(shares, candidates, gates, strict=True):
+        if (share is None) != (wires is None):
+            raise ValueError("a layer has shares without candidates, or candidates without shares")
+        if share is not None and wires is not None:
+            check_candidates(share, wires, len(ids))
     if k < 1 or gates[-1].shape[0] % k:
         raise ValueError(
             f"{gates[-1].shape[0]} features do not divide into k = {k} equal groups; choose a width that is a multiple "
             "of k"
         )
-    lists = list(tables), list(gates), list(a), list(b)
+    lists = [list(tables), list(gates), list(a), list(b)]
+    lists.append([no_shares if share is None else share for share in shares])
+    lists.append([no_candidates if wires is None else wires for wires in candidates])
     return torch.ops.lgn.bit_logic(x, *lists, k, tau, factors)[0]  # type: ignore[no-any-return]
 
 
@@ -110,6 +126,8 @@ def _reference(
     gates: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
+    shares: list[Tensor],
+    candidates: list[Tensor],
     k: int,
     tau: float,
     factors: list[float],
@@ -127,20 +145,25 @@ def _reference_backward(
     tables: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
+    candidates: list[Tensor],
     tau: float,
     factors: list[float],
     need_grad_x: bool,
-) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of ``x`` (empty if not wanted), float32, and of the tables."""
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of shares (empty where there are none)."""
     g = (grad.float().t() / tau).repeat_interleave(a[-1].shape[0] // grad.shape[1], dim=0).t()
     grad_tables: list[Tensor] = []
+    grad_shares: list[Tensor] = []
     for layer in range(len(tables) - 1, -1, -1):
         bits = reference.unpack_bits(words[layer], grad.shape[0]).float()
         wanted = need_grad_x or layer > 0
+        wires = a[layer], b[layer], candidates[layer]
+        learned = len(candidates[layer]) > 0
+        grad_shares.insert(0, reference_backward(g, bits, tables[layer], *wires) if learned else bits.new_empty((0,)))
         g, grad_table = reference.logic_backward(g, bits, tables[layer], a[layer], b[layer], wanted)
         g = g * factors[layer]
         grad_tables.insert(0, grad_table)
-    return g, grad_tables
+    return g, grad_tables, grad_shares
 
 
 def _words(like: Tensor, batch: int, features: int) -> Tensor:
@@ -152,15 +175,9 @@ def _words(like: Tensor, batch: int, features: int) -> Tensor:
 
 
 def _fake(
-    x: Tensor,
-    tables: list[Tensor],
-    gates: list[Tensor],
-    a: list[Tensor],
-    b: list[Tensor],
-    k: int,
-    tau: float,
-    factors: list[float],
+    x: Tensor, tables: list[Tensor], gates: list[Tensor], a: list[Tensor], b: list[Tensor], *rest: Any
 ) -> tuple[Tensor, list[Tensor]]:
+    _, _, k, _, _ = rest
     widths = [x.shape[1], *(first.shape[0] for first in a[:-1])]
     scores = x.new_empty((x.shape[0], k), dtype=torch.float32)
     return scores, [_words(x, x.shape[0], width) for width in widths]
@@ -172,17 +189,18 @@ def _fake_backward(
     tables: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
-    tau: float,
-    factors: list[float],
-    need_grad_x: bool,
-) -> tuple[Tensor, list[Tensor]]:
+    candidates: list[Tensor],
+    *rest: Any,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    *_, need_grad_x = rest
     features = words[0].shape[1]
     grad_x = (
         schema.feature_major("bit_logic_backward", grad, features, torch.float32)
         if need_grad_x
         else grad.new_empty((0,), dtype=torch.float32)
     )
-    return grad_x, [table.new_empty(table.shape) for table in tables]
+    shares = [wires.new_empty(wires.shape, dtype=torch.float32) for wires in candidates]
+    return grad_x, [table.new_empty(table.shape) for table in tables], shares
 
 
 schema.define(
@@ -191,34 +209,34 @@ schema.define(
     lambda logits: logits.new_empty((logits.shape[0],), dtype=torch.uint8),
 )
 schema.define(
-    "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, int k, float tau, float[] factors)"
-    " -> (Tensor, Tensor[])",
+    "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] shares, Tensor[] candidates,"
+    " int k, float tau, float[] factors) -> (Tensor, Tensor[])",
     _reference,
     _fake,
 )
 schema.define(
-    "bit_logic_backward(Tensor grad, Tensor[] words, Tensor[] tables, Tensor[] a, Tensor[] b, float tau,"
-    " float[] factors, bool need_grad_x) -> (Tensor, Tensor[])",
+    "bit_logic_backward(Tensor grad, Tensor[] words, Tensor[] tables, Tensor[] a, Tensor[] b, Tensor[] candidates,"
+    " float tau, float[] factors, bool need_grad_x) -> (Tensor, Tensor[], Tensor[])",
     _reference_backward,
     _fake_backward,
 )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    x, tables, _, a, b, _, ctx.tau, ctx.factors = inputs
+    x, tables, _, a, b, _, candidates, _, ctx.tau, ctx.factors = inputs
     ctx.layers, ctx.dtype = len(tables), x.dtype
     for words in output[1]:
         words.requires_grad_(False)
-    ctx.save_for_backward(*output[1], *tables, *a, *b)
+    ctx.save_for_backward(*output[1], *tables, *a, *b, *candidates)
 
 
 def _grad(ctx: Any, grad: Tensor, grad_words: Any) -> tuple[Any, ...]:
     n = ctx.layers
-    lists = [list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(4)]
+    lists = [list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5)]
     need_x = ctx.needs_input_grad[0]
-    grad_x, grad_tables = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
+    grad_x, tables, shares = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
     none = [None] * n
-    return grad_x.to(ctx.dtype) if need_x else None, grad_tables, none, none, none, None, None, None
+    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, shares, none, None, None, None
 
 
 torch.library.register_autograd("lgn::bit_logic", _grad, setup_context=_setup, lib=schema.LIBRARY)

@@ -27,10 +27,15 @@ def _native() -> None:
             pytest.skip(str(error))
 
 
-def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0) -> dict[str, list[Tensor]]:
+def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, ...] = ()) -> dict[str, list[Any]]:
+    """Lists of the arguments of a stack; ``learned`` layers choose among 5 candidates."""
     g = torch.Generator().manual_seed(seed)
-    lists: dict[str, list[Tensor]] = {"tables": [], "gates": [], "a": [], "b": []}
-    for inputs, n in pairwise(widths):
+    lists: dict[str, list[Any]] = {name: [] for name in ("tables", "gates", "a", "b", "shares", "candidates")}
+    for layer, (inputs, n) in enumerate(pairwise(widths)):
+        shares = torch.rand(n, 2, 5, generator=g).requires_grad_()
+        candidates = torch.randint(inputs, (n, 2, 5), generator=g).int()
+        lists["shares"].append(shares if layer in learned else None)
+        lists["candidates"].append(candidates if layer in learned else None)
         lists["tables"].append(torch.rand(n, 4, generator=g).requires_grad_())
         lists["gates"].append(torch.randint(16, (n,), generator=g).to(torch.uint8))
         lists["a"].append(torch.randint(inputs, (n,), generator=g).int())
@@ -38,20 +43,30 @@ def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0) -> dict[str, list[Ten
     return lists
 
 
-def layer_by_layer(x: Tensor, lists: dict[str, list[Tensor]], k: int, tau: float, factors: list[float]) -> Tensor:
+def raw(lists: dict[str, list[Any]]) -> list[list[Tensor]]:
+    """The lists as the op takes them: empty tensors where a layer has fixed connections."""
+    empty = {"shares": torch.empty(0), "candidates": torch.empty(0, dtype=torch.int32)}
+    return [[empty[name] if part is None else part for part in parts] for name, parts in lists.items()]
+
+
+def layer_by_layer(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float, factors: list[float]) -> Tensor:
     y = x.float()
-    for table, gates, a, b, factor in zip(*lists.values(), factors, strict=True):
+    for table, gates, a, b, shares, candidates, factor in zip(*lists.values(), factors, strict=True):
+        read = (y.detach() > 0.5).float()
         y = factor * y + ((1 - factor) * y).detach()  # the value of y, its gradient times the factor
         y = straight_through(y, table, gates, a, b, "python")
+        if shares is not None:
+            y = ops.learn_choices(y, shares, read, table.detach(), a, b, candidates)
     return y.view(len(x), k, -1).sum(2) / tau
 
 
+@pytest.mark.parametrize("learned", [(), (0,), (0, 1, 2)])
 @pytest.mark.parametrize("batch", [1, 7, 16, 64, 100, 127, 128, 129, 300, 1100])
-def test_equals_the_layers_one_by_one(batch: int) -> None:
-    lists, factors = stack(), [1.0, 2.0, 1.5]
+def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> None:
+    lists, factors = stack(learned=learned), [1.0, 2.0, 1.5]
     x = torch.rand(batch, 11, requires_grad=True)
     upper = torch.randn(batch, 3)
-    wanted = x, *lists["tables"]
+    wanted = x, *lists["tables"], *(lists["shares"][layer] for layer in learned)
     expected = layer_by_layer(x, lists, 3, 2.5, factors)
     scores = ops.bit_logic(x, **lists, k=3, tau=2.5, factors=factors)
     assert torch.equal(scores, expected)  # whole numbers over tau
@@ -100,7 +115,7 @@ def test_empty_batch() -> None:
 def test_activations_are_kept_as_bits() -> None:
     batch, lists = 1024, stack((16, 64, 64, 64))
     with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(torch.rand(batch, 16), *lists.values(), 2, 1.0, [1.0] * 3)
+        _, words = torch.ops.lgn.bit_logic(torch.rand(batch, 16), *raw(lists), 2, 1.0, [1.0] * 3)
     assert [w.dtype for w in words] == [torch.int64] * 3
     assert sum(w.untyped_storage().nbytes() for w in words) <= 1.05 * (16 + 64 + 64) * batch / 8 + 3 * 4096
 
@@ -108,9 +123,10 @@ def test_activations_are_kept_as_bits() -> None:
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("batch", [100, 700])
 def test_threads_change_no_bit(threads: int, batch: int) -> None:
-    lists = stack((50, 300, 6000, 9000))  # wide layers are cut into chunks, which threads share
+    # Wide layers are cut into chunks, which threads share.
+    lists = stack((50, 300, 6000, 9000), learned=(0, 2))
     x, upper = torch.rand(batch, 50, requires_grad=True), torch.randn(batch, 2)
-    wanted = x, *lists["tables"]
+    wanted = x, *lists["tables"], lists["shares"][0], lists["shares"][2]
     results = []
     before = torch.get_num_threads()
     try:
@@ -135,7 +151,7 @@ def native_and_reference(name: str, *args: Any) -> tuple[Any, Any]:
 
 def test_reference_of_the_forward_pass() -> None:
     (scores, words), (expected, expected_words) = native_and_reference(
-        "bit_logic", torch.rand(100, 11), *stack().values(), 3, 2.0, [1.0] * 3
+        "bit_logic", torch.rand(100, 11), *raw(stack()), 3, 2.0, [1.0] * 3
     )
     assert torch.equal(scores, expected)
     for got, want in zip(words, expected_words, strict=True):
@@ -154,20 +170,19 @@ def test_gate_ids(n: int, width: int) -> None:
     assert torch.equal(ops.gate_ids(logits.double()), expected)
 
 
-def test_opcheck() -> None:
-    lists, words = stack(), None
+@pytest.mark.parametrize("learned", [(), (0, 2)])
+def test_opcheck(learned: tuple[int, ...]) -> None:
+    lists, words = stack(learned=learned), None
     x = torch.rand(70, 11, requires_grad=True)
     utils = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(
-        torch.ops.lgn.bit_logic.default, (x, *lists.values(), 3, 2.0, [1.0, 2.0, 1.0]), test_utils=utils
-    )
+    torch.library.opcheck(torch.ops.lgn.bit_logic.default, (x, *raw(lists), 3, 2.0, [1.0, 2.0, 1.0]), test_utils=utils)
     with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(x, *lists.values(), 3, 2.0, [1.0] * 3)
+        _, words = torch.ops.lgn.bit_logic(x, *raw(lists), 3, 2.0, [1.0] * 3)
         tables = [t.detach() for t in lists["tables"]]
     for need in (True, False):
         torch.library.opcheck(
             torch.ops.lgn.bit_logic_backward.default,
-            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], 2.0, [1.0] * 3, need),
+            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], raw(lists)[5], 2.0, [1.0] * 3, need),
             test_utils=("test_schema", "test_faketensor"),
         )
     torch.library.opcheck(torch.ops.lgn.gate_ids.default, (torch.randn(9, 4),))
@@ -183,8 +198,8 @@ def test_native_kernels_are_there() -> None:
 def test_words_of_a_caller_may_lie_otherwise() -> None:
     lists = stack()
     with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(torch.rand(70, 11), *lists.values(), 3, 2.0, [1.0] * 3)
-        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], 2.0, [1.0] * 3, True
+        _, words = torch.ops.lgn.bit_logic(torch.rand(70, 11), *raw(lists), 3, 2.0, [1.0] * 3)
+        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], raw(lists)[5], 2.0, [1.0] * 3, True
         upper = torch.randn(70, 3)
         first = torch.ops.lgn.bit_logic_backward(upper, words, *rest)
         other = torch.ops.lgn.bit_logic_backward(upper, [w.contiguous() for w in words], *rest)
@@ -196,6 +211,8 @@ def test_bad_arguments() -> None:
     lists, x = stack(), torch.rand(5, 11)
     with pytest.raises(ValueError, match="each must have one entry a layer"):
         ops.bit_logic(x, **{**lists, "a": lists["a"][:2]}, k=3)
+    with pytest.raises(ValueError, match="candidates without shares"):
+        ops.bit_logic(x, **{**lists, "candidates": stack(learned=(1,))["candidates"]}, k=3)
     with pytest.raises(ValueError, match="30 features do not divide into k = 4"):
         ops.bit_logic(x, **lists, k=4)
     with pytest.raises(ValueError, match=r"takes \[batch, features\]"):

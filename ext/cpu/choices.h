@@ -1,0 +1,84 @@
+// Learned connections: what the loss would change by if an input of a gate were another of its candidates.
+//
+// With u, v the inputs of a gate, g the gradient of its output and candidates c_k for u, the gradient of the share that
+// c_k has in u is the sum of g · ∂y/∂u · x[c_k] over samples; likewise for v.
+#pragma once
+
+#include "layer.h"
+
+namespace lgn {
+namespace {
+
+// out[k] (+)= sum of slope · row of candidates[k], for `count` candidates; `add(sum, k, v)` adds product v of a row.
+template <typename Sum, typename Vec, typename Add>
+LGN_INLINE void sum_choices(int64_t count, bool more, Sum* out, int vectors, const Add& add) {
+  for (int64_t first = 0; first < count; first += 4) {
+    const int64_t block = count - first < 4 ? count - first : 4;
+    Vec s[4] = {};
+    if (block == 4) {
+      for (int v = 0; v < vectors; v++) {
+        for (int q = 0; q < 4; q++) s[q] = add(s[q], first + q, v);
+      }
+    } else {
+      for (int64_t q = 0; q < block; q++) {
+        for (int v = 0; v < vectors; v++) s[q] = add(s[q], first + q, v);
+      }
+    }
+    Sum total[4];
+    sum_lanes(s, total);
+    for (int64_t q = 0; q < block; q++) out[first + q] = total[q] + (more ? out[first + q] : 0);
+  }
+}
+
+template <typename S>
+void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table, const int32_t* a,
+             const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin, int64_t end, void* out,
+             bool more, const Tile& tile) {
+  typedef Storage<S> St;
+  typedef typename St::Vec Vec;
+  typedef typename St::Sum Sum;
+  const int vectors = tile.lines * kLineVectors;
+  const TailMask<S> tail(tile);
+  const int tail_begin = (tile.lines - 1) * kLineVectors * St::kParts;
+  x += tile.offset;
+  grad += tile.offset;
+  for (int64_t g = begin; g < end; g++) {
+    const Sum* t = static_cast<const Sum*>(table) + 4 * g;
+    const Sum mixed = t[3] - t[1] - t[2] + t[0];
+    Vec slope[2][kTileLines * kLineVectors * St::kParts];
+    for (int v = 0; v < vectors; v++) {
+      Vec u[St::kParts], w[St::kParts], q[St::kParts];
+      St::unpack(x + a[g] * x_pitch + v * kVectorBytes, u);
+      St::unpack(x + b[g] * x_pitch + v * kVectorBytes, w);
+      St::unpack(grad + g * grad_pitch + v * kVectorBytes, q);
+      for (int part = 0; part < St::kParts; part++) {
+        const int at = v * St::kParts + part;
+        slope[0][at] = q[part] * (t[2] - t[0] + mixed * w[part]);
+        slope[1][at] = q[part] * (t[1] - t[0] + mixed * u[part]);
+      }
+    }
+    for (int side = 0; side < 2; side++) {
+      for (int v = 0; v < TailMask<S>::kVectors; v++) {
+        slope[side][tail_begin + v] = masked(slope[side][tail_begin + v], tail.mask[v]);
+      }
+      const int32_t* rows = candidates + (2 * g + side) * count;
+      sum_choices<Sum, Vec>(count, more, static_cast<Sum*>(out) + (2 * g + side) * count, vectors,
+                            [&](Vec sum, int64_t k, int v) __attribute__((always_inline)) {
+                              Vec value[St::kParts];
+                              St::unpack(x + rows[k] * x_pitch + v * kVectorBytes, value);
+                              for (int part = 0; part < St::kParts; part++) {
+                                const int at = v * St::kParts + part;
+                                // Lanes past the batch may hold anything, also a NaN.
+                                const Vec row = v >= vectors - kLineVectors
+                                                    ? masked(value[part], tail.mask[at - tail_begin])
+                                                    : value[part];
+                                sum = fma(slope[side][at], row, sum);
+                              }
+                              return sum;
+                            });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lgn

@@ -1,0 +1,89 @@
+"""Connections that are learned: every input of a gate chooses one of K candidates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning.nn.connections import random_connections
+from lgn_lightning.nn.samplers import Sampler
+
+#: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
+INIT_STD = 0.01
+
+
+class Wires(NamedTuple):
+    """What the gates of a layer are connected to in one forward pass.
+
+    Attributes:
+        a: First inputs, int32 ``[n]``.
+        b: Second inputs, likewise.
+        shares: Share of each candidate, ``[n, 2, K]``, which receives the gradient; None if connections are fixed.
+        candidates: int32 ``[n, 2, K]``; None if connections are fixed.
+    """
+
+    a: Tensor
+    b: Tensor
+    shares: Tensor | None = None
+    candidates: Tensor | None = None
+
+
+class LearnedConnections(nn.Module):
+    """Chooses the two inputs of each gate among candidates (Bacellar et al., LILogic, arXiv 2511.12340).
+
+    A step reads the chosen candidates, so the net stays one of plain wires; the gradient is that of the mixture of all
+    candidates by the softmax of their logits. Memory and time grow with the number of candidates, not of inputs.
+
+    Args:
+        in_dim: Number of inputs.
+        out_dim: Number of gates.
+        num_candidates: Candidates of each input of a gate, at least 2; each place among them uses all inputs equally.
+        device: Device of the parameters.
+
+    Attributes:
+        candidates: int32 ``[out_dim, 2, num_candidates]``.
+        logits: Parameter of the same shape.
+
+    Raises:
+        ValueError: If there are fewer than 2 candidates.
+    """
+
+    candidates: Tensor
+
+    def __init__(
+        self, in_dim: int, out_dim: int, num_candidates: int = 8, device: torch.device | str | None = None
+    ) -> None:
+        super().__init__()
+        if num_candidates < 2:
+            raise ValueError(
+                f"num_candidates={num_candidates}, but learned connections choose among at least 2; for one wire take "
+                "connections='random'"
+            )
+        self.in_dim = in_dim
+        drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
+        self.logits = nn.Parameter(torch.empty(out_dim, 2, num_candidates, device=device))
+        self.register_buffer("candidates", torch.stack(drawn, dim=2).to(self.logits.device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the logits anew; the candidates stay."""
+        nn.init.normal_(self.logits, std=INIT_STD)
+
+    def settled(self) -> tuple[Tensor, Tensor]:
+        """The wires that the logits settle on: int32 ``[out_dim]`` each, without a gradient."""
+        return self._wires(self.logits.detach().argmax(2))
+
+    def sample(self, sampler: Sampler) -> Wires:
+        """The wires of a training step: those that the sampler chooses."""
+        a, b = self._wires(sampler.choose(self.logits.detach()))
+        return Wires(a, b, torch.softmax(self.logits, dim=2), self.candidates)
+
+    def _wires(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.candidates.gather(2, index.unsqueeze(2)).squeeze(2).unbind(1)
+        return a.contiguous(), b.contiguous()
+
+    def extra_repr(self) -> str:
+        """Number of candidates."""
+        return f"{self.candidates.shape[2]} candidates an input"

@@ -1,0 +1,96 @@
+"""The gradient that learns connections: schema, reference and the function that attaches it to a layer's outputs.
+
+A gate's input is one of K candidates. The forward pass reads the chosen one, a plain wire; the gradient is that of the
+mixture in which candidate k has the share p_k: ∂L/∂p_k = Σ_samples ∂L/∂u · x[c_k] (Bacellar et al., LILogic,
+arXiv 2511.12340), at the values of the forward pass, so a straight-through estimate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.ops import schema
+
+
+def learn_choices(
+    y: Tensor, shares: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor
+) -> Tensor:
+    """Gives ``y`` as it is, and in the backward pass the gradient of the candidates' shares.
+
+    Args:
+        y: Outputs of a layer of gates, ``[batch, n]``.
+        shares: Share of each candidate in its input, ``[n, 2, K]``, floating point, which receives the gradient.
+        x: Inputs that the layer read, ``[batch, in]``, floating point.
+        table: Tables of the layer's backward pass, ``[n, 4]``.
+        a: Chosen first inputs, int32 ``[n]``.
+        b: Chosen second inputs, likewise.
+        candidates: Inputs to choose from, int32 ``[n, 2, K]``.
+
+    Returns:
+        ``y``.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
+    check_candidates(shares, candidates, y.shape[1])
+    return cast(Tensor, _LearnChoices.apply(y, shares, x, table, a, b, candidates))
+
+
+def check_candidates(shares: Tensor, candidates: Tensor, gates: int) -> None:
+    """Refuses candidates that do not fit the gates or their shares.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
+    if candidates.ndim != 3 or candidates.shape[:2] != (gates, 2) or shares.shape != candidates.shape:
+        raise ValueError(
+            f"shares {list(shares.shape)} and candidates {list(candidates.shape)} do not fit {gates} gates: both are "
+            f"[{gates}, 2, K]"
+        )
+    if candidates.dtype != torch.int32:
+        raise TypeError(f"candidates is {candidates.dtype}, but indices are torch.int32")
+
+
+class _LearnChoices(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, shares: Tensor, *rest: Tensor) -> Tensor:
+        ctx.save_for_backward(*rest)
+        ctx.dtype = shares.dtype
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        shares = None
+        if ctx.needs_input_grad[1]:
+            shares = torch.ops.lgn.choices_backward(grads[0], *ctx.saved_tensors).to(ctx.dtype)
+        return grads[0], shares, None, None, None, None, None
+
+
+def reference_backward(grad: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor) -> Tensor:
+    """Gradient of the shares, ``[n, 2, K]``, in plain torch."""
+    wide = schema.sum_dtype(x.dtype)
+    # Feature-major, so that a row of candidates is gathered whole.
+    rows, g = x.t().to(wide), grad.t().to(wide)
+    t00, t01, t10, t11 = table.to(wide).unsqueeze(2).unbind(1)
+    mixed = t11 - t10 - t01 + t00
+    u, v = rows[a.long()], rows[b.long()]
+    slopes = g * (t10 - t00 + mixed * v), g * (t01 - t00 + mixed * u)
+    return torch.stack(
+        [
+            torch.stack([(slope * rows[wires.long()]).sum(1) for wires in candidates[:, side].unbind(1)], dim=1)
+            for side, slope in enumerate(slopes)
+        ],
+        dim=1,
+    )
+
+
+schema.define(
+    "choices_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, Tensor candidates) -> Tensor",
+    reference_backward,
+    lambda grad, x, table, a, b, candidates: candidates.new_empty(candidates.shape, dtype=schema.sum_dtype(x.dtype)),
+)
