@@ -1,7 +1,10 @@
-// The gradient that learns connections (lgn_lightning/ops/choices.py).
+// Learned connections: the choice of a step, and the gradient that learns it (lgn_lightning/ops/choices.py).
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
+
+#include <tuple>
 
 #include "tensors.h"
 
@@ -42,7 +45,46 @@ Tensor choices_backward(const Tensor& grad, const Tensor& x, const Tensor& table
   return out;
 }
 
+std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor& candidates_in, const Tensor& level_in,
+                                          double noise) {
+  TORCH_CHECK(logits_in.dim() == 3 && logits_in.size(1) == 2 && logits_in.sizes() == candidates_in.sizes(),
+              "logits and candidates must be [n, 2, count]");
+  TORCH_CHECK(logits_in.scalar_type() == at::kFloat, "logits are ", logits_in.scalar_type(), ", but must be float32");
+  const Tensor logits = logits_in.contiguous(), candidates = candidates_in.to(at::kInt).contiguous(),
+               level = level_in.to(at::kFloat).contiguous();
+  const int64_t gates = logits.size(0), count = logits.size(2);
+  const bool draws = noise > 0;
+  TORCH_CHECK(!draws || level.numel() == 2 * gates, "level must have a number for each input of a gate");
+  const Tensor a = at::empty({gates}, at::device(at::kCPU).dtype(at::kInt)), b = at::empty_like(a),
+               shares = at::empty_like(logits);
+  const float* from = draws ? level.const_data_ptr<float>() : nullptr;
+  parallel_for(count > 0 ? 2 * gates : 0, 2 * kGrain / std::max<int64_t>(count, 1) + 1,
+               [&](int64_t begin, int64_t end) {
+                 kernels().choice.choose(logits.const_data_ptr<float>(), candidates.const_data_ptr<int32_t>(), count,
+                                         from, static_cast<float>(noise), begin, end, a.mutable_data_ptr<int32_t>(),
+                                         b.mutable_data_ptr<int32_t>(), shares.mutable_data_ptr<float>());
+               });
+  return {a, b, shares};
+}
+
+Tensor choose_backward(const Tensor& grad_in, const Tensor& shares_in) {
+  const Tensor grad = grad_in.to(at::kFloat).contiguous(), shares = shares_in.to(at::kFloat).contiguous();
+  TORCH_CHECK(grad.dim() == 3 && grad.sizes() == shares.sizes(), "grad and shares must be [n, 2, count]");
+  Tensor out = at::empty_like(shares);
+  const int64_t count = shares.size(2);
+  parallel_for(shares.size(0) * shares.size(1), 4 * kGrain / std::max<int64_t>(count, 1) + 1,
+               [&](int64_t begin, int64_t end) {
+                 kernels().choice.choose_backward(grad.const_data_ptr<float>(), shares.const_data_ptr<float>(), count,
+                                                  begin, end, out.mutable_data_ptr<float>());
+               });
+  return out;
+}
+
 }  // namespace
 }  // namespace lgn
 
-TORCH_LIBRARY_IMPL(lgn, CPU, m) { m.impl("choices_backward", &lgn::choices_backward); }
+TORCH_LIBRARY_IMPL(lgn, CPU, m) {
+  m.impl("choices_backward", &lgn::choices_backward);
+  m.impl("choose", &lgn::choose);
+  m.impl("choose_backward", &lgn::choose_backward);
+}

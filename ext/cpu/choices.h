@@ -5,6 +5,7 @@
 #pragma once
 
 #include "layer.h"
+#include "softmax.h"
 
 namespace lgn {
 namespace {
@@ -77,6 +78,64 @@ void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitc
                               return sum;
                             });
     }
+  }
+}
+
+// Unnormalized probabilities of rows of logits, the largest 1, in blocks of rows that stay in the nearest cache.
+constexpr int64_t kChooseRows = 64;
+LGN_INLINE void exp_rows(const float* logits, int64_t count, int64_t rows, float scale, float* out) {
+  for (int64_t r = 0; r < rows; r++) {
+    float top = logits[r * count];
+    for (int64_t k = 1; k < count; k++) top = logits[r * count + k] > top ? logits[r * count + k] : top;
+    for (int64_t k = 0; k < count; k++) out[r * count + k] = (logits[r * count + k] - top) * scale;
+  }
+  int64_t k = 0;
+  for (; k + kW <= rows * count; k += kW) store(out + k, exp_negative(load<VecF>(out + k)));
+  if (k < rows * count) {
+    const size_t rest = static_cast<size_t>(rows * count - k) * sizeof(float);
+    VecF last{};
+    std::memcpy(&last, out + k, rest);
+    last = exp_negative(last);
+    std::memcpy(out + k, &last, rest);
+  }
+}
+
+void choose(const float* logits, const int32_t* candidates, int64_t count, const float* level, float noise,
+            int64_t begin, int64_t end, int32_t* a, int32_t* b, float* shares) {
+  for (int64_t first = begin; first < end; first += kChooseRows) {
+    const int64_t rows = end - first < kChooseRows ? end - first : kChooseRows;
+    const float* in = logits + first * count;
+    float* out = shares + first * count;
+    // The draw goes first, so that its probabilities may lie where the shares come.
+    if (level != nullptr) exp_rows(in, count, rows, 1.0f / noise, out);
+    for (int64_t r = 0; r < rows; r++) {
+      const float* p = (level != nullptr ? out : in) + r * count;
+      int64_t chosen = 0;
+      if (level != nullptr) {
+        float sum = 0;
+        for (int64_t k = 0; k < count; k++) sum += p[k];
+        float left = level[first + r] * sum;
+        while (chosen < count - 1 && left >= p[chosen]) left -= p[chosen++];
+      } else {
+        for (int64_t k = 1; k < count; k++) chosen = p[k] > p[chosen] ? k : chosen;
+      }
+      ((first + r) % 2 ? b : a)[(first + r) / 2] = candidates[(first + r) * count + chosen];
+    }
+    if (level == nullptr || noise != 1.0f) exp_rows(in, count, rows, 1.0f, out);
+    for (int64_t r = 0; r < rows; r++) {
+      float sum = 0;
+      for (int64_t k = 0; k < count; k++) sum += out[r * count + k];
+      for (int64_t k = 0; k < count; k++) out[r * count + k] /= sum;
+    }
+  }
+}
+
+void choose_backward(const float* grad, const float* shares, int64_t count, int64_t begin, int64_t end, float* out) {
+  for (int64_t r = begin; r < end; r++) {
+    const float *g = grad + r * count, *p = shares + r * count;
+    float mean = 0;
+    for (int64_t k = 0; k < count; k++) mean += g[k] * p[k];
+    for (int64_t k = 0; k < count; k++) out[r * count + k] = p[k] * (g[k] - mean);
   }
 }
 

@@ -141,6 +141,18 @@ struct BitLayerKernels {
                   int64_t begin, int64_t end, float* out, bool more, const Tile& tile);
 };
 
+// Learned connections. Row 2g of logits and candidates, [gates][2][count], belongs to the first input of gate g and row
+// 2g + 1 to its second.
+struct ChoiceKernels {
+  // For rows begin … end-1: the softmax of the logits, and the wire that is chosen: the first with the largest logit,
+  // or drawn by a uniform number a row in `level`, with the probabilities that logits / noise have.
+  void (*choose)(const float* logits, const int32_t* candidates, int64_t count, const float* level, float noise,
+                 int64_t begin, int64_t end, int32_t* a, int32_t* b, float* shares);
+  // From gradients of the shares to those of the logits.
+  void (*choose_backward)(const float* grad, const float* shares, int64_t count, int64_t begin, int64_t end,
+                          float* out);
+};
+
 struct Kernels {
   const char* name;
   LayerKernels f32;
@@ -148,6 +160,7 @@ struct Kernels {
   BitKernels bits;
   BitLayerKernels bit_layer;
   LutBitKernels lut_bits;
+  ChoiceKernels choice;
 };
 
 // One set per instruction set, each from its own compilation of isa.cpp.

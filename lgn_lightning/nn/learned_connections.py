@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning import ops
 from lgn_lightning.nn.connections import random_connections
-from lgn_lightning.nn.samplers import Sampler
 
 #: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
 INIT_STD = 0.01
@@ -73,16 +73,12 @@ class LearnedConnections(nn.Module):
 
     def settled(self) -> tuple[Tensor, Tensor]:
         """The wires that the logits settle on: int32 ``[out_dim]`` each, without a gradient."""
-        return self._wires(self.logits.detach().argmax(2))
+        a, b, _ = ops.choose(self.logits.detach(), self.candidates)
+        return a, b
 
-    def sample(self, sampler: Sampler) -> Wires:
-        """The wires of a training step: those that the sampler chooses."""
-        a, b = self._wires(sampler.choose(self.logits.detach()))
-        return Wires(a, b, torch.softmax(self.logits, dim=2), self.candidates)
-
-    def _wires(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = self.candidates.gather(2, index.unsqueeze(2)).squeeze(2).unbind(1)
-        return a.contiguous(), b.contiguous()
+    def sample(self, noise: float) -> Wires:
+        """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`."""
+        return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
 
     def extra_repr(self) -> str:
         """Number of candidates."""

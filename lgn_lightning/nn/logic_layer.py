@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ class LogicLayer(GateLayer):
     def wires(self) -> Wires:
         """What a forward pass connects the gates to: if learned, in ``.train()`` mode what the sampler chooses."""
         if self.learned is not None and self.training:
-            return self.learned.sample(self.sampler)
+            return self.learned.sample(self.sampler.choice_noise)
         return Wires(*self.indices)
 
     @property

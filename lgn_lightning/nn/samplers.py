@@ -63,9 +63,10 @@ class Sampler(ABC):
             plain: Take the formula in plain torch instead of a native kernel.
         """
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """Chooses among candidates of learned connections: int64 ``[…]`` from logits ``[…, K]``, here the largest."""
-        return logits.argmax(-1)
+    @property
+    def choice_noise(self) -> float:
+        """Scale of the noise by which learned connections are chosen, see :func:`lgn_lightning.ops.choose`: here 0."""
+        return 0.0
 
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
@@ -136,9 +137,10 @@ class Gumbel(Sampler):
         values = parametrization.hard_table_of_logits(noisy.detach()).to(table.dtype)
         return GateSample(values + (table - table.detach()), gates)
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """Draws each candidate at its probability at the temperature."""
-        return _draw(torch.softmax(self._cooled(logits), dim=-1))
+    @property
+    def choice_noise(self) -> float:
+        """The temperature: candidates are drawn at their probability at it."""
+        return self.temperature
 
     def without_noise(self) -> Sampler:
         """Soft, or hard where this one is."""
@@ -183,20 +185,14 @@ class StraightThrough(Sampler):
             settled = settled + self.noise * parametrization.noise_like(settled)
         return GateSample(self._table(parametrization, logits, plain), parametrization.gates_of_logits(settled))
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """Draws each candidate at the probability that noise of this scale on the logits gives it."""
-        return _draw(torch.softmax(logits / self.noise, dim=-1)) if self.noise > 0 else super().choose(logits)
+    @property
+    def choice_noise(self) -> float:
+        """The noise: gates and connections are drawn alike."""
+        return self.noise
 
     def without_noise(self) -> Sampler:
         """The same with noise 0."""
         return StraightThrough(self.temperature)
-
-
-def _draw(probabilities: Tensor) -> Tensor:
-    """Draws an index of the last dimension; several times faster than ``torch.multinomial`` for many short rows."""
-    level = torch.rand((*probabilities.shape[:-1], 1), dtype=probabilities.dtype, device=probabilities.device)
-    # Rounding can leave the last sum below 1.
-    return (probabilities.cumsum(-1) <= level).sum(-1).clamp_(max=probabilities.shape[-1] - 1)
 
 
 #: The choices of ``LogicLayer(sampler=…)``.

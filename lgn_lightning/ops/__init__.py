@@ -1,6 +1,6 @@
 """The ops that layers are made of; each runs natively where the extension can be had, else in plain torch."""
 
-from lgn_lightning.ops.choices import learn_choices
+from lgn_lightning.ops.choices import choose, learn_choices
 from lgn_lightning.ops.functional import (
     group_sum,
     group_sum_packed,
@@ -18,6 +18,7 @@ from lgn_lightning.ops.tree import logic_tree_conv
 
 __all__ = [
     "bit_logic",
+    "choose",
     "gate_ids",
     "group_sum",
     "group_sum_packed",

@@ -1,4 +1,4 @@
-"""The gradient that learns connections: schema, reference and the function that attaches it to a layer's outputs.
+"""Learned connections: the choice of a step, and the gradient that learns it; schemas, references and functions.
 
 A gate's input is one of K candidates. The forward pass reads the chosen one, a plain wire; the gradient is that of the
 mixture in which candidate k has the share p_k: ∂L/∂p_k = Σ_samples ∂L/∂u · x[c_k] (Bacellar et al., LILogic,
@@ -13,6 +13,44 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import schema
+
+
+def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Chooses the inputs of gates among their candidates.
+
+    Args:
+        logits: Of each candidate, floating point ``[n, 2, K]``.
+        candidates: Inputs to choose from, int32 ``[n, 2, K]``.
+        noise: Scale of Gumbel noise on the logits that the choice is made by: 1 draws candidates at their share, 0
+            takes the first with the largest logit.
+
+    Returns:
+        First and second inputs, int32 ``[n]``, and the shares, the softmax of the logits, ``[n, 2, K]``.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
+    check_candidates(logits, candidates, len(candidates))
+    shape = logits.shape[:2] if noise > 0 else (0, 2)
+    level = torch.rand(shape, dtype=torch.float32, device=logits.device)
+    if logits.dtype != torch.float32:
+        return _choose(logits, candidates, level, noise)
+    return cast(tuple[Tensor, Tensor, Tensor], torch.ops.lgn.choose(logits, candidates, level, noise))
+
+
+def _choose(logits: Tensor, candidates: Tensor, level: Tensor, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+    index = logits.argmax(2)
+    if noise > 0:
+        sums = torch.softmax(logits.detach() / noise, dim=2).cumsum(2)
+        # Rounding can leave the last sum below 1.
+        index = (sums <= level.unsqueeze(2)).sum(2).clamp_(max=logits.shape[2] - 1)
+    a, b = candidates.gather(2, index.unsqueeze(2)).squeeze(2).unbind(1)
+    return a.contiguous(), b.contiguous(), torch.softmax(logits, dim=2)
+
+
+def _choose_backward(grad: Tensor, shares: Tensor) -> Tensor:
+    return shares * (grad - (grad * shares).sum(2, keepdim=True))
 
 
 def learn_choices(
@@ -49,8 +87,8 @@ def check_candidates(shares: Tensor, candidates: Tensor, gates: int) -> None:
     """
     if candidates.ndim != 3 or candidates.shape[:2] != (gates, 2) or shares.shape != candidates.shape:
         raise ValueError(
-            f"shares {list(shares.shape)} and candidates {list(candidates.shape)} do not fit {gates} gates: both are "
-            f"[{gates}, 2, K]"
+            f"shares or logits {list(shares.shape)} and candidates {list(candidates.shape)} do not fit {gates} gates: "
+            f"both are [{gates}, 2, K]"
         )
     if candidates.dtype != torch.int32:
         raise TypeError(f"candidates is {candidates.dtype}, but indices are torch.int32")
@@ -94,3 +132,29 @@ schema.define(
     reference_backward,
     lambda grad, x, table, a, b, candidates: candidates.new_empty(candidates.shape, dtype=schema.sum_dtype(x.dtype)),
 )
+schema.define(
+    "choose(Tensor logits, Tensor candidates, Tensor level, float noise) -> (Tensor, Tensor, Tensor)",
+    _choose,
+    lambda logits, candidates, level, noise: (
+        candidates.new_empty(len(candidates)),
+        candidates.new_empty(len(candidates)),
+        torch.empty_like(logits, memory_format=torch.contiguous_format),
+    ),
+)
+schema.define(
+    "choose_backward(Tensor grad, Tensor shares) -> Tensor",
+    _choose_backward,
+    lambda grad, shares: torch.empty_like(shares, memory_format=torch.contiguous_format),
+)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(*output[:2])
+    ctx.save_for_backward(output[2])
+
+
+def _grad(ctx: Any, _a: None, _b: None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return torch.ops.lgn.choose_backward(grad, *ctx.saved_tensors), None, None, None
+
+
+torch.library.register_autograd("lgn::choose", _grad, setup_context=_setup, lib=schema.LIBRARY)

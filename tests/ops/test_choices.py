@@ -73,6 +73,41 @@ def test_native_is_the_reference(batch: int, inputs: int, n: int, k: int, kind: 
     torch.testing.assert_close(got, expected, atol=1e-4 if kind < 2 else 1e-12, rtol=1e-4)
 
 
+def drawn(n: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(n)
+    logits = 3 * torch.randn(n, 2, k, generator=g)
+    return logits, torch.randint(50, (n, 2, k), generator=g).int(), torch.rand(n, 2, generator=g)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("n", "k"), [(0, 3), (1, 1), (7, 5), (300, 8), (40, 16), (5, 33)])
+def test_native_choice_is_the_reference(n: int, k: int, noise: float) -> None:
+    logits, candidates, level = drawn(n, k)
+    if noise == 0:
+        logits = logits.round()  # ties: the first of the largest counts
+    logits.requires_grad_()
+    *wires, shares = torch.ops.lgn.choose(logits, candidates, level, noise)
+    *expected_wires, expected = choices._choose(logits, candidates, level, noise)
+    assert all(map(torch.equal, wires, expected_wires))
+    torch.testing.assert_close(shares, expected, atol=1e-6, rtol=1e-5)
+    upper = torch.randn(n, 2, k)
+    got, want = (torch.autograd.grad(part, logits, upper) for part in (shares, expected))
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-4)
+
+
+def test_candidates_are_drawn_at_their_share() -> None:
+    torch.manual_seed(0)
+    logits = torch.tensor([0.0, 1.0, 2.0]).expand(20_000, 2, 3)
+    candidates = torch.tensor([5, 6, 7], dtype=torch.int32).expand(20_000, 2, 3)
+    for noise in (1.0, 0.5):
+        a, b, shares = ops.choose(logits, candidates, noise)
+        counts = torch.stack([(torch.cat((a, b)) == wire).float().mean() for wire in (5, 6, 7)])
+        torch.testing.assert_close(counts, torch.softmax(logits[0, 0] / noise, 0), atol=0.01, rtol=0)
+        torch.testing.assert_close(shares, torch.softmax(logits, 2))
+    assert (ops.choose(logits, candidates)[0] == 7).all()
+    assert (ops.choose(logits.double(), candidates)[0] == 7).all()
+
+
 def test_what_lies_past_the_batch_does_not_matter() -> None:
     x, *rest = layer(5, 8, 10, 3, torch.float32)
     wide_x, wide_grad = torch.full((8, 16), float("nan")), torch.full((10, 16), float("nan"))
@@ -100,6 +135,12 @@ def test_opcheck_and_compile() -> None:
         torch.ops.lgn.choices_backward.default,
         (torch.randn(33, 12), x, table, a, b, candidates),
         test_utils=("test_schema", "test_faketensor"),
+    )
+    logits, _, level = drawn(12, 5)
+    torch.library.opcheck(
+        torch.ops.lgn.choose.default,
+        (logits.requires_grad_(), candidates, level, 0.5),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),  # the rest adds integers up
     )
     shares = torch.rand(12, 2, 5, requires_grad=True)
 
