@@ -75,6 +75,8 @@ class ResampleGates(pl.Callback):
                 "ResampleGates draws the wires of LogicLayer anew, and this net has "
                 f"{', '.join(others) or 'no layers of gates'}; leave the callback out"
             )
+        if any(layer.learned is not None for layer in layers.values()):
+            raise ValueError("ResampleGates draws fixed wires anew, and this net learns its own; leave the callback out")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
@@ -126,8 +128,8 @@ def redraw(layer: LogicLayer, rows: Tensor, generator: torch.Generator) -> None:
     count = int(rows.sum())
     first = torch.randint(layer.in_dim, (count,), generator=generator, dtype=torch.int32)
     step = torch.randint(1, max(layer.in_dim, 2), (count,), generator=generator, dtype=torch.int32)
-    layer.indices_a[rows] = first.to(layer.indices_a.device)
-    layer.indices_b[rows] = ((first + step) % layer.in_dim).to(layer.indices_b.device)
+    for wires, drawn in zip(layer.indices, (first, (first + step) % layer.in_dim), strict=True):
+        wires[rows] = drawn.to(wires.device)
     weights = torch.empty(count, layer.weights.shape[1])
     # Initializations draw from torch's own generator, which is left as it was: other draws of the run stay.
     with torch.random.fork_rng(devices=[]):

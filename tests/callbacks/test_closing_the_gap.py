@@ -234,6 +234,9 @@ def test_resampling_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     luts = LogicMLP(toy.SHAPE, toy.CLASSES, 12, 2, arity=3, parametrization="sigmoid")
     with pytest.raises(ValueError, match="this net has LutLayer"):
         fit(tmp_path, toy.module(luts), ResampleGates())
+    learned = LogicMLP(toy.SHAPE, toy.CLASSES, 12, 2, connections="learned", num_candidates=2)
+    with pytest.raises(ValueError, match="learns its own"):
+        fit(tmp_path, toy.module(learned), ResampleGates())
     with pytest.raises(ValueError, match="at least one step"):
         ResampleGates(every_n_steps=0)
 
