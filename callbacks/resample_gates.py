@@ -76,7 +76,9 @@ class ResampleGates(pl.Callback):
                 f"{', '.join(others) or 'no layers of gates'}; leave the callback out"
             )
         if any(layer.learned is not None for layer in layers.values()):
-            raise ValueError("ResampleGates draws fixed wires anew, and this net learns its own; leave the callback out")
+            raise ValueError(
+                "ResampleGates draws fixed wires anew, and this net learns its own; take RefreshCandidates instead"
+            )
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int

@@ -1,7 +1,7 @@
 """Samplers: what gate a neuron computes with in a training step, given its distribution over gates.
 
 A sampler turns weights into :class:`GateSample`: the table that the layer differentiates, and, for the straight-through
-ones, the hard gates that the forward pass evaluates on bits. Their numbers (``temperature``, ``noise``) may change from
+ones, the hard gates that the forward pass evaluates on bits. Their numbers (``temperature``, ``noise``, ``choice_noise``) may change from
 step to step, see :class:`~lgn_lightning.callbacks.SamplerSchedule`.
 """
 
@@ -35,18 +35,23 @@ class Sampler(ABC):
 
     Args:
         temperature: Logits are divided by it; small values make soft tables hard.
+        choice_noise: Scale of the noise by which learned connections are chosen, see
+            :func:`lgn_lightning.ops.choose`: 1 draws candidates at their probability, 0 takes the likeliest.
 
     Raises:
-        ValueError: If the temperature is not positive.
+        ValueError: If the temperature is not positive or the noise is negative.
     """
 
     #: Short name, as recipes write it.
     name: ClassVar[str]
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: float = 1.0, choice_noise: float = 0.0) -> None:
         if not temperature > 0:
             raise ValueError(f"{type(self).__name__}(temperature={temperature}): the temperature must be positive")
+        if not choice_noise >= 0:
+            raise ValueError(f"{type(self).__name__}(choice_noise={choice_noise}): the noise must not be negative")
         self.temperature = temperature
+        self.choice_noise = choice_noise
 
     @property
     @abstractmethod
@@ -63,14 +68,9 @@ class Sampler(ABC):
             plain: Take the formula in plain torch instead of a native kernel.
         """
 
-    @property
-    def choice_noise(self) -> float:
-        """Scale of the noise by which learned connections are chosen, see :func:`lgn_lightning.ops.choose`: here 0."""
-        return 0.0
-
+    @abstractmethod
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
-        return self
 
     def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
         logits = self._cooled(logits)
@@ -101,6 +101,10 @@ class Soft(Sampler):
         """Gives the soft tables."""
         return GateSample(self._table(parametrization, parametrization.logits(weights), plain))
 
+    def without_noise(self) -> Sampler:
+        """The same with connections chosen by the logits alone."""
+        return Soft(self.temperature)
+
 
 class Gumbel(Sampler):
     """Noise on the logits: Gumbel LGNs (Yousefi et al., NeurIPS 2025, arXiv 2506.07500).
@@ -112,12 +116,13 @@ class Gumbel(Sampler):
     Args:
         temperature: Of the noisy logits.
         straight_through: Whether the forward pass is hard.
+        choice_noise: Scale of the noise by which learned connections are chosen.
     """
 
     name = "gumbel"
 
-    def __init__(self, temperature: float = 1.0, straight_through: bool = False) -> None:
-        super().__init__(temperature)
+    def __init__(self, temperature: float = 1.0, straight_through: bool = False, choice_noise: float = 0.0) -> None:
+        super().__init__(temperature, choice_noise)
         self.straight_through = straight_through
 
     @property
@@ -137,11 +142,6 @@ class Gumbel(Sampler):
         values = parametrization.hard_table_of_logits(noisy.detach()).to(table.dtype)
         return GateSample(values + (table - table.detach()), gates)
 
-    @property
-    def choice_noise(self) -> float:
-        """The temperature: candidates are drawn at their probability at it."""
-        return self.temperature
-
     def without_noise(self) -> Sampler:
         """Soft, or hard where this one is."""
         return StraightThrough(self.temperature) if self.straight_through else Soft(self.temperature)
@@ -159,6 +159,7 @@ class StraightThrough(Sampler):
         temperature: Of the soft table of the backward pass.
         noise: Scale of noise on the logits that the forward pass settles by: 1 draws gates at their probability, 0 has
             no randomness. Lower it to 0 while training, or the net that trains is not quite the net that ships.
+        choice_noise: The same for the choice of learned connections.
 
     Raises:
         ValueError: If the temperature is not positive or the noise is negative.
@@ -166,8 +167,8 @@ class StraightThrough(Sampler):
 
     name = "straight_through"
 
-    def __init__(self, temperature: float = 1.0, noise: float = 0.0) -> None:
-        super().__init__(temperature)
+    def __init__(self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0) -> None:
+        super().__init__(temperature, choice_noise)
         if not noise >= 0:
             raise ValueError(f"StraightThrough(noise={noise}): the noise must not be negative")
         self.noise = noise
@@ -184,11 +185,6 @@ class StraightThrough(Sampler):
         if self.noise > 0:
             settled = settled + self.noise * parametrization.noise_like(settled)
         return GateSample(self._table(parametrization, logits, plain), parametrization.gates_of_logits(settled))
-
-    @property
-    def choice_noise(self) -> float:
-        """The noise: gates and connections are drawn alike."""
-        return self.noise
 
     def without_noise(self) -> Sampler:
         """The same with noise 0."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lgn_lightning import GroupSum, LogicLayer
+from lgn_lightning import GroupSum, LogicLayer, soft_gates
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import LearnedConnections, LogicSequential
@@ -36,7 +36,7 @@ def test_every_place_among_the_candidates_uses_all_inputs_equally() -> None:
         assert torch.equal(torch.bincount(place.flatten().long(), minlength=16), torch.full((16,), 5))
 
 
-@pytest.mark.parametrize("sampler", ["soft", "straight_through", StraightThrough(noise=1.0), Gumbel()])
+@pytest.mark.parametrize("sampler", ["soft", "straight_through", StraightThrough(choice_noise=1.0), Gumbel()])
 def test_stack_is_its_layers_one_by_one(sampler: object) -> None:
     model = net(sampler)
     x, upper = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8), torch.randn(50, 2)
@@ -61,13 +61,13 @@ def test_training_moves_the_wires_and_the_hard_net_is_the_net_that_trained() -> 
     y = (x[:, 3] == x[:, 12]).long()
     layer = LogicLayer(
         16, 80, connections="learned", num_candidates=8, init="residual", parametrization="sigmoid",
-        sampler=StraightThrough(noise=1.0),
+        sampler=StraightThrough(choice_noise=1.0),
     )  # fmt: skip
     model = LogicSequential(layer, GroupSum(2, 2.0))
     before = [wires.clone() for wires in layer.indices]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for step in range(200):
-        layer.sampler.noise = max(0.0, 1 - step / 120)  # type: ignore[attr-defined]
+        layer.sampler.choice_noise = max(0.0, 1 - step / 120)
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
@@ -76,6 +76,17 @@ def test_training_moves_the_wires_and_the_hard_net_is_the_net_that_trained() -> 
     model.eval()
     assert torch.equal(model(x), trained)
     assert (model(x).argmax(1) == y).float().mean() > 0.95
+
+
+def test_noise_of_the_choice_is_in_training_alone() -> None:
+    model = net(StraightThrough(choice_noise=1.0))
+    x = torch.randint(0, 256, (200, 1, 4, 4), dtype=torch.uint8)
+    assert not torch.equal(model(x), model(x))  # the first logits are all alike: every step has other wires
+    with soft_gates(model):
+        soft = model(x)
+        assert torch.equal(model(x), soft)
+    model.eval()
+    assert torch.equal(model(x), soft)
 
 
 def test_circuits_and_packed_bits_see_plain_wires() -> None:
