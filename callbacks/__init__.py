@@ -3,24 +3,28 @@
 if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
 
+from lgn_lightning.callbacks.avoid_constant_inputs import AvoidConstantInputs
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.entropy_regularization import EntropyRegularization
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.freeze_layers import FreezeLayers
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
+from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
 from lgn_lightning.callbacks.resample_gates import ResampleGates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
 
 __all__ = [
+    "AvoidConstantInputs",
     "DiscretizationGap",
     "EntropyRegularization",
     "ExportCircuit",
     "FitThresholds",
     "FreezeLayers",
     "GateEntropy",
+    "RefreshCandidates",
     "ResampleGates",
     "ResumePoint",
     "SamplerSchedule",

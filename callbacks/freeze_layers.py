@@ -148,3 +148,7 @@ class HardGates(Sampler):
         logits = parametrization.logits(weights.detach())
         table = parametrization.hard_table_of_logits(logits).to(logits.dtype)
         return GateSample(table, parametrization.gates_of_logits(logits) if self._hard else None)
+
+    def without_noise(self) -> Sampler:
+        """Itself: it has none."""
+        return self

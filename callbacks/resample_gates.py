@@ -106,9 +106,9 @@ class ResampleGates(pl.Callback):
             rows = undecided(before.to(now.device), now, self.entropy, self.fall)
         count = int(rows.sum())
         if count:
-            redraw(layer, rows, _generator(self.seed, self._last_step, number))
+            redraw(layer, rows, seeded_generator(self.seed, self._last_step, number))
             for optimizer in trainer.optimizers:
-                _forget_moments(optimizer, layer.weights, rows)
+                forget_moments(optimizer, layer.weights, rows)
             now = layer.entropy()
         self._seen[name] = now.cpu()
         return count
@@ -140,11 +140,12 @@ def redraw(layer: LogicLayer, rows: Tensor, generator: torch.Generator) -> None:
     layer.weights.data[rows] = weights.to(layer.weights)
 
 
-def _generator(*numbers: int) -> torch.Generator:
+def seeded_generator(*numbers: int) -> torch.Generator:
+    """A generator on the CPU whose draws are a function of some numbers."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
 
 
-def _forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
+def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
     """Sets the optimizer's state of some rows to 0, as of weights that have had no gradient yet."""
     for value in optimizer.state.get(parameter, {}).values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -28,8 +28,8 @@ class SamplerSchedule(pl.Callback):
     Args:
         start: Value at the first step.
         end: Value from ``until`` on.
-        parameter: Attribute of the samplers: ``"temperature"``, ``"choice_noise"`` of learned connections, or ``"noise"``
-            of ``StraightThrough``.
+        parameter: Attribute of the samplers: ``"temperature"``, ``"choice_noise"`` of learned connections, or
+            ``"noise"`` of ``StraightThrough``.
         schedule: ``"linear"``, ``"cosine"`` (slow at both ends) or ``"exponential"`` (equal ratios in equal times).
         until: Share of the training, in (0, 1], after which it stays at ``end``.
 

@@ -194,10 +194,14 @@ class ImageDataModule(LightningDataModule, ABC):
         """The test batches."""
         return self.test_dataloader()
 
+    def training_images(self) -> Tensor:
+        """The images that train, as they are stored and in that order: uint8 ``[N, C, H, W]``."""
+        images = self._loaded(self._train, "fit").images
+        return images if self._train_indices is None else images[self._train_indices]
+
     def pixel_histogram(self) -> Tensor:
         """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
-        images = self._loaded(self._train, "fit").images
-        used = images if self._train_indices is None else images[self._train_indices]
+        used = self.training_images()
         return torch.stack([used[:, c].flatten().bincount(minlength=256) for c in range(used.shape[1])])
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Samplers: what gate a neuron computes with in a training step, given its distribution over gates.
 
 A sampler turns weights into :class:`GateSample`: the table that the layer differentiates, and, for the straight-through
-ones, the hard gates that the forward pass evaluates on bits. Their numbers (``temperature``, ``noise``, ``choice_noise``) may change from
-step to step, see :class:`~lgn_lightning.callbacks.SamplerSchedule`.
+ones, the hard gates that the forward pass evaluates on bits. Their numbers (``temperature``, ``noise``,
+``choice_noise``) may change from step to step, see :class:`~lgn_lightning.callbacks.SamplerSchedule`.
 """
 
 from __future__ import annotations

@@ -168,4 +168,6 @@ def test_bad_arguments() -> None:
             kind(0)
     with pytest.raises(ValueError, match=r"noise=-1\): the noise must not be negative"):
         StraightThrough(noise=-1)
-    assert repr(StraightThrough()) == "StraightThrough(temperature=1.0, noise=0.0)"
+    with pytest.raises(ValueError, match=r"Soft\(choice_noise=-1\): the noise must not be negative"):
+        Soft(choice_noise=-1)
+    assert repr(StraightThrough()) == "StraightThrough(temperature=1.0, choice_noise=0.0, noise=0.0)"

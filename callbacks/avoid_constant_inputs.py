@@ -1,0 +1,120 @@
+"""Wires of the first layer that read pixels which are the same in nearly all images."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.nn import LogicLayer, logic_layers
+
+#: Images that are encoded at once.
+_BATCH = 2000
+
+
+class AvoidConstantInputs(pl.Callback):
+    """Moves wires of the first layer away from input bits that are constant over the training images.
+
+    The border of MNIST's 28×28 pixels is black in every image: a gate that reads it computes nothing. Before training
+    starts, bits are counted over the images that train, without the validation split and before any augmentation. Wires
+    (or, of learned connections, candidates) that read a bit which is 1 in less than a share ``rare`` of the images, or
+    in more than 1 − ``rare``, read one of the others instead, each used equally often. A resumed or tested net keeps
+    the wires of its checkpoint.
+
+    Args:
+        rare: Share below which a bit counts as constant, in [0, 0.5).
+        seed: Of the draws; ``None`` means the one of ``seed_everything``, else 0.
+
+    Raises:
+        ValueError: If an argument is out of range, or when training starts, if the run has no ``ImageDataModule``, the
+            net's first layer is no ``LogicLayer`` after an encoder, or all its inputs are constant.
+    """
+
+    def __init__(self, rare: float = 0.005, seed: int | None = None) -> None:
+        if not 0 <= rare < 0.5:
+            raise ValueError(f"AvoidConstantInputs(rare={rare}): it is a share in [0, 0.5)")
+        self.rare = rare
+        self.seed = seed
+
+    @torch.no_grad()
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Rewires the first layer, alike on all ranks; a checkpoint is restored after it."""
+        if stage != "fit":
+            return
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise ValueError(
+                f"AvoidConstantInputs needs an ImageDataModule to look at the images of, got {type(data).__name__}; "
+                "leave the callback out"
+            )
+        net: Any = pl_module.net
+        layers = list(logic_layers(net).values()) if isinstance(net, nn.Sequential) else []
+        layer = layers[0] if layers else None
+        if not isinstance(layer, LogicLayer) or layer is not net[1]:
+            raise ValueError(
+                "AvoidConstantInputs rewires a LogicLayer that follows the encoder of a sequential net, and this net "
+                f"starts with {', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the "
+                "callback out"
+            )
+        frequent = bit_frequencies(net[0], data.training_images())
+        varying = torch.nonzero((frequent >= self.rare) & (frequent <= 1 - self.rare) & (frequent > 0) & (frequent < 1))
+        if not len(varying):
+            raise ValueError(
+                f"all {len(frequent)} input bits of the net are constant over the training images, or nearly "
+                f"(AvoidConstantInputs(rare={self.rare})); choose other thresholds or a smaller share"
+            )
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        wires = layer.indices if layer.learned is None else (layer.learned.candidates,)
+        moved = avoid(wires, varying.squeeze(1), torch.Generator().manual_seed(seed))
+        rank_zero_info(
+            f"AvoidConstantInputs: {len(varying)} of {len(frequent)} input bits vary; {moved} wires of the first layer "
+            "read those instead of constant ones"
+        )
+
+
+def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Share of images in which each bit of an encoder is 1.
+
+    Args:
+        encoder: Gives ``[batch, bits]``; is evaluated in ``.eval()`` mode.
+        images: uint8 ``[N, C, H, W]``.
+
+    Returns:
+        float64 ``[bits]`` on the CPU.
+    """
+    before = encoder.training
+    encoder.eval()
+    try:
+        ones = [encoder(part).double().sum(0).cpu() for part in torch.split(images, _BATCH)]
+        return torch.stack(ones).sum(0) / len(images)
+    finally:
+        encoder.train(before)
+
+
+def avoid(wires: tuple[Tensor, ...], allowed: Tensor, generator: torch.Generator) -> int:
+    """Replaces, in place, what is not among the allowed inputs by those, each used equally often.
+
+    Args:
+        wires: Index tensors, as the layer keeps them.
+        allowed: Inputs, int64 ``[m]``, at least one.
+        generator: On the CPU.
+
+    Returns:
+        Number of wires replaced.
+    """
+    moved = 0
+    for tensor in wires:
+        rows = ~torch.isin(tensor.cpu(), allowed)
+        count = int(rows.sum())
+        rounds = -(-count // len(allowed))
+        drawn = torch.cat(
+            [allowed[torch.randperm(len(allowed), generator=generator)] for _ in range(rounds)] or [allowed]
+        )
+        tensor[rows.to(tensor.device)] = drawn[:count].to(tensor)
+        moved += count
+    return moved
