@@ -116,11 +116,11 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
 
 
 def _hard_scores(module: LogicClassifier, data: ImageDataModule) -> tuple[Tensor, Tensor, Tensor]:
-    """Test images, labels, and the integer class scores of the hard net."""
+    """Test images, labels, and the integer class scores of the hard net: of all ranks, though only one asks."""
     module.eval()
-    batches = [(x, y, _counts(module.net, x.to(module.device))) for x, y in data.test_dataloader()]
-    images, labels, scores = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return images, labels, scores
+    images, labels = data.test_images()
+    scores = [_counts(module.net, x.to(module.device)) for x in torch.split(images, data.eval_batch_size)]
+    return images, labels, torch.cat(scores)
 
 
 @torch.inference_mode()

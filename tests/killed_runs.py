@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lgn_lightning import cli, training_cli  # noqa: F401 - what a fork need not
 from lgn_lightning.module import LogicClassifier
 
 
-def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None, kill_after: float | None = None) -> int:
+def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None) -> int:
     """Runs ``lgn`` in a fork, which saves the seconds of importing; returns its exit code, −9 if it was killed."""
     process = os.fork()
     if process == 0:
@@ -32,14 +32,14 @@ def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None, ki
             code = cli.main(arguments)
         finally:
             os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(process, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def kill_at_step(step: int) -> Callable[[], None]:
-    """Makes the process kill itself in the middle of a training step."""
+def kill_at_step(step: int, delay: float = 0.0) -> Callable[[], None]:
+    """Makes the process kill itself in the middle of a training step, or so many seconds later, whatever it does then.
+
+    Seconds from a step and not from the start: a busy machine cannot make the run end before.
+    """
 
     def prepare() -> None:
         compute = LogicClassifier.training_step
@@ -47,7 +47,10 @@ def kill_at_step(step: int) -> Callable[[], None]:
         def training_step(self, batch, batch_idx):
             loss = compute(self, batch, batch_idx)
             if self.trainer.global_step == step:
-                os.kill(os.getpid(), signal.SIGKILL)
+                if delay:
+                    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
             return loss
 
         LogicClassifier.training_step = training_step  # type: ignore[method-assign]

@@ -81,6 +81,9 @@ def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes:
     assert result is not None
     assert one is not None
     assert result["gates"] == one["gates"]
+    # The compiled C runs on the images of all ranks, so it has the accuracy that they measured together.
+    assert result["compared"] == one["compared"] == 360
+    assert result["accuracy_c"] == pytest.approx(result["accuracy_hard"], abs=1e-6)
 
 
 def _start(rank: int, folder: Path, differing: int) -> None:

@@ -199,6 +199,10 @@ class ImageDataModule(LightningDataModule, ABC):
         images = self._loaded(self._train, "fit").images
         return images if self._train_indices is None else images[self._train_indices]
 
+    def test_images(self) -> ImageSet:
+        """All test images in file order, whatever share of them this rank's :meth:`test_dataloader` gives."""
+        return self._loaded(self._test, "test")
+
     def pixel_histogram(self) -> Tensor:
         """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
         used = self.training_images()
