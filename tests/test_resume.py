@@ -186,7 +186,7 @@ def test_a_full_disk_stops_the_run_with_a_checkpoint_to_go_on_from(reference: Pa
 
 @pytest.mark.soak
 def test_fifty_kills_of_the_digits_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half in a random step, half at a random moment after it; ``LGN_SOAK_STEPS=3000`` gives the recipe's own length."""
+    """Half in a random step, half at a random moment after it; ``LGN_SOAK_STEPS=3000`` for the recipe's length."""
     monkeypatch.chdir(tmp_path)
     steps = int(os.environ.get("LGN_SOAK_STEPS", "600"))
     content = yaml.safe_load(find_recipe("digits").read_text())

@@ -16,7 +16,7 @@ def test_two_processes_log_what_one_would_and_export_once(tmp_path):
         DiscretizationGap(),
         GateEntropy(),
         ExportCircuit(),
-        strategy="ddp_spawn",
+        strategy="ddp_fork",
         devices=2,
         enable_checkpointing=True,
         use_distributed_sampler=False,
