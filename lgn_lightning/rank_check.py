@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lgn_lightning.errors import LgnError
 
@@ -38,6 +39,30 @@ def check_same_start(module: nn.Module) -> None:
                 f"rank {rank} starts from another net than rank 0: {names[0]}{more} differ; give all processes the "
                 "same recipe and the same --seed_everything, and let nothing draw random numbers on one rank alone"
             )
+
+
+def check_same_weights(weights: Mapping[str, Tensor]) -> None:
+    """Compares weights that every rank steps for itself; does nothing in a single process.
+
+    Args:
+        weights: 32-bit parameters by name, the same names on all ranks.
+
+    Raises:
+        RankError: If a rank differs from rank zero; the same error on all ranks.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized() or not weights:
+        return
+    sums = torch.stack([w.detach().view(torch.int32).sum(dtype=torch.int64) for w in weights.values()])
+    ranks = [torch.empty_like(sums) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(ranks, sums)
+    for rank, others in enumerate(ranks):
+        for name, same in zip(weights, (others == ranks[0]).tolist(), strict=True):
+            if not same:
+                raise RankError(
+                    f"{name} of rank {rank} has come to other weights than that of rank 0: a term of the loss takes "
+                    "its weights past the tables and differs between the ranks, or the ranks run on different "
+                    "processors; train with --trainer.strategy=ddp"
+                )
 
 
 def _digests(module: nn.Module) -> dict[str, str]:

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lgn_lightning import strategies  # noqa: F401 - recipes name its strategy
 from lgn_lightning.callbacks import ResumePoint
 from lgn_lightning.checkpoint import read_checkpoint
 from lgn_lightning.checkpoint_io import AtomicCheckpointIO

@@ -42,15 +42,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("alone"), 1)
 
 
-def train(folder: Path, processes: int) -> Path:
+def train(folder: Path, processes: int, *options: str, strategy: str = "ddp") -> Path:
     """Trains as torchrun would start it, one process a rank."""
-    arguments = ["fit", "digits", *SMALL, f"--data.batch_size={120 // processes}"]
+    arguments = ["fit", "digits", *SMALL, f"--data.batch_size={120 // processes}", *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         if processes == 1:
             assert run_lgn(arguments) == 0, (folder / "log.txt").read_text()
         else:
-            arguments += [f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
+            arguments += [f"--trainer.devices={processes}", f"--trainer.strategy={strategy}"]
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
@@ -67,9 +67,9 @@ def _rank(rank: int, arguments: list[str], processes: int, port: int) -> None:
     assert code == 0, Path("log.txt").read_text()
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes: int) -> None:
-    run = train(tmp_path, processes)
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (4, "ddp"), (2, "logic_ddp")])
+def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes: int, strategy: str) -> None:
+    run = train(tmp_path, processes, strategy=strategy)
     expected, actual = values(alone), values(run)
     assert expected.keys() == actual.keys()
     for key, value in expected.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -44,6 +45,8 @@ class GateLayer(nn.Module):
     out_dim: int
     #: Names of the buffers with the indices of inputs.
     index_buffers: ClassVar[tuple[str, ...]] = ()
+    #: What the gradient of the table goes through in the backward pass: how ``LogicDDPStrategy`` takes its mean.
+    table_gradient_hook: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -127,7 +130,10 @@ class GateLayer(nn.Module):
     def sample(self) -> GateSample:
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
         if self.training:
-            return self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
+            sample = self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
+            if self.table_gradient_hook is not None and sample.table.requires_grad:
+                sample.table.register_hook(self.table_gradient_hook)  # type: ignore[no-untyped-call]
+            return sample
         return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
 
     def table(self) -> Tensor:

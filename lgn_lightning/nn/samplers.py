@@ -44,6 +44,8 @@ class Sampler(ABC):
 
     #: Short name, as recipes write it.
     name: ClassVar[str]
+    #: Whether the table is a function of the weights alone, and so the same in every process of a training.
+    same_on_ranks: ClassVar[bool] = False
 
     def __init__(self, temperature: float = 1.0, choice_noise: float = 0.0) -> None:
         if not temperature > 0:
@@ -91,6 +93,7 @@ class Soft(Sampler):
     """The expectation over all gates (Petersen et al., NeurIPS 2022): table = t(w / temperature)."""
 
     name = "soft"
+    same_on_ranks = True
 
     @property
     def hard(self) -> bool:
@@ -166,6 +169,7 @@ class StraightThrough(Sampler):
     """
 
     name = "straight_through"
+    same_on_ranks = True  # noise is in the gates of the forward pass and not in the table
 
     def __init__(self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0) -> None:
         super().__init__(temperature, choice_noise)

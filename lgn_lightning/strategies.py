@@ -1,0 +1,100 @@
+"""Data-parallel training that communicates four numbers a gate instead of sixteen."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lgn_lightning.nn import GateLayer, logic_layers
+from lgn_lightning.rank_check import check_same_weights
+
+# torch renames it, and warns of the old name.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+
+
+class LogicDDPStrategy(DDPStrategy):
+    """DDP for logic gate networks: ``--trainer.strategy=logic_ddp``, or ``trainer.strategy`` in a recipe.
+
+    A gate has 16 weights and acts through 4 table entries. The gradient of the weights is a linear function of the
+    gradient of the table, the same one on every rank, as all have the same weights: so the mean over the ranks is taken
+    of the tables' gradients, and each rank maps it to its weights, with the same result. That is a quarter of what DDP
+    sends, and none of DDP's copies between gradients and buckets. What has no tables (learned thresholds and
+    connections, other modules), what has as many weights as entries, and what draws its table anew on every rank
+    (Gumbel) goes through DDP as usual.
+
+    A term of the loss that takes the weights of a gate past its table, such as ``EntropyRegularization``, must be the
+    same on all ranks: its gradient is not averaged. After each validation and at the end the ranks compare their
+    weights, so that none goes its own way unnoticed.
+
+    Args:
+        **options: Those of Lightning's ``DDPStrategy``. Gradients are views of buckets unless said otherwise, and
+            buffers are not sent at each step: wires change in the same way on all ranks, or not at all.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"gradient_as_bucket_view": True, _SYNC_BUFFERS: False} | options))
+        self._direct: dict[str, GateLayer] = {}
+
+    def configure_ddp(self) -> None:
+        """Wraps in DDP what is left to it, if anything is."""
+        module = self.model
+        assert isinstance(module, pl.LightningModule)
+        self._direct = table_layers(module)
+        for layer in self._direct.values():
+            layer.table_gradient_hook = mean_over_ranks
+        ignored = {f"{name}.weights" for name in self._direct}
+        if all(name in ignored for name, parameter in module.named_parameters() if parameter.requires_grad):
+            return  # DDP refuses a module that leaves it nothing to do
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)  # type: ignore[no-untyped-call]
+        super().configure_ddp()
+
+    def on_validation_end(self) -> None:
+        """Compares the ranks' weights."""
+        self._compare()
+        super().on_validation_end()
+
+    def on_train_end(self) -> None:
+        """Compares the ranks' weights."""
+        self._compare()
+        super().on_train_end()
+
+    def teardown(self) -> None:
+        """Gives the layers back as they were."""
+        for layer in self._direct.values():
+            layer.table_gradient_hook = None
+        self._direct = {}
+        super().teardown()
+
+    def _compare(self) -> None:
+        check_same_weights({name: layer.weights for name, layer in self._direct.items()})
+
+
+StrategyRegistry.register(
+    "logic_ddp", LogicDDPStrategy, description="DDP that communicates four numbers a gate", override=True
+)
+
+
+def table_layers(module: nn.Module) -> dict[str, GateLayer]:
+    """The layers whose tables have fewer entries than weights and are a function of the weights alone, by name."""
+    return {
+        name: layer
+        for name, layer in logic_layers(module).items()
+        if layer.weights.shape[1] > 1 << layer.arity and layer.sampler.same_on_ranks
+    }
+
+
+def mean_over_ranks(gradient: Tensor) -> Tensor:
+    """The mean of a gradient over all ranks: a hook of autograd."""
+    mean = gradient / torch.distributed.get_world_size()  # a new tensor: a hook must not change what it is given
+    torch.distributed.all_reduce(mean)
+    return mean
