@@ -230,7 +230,11 @@ def _top(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked:
 
 
 def _pixels(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
-    """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants."""
+    """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants.
+
+    Each bit is a wire of its own, joined once: event-driven simulators evaluate every reader of a vector for each bit
+    that is driven on its own.
+    """
     assert circuit.levels is not None
     assert circuit.num_pixels is not None
     clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
@@ -240,15 +244,16 @@ def _pixels(circuit: Circuit, name: str, score_bits: int, class_bits: int, clock
         for p in range(pixels):
             # 255 is never exceeded; the comparison as such would be a lint error.
             value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
-            lines.append(f"    assign x[{t * pixels + p}] = {value};")
+            lines.append(f"    wire x{t * pixels + p} = {value};")
+    joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
     return (
         f"module {name}_pixels (\n{clock}"
         "    // verilator lint_off UNUSED\n"
         f"    input wire [{8 * pixels - 1}:0] pixels,\n"
         "    // verilator lint_on UNUSED\n"
-        f"{_ports(circuit, score_bits, class_bits)});\n"
-        f"    wire [{circuit.num_inputs - 1}:0] x;\n" + "\n".join(lines) + "\n"
-        f"    {name} net ({connect}.x(x), .scores(scores), .class_index(class_index));\nendmodule\n\n"
+        f"{_ports(circuit, score_bits, class_bits)});\n" + "\n".join(lines) + "\n"
+        f"    {name} net ({connect}.x({{{joined}}}),\n"
+        "        .scores(scores), .class_index(class_index));\nendmodule\n\n"
     )
 
 

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 from lgn_lightning.circuit import Circuit, CircuitError, native
 from lgn_lightning.circuit.engine import Engine, EngineError
 from lgn_lightning.circuit.simulate import pack_bits
+from tests.circuit.engines import AVAILABLE
 from tests.circuit.random_circuits import circuits2, image_circuit, random_bits, random_circuit
-
-
-def available() -> list[tuple[str, str | None]]:
-    best = native.library().lgn_best_isa()
-    engines: list[tuple[str, str | None]] = [("numpy", None)]
-    engines += [("interpreter", isa) for isa in native.ISA_NAMES[: best + 1]]
-    return [*engines, ("machine-code", None)] if best == 2 else engines
-
-
-AVAILABLE = available()
 
 
 @pytest.mark.parametrize(("name", "isa"), AVAILABLE)
