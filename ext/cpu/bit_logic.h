@@ -190,17 +190,18 @@ void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t g
 }
 
 // As choices.h, with x as bits.
-void bit_choices(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                 const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
-                 int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
-  const int vectors = tile.lines * kLineVectors;
+template <int N>
+void bit_choices_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                       const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
+                       int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
+  const int vectors = (N ? N : tile.lines) * kLineVectors;
   x += tile.offset / (kLineBytes / 2);
   for (int64_t gate = begin; gate < end; gate++) {
     const char* g = grad + (group ? gate / group : gate) * grad_pitch;
     const float* t = table + 4 * gate;
     const VecF a_clear = VecF{} + (t[2] - t[0]), a_set = VecF{} + (t[3] - t[1]);  // slope in a, by the bit b
     const VecF b_clear = VecF{} + (t[1] - t[0]), b_set = VecF{} + (t[3] - t[2]);
-    VecF slope[2][kTileLines * kLineVectors];
+    VecF slope[2][(N ? N : kTileLines) * kLineVectors];
     for (int v = 0; v < vectors; v++) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
       slope[0][v] = gv * choose(lane_mask(x + b[gate] * x_pitch, v), a_set, a_clear);
@@ -214,6 +215,16 @@ void bit_choices(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t gr
                                });
     }
   }
+}
+
+void bit_choices(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
+                 const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
+                 int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
+#define LGN_CALL(n) \
+  bit_choices_lines<n>(x, x_pitch, grad, grad_pitch, group, table, a, b, candidates, count, begin, end, out, more, tile)
+  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
 }
 
 constexpr BitLayerKernels bit_layer_kernels() {

@@ -112,10 +112,14 @@ void choose(const float* logits, const int32_t* candidates, int64_t count, const
       const float* p = (level != nullptr ? out : in) + r * count;
       int64_t chosen = 0;
       if (level != nullptr) {
-        float sum = 0;
+        // Without branches: where a draw ends cannot be predicted.
+        float sum = 0, below = 0;
         for (int64_t k = 0; k < count; k++) sum += p[k];
-        float left = level[first + r] * sum;
-        while (chosen < count - 1 && left >= p[chosen]) left -= p[chosen++];
+        const float mark = level[first + r] * sum;
+        for (int64_t k = 0; k < count - 1; k++) {
+          below += p[k];
+          chosen += mark >= below;
+        }
       } else {
         for (int64_t k = 1; k < count; k++) chosen = p[k] > p[chosen] ? k : chosen;
       }

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -136,7 +137,11 @@ inline void check_candidates(const Tensor& candidates, int64_t gates, int64_t in
   TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
               "candidates must be [n, 2, count]");
   const int32_t* c = candidates.const_data_ptr<int32_t>();
-  for (int64_t k = 0; k < candidates.numel(); k++) {
+  // Without a branch first, which takes vectors: this runs at every step.
+  const uint32_t bound = static_cast<uint32_t>(std::min<int64_t>(inputs, std::numeric_limits<int32_t>::max()));
+  uint32_t outside = 0;
+  for (int64_t k = 0; k < candidates.numel(); k++) outside |= static_cast<uint32_t>(c[k]) >= bound;
+  for (int64_t k = 0; outside != 0 && k < candidates.numel(); k++) {
     TORCH_CHECK_INDEX(c[k] >= 0 && c[k] < inputs, "input ", c[k], " is a candidate of gate ",
                       k / (2 * candidates.size(2)), ", but x has only ", inputs, " features");
   }
