@@ -38,6 +38,8 @@ METHODS: dict[str, dict[str, str]] = {
     "straight_through walsh": {"parametrization": "walsh", "sampler": "straight_through"},
     "straight_through noise": {"parametrization": "sigmoid"},
     "gumbel": {"sampler": "gumbel"},
+    "learned": {"parametrization": "sigmoid", "connections": "learned"},  # 8 candidates an input
+    "straight_through learned": {"parametrization": "sigmoid", "sampler": "straight_through", "connections": "learned"},
 }
 PEERS = ("difflogic", "torchlogix", "torchlogix-compile", "reference")
 WARM_UP = 3

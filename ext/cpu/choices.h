@@ -123,7 +123,9 @@ void choose(const float* logits, const int32_t* candidates, int64_t count, const
       } else {
         for (int64_t k = 1; k < count; k++) chosen = p[k] > p[chosen] ? k : chosen;
       }
-      ((first + r) % 2 ? b : a)[(first + r) / 2] = candidates[(first + r) * count + chosen];
+      // Two statements: in one, UBSan of gcc 12 computes a wrong address.
+      int32_t* wires = (first + r) % 2 ? b : a;
+      wires[(first + r) / 2] = candidates[(first + r) * count + chosen];
     }
     if (level == nullptr || noise != 1.0f) exp_rows(in, count, rows, 1.0f, out);
     for (int64_t r = 0; r < rows; r++) {

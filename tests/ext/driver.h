@@ -55,3 +55,5 @@ inline void set(Bf16Bits& v, double x) {
 void run_trees();
 // Lookup tables (lut_driver.cpp), in single and double precision and on bits.
 void run_luts();
+// Learned connections (choices_driver.cpp), on all storage types and on bits.
+void run_choices();

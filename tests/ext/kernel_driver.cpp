@@ -225,6 +225,7 @@ int main() {
   }
   run_trees();
   run_luts();
+  run_choices();
   run_pool_and_cache();
   std::printf("ok\n");
   return 0;
