@@ -16,6 +16,7 @@ SCHEDULES: dict[str, tuple[Callable[[float], float], bool]] = {
     "linear": (lambda progress: progress, False),
     "cosine": (lambda progress: (1 - math.cos(math.pi * progress)) / 2, False),
     "exponential": (lambda progress: progress, True),
+    "step": (math.floor, False),
 }
 
 
@@ -30,7 +31,8 @@ class SamplerSchedule(pl.Callback):
         end: Value from ``until`` on.
         parameter: Attribute of the samplers: ``"temperature"``, ``"choice_noise"`` of learned connections, or
             ``"noise"`` of ``StraightThrough``.
-        schedule: ``"linear"``, ``"cosine"`` (slow at both ends) or ``"exponential"`` (equal ratios in equal times).
+        schedule: ``"linear"``, ``"cosine"`` (slow at both ends), ``"exponential"`` (equal ratios in equal times) or
+            ``"step"`` (``start`` until ``until``).
         until: Share of the training, in (0, 1], after which it stays at ``end``.
 
     Raises:

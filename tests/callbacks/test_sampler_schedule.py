@@ -24,6 +24,11 @@ def test_values(schedule: str, half: float) -> None:
     assert callback.value(0.2) == pytest.approx(quarter[schedule])
 
 
+def test_a_step_holds_until_it_ends() -> None:
+    callback = SamplerSchedule(1.0, 0.5, schedule="step", until=0.8)
+    assert [callback.value(progress) for progress in (0.0, 0.4, 0.79, 0.8, 1.0)] == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+
 class Watch(pl.Callback):
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -67,8 +72,8 @@ def test_refuses_what_is_not_there() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="'step' is not one of 'linear', 'cosine', 'exponential'"):
-        SamplerSchedule(1.0, 0.5, schedule="step")
+    with pytest.raises(ValueError, match="'steps' is not one of 'linear', 'cosine', 'exponential', 'step'"):
+        SamplerSchedule(1.0, 0.5, schedule="steps")
     with pytest.raises(ValueError, match="in \\(0, 1\\]"):
         SamplerSchedule(1.0, 0.5, until=0.0)
     with pytest.raises(ValueError, match="both must be positive"):
