@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -40,13 +41,16 @@ class LogicClassifier(pl.LightningModule):
         net: Maps a batch of images to scores ``[batch, num_classes]``.
         num_classes: Number of classes.
         optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
-        lr_scheduler: Makes a scheduler from the optimizer.
+        lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each group from its own.
         scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
             always steps each epoch.
         loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` gets the images in training, too.
         compile: Whether to ``torch.compile`` the training step's net.
         cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
             it; where that cannot be, a warning gives the reason and the step runs as usual.
+        parameter_groups: Options of the optimizer for parameters of the net by name, where they are to differ: a
+            pattern as of file names, such as ``"*.learned.logits"``, and the options, such as ``{"lr": 0.03}``. The
+            first pattern that fits counts.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class LogicClassifier(pl.LightningModule):
         loss: nn.Module | None = None,
         compile: bool = False,
         cuda_graph: bool = False,
+        parameter_groups: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("step", "epoch"):
@@ -67,6 +72,7 @@ class LogicClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.loss = loss if loss is not None else nn.CrossEntropyLoss()
         self._make_optimizer = optimizer
+        self._parameter_groups = parameter_groups or {}
         self._make_scheduler = lr_scheduler
         self._scheduler_interval = scheduler_interval
         # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
@@ -236,7 +242,7 @@ class LogicClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds what the recipe names."""
-        optimizer = self._make_optimizer(self.parameters())
+        optimizer = self._make_optimizer(self._grouped_parameters())
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -248,6 +254,29 @@ class LogicClassifier(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},
         }
+
+    def _grouped_parameters(self) -> Any:
+        """What the optimizer is made from.
+
+        Raises:
+            ValueError: If a pattern of ``parameter_groups`` fits no parameter that is left for it.
+        """
+        if not self._parameter_groups:
+            return self.parameters()
+        groups: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in (*self._parameter_groups, "")}
+        names = dict(self.net.named_parameters())
+        for name, parameter in names.items():
+            groups[next((p for p in self._parameter_groups if fnmatchcase(name, p)), "")].append(parameter)
+        for pattern in self._parameter_groups:
+            if not groups[pattern]:
+                raise ValueError(
+                    f"parameter_groups: {pattern!r} fits none of the net's parameters, or an earlier pattern took them; they "
+                    f"are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
+                )
+        rest = {id(parameter) for parameter in names.values()}
+        groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
+        options = {**self._parameter_groups, "": {}}
+        return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the recipe, so that ``lgn export`` can rebuild the net from the checkpoint alone."""
