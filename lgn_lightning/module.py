@@ -270,8 +270,8 @@ class LogicClassifier(pl.LightningModule):
         for pattern in self._parameter_groups:
             if not groups[pattern]:
                 raise ValueError(
-                    f"parameter_groups: {pattern!r} fits none of the net's parameters, or an earlier pattern took them; they "
-                    f"are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
+                    f"parameter_groups: {pattern!r} fits no parameter of the net, or an earlier pattern took them; "
+                    f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
                 )
         rest = {id(parameter) for parameter in names.values()}
         groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
