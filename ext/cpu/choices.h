@@ -31,22 +31,23 @@ LGN_INLINE void sum_choices(int64_t count, bool more, Sum* out, int vectors, con
   }
 }
 
-template <typename S>
-void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table, const int32_t* a,
-             const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin, int64_t end, void* out,
-             bool more, const Tile& tile) {
+template <typename S, int N>
+void choices_lines(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table,
+                   const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin,
+                   int64_t end, void* out, bool more, const Tile& tile) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
-  const int vectors = tile.lines * kLineVectors;
+  const int lines = N ? N : tile.lines;
+  const int vectors = lines * kLineVectors;
   const TailMask<S> tail(tile);
-  const int tail_begin = (tile.lines - 1) * kLineVectors * St::kParts;
+  const int tail_begin = (lines - 1) * kLineVectors * St::kParts;
   x += tile.offset;
   grad += tile.offset;
   for (int64_t g = begin; g < end; g++) {
     const Sum* t = static_cast<const Sum*>(table) + 4 * g;
     const Sum mixed = t[3] - t[1] - t[2] + t[0];
-    Vec slope[2][kTileLines * kLineVectors * St::kParts];
+    Vec slope[2][(N ? N : kTileLines) * kLineVectors * St::kParts];
     for (int v = 0; v < vectors; v++) {
       Vec u[St::kParts], w[St::kParts], q[St::kParts];
       St::unpack(x + a[g] * x_pitch + v * kVectorBytes, u);
@@ -79,6 +80,17 @@ void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitc
                             });
     }
   }
+}
+
+template <typename S>
+void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table, const int32_t* a,
+             const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin, int64_t end, void* out,
+             bool more, const Tile& tile) {
+#define LGN_CALL(n) \
+  choices_lines<S, n>(x, x_pitch, grad, grad_pitch, table, a, b, candidates, count, begin, end, out, more, tile)
+  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
+  LGN_FOR_LINES(tile.lines, LGN_CALL)
+#undef LGN_CALL
 }
 
 // Unnormalized probabilities of rows of logits, the largest 1, in blocks of rows that stay in the nearest cache.
