@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
 from lgn_lightning.nn import logic_layers
+from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.samplers import Sampler
 
 #: Progress in [0, 1] to the share of the way from start to end, and whether the way is one of ratios.
@@ -48,8 +49,7 @@ class SamplerSchedule(pl.Callback):
         schedule: str = "linear",
         until: float = 1.0,
     ) -> None:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"schedule={schedule!r} is not one of {', '.join(map(repr, SCHEDULES))}")
+        check_choice("schedule", schedule, SCHEDULES)
         if not 0 < until <= 1:
             raise ValueError(f"SamplerSchedule(until={until}): it is a share of the training, in (0, 1]")
         if schedule == "exponential" and not (start > 0 and end > 0):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 
@@ -163,16 +164,6 @@ def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
 def table_dtype(activations: torch.dtype) -> torch.dtype:
     """The dtype of the tables that activations of a dtype are computed with."""
     return torch.float64 if activations == torch.float64 else torch.float32
-
-
-def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    """Refuses a value that is not among the choices.
-
-    Raises:
-        ValueError: If so, with the choices.
-    """
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.gate_layer import (
     GateLayer,
     as_activations,
-    check_choice,
     check_indices_when_loaded,
     scale_gradient,
     table_dtype,

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.nn.choice import check_choice, make_choice
 from lgn_lightning.ops import reference
 
 #: The choices of ``init``.
@@ -151,7 +152,7 @@ class Softmax(Parametrization):
 
     def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
         """Draws logits from a standard normal distribution, or sets those of gate "A"."""
-        _check_init(init)
+        check_choice("init", init, INITS)
         with torch.no_grad():
             if init == "residual":
                 weights.zero_()[:, _PASS_A] = self.residual_logit
@@ -220,7 +221,7 @@ class _Entrywise(Parametrization):
 
     def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
         """Draws weights from a standard normal distribution, or those whose logits are ±``residual_logit``."""
-        _check_init(init)
+        check_choice("init", init, INITS)
         with torch.no_grad():
             if init == "residual":
                 first_is_one = torch.arange(weights.shape[-1], device=weights.device) >= weights.shape[-1] // 2
@@ -337,11 +338,6 @@ def _inside(table: Tensor) -> Tensor:
     return table.clamp(eps, 1 - eps)
 
 
-def _check_init(init: str) -> None:
-    if init not in INITS:
-        raise ValueError(f"init={init!r} is not one of {', '.join(map(repr, INITS))}")
-
-
 #: The choices of ``LogicLayer(parametrization=…)``.
 PARAMETRIZATIONS: dict[str, type[Parametrization]] = {kind.name: kind for kind in (Softmax, Sigmoid, Walsh)}
 
@@ -352,10 +348,4 @@ def make_parametrization(chosen: str | Parametrization) -> Parametrization:
     Raises:
         ValueError: If there is none of that name.
     """
-    if isinstance(chosen, Parametrization):
-        return chosen
-    if chosen not in PARAMETRIZATIONS:
-        raise ValueError(
-            f"parametrization={chosen!r} is not one of {', '.join(map(repr, PARAMETRIZATIONS))} or a Parametrization"
-        )
-    return PARAMETRIZATIONS[chosen]()
+    return make_choice("parametrization", chosen, Parametrization, PARAMETRIZATIONS)  # type: ignore[type-abstract]

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from lgn_lightning.nn.choice import make_choice
 from lgn_lightning.nn.parametrizations import Parametrization
 
 
@@ -205,8 +206,4 @@ def make_sampler(chosen: str | Sampler) -> Sampler:
     Raises:
         ValueError: If there is none of that name.
     """
-    if isinstance(chosen, Sampler):
-        return chosen
-    if chosen not in SAMPLERS:
-        raise ValueError(f"sampler={chosen!r} is not one of {', '.join(map(repr, SAMPLERS))} or a Sampler")
-    return SAMPLERS[chosen]()
+    return make_choice("sampler", chosen, Sampler, SAMPLERS)  # type: ignore[type-abstract]
