@@ -1,6 +1,6 @@
 """Times a training step of convolutional logic gate networks on one CPU core, beside torchlogix.
 
-    PYTHONPATH=/path/to/torchlogix/src python benchmarks/conv_step.py --peer torchlogix --peer torchlogix-compile
+    PYTHONPATH=/path/to/torchlogix python benchmarks/conv_step.py --peer torchlogix --peer torchlogix-compile
 
 The nets are MNIST-S and CIFAR-10-S of Petersen et al. (2024) as the recipes have them, without the encoder: images are
 bits. A step is forward, cross entropy, backward and Adam(fused=True) at batch 128. Every library runs in a process of
