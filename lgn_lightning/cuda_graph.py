@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgn_lightning.nn.gate_layer import GateLayer
+from lgn_lightning.nn.learned_connections import LearnedConnections
 
 #: Steps that run eagerly before a batch shape is recorded: they make what a recording may not (optimizer state, walks
 #: of the wiring, compiled code), and allocators and libraries settle.
@@ -258,6 +259,8 @@ def net_reason(net: nn.Module) -> str | None:
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             return f"{name or 'the net'} has hooks, which a replay would not call"
+        if isinstance(module, LearnedConnections):
+            return f"{name or 'the net'} chooses other wires at every step, while a replay walks along recorded ones"
     devices = {str(tensor.device) for tensor in (*net.parameters(), *net.buffers())}
     if len(devices) != 1:
         return f"the net lies on {', '.join(sorted(devices)) or 'no device'}"

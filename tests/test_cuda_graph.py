@@ -18,6 +18,7 @@ import lgn_lightning.module
 from lgn_lightning import LogicClassifier
 from lgn_lightning.cuda_graph import MAX_RECORDINGS, WARM_UP, GraphedStep, net_reason, optimizer_reason
 from lgn_lightning.graph_training import reason_against
+from lgn_lightning.models import LogicMLP
 from tests.test_module import loader, net, toy, trainer
 
 RATE = 2.0**-6  # the same in float32 as in float64, so that a rate in memory changes no bit
@@ -236,6 +237,10 @@ def test_nets() -> None:
     model = net()
     model[1].to("meta")
     assert net_reason(model) == "the net lies on cpu, meta"
+    learned = LogicMLP((1, 2, 3), 2, 12, 1, connections="learned")
+    assert (
+        net_reason(learned) == "1.learned chooses other wires at every step, while a replay walks along recorded ones"
+    )
 
 
 # Under Lightning.

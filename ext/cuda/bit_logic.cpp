@@ -87,16 +87,24 @@ struct BitLayer {
   }
 };
 
-void check_lists(TensorList tables, TensorList a, TensorList b, size_t others, at::ArrayRef<double> factors) {
+void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
+                 at::ArrayRef<double> factors) {
   TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
-                  tables.size() == factors.size(),
-              "tables, gates, a, b and factors must have one entry a layer, and at least one");
+                  tables.size() == candidates.size() && tables.size() == factors.size(),
+              "tables, gates, a, b, candidates and factors must have one entry a layer, and at least one");
+  for (const Tensor& wires : candidates) {
+    TORCH_CHECK_NOT_IMPLEMENTED(wires.numel() == 0,
+                                "the CUDA kernels of packed-bit training take fixed wires; run layers with learned "
+                                "connections one by one, as LogicSequential does");
+  }
 }
 
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, int64_t k, double tau, at::ArrayRef<double> factors) {
+                                                  TensorList b, TensorList shares, TensorList candidates, int64_t k,
+                                                  double tau, at::ArrayRef<double> factors) {
   const c10::cuda::CUDAGuard guard(x.device());
-  check_lists(tables, a, b, gates.size(), factors);
+  check_lists(tables, a, b, candidates, gates.size(), factors);
+  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
   const cudaStream_t stream = stream_of(x);
@@ -131,11 +139,11 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ta
   return {scores, words};
 }
 
-std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad, TensorList words, TensorList tables,
-                                                           TensorList a, TensorList b, double tau,
-                                                           at::ArrayRef<double> factors, bool need_grad_x) {
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
+    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList candidates,
+    double tau, at::ArrayRef<double> factors, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(grad.device());
-  check_lists(tables, a, b, words.size(), factors);
+  check_lists(tables, a, b, candidates, words.size(), factors);
   TORCH_CHECK(grad.dim() == 2, "grad must be [batch, classes]");
   const int64_t batch = grad.size(0), classes = grad.size(1), layers = static_cast<int64_t>(tables.size());
   const auto options = grad.options().dtype(at::kFloat);
@@ -192,7 +200,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic_backward(const Tensor& grad, T
     }
     upper = grad_x;
   }
-  return {upper, grad_tables};
+  return {upper, grad_tables, std::vector<Tensor>(tables.size(), at::empty({0}, options))};
 }
 
 }  // namespace

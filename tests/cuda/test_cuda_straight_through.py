@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.cuda_graph import GraphedStep
+from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
 from lgn_lightning.ops import loader, schema
 from lgn_lightning.ops import straight_through as module
@@ -37,6 +38,11 @@ def stack(widths: tuple[int, ...] = (11, 400, 240, 300), device: str = "cpu") ->
     return [[t.to(device) for t in of_layers] for of_layers in lists]
 
 
+def fixed(count: int, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
+    """Shares and candidates of layers that have none."""
+    return [torch.empty(0, device=device)] * count, [torch.empty(0, dtype=torch.int32, device=device)] * count
+
+
 def test_kernels_are_native() -> None:
     for name in ("gate_ids", "bit_logic", "bit_logic_backward"):
         assert schema.has_native(name, "cuda")
@@ -47,13 +53,13 @@ def test_kernels_are_native() -> None:
 def test_stack(batch: int, need_x: bool) -> None:
     lists, on_gpu = stack(), stack(device="cuda")
     x, grad = torch.rand(batch, 11), torch.randn(batch, 3)
-    scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, 3, 2.5, FACTORS)
-    expected, expected_words = module._reference(x, *lists, 3, 2.5, FACTORS)
+    scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, *fixed(3, "cuda"), 3, 2.5, FACTORS)
+    expected, expected_words = module._reference(x, *lists, *fixed(3), 3, 2.5, FACTORS)
     torch.testing.assert_close(scores.cpu(), expected, atol=0, rtol=2e-7)  # whole numbers over tau
     tables, _, a, b = lists
     double = [t.double() for t in tables]
-    exact = module._reference_backward(grad.double(), expected_words, double, a, b, 2.5, FACTORS, need_x)
-    rest = on_gpu[0], on_gpu[2], on_gpu[3], 2.5, FACTORS, need_x
+    exact = module._reference_backward(grad.double(), expected_words, double, a, b, fixed(3)[1], 2.5, FACTORS, need_x)
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], fixed(3, "cuda")[1], 2.5, FACTORS, need_x
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), words, *rest)
     # Words of another layout, and a second run: the same bits.
     again = torch.ops.lgn.bit_logic_backward(grad.cuda(), [w.contiguous() for w in words], *rest)
@@ -88,7 +94,20 @@ def test_opcheck() -> None:
         table.requires_grad_()
     x = torch.rand(70, 11, device="cuda", requires_grad=True)
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(torch.ops.lgn.bit_logic.default, (x, tables, gates, a, b, 3, 2.0, FACTORS), test_utils=utils)
+    arguments = (x, tables, gates, a, b, *fixed(3, "cuda"), 3, 2.0, FACTORS)
+    torch.library.opcheck(torch.ops.lgn.bit_logic.default, arguments, test_utils=utils)
+
+
+def test_learned_wires_train_layer_by_layer() -> None:
+    torch.manual_seed(0)
+    net = LogicMLP((1, 4, 4), 2, 40, 2, connections="learned", sampler="straight_through", parametrization="sigmoid")
+    x = torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8)
+    expected = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    net.cuda()
+    for got, want in zip(
+        torch.autograd.grad(net(x.cuda()).square().sum(), list(net.parameters())), expected, strict=True
+    ):
+        torch.testing.assert_close(got.cpu(), want, atol=1e-3, rtol=1e-3)
 
 
 def test_bad_wires_and_devices() -> None:
