@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lgn_lightning.circuit.builder import CircuitBuilder
+from lgn_lightning.circuit.looped import LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ __all__ = [
     "CompiledCircuit",
     "CompiledLogicNet",
     "ExportedFiles",
+    "LoopedCircuit",
     "export_circuit",
 ]
 

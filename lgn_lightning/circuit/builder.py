@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.gates import NUM_GATES
 
 if TYPE_CHECKING:
+    from lgn_lightning.circuit.kernel import Pair, Places
     from lgn_lightning.circuit.netlist import Circuit
 
 #: Node ids are int32, so a circuit has fewer nodes than this.
@@ -47,6 +48,18 @@ class CircuitBuilder:
     def has_inputs(self) -> bool:
         """Whether the inputs have been declared."""
         return self._num_inputs is not None
+
+    @property
+    def num_inputs(self) -> int:
+        """Declared inputs; ValueError if there are none."""
+        if self._num_inputs is None:
+            raise ValueError("the net declares no inputs: it has no logic layer and no encoder")
+        return self._num_inputs
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes so far."""
+        return self._num_nodes
 
     def inputs(self, count: int) -> NodeIds:
         """Declares ``count`` plain boolean inputs.
@@ -99,7 +112,7 @@ class CircuitBuilder:
 
         Args:
             gates: Gate ids 0…15, ``[n]``.
-            a: Node ids of operand A, ``[n]``.
+            a: Node ids of operand A, ``[n]``: nodes that exist, or earlier ones of the new gates.
             b: Node ids of operand B, ``[n]``.
 
         Returns:
@@ -121,7 +134,8 @@ class CircuitBuilder:
         if ids.min() < 0 or ids.max() >= NUM_GATES:
             raise ValueError(f"gate ids must lie in 0…{NUM_GATES - 1}, got {ids.min()}…{ids.max()}")
         for name, operand in (("a", left), ("b", right)):
-            if operand.min() < 0 or operand.max() >= self._num_nodes:
+            beyond = operand.max() >= self._num_nodes  # then it may be a gate of these that comes earlier
+            if operand.min() < 0 or (beyond and (operand >= np.arange(count) + self._num_nodes).any()):
                 raise ValueError(
                     f"operand {name} reaches node {operand.max() if operand.min() >= 0 else operand.min()}, "
                     f"but only nodes 0…{self._num_nodes - 1} exist so far"
@@ -150,6 +164,54 @@ class CircuitBuilder:
         from lgn_lightning.circuit.lut_decomposition import add_luts
 
         return add_luts(self, tables, wires)
+
+    def convolve(
+        self, wires: NodeIds, kernel: Circuit, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
+    ) -> NodeIds:
+        """Adds a kernel at every place of an image.
+
+        Args:
+            wires: Node ids of the image, ``[channels, H, W]``.
+            kernel: The gates of one place: a circuit whose inputs are the bits that it reads there,
+                ``[channels, *kernel_size]``, and whose outputs are the channels of the result.
+            kernel_size: Rows and columns that the kernel reads.
+            stride: Its steps.
+            padding: Rows and columns of zeros on every side of the image.
+
+        Returns:
+            Node ids, int32 ``[outputs of the kernel, H', W']`` with H' = ⌊(H + 2·padding − rows) / stride⌋ + 1.
+
+        Raises:
+            ValueError: If the kernel does not fit the image.
+        """
+        from lgn_lightning.circuit.kernel import Places
+
+        return self._at_places(_image(wires), kernel, Places(wires.shape[1:], kernel_size, stride, padding))
+
+    def or_windows(self, wires: NodeIds, window: Pair, stride: Pair) -> NodeIds:
+        """Adds the OR of each window of an image.
+
+        Args:
+            wires: Node ids of the image, ``[channels, H, W]``.
+            window: Height and width of a window.
+            stride: Steps of the window.
+
+        Returns:
+            Node ids, int32 ``[channels, H', W']`` with H' = ⌊(H − height) / stride⌋ + 1.
+
+        Raises:
+            ValueError: If the window does not fit the image.
+        """
+        from lgn_lightning.circuit.kernel import Places, identity_kernel
+
+        places = Places(wires.shape[1:], window=window, window_stride=stride)
+        return self._at_places(_image(wires), identity_kernel(len(wires)), places)
+
+    def _at_places(self, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
+        from lgn_lightning.circuit.unroll import unroll_kernel
+
+        check_kernel(wires, kernel, places)
+        return unroll_kernel(self, wires, kernel, places)
 
     def constant(self, value: bool) -> int:
         """Returns the node id of the constant ``value`` (one gate, shared by all callers)."""
@@ -190,23 +252,48 @@ class CircuitBuilder:
         Raises:
             ValueError: If no inputs were declared, or the circuit is not valid.
         """
+        shape = self.input_shape if self.levels is not None else None
+        return self._circuit(self.num_inputs, outputs, class_names, self.levels, shape)
+
+    def _circuit(
+        self,
+        num_inputs: int,
+        outputs: ArrayLike,
+        class_names: Sequence[str] | None,
+        levels: NDArray[np.uint8] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> Circuit:
         from lgn_lightning.circuit.netlist import Circuit
 
-        if self._num_inputs is None:
-            raise ValueError("the net declares no inputs: it has no logic layer and no encoder")
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
         return Circuit(
-            num_inputs=self._num_inputs,
+            num_inputs=num_inputs,
             gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),
             a=np.concatenate([np.zeros(0, np.int32), *self._a]),
             b=np.concatenate([np.zeros(0, np.int32), *self._b]),
             outputs=nodes,
             num_classes=nodes.size if self.num_classes is None else self.num_classes,
             tau=self.tau,
-            levels=self.levels,
-            image_shape=self.input_shape if self.levels is not None else None,
+            levels=levels,
+            image_shape=image_shape,
             class_names=None if class_names is None else tuple(class_names),
         )
+
+
+def check_kernel(wires: NodeIds, kernel: Circuit, places: Places) -> None:
+    """Checks that a kernel reads as many inputs as its places give it; raises ValueError."""
+    wanted = len(wires) * places.kernel[0] * places.kernel[1]
+    if kernel.num_inputs != wanted or kernel.arity != 2:
+        raise ValueError(
+            f"a kernel of {places.kernel} places of {len(wires)} channels is a circuit of {wanted} inputs and of "
+            f"two-input gates, got {kernel!r}"
+        )
+
+
+def _image(wires: NodeIds) -> NodeIds:
+    if wires.ndim != 3:
+        raise ValueError(f"the wires of an image are [channels, height, width], got {list(wires.shape)}")
+    return wires
 
 
 def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

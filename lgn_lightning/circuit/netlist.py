@@ -100,19 +100,7 @@ class Circuit:
             raise CircuitError(f"{self.outputs.size} outputs do not split into {self.num_classes} equal groups")
         if self.outputs.min() < 0 or self.outputs.max() >= self.num_nodes:
             raise CircuitError(f"an output is node {self.outputs.max()}, but there are {self.num_nodes} nodes")
-        self._check_encoding()
-
-    def _check_encoding(self) -> None:
-        if (self.levels is None) != (self.image_shape is None):
-            raise CircuitError("levels and image_shape belong together: give both or neither")
-        if self.levels is not None and self.image_shape is not None:
-            levels = np.asarray(self.levels, dtype=np.uint8)
-            levels.flags.writeable = False
-            object.__setattr__(self, "levels", levels)
-            if levels.ndim != 1 or levels.size * int(np.prod(self.image_shape)) != self.num_inputs:
-                raise CircuitError(
-                    f"{levels.size} thresholds on an image of shape {self.image_shape} are not {self.num_inputs} inputs"
-                )
+        object.__setattr__(self, "levels", check_encoding(self.num_inputs, self.levels, self.image_shape))
         if self.class_names is not None:
             if len(self.class_names) != self.num_classes:
                 raise CircuitError(f"{len(self.class_names)} class names for {self.num_classes} classes")
@@ -264,6 +252,21 @@ class Circuit:
             f"Circuit({self.num_inputs} inputs{encoding}, {self.num_gates} gates of {self.arity} operands, "
             f"{self.outputs.size} outputs in {self.num_classes} classes)"
         )
+
+
+def check_encoding(
+    num_inputs: int, levels: NDArray[np.uint8] | None, image_shape: tuple[int, int, int] | None
+) -> NDArray[np.uint8] | None:
+    """Checks that thresholds and image make up the inputs; returns the levels, not writeable."""
+    if (levels is None) != (image_shape is None):
+        raise CircuitError("levels and image_shape belong together: give both or neither")
+    if levels is None or image_shape is None:
+        return None
+    frozen = np.asarray(levels, dtype=np.uint8)
+    frozen.flags.writeable = False
+    if frozen.ndim != 1 or frozen.size * int(np.prod(image_shape)) != num_inputs:
+        raise CircuitError(f"{frozen.size} thresholds on an image of shape {image_shape} are not {num_inputs} inputs")
+    return frozen
 
 
 def _same(left: NDArray[Any] | None, right: NDArray[Any] | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 from lgn_lightning.gates import TRUTH_TABLES
 
-#: Samples that `scores` packs and evaluates at once; bounds its memory.
+if TYPE_CHECKING:
+    from lgn_lightning.circuit.looped import LoopedCircuit
+
+#: Samples that `scores` packs and evaluates at once, and values that it holds: they bound its memory.
 BLOCK = 4096
+MAX_WORDS = 1 << 26
 
 Words = NDArray[np.uint64]
 
@@ -33,7 +38,7 @@ def unpack_bits(words: Words, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(little.view(np.uint8), axis=1, count=count, bitorder="little").T.astype(bool)
 
 
-def encode(circuit: Circuit, x: ArrayLike) -> NDArray[np.bool_]:
+def encode(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.bool_]:
     """Brings samples into input bits.
 
     Args:
@@ -53,7 +58,7 @@ def encode(circuit: Circuit, x: ArrayLike) -> NDArray[np.bool_]:
     return (samples[:, None, :] > circuit.levels[None, :, None]).reshape(samples.shape[0], circuit.num_inputs)
 
 
-def check_samples(circuit: Circuit, x: ArrayLike) -> tuple[str, NDArray[np.uint8]]:
+def check_samples(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> tuple[str, NDArray[np.uint8]]:
     """Checks dtype and width of samples.
 
     Returns:
@@ -133,16 +138,17 @@ def _evaluate2(gate: int, a: Words, b: Words) -> Words:
     return result
 
 
-def scores(circuit: Circuit, x: ArrayLike) -> NDArray[np.int32]:
+def scores(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.int32]:
     """Scores of samples, int32 ``[N, num_classes]``; see `encode` for ``x``."""
     kind, samples = check_samples(circuit, x)
     result = np.empty((samples.shape[0], circuit.num_classes), np.int32)
-    for start in range(0, samples.shape[0], BLOCK):
-        block = samples[start : start + BLOCK]
+    size = min(BLOCK, 64 * max(1, MAX_WORDS // circuit.num_nodes))
+    for start in range(0, samples.shape[0], size):
+        block = samples[start : start + size]
         bits = encode(circuit, block.view(np.bool_) if kind == "bits" else block)
-        outputs = unpack_bits(simulate(circuit, pack_bits(bits)), block.shape[0])
+        outputs = unpack_bits(circuit.simulate(pack_bits(bits)), block.shape[0])
         grouped = outputs.reshape(block.shape[0], circuit.num_classes, -1)
-        result[start : start + BLOCK] = grouped.sum(axis=2, dtype=np.int32)
+        result[start : start + size] = grouped.sum(axis=2, dtype=np.int32)
     return result
 
 

@@ -3,71 +3,73 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lgn_lightning.circuit.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.kernel import Places, kernel_levels
+from lgn_lightning.circuit.netlist import Circuit
 from lgn_lightning.gates import GATE_NAMES
 
-Pair = tuple[int, int]
 _OR = GATE_NAMES.index("or")
 
 
-def unroll_trees(
-    builder: CircuitBuilder,
-    wires: NodeIds,
-    gates: NDArray[np.uint8],
-    leaves: NDArray[np.int32],
-    size: Pair,
-    stride: Pair,
-    padding: Pair,
-) -> NodeIds:
-    """Adds the trees of a convolution at every place of the image.
+def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
+    """Adds a kernel at every place of the image, and the ORs of its windows.
 
-    Nothing is simplified: a tree at the border reads the constant 0, which the passes fold later.
+    Nothing is simplified: a kernel at the border reads the constant 0, which the passes fold later.
 
     Args:
         builder: Where to.
         wires: Nodes of the input, ``[channels, H, W]``.
-        gates: Gate ids, tree by tree, ``[trees · (leaves − 1)]``; gate ``j`` of a tree has the nodes ``2j`` and
-            ``2j + 1`` as operands, where nodes are first the leaves, then the gates.
-        leaves: Channel, row and column in the kernel of each leaf, ``[3, trees, leaves]``.
-        size: Height and width of the output.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
+        kernel: What is computed at a place; its inputs are ``[channels, *places.kernel]``.
+        places: Where.
 
     Returns:
-        Nodes of the roots, int32 ``[trees, H', W']``.
+        Nodes of the outputs, int32 ``[outputs of the kernel, H', W']``.
     """
-    if any(padding):
-        borders = ((0, 0), (padding[0],) * 2, (padding[1],) * 2)
+    if any(places.padding):
+        borders = ((0, 0), (places.padding[0],) * 2, (places.padding[1],) * 2)
         wires = np.pad(wires, borders, constant_values=builder.constant(False))
-    trees, count = leaves.shape[1:]
-    shape = trees, *size
-    rows, columns = (np.arange(n) * step for n, step in zip(size, stride, strict=True))
-    channel, row, column = (part.T[..., None, None] for part in leaves)  # [leaves, trees, 1, 1]
-    by_gate = gates.reshape(trees, count - 1).T
-    nodes = [wires[channel[i], row[i] + rows[:, None], column[i] + columns].reshape(-1) for i in range(count)]
-    for j in range(count - 1):
-        ids = np.broadcast_to(by_gate[j][:, None, None], shape).reshape(-1)
-        nodes.append(builder.gates(ids, nodes[2 * j], nodes[2 * j + 1]))
-    return np.asarray(nodes[-1].reshape(shape), np.int32)
+    count = places.unpooled[0] * places.unpooled[1]
+    rows, columns = (np.arange(n) * step for n, step in zip(places.unpooled, places.stride, strict=True))
+
+    def read(inputs: NodeIds) -> NodeIds:  # [n] → nodes [n, places]
+        channel, row, column = (part[:, None, None] for part in np.unravel_index(inputs, (len(wires), *places.kernel)))
+        return np.asarray(wires[channel, row + rows[:, None], column + columns].reshape(inputs.size, count))
+
+    # The gates of a level get nodes that follow one another: gate by gate, place by place.
+    first = np.zeros(kernel.num_nodes, np.int64)
+
+    def values(nodes: NodeIds) -> NodeIds:
+        result = np.empty((nodes.size, count), np.int32)
+        is_input = nodes < kernel.num_inputs
+        result[is_input] = read(nodes[is_input])
+        result[~is_input] = first[nodes[~is_input], None] + np.arange(count)
+        return result
+
+    level = kernel_levels(kernel)
+    order = np.argsort(level, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if order.size else []:
+        ids = np.repeat(kernel.gates[group], count)
+        added = builder.gates(ids, values(kernel.a[group]).ravel(), values(kernel.b[group]).ravel())
+        first[kernel.num_inputs + group] = added[::count]
+    roots = values(kernel.outputs).reshape(-1, *places.unpooled)
+    return or_windows(builder, roots, places) if places.pooled else roots
 
 
-def or_windows(builder: CircuitBuilder, wires: NodeIds, size: Pair, window: Pair, stride: Pair) -> NodeIds:
-    """Adds the ORs of a pooling, each a balanced tree.
+def or_windows(builder: CircuitBuilder, wires: NodeIds, places: Places) -> NodeIds:
+    """Adds the ORs of windows, each a balanced tree.
 
     Args:
         builder: Where to.
-        wires: Nodes of the input, ``[channels, H, W]``.
-        size: Height and width of the output.
-        window: Height and width of a window.
-        stride: Steps of the window.
+        wires: Nodes ``[channels, *places.unpooled]``.
+        places: The windows.
 
     Returns:
         int32 ``[channels, H', W']``.
     """
-    shape = wires.shape[0], *size
-    rows, columns = ((n - 1) * step + 1 for n, step in zip(size, stride, strict=True))
+    (height, width), window, stride = places.size, places.window, places.window_stride
+    shape = wires.shape[0], height, width
+    rows, columns = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
     values = [
         wires[:, i : i + rows : stride[0], j : j + columns : stride[1]].reshape(-1)
         for i in range(window[0])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
 
 from lgn_lightning.circuit.builder import CircuitBuilder, NodeIds
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
+
+T = TypeVar("T")
 
 #: Modules that compute nothing in eval mode.
 TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -20,10 +23,19 @@ def circuit_from_module(
 ) -> Circuit:
     """Implements `Circuit.from_module`."""
     builder = CircuitBuilder(input_shape)
+    return walk_module(net, builder, lambda wires: builder.finish(wires, class_names))
+
+
+def walk_module(net: nn.Module, builder: CircuitBuilder, finish: Callable[[NodeIds], T]) -> T:
+    """Lets each module of a net write into a builder, and finishes with the nodes of the net's outputs.
+
+    Raises:
+        CircuitError: If a module cannot become gates (path and type are named) or the result is not valid.
+    """
     path = type(net).__name__
     wires = _walk(net, path, builder, np.zeros(0, np.int32))
     try:
-        return builder.finish(wires, class_names)
+        return finish(wires)
     except CircuitError:
         raise
     except ValueError as error:

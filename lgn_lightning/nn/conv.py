@@ -80,12 +80,10 @@ class OrPool2d(nn.Module):
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Adds an OR over each window to a circuit that is being built; ``wires`` are ``[channels, H, W]``."""
-        from lgn_lightning.circuit.unroll import or_windows
-
         if wires.ndim != 3:
             raise ValueError(f"it takes wires [channels, height, width], got {list(wires.shape)}")
-        size = self.output_size(*wires.shape[1:])
-        return or_windows(builder, wires, size, self.kernel_size, self.stride)
+        self.output_size(*wires.shape[1:])
+        return builder.or_windows(wires, self.kernel_size, self.stride)
 
     def extra_repr(self) -> str:
         """Window, and the stride if it is another."""
@@ -220,13 +218,14 @@ class LogicTreeConv2d(GateLayer):
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
-        from lgn_lightning.circuit.unroll import unroll_trees
+        from lgn_lightning.circuit.kernel import tree_kernel
 
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")
+        self.output_size(*wires.shape[1:])
         gates, leaves = self.gates().cpu().numpy(), self.leaves.cpu().numpy()
-        size = self.output_size(*wires.shape[1:])
-        return unroll_trees(builder, wires, gates, leaves, size, self.stride, self.padding)
+        kernel = tree_kernel(gates, leaves, self.in_channels, self.kernel_size)
+        return builder.convolve(wires, kernel, self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
