@@ -172,27 +172,21 @@ template <class T>
 void LgnEngine::count(uint8_t* memory) const {
   uint8_t* const planes = memory + planes_at();
   const uint8_t* list[kMaxPlanes];
-  const auto add = [&](int num_planes, int sign, T* counts) {
-    if constexpr (sizeof(T) == 2)
-      kernels->add_planes16(list, num_planes, sign, counts);
-    else
-      kernels->add_planes32(list, num_planes, sign, counts);
-  };
   for (int64_t c = 0; c < classes; ++c) {
-    T* const counts = reinterpret_cast<T*>(memory + counts_at()) + c * kBlock;
-    std::fill(counts, counts + kBlock, static_cast<T>(offset[c]));
+    int num_planes;
     if (kind == kMachineCode) {
       const auto& places = plane_slots[c];
-      for (size_t d = 0; d < places.size(); ++d) list[d] = memory + size_t(places[d]) * kSlotBytes;
-      add(static_cast<int>(places.size()), 1, counts);
-      continue;
+      num_planes = static_cast<int>(places.size());
+      for (int d = 0; d < num_planes; ++d) list[d] = memory + size_t(places[d]) * kSlotBytes;
+    } else {
+      num_planes = kernels->count_ones(grouped.sums[c], memory, planes);
+      for (int d = 0; d < num_planes; ++d) list[d] = planes + d * kSlotBytes;
     }
-    for (int d = 0; d < kMaxPlanes; ++d) list[d] = planes + d * kSlotBytes;
-    const GroupedProgram::ClassSum& sum = grouped.sums[c];
-    for (const auto* which : {&sum.plain, &sum.complemented})
-      if (!which->empty())
-        add(kernels->count_ones(which->data(), static_cast<int64_t>(which->size()), memory, planes),
-            which == &sum.plain ? 1 : -1, counts);
+    T* const counts = reinterpret_cast<T*>(memory + counts_at()) + c * kBlock;
+    if constexpr (sizeof(T) == 2)
+      kernels->read_planes16(list, num_planes, static_cast<T>(offset[c]), counts);
+    else
+      kernels->read_planes32(list, num_planes, static_cast<T>(offset[c]), counts);
   }
 }
 
@@ -263,8 +257,6 @@ void build(LgnEngine* engine, const LgnCircuit& circuit, std::string* message) {
   engine->bytes = static_cast<int64_t>(program.narrow.size() * 8 + program.wide.size() * 4);
   for (int64_t i = 0; i < circuit.outputs; ++i)
     if (program.output_constant[i] == 2) ++engine->offset[i / engine->group];
-  for (int64_t c = 0; c < circuit.classes; ++c)
-    engine->offset[c] += static_cast<int64_t>(program.sums[c].complemented.size());
 }
 
 }  // namespace

@@ -11,11 +11,11 @@ struct Kernels {
   void (*pack)(const uint8_t* rows, int64_t row, const uint8_t* levels, int64_t num_levels, int samples,
                uint64_t* scratch, uint8_t* slots);
   void (*interpret)(const GroupedProgram& program, uint8_t* slots);
-  // Counts ones over slots: bit d of the count goes to plane d; returns the number of planes.
-  int (*count_ones)(const uint32_t* slots_to_count, int64_t count, const uint8_t* slots, uint8_t* planes);
-  // counts[j] += sign * sum of planes << d, for the 512 samples of a block.
-  void (*add_planes16)(const uint8_t* const* planes, int num_planes, int sign, int16_t* counts);
-  void (*add_planes32)(const uint8_t* const* planes, int num_planes, int sign, int32_t* counts);
+  // Counts the ones of a class: bit d of the count goes to plane d; returns the number of planes.
+  int (*count_ones)(const GroupedProgram::ClassSum& sum, const uint8_t* slots, uint8_t* planes);
+  // counts[j] = offset + sum of planes << d, for the 512 samples of a block.
+  void (*read_planes16)(const uint8_t* const* planes, int num_planes, int16_t offset, int16_t* counts);
+  void (*read_planes32)(const uint8_t* const* planes, int num_planes, int32_t offset, int32_t* counts);
   // Index of the highest count of each sample, the first of equals; counts are [classes][512].
   void (*argmax16)(const int16_t* counts, int64_t classes, int32_t* best);
   void (*argmax32)(const int32_t* counts, int64_t classes, int32_t* best);

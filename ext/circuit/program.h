@@ -37,7 +37,7 @@ struct GroupedProgram {
     Kind kind;
     uint32_t begin, end;  // records
   };
-  // Sum over a class: ones in `plain` slots, minus ones in `complemented` slots, plus their number.
+  // Sum over a class: ones in `plain` slots and zeros in `complemented` slots.
   struct ClassSum {
     std::vector<uint32_t> plain, complemented;
   };
