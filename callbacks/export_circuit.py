@@ -31,7 +31,7 @@ from lgn_lightning.callbacks.circuit_folder import (
     default_compiler,
     write_circuit_folder,
 )
-from lgn_lightning.checkpoint import read_checkpoint
+from lgn_lightning.checkpoint import class_names, read_checkpoint
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.compiler import CompilerError
 from lgn_lightning.circuit.export import FORMATS
@@ -170,7 +170,7 @@ class ExportCircuit(pl.Callback):
             return
         folder = _circuit_folder(root, checkpoint)
         net = _net_with(content["state_dict"], pl_module)
-        circuit = Circuit.from_module(net)
+        circuit = Circuit.from_module(net, class_names(content))
         about = {
             "checkpoint": checkpoint.relative_to(root).as_posix(),
             "epoch": content.get("epoch"),
@@ -243,7 +243,7 @@ class ExportCircuit(pl.Callback):
             rank_zero_warn(f"ExportCircuit: {type(pl_module).__name__} has no attribute `net`: nothing to export")
             return False
         try:
-            Circuit.from_module(net)
+            Circuit.from_module(net, getattr(getattr(trainer, "datamodule", None), "class_names", None))
         except CircuitError as error:
             rank_zero_warn(f"ExportCircuit: this net is no circuit, so there is nothing to export ({error})")
             return False

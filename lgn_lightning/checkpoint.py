@@ -40,11 +40,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def load_net(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+def class_names(content: dict[str, Any]) -> list[str] | None:
+    """The names of the classes, in order, that a checkpoint's training data had; None if it does not know them."""
+    return content.get("lgn_class_names")
+
+
+def load_net(
+    path: str | os.PathLike[str], content: dict[str, Any] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuilds the net of a checkpoint that ``lgn fit`` wrote, from the recipe kept inside it.
 
     Args:
         path: The ``.ckpt`` file.
+        content: What :func:`read_checkpoint` gave of it, if it was read already.
 
     Returns:
         The net in ``.eval()`` mode, and the recipe as a plain dict.
@@ -57,7 +65,7 @@ def load_net(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     from lgn_lightning.module import LogicClassifier
     from lgn_lightning.nn.gate_order import gates_as_drawn
 
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     recipe_text = content.get("lgn_recipe")
     if not recipe_text:
         raise CheckpointError(

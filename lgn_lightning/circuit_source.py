@@ -45,10 +45,12 @@ def read_source(path: Path) -> CircuitSource:
         raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
     if file.suffix == SUFFIX:
         return CircuitSource(file, Circuit.load(file))
-    from lgn_lightning.checkpoint import load_net  # torch takes seconds to import, which a circuit file does not need
+    # torch takes seconds to import, which a circuit file does not need
+    from lgn_lightning.checkpoint import class_names, load_net, read_checkpoint
 
-    net, _ = load_net(file)
-    return CircuitSource(file, Circuit.from_module(net), net)
+    content = read_checkpoint(file)
+    net, _ = load_net(file, content)
+    return CircuitSource(file, Circuit.from_module(net, class_names(content)), net)
 
 
 def find_checkpoint(run: Path) -> Path:

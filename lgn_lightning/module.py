@@ -279,7 +279,10 @@ class LogicClassifier(pl.LightningModule):
         return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the recipe, so that ``lgn export`` can rebuild the net from the checkpoint alone."""
+        """Keeps recipe and class names, so that ``lgn export`` can rebuild the circuit from the checkpoint alone."""
         checkpoint["lgn_recipe"] = self.recipe
+        names = getattr(getattr(self._trainer, "datamodule", None), "class_names", None)
+        if names is not None:
+            checkpoint["lgn_class_names"] = list(names)
         if self._graphed is not None and checkpoint.get("optimizer_states"):
             self._graphed.clean(checkpoint["optimizer_states"][0])
