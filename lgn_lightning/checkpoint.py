@@ -45,9 +45,7 @@ def class_names(content: dict[str, Any]) -> list[str] | None:
     return content.get("lgn_class_names")
 
 
-def load_net(
-    path: str | os.PathLike[str], content: dict[str, Any] | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+def load_net(path: str | os.PathLike[str], content: dict[str, Any] | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuilds the net of a checkpoint that ``lgn fit`` wrote, from the recipe kept inside it.
 
     Args:
