@@ -1,22 +1,24 @@
 """Train differentiable logic gate networks and ship them as verified boolean circuits."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lgn_lightning.nn import (
-    GroupSum,
-    LogicLayer,
-    LogicTreeConv2d,
-    LutLayer,
-    OrPool2d,
-    PackBitsTensor,
-    Threshold,
-    load_difflogic_state_dict,
-    soft_gates,
-)
-
 if TYPE_CHECKING:
+    from lgn_lightning import nn as nn
+    from lgn_lightning import ops as ops
     from lgn_lightning.circuit import Circuit, CompiledLogicNet
     from lgn_lightning.module import LogicClassifier
+    from lgn_lightning.nn import (
+        GroupSum,
+        LogicLayer,
+        LogicTreeConv2d,
+        LutLayer,
+        OrPool2d,
+        PackBitsTensor,
+        Threshold,
+        load_difflogic_state_dict,
+        soft_gates,
+    )
 
 __version__ = "0.1.0"
 
@@ -35,17 +37,19 @@ __all__ = [
     "soft_gates",
 ]
 
-# Imported on first use: Lightning takes seconds to import, which a script that only needs layers should not pay.
-_LAZY = {
-    "Circuit": "lgn_lightning.circuit",
-    "CompiledLogicNet": "lgn_lightning.circuit",
-    "LogicClassifier": "lgn_lightning.module",
-}
+# Imported on first use (PEP 562): torch and Lightning take seconds to import, which a script that runs a circuit, or
+# one that only needs layers, should not pay.
+_HOMES = {"Circuit": "circuit", "CompiledLogicNet": "circuit", "LogicClassifier": "module"}  # the others: nn
+_PACKAGES = ("nn", "ops")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'nn')}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    return getattr(import_module(_LAZY[name]), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES, *__all__})

@@ -112,11 +112,11 @@ def _read_images(circuit: Circuit, paths: Sequence[Path]) -> tuple[list[str], ND
             images.append(path)
         else:
             raise LgnError(f"there is no image or folder {path}")
-    from lgn_lightning.data.decode import decode_file
+    from lgn_lightning.image_file import read_image
 
     pixels = np.empty((len(images), channels, *size), np.uint8)
     for index, file in enumerate(images):
-        image = decode_file(file, grayscale=channels == 1).numpy()
+        image = read_image(file, grayscale=channels == 1)
         if image.shape != pixels.shape[1:]:
             raise LgnError(
                 f"{file} is {image.shape[1]}×{image.shape[2]} pixels, but the net was trained on {size[0]}×{size[1]}: "

@@ -15,6 +15,10 @@ class CheckpointError(LgnError):
     """A checkpoint is not there, is damaged, or does not fit."""
 
 
+class DataError(LgnError):
+    """A data set or image is missing, corrupt or does not fit the settings; the message names path and fix."""
+
+
 class RunError(LgnError):
     """A run cannot be gone on with."""
 

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +151,31 @@ def test_predict_images_arrays_and_folders(folder: Path, capsys: pytest.CaptureF
     assert main(["predict", "net.lgn", "x.npy", "--scores", "--out", "out.csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(Path("out.csv").read_text())))
     assert [[int(row[f"score_{name}"]) for name in "abcd"] for row in rows] == circuit.scores(pixels).tolist()
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "lightning"):
+    sys.modules[name] = None  # an import of it fails
+from lgn_lightning.cli import main
+for arguments in (["x.npy", "--scores"], ["images"]):
+    code = main(["predict", "net.lgn", *arguments, "--engine", "interpreter"])
+    assert code == 0, code
+"""
+
+
+def test_predict_needs_no_torch(folder: Path) -> None:
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5))
+    circuit.save("net.lgn")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 5)).astype(np.uint8)
+    np.save("x.npy", pixels)
+    (folder / "images").mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(f"images/{index}.png")
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(",") for row in done.stdout.splitlines() if not row.startswith("input")]
+    assert [int(row[1]) for row in rows] == circuit.predict(pixels).tolist() * 2
 
 
 def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

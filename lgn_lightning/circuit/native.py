@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.netlist import Circuit
-from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit, build, plan_of
+from lgn_lightning.native_build import BuildError, BuildPlan, Unit, build, plan_of
 
 __all__ = ["BuildError", "library"]
 

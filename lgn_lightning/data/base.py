@@ -12,9 +12,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lgn_lightning.data.augment import Augmentation, Compose
-from lgn_lightning.data.errors import DataError
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
+from lgn_lightning.errors import DataError
 
 ROOT_VARIABLE = "LGN_DATA_ROOT"
 

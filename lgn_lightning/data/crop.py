@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lgn_lightning.data.errors import DataError
+from lgn_lightning.errors import DataError
 
 BORDER = 8  # pixels per axis, both sides together
 

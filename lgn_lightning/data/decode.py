@@ -7,47 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from lgn_lightning.data.errors import DataError
+from lgn_lightning.errors import DataError
+from lgn_lightning.image_file import read_image
 
 _CHUNK = 64  # files per task: enough to make the pool's own cost vanish
-
-
-def decode_file(path: Path, grayscale: bool = False, size: tuple[int, int] | None = None) -> Tensor:
-    """Decodes one image file, upright if it says how it was held.
-
-    Args:
-        path: A file of any format that pillow reads; transparency is dropped, 16-bit levels are scaled to 8 bits.
-        grayscale: Whether to give one channel and not three (RGB).
-        size: (H, W) to resize to (bilinear, antialiased, aspect ratio not kept), or ``None`` for the image's own.
-
-    Returns:
-        uint8 ``[C, H, W]``.
-
-    Raises:
-        DataError: If the file cannot be read as an image.
-    """
-    # pillow and not torchvision.io: that one is twice as fast on small JPEGs, and deprecated
-    try:
-        with Image.open(path) as file:
-            image: Image.Image = ImageOps.exif_transpose(file) if "exif" in file.info else file
-            if image.mode.startswith("I"):  # 16 bits a pixel; pillow's own conversion would clip to 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode == "F":
-                raise ValueError("floating-point pixels have no fixed range")
-            image = image.convert("L" if grayscale else "RGB")
-            if size is not None and image.size != (size[1], size[0]):
-                image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            pixels = np.array(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path.absolute()} cannot be read as an image ({error}); delete it or replace it by a good copy"
-        ) from error
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
 
 def decode_files(paths: Sequence[Path], size: tuple[int, int], grayscale: bool = False, resize: bool = False) -> Tensor:
@@ -69,16 +35,16 @@ def decode_files(paths: Sequence[Path], size: tuple[int, int], grayscale: bool =
 
     def decode_chunk(start: int) -> None:
         for index in range(start, min(start + _CHUNK, len(paths))):
-            image = decode_file(paths[index], grayscale, size if resize else None)
-            if tuple(image.shape[1:]) != size:
+            image = read_image(paths[index], grayscale, size if resize else None)
+            if image.shape[1:] != size:
                 raise DataError(
                     f"{paths[index].absolute()} is {image.shape[1]}×{image.shape[2]} pixels, "
                     f"not {size[0]}×{size[1]} like the first training image; set image_size to resize all of them"
                 )
-            images[index] = image
+            images[index] = torch.from_numpy(image)
 
     # measured: below this size threads lose more to the interpreter lock than they gain
-    small = decode_file(paths[0], grayscale)[0].numel() < 96 * 96
+    small = read_image(paths[0], grayscale)[0].size < 96 * 96
     with ThreadPoolExecutor(1 if small else _num_threads()) as pool:
         tasks = [pool.submit(decode_chunk, start) for start in range(0, len(paths), _CHUNK)]
         try:

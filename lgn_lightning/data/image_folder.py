@@ -11,8 +11,9 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
-from lgn_lightning.data.decode import decode_file, decode_files
-from lgn_lightning.data.errors import DataError
+from lgn_lightning.data.decode import decode_files
+from lgn_lightning.errors import DataError
+from lgn_lightning.image_file import read_image
 
 
 class ImageFolder(ImageDataModule):
@@ -94,7 +95,7 @@ class ImageFolder(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         """(1 or 3, H, W): ``image_size``, or the size of the first training image."""
         if self._image_shape is None:
-            height, width = self.size or decode_file(self._list("train")[0][0], self.grayscale).shape[1:]
+            height, width = self.size or read_image(self._list("train")[0][0], self.grayscale).shape[1:]
             self._image_shape = (1 if self.grayscale else 3, height, width)
         return self._image_shape
 

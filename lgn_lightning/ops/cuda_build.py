@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning.ops import native_build
-from lgn_lightning.ops.native_build import BuildError, BuildPlan, Unit
+from lgn_lightning.native_build import BuildError, BuildPlan, Unit, plan_of
+from lgn_lightning.ops.cpu_build import torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"
 # What takes longest goes first.
@@ -138,7 +138,7 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     # The compiler searches /usr/include anyway, and breaks if told to do so earlier.
     system = tuple(f"-isystem{path}" for path in _header_folders(home) if path != Path("/usr/include"))
     code = tuple(f"-gencode=arch=compute_{a},code=sm_{a}" for a in (arch.replace(".", "") for arch in archs))
-    torch_flags = (*native_build.torch_includes(), *system)
+    torch_flags = (*torch_includes(), *system)
     units = (
         *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in _KERNELS),
         *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O1", *torch_flags)) for name in _BINDINGS),
@@ -147,7 +147,7 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     )
     runtime = _runtime(home, version.split(".", 1)[0])
     torch_lib = Path(torch.__path__[0]) / "lib"
-    return native_build.plan_of(
+    return plan_of(
         kind="CUDA",
         library=LIBRARY_NAME,
         sources=sources,
@@ -155,5 +155,5 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
         units=units,
         link_flags=("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lc10_cuda", str(runtime), "-pthread"),
         nvcc=str(home / "bin" / "nvcc"),
-        versions=(f"CUDA {version}", f"torch with CUDA {torch.version.cuda}", *archs),
+        versions=(torch.__version__, f"CUDA {version}", f"torch with CUDA {torch.version.cuda}", *archs),
     )

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
+from lgn_lightning import native_build
 from lgn_lightning.errors import LgnError
-from lgn_lightning.ops import cuda_build, native_build
-from lgn_lightning.ops.native_build import BuildError
+from lgn_lightning.native_build import BuildError
+from lgn_lightning.ops import cpu_build, cuda_build
 
 BACKENDS = ("auto", "torch", "cpu", "cuda")
-_PLANS = {"cpu": native_build.make_plan, "cuda": cuda_build.make_plan}
+_PLANS = {"cpu": cpu_build.make_plan, "cuda": cuda_build.make_plan}
 
 
 class BackendError(LgnError, RuntimeError):
@@ -125,7 +126,7 @@ def build(cuda: bool = False, verbose: bool = False) -> Path:
     """
     try:
         if not cuda:
-            return native_build.build(native_build.make_plan(), verbose=verbose)
+            return native_build.build(cpu_build.make_plan(), verbose=verbose)
         archs = cuda_build.architectures()
         # One library each where no GPU is: a machine looks for the one of its own GPUs.
         for chosen in [archs] if torch.cuda.is_available() else [(arch,) for arch in archs]:
@@ -153,7 +154,7 @@ def report() -> dict[str, Any]:
     try:
         facts["backend"] = backend()
         facts["compiler"], _ = native_build.find_compiler()
-        plan = native_build.make_plan()
+        plan = cpu_build.make_plan()
         facts["build key"] = plan.key
         library = _State.libraries.get("cpu") or native_build.find_library(plan)
         facts["native cpu"] = f"built: {library}" if library else "not built yet: the first use or lgn build does it"

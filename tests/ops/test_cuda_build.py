@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lgn_lightning.ops import cuda_build, loader, native_build
-from lgn_lightning.ops.native_build import BuildError
+from lgn_lightning import native_build
+from lgn_lightning.native_build import BuildError
+from lgn_lightning.ops import cuda_build, loader
 
 
 def make_toolkit(home: Path, version: str) -> Path:

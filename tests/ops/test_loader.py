@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lgn_lightning.ops import loader, native_build
+from lgn_lightning import native_build
+from lgn_lightning.ops import cpu_build, loader
 
 STAND_IN = textwrap.dedent(
     """
@@ -50,7 +51,7 @@ def compiler_runs(log: Path) -> int:
 
 
 def expected_runs() -> int:
-    return len(native_build.make_plan().units) + 1  # and the link
+    return len(cpu_build.make_plan().units) + 1  # and the link
 
 
 def test_build_happens_once_and_leaves_only_the_library(stand_in: Path, tmp_path: Path) -> None:
@@ -63,11 +64,11 @@ def test_build_happens_once_and_leaves_only_the_library(stand_in: Path, tmp_path
 
 
 def test_key_depends_on_the_compiler(stand_in: Path) -> None:
-    key = native_build.make_plan().key
+    key = cpu_build.make_plan().key
     compiler = Path(os.environ["CXX"])
     compiler.write_text(STAND_IN.replace("1.0", "2.0"))
     native_build._compiler_version.cache_clear()
-    assert native_build.make_plan().key != key
+    assert cpu_build.make_plan().key != key
 
 
 def test_eight_processes_make_one_build(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""Compiles the native extension with ninja, once for each set of sources, flags, torch version and compiler."""
+"""Compiles native libraries with ninja, once for each set of sources, flags and compiler.
+
+Without torch: the circuit library has nothing to do with it, and is there in no time where torch is not imported.
+"""
 
 from __future__ import annotations
 
@@ -16,35 +19,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from lgn_lightning.errors import LgnError
 
-LIBRARY_NAME = "lgn_cpu.so"
 _COMPILERS = ("g++", "c++", "clang++")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _QUIET = ("-w",)
 _NVCC_FLAGS = ("-std=c++20", "-O3", "-w", "-Xcompiler=-fPIC,-fvisibility=hidden")
-_INSTRUCTION_SETS = {
-    "avx2": ("-mavx2", "-mfma"),
-    "avx512": (
-        "-mavx512f",
-        "-mavx512bw",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mavx2",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ),
-}
 
 
 class BuildError(LgnError):
-    """The native extension cannot be built; the message says why and what to do."""
+    """A native library cannot be built; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ class BuildPlan:
         ninja: Path of ninja.
         units: What to compile.
         link_flags: Flags of the last step.
-        key: Hash of sources, flags, compilers and torch version: the name of the build folder.
+        key: Hash of sources, flags, compilers and other versions: the name of the build folder.
         kind: What the kernels are for, for messages.
         library: File name of the result.
         nvcc: Path of the CUDA compiler, if there are units for it.
@@ -78,21 +66,9 @@ class BuildPlan:
     units: tuple[Unit, ...]
     link_flags: tuple[str, ...]
     key: str
-    kind: str = "CPU"
-    library: str = LIBRARY_NAME
+    kind: str
+    library: str
     nvcc: str | None = None
-
-
-def make_plan() -> BuildPlan:
-    """Finds the tools and works out what is to be built for the CPU.
-
-    Raises:
-        BuildError: If there is no compiler, no ninja or no source.
-    """
-    sources = Path(str(files("lgn_lightning.ext"))) / "cpu"
-    if not sources.is_dir():
-        raise BuildError(f"the C++ sources are missing from {sources}; reinstall lgn-lightning")
-    return plan_of("CPU", LIBRARY_NAME, sources, (sources,), _units(), _link_flags())
 
 
 def plan_of(
@@ -125,7 +101,7 @@ def plan_of(
     for path in (path for folder in hashed for path in sorted(folder.iterdir())):
         if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for text in (repr(units), repr(link_flags), version, torch.__version__, platform.machine(), *versions):
+    for text in (repr(units), repr(link_flags), version, *versions, platform.machine()):
         digest.update(text.encode() + b"\0")
     key = digest.hexdigest()[:20]
     return BuildPlan(sources, compiler, find_ninja(), units, link_flags, key, kind, library, nvcc)
@@ -169,30 +145,6 @@ def find_ninja() -> str:
     if path is None:
         raise BuildError("ninja is missing; install it with: pip install ninja")
     return path
-
-
-def torch_includes() -> tuple[str, ...]:
-    """Flags that a unit needs to include headers of torch."""
-    torch_root = Path(torch.__path__[0]) / "include"
-    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"
-    return (f"-isystem{torch_root}", f"-isystem{torch_root / 'torch/csrc/api/include'}", abi)
-
-
-def _units() -> tuple[Unit, ...]:
-    # First what takes longest.
-    units = [Unit("torch_ops.cpp", "torch_ops.o", ("-O1", *torch_includes()))]
-    if platform.machine() in ("x86_64", "AMD64"):
-        units += [
-            Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))
-            for name, flags in reversed(_INSTRUCTION_SETS.items())
-        ]
-    units.append(Unit("isa.cpp", "baseline.o", ("-O3", "-DLGN_ISA=baseline", "-DLGN_WITH_F64")))
-    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in ("plan", "pool", "dispatch")]
-    return tuple(units)
-
-
-def _link_flags() -> tuple[str, ...]:
-    return ("-shared", f"-L{Path(torch.__path__[0]) / 'lib'}", "-ltorch_cpu", "-lc10", "-pthread")
 
 
 def cache_roots() -> list[Path]:
