@@ -43,6 +43,17 @@ int32_t lgn_best_isa(void);
 // Null on failure; the reason is written to `message`.
 LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, char* message, int64_t size);
 void lgn_engine_free(LgnEngine* engine);
+
+// A step of a looped circuit, which runs before the engine's circuit: plain gates where there are `runs`, otherwise a
+// kernel at many places. The arrays are described in lgn_lightning/circuit/loop_program.py.
+struct LgnLoopStep {
+  int64_t runs, parts, places, window, chunk;
+  const int32_t *run, *part_gates, *gates, *part_results, *results, *reads, *writes;
+};
+// Takes over the loops in front of an engine whose circuit's inputs are their slots. Call it before the engine runs.
+// Returns 0, or -1 when memory is short.
+int lgn_engine_set_loops(LgnEngine* engine, int64_t inputs, int64_t register_slots, const LgnLoopStep* steps,
+                         int64_t count);
 // What 0: slots, 1: operations, 2: bytes of code or program, 3: loads, 4: stores, 5: samples in a block.
 int64_t lgn_engine_info(const LgnEngine* engine, int32_t what);
 // Rows of bytes: bit (t * row + p) of a sample is bytes[p] > levels[t]. Any of the results may be null.

@@ -16,6 +16,7 @@
 #endif
 
 #include "kernels.h"
+#include "loops.h"
 #include "machine_code.h"
 
 using namespace lgn;
@@ -67,6 +68,8 @@ struct LgnEngine {
   uint32_t slots = 0;
   int64_t operations = 0, bytes = 0, loads = 0, stores = 0;
   bool narrow_counts = true;
+  int32_t isa = kGeneric;
+  std::unique_ptr<Loops> loops;  // run before the circuit; its inputs are then their slots
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<Workspace>> idle;
 
@@ -86,12 +89,16 @@ struct LgnEngine {
     idle.push_back(std::move(workspace));
   }
 
-  // Layout of a workspace: slots, planes, counts, classes of a block, scratch of the packing.
+  // Inputs of a sample: of the circuit, or of the loops before it.
+  int64_t sample_inputs() const { return loops ? loops->inputs : inputs; }
+
+  // Layout of a workspace: slots, planes, counts, classes of a block, scratch of the packing, registers of the loops.
   size_t planes_at() const { return size_t(slots + 1) * kSlotBytes; }
   size_t counts_at() const { return planes_at() + size_t(kMaxPlanes) * kSlotBytes; }
   size_t best_at() const { return counts_at() + size_t(classes) * kBlock * sizeof(int32_t); }
   size_t scratch_at() const { return best_at() + kBlock * sizeof(int32_t); }
-  size_t workspace_bytes() const { return scratch_at() + size_t(scratch_words(inputs)) * sizeof(uint64_t); }
+  size_t registers_at() const { return scratch_at() + size_t(scratch_words(sample_inputs())) * sizeof(uint64_t); }
+  size_t workspace_bytes() const { return registers_at() + (loops ? size_t(loops->registers) * kSlotBytes : 0); }
 
   void run(const Job& job, int32_t threads) const;
 
@@ -142,6 +149,7 @@ void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
   const int64_t first = index * kBlock;
   const int samples = static_cast<int>(std::min<int64_t>(kBlock, job.samples - first));
   load(job, first, samples, memory);
+  if (loops) loops->run(isa, memory, memory + registers_at());
   if (kind == kMachineCode)
     reinterpret_cast<void (*)(uint8_t*)>(buffer.entry())(memory);
   else
@@ -164,7 +172,7 @@ void LgnEngine::load(const Job& job, int64_t first, int samples, uint8_t* memory
     return;
   }
   const int64_t word = first / 64, words = std::min<int64_t>(kBlock / 64, job.num_words - word);
-  for (int64_t i = 0; i < inputs; ++i)
+  for (int64_t i = 0; i < sample_inputs(); ++i)
     std::memcpy(memory + i * kSlotBytes, job.words + i * job.num_words + word, static_cast<size_t>(words) * 8);
 }
 
@@ -285,6 +293,7 @@ LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, 
     if (reason.empty()) {
       auto built = std::make_unique<LgnEngine>();
       built->kind = kind;
+      built->isa = isa;
       built->kernels = kernels_of(isa);
       build(built.get(), *circuit, &reason);
       if (reason.empty()) engine = built.release();
@@ -297,6 +306,15 @@ LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, 
     message[size - 1] = 0;
   }
   return engine;
+}
+
+int lgn_engine_set_loops(LgnEngine* engine, int64_t inputs, int64_t register_slots, const LgnLoopStep* steps,
+                         int64_t count) try {
+  engine->loops = std::make_unique<Loops>(inputs, register_slots, steps, count);
+  engine->operations += engine->loops->operations();
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -1;
 }
 
 void lgn_engine_free(LgnEngine* engine) { delete engine; }

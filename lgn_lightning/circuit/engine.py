@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit import native
+from lgn_lightning.circuit.loop_program import LoopProgram, loop_program
+from lgn_lightning.circuit.looped import LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.passes import optimize
 from lgn_lightning.circuit.simulate import check_samples, unpack_bits
 
 #: ``auto`` takes the first that this machine has.
@@ -27,8 +28,10 @@ class EngineError(RuntimeError):
 class Engine:
     """A circuit, ready to run. Thread-safe; releases the GIL while it runs.
 
+    Of a looped circuit the loops run first, in compiled loops of the instruction set, then the tail in the engine.
+
     Args:
-        circuit: Circuit of two-input gates.
+        circuit: Circuit of two-input gates, looped or not.
         engine: ``auto``, or one of `ENGINES`: ``machine-code`` (x86-64 with AVX-512), ``interpreter`` (any processor),
             ``numpy`` (needs no compiler).
         threads: Threads of a call; by default one.
@@ -48,7 +51,7 @@ class Engine:
 
     def __init__(
         self,
-        circuit: Circuit,
+        circuit: Circuit | LoopedCircuit,
         engine: str = "auto",
         *,
         threads: int = 1,
@@ -79,22 +82,28 @@ class Engine:
     def _make(self, engine: str, optimized: bool) -> None:
         try:
             self._library = native.library()
-            small = self.circuit if optimized else optimize(self.circuit, level=2)
+            small = self.circuit if optimized else self.circuit.optimize(level=2)
         except native.BuildError as error:
             if engine != "auto":
                 raise EngineError(f"engine {engine!r} cannot be had: {error}") from error
             warnings.warn(f"circuits run in numpy, hundreds of times slower: {error}", RuntimeWarning, stacklevel=4)
             return
         self._small = small
+        program: LoopProgram | None = None
+        if isinstance(small, LoopedCircuit):
+            program = loop_program(small)
+            tail = program.tail
+        else:
+            tail = small
         reason = ""
         for name in ENGINES[:2]:
             if engine in ("auto", name):
-                reason = self._create(name, native.map_luts(small, 3) if name == "machine-code" else small)
+                reason = self._create(name, native.map_luts(tail, 3) if name == "machine-code" else tail, program)
                 if not reason:
                     return
         raise EngineError(f"engine {engine!r} cannot be had: {reason}")
 
-    def _create(self, name: str, circuit: Circuit) -> str:
+    def _create(self, name: str, circuit: Circuit, program: LoopProgram | None) -> str:
         """Returns "" on success, else the reason."""
         assert self._library is not None
         best = int(self._library.lgn_best_isa())
@@ -105,6 +114,8 @@ class Engine:
         if not handle:
             return message.value.decode()
         self._handle, self.name = handle, name
+        if program is not None:
+            native.set_loops(handle, program)
         keys = ("slots", "operations", "bytes", "loads", "stores")
         self.info = {key: int(self._library.lgn_engine_info(handle, index)) for index, key in enumerate(keys)}
         return ""

@@ -16,6 +16,8 @@ from lgn_lightning.circuit.unroll import unroll_kernel
 
 if TYPE_CHECKING:
     import torch
+
+    from lgn_lightning.circuit.engine import Engine
 #: Words that a kernel's simulation may hold, which bounds its memory.
 _SIMULATED_WORDS = 1 << 26
 
@@ -238,6 +240,12 @@ class LoopedCircuit:
         from lgn_lightning.circuit.looped_passes import optimize_looped
 
         return optimize_looped(self, level)
+
+    def compile(self, engine: str = "auto", *, threads: int = 1) -> Engine:
+        """Returns a callable samples → scores; see `lgn_lightning.circuit.engine.Engine`."""
+        from lgn_lightning.circuit.engine import Engine
+
+        return Engine(self, engine, threads=threads)
 
     def __repr__(self) -> str:
         loops = sum(isinstance(stage, Loop) for stage in self.stages)

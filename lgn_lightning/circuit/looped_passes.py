@@ -59,7 +59,7 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
             wanted = nodes[read[nodes]]
             if wanted.size == 0:
                 continue
-            small = optimize(_rewired(stage.as_circuit(first, wanted.astype(np.int32)), known[:first], count))
+            small = optimize(rewired(stage.as_circuit(first, wanted.astype(np.int32)), known[:first], count))
             stages.append(Gates(small.gates, small.a, small.b))
             known[wanted] = _values(small)
         else:
@@ -73,7 +73,7 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
             wires = np.where(image >= 0, image, 0 if constants is None else constants + _ZERO - image)
             kernel, size = stage.kernel, stage.kernel.num_inputs // len(channels)
             inputs = np.where(channels[:, None] < 0, channels[:, None], channels[:, None] * size + np.arange(size))
-            small = optimize(_rewired(kernel, inputs.reshape(-1), kernel.num_inputs))
+            small = optimize(rewired(kernel, inputs.reshape(-1), kernel.num_inputs))
             stages.append(Loop(small, wires.astype(np.int32), stage.places))
             # Outputs that are one node of the kernel are one channel.
             _, index, inverse = np.unique(small.outputs, return_index=True, return_inverse=True)
@@ -83,7 +83,7 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
             # A kernel's inputs are no nodes here: what counts is whether a value is constant.
             known[nodes] = np.where(values < 0, values, equal).reshape(-1)
         count += stages[-1].num_nodes
-    tail = optimize(_rewired(circuit.tail, known, count))
+    tail = optimize(rewired(circuit.tail, known, count))
     return replace(circuit, stages=tuple(stages), tail=tail)
 
 
@@ -118,11 +118,11 @@ def remove_dead_channels(circuit: LoopedCircuit) -> LoopedCircuit:
             stages.append(replace(old, wires=number[old.wires].astype(np.int32)))
             number[nodes] = np.arange(count, count + nodes.size)
         else:
-            moved = _rewired(part, number[: part.num_inputs], count, constants=False)
+            moved = rewired(part, number[: part.num_inputs], count, constants=False)
             stages.append(Gates(moved.gates, moved.a, moved.b))
             number[nodes] = moved.outputs
         count += stages[-1].num_nodes
-    return replace(circuit, stages=tuple(stages), tail=_rewired(circuit.tail, number, count, constants=False))
+    return replace(circuit, stages=tuple(stages), tail=rewired(circuit.tail, number, count, constants=False))
 
 
 def remove_dead_gates(circuit: LoopedCircuit) -> LoopedCircuit:
@@ -191,7 +191,7 @@ def _only_windows(stage: Loop) -> bool:
     )
 
 
-def _rewired(circuit: Circuit, source: Known, inputs: int, constants: bool = True) -> Circuit:
+def rewired(circuit: Circuit, source: Known, inputs: int, constants: bool = True) -> Circuit:
     """The circuit on other inputs: input ``i`` becomes input ``source[i]`` of ``inputs``, or a constant."""
     front = np.array([0, 15] if constants else [], np.uint8)
     gates = np.arange(circuit.num_gates) + inputs + front.size
@@ -237,4 +237,4 @@ def _without_unread_channels(loop: Loop) -> Loop:
     number = np.zeros(len(loop.wires), np.int64)
     number[channels] = np.arange(channels.size)
     source = np.repeat(number * size, size) + np.tile(np.arange(size), len(loop.wires))
-    return Loop(_rewired(kernel, source, channels.size * size, constants=False), loop.wires[channels], loop.places)
+    return Loop(rewired(kernel, source, channels.size * size, constants=False), loop.wires[channels], loop.places)

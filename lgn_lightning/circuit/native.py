@@ -8,7 +8,7 @@ import threading
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from lgn_lightning.circuit.netlist import Circuit
 from lgn_lightning.native_build import BuildError, BuildPlan, Unit, build, plan_of
 
+if TYPE_CHECKING:
+    from lgn_lightning.circuit.loop_program import GateStep, KernelStep, LoopProgram
+
 __all__ = ["BuildError", "library"]
 
-_PARTS = ("rewrite", "map_luts", "order", "fuse_group_sums", "group_gates", "machine_code", "engine")
+_PARTS = ("rewrite", "map_luts", "order", "fuse_group_sums", "group_gates", "machine_code", "loops", "engine")
 _INSTRUCTION_SETS = {
     "Avx2": ("-mavx2",),
     "Avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"),
@@ -42,6 +45,16 @@ class _Result(ctypes.Structure):
     )
 
 
+class _LoopStep(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("runs", "parts", "places", "window", "chunk")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("run", "part_gates", "gates", "part_results", "results", "reads", "writes")
+        ),
+    )
+
+
 _lock = threading.Lock()
 _library: ctypes.CDLL | None = None
 
@@ -61,12 +74,14 @@ def library() -> ctypes.CDLL:
 
 def _plan() -> BuildPlan:
     sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
-    units = [Unit("kernels.cpp", "generic.o", ("-O3", "-DLGN_KERNELS=kGenericKernels"))]
+    sets: dict[str, tuple[str, ...]] = {"Generic": ()}
     if platform.machine() in ("x86_64", "AMD64"):
-        units += [
-            Unit("kernels.cpp", f"{name.lower()}.o", ("-O3", f"-DLGN_KERNELS=k{name}Kernels", *flags))
-            for name, flags in _INSTRUCTION_SETS.items()
-        ]
+        sets |= _INSTRUCTION_SETS
+    units = [
+        Unit(f"{part}.cpp", f"{part}_{name.lower()}.o", ("-O3", f"-DLGN_{part.upper()}=k{name}{kernels}", *flags))
+        for name, flags in sets.items()
+        for part, kernels in (("kernels", "Kernels"), ("loop_kernels", "LoopKernels"))
+    ]
     units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in _PARTS]
     return plan_of("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
 
@@ -82,6 +97,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "lgn_best_isa": (i32, []),
         "lgn_engine_new": (pointer, [net, i32, i32, ctypes.c_char_p, i64]),
         "lgn_engine_free": (None, [pointer]),
+        "lgn_engine_set_loops": (i32, [pointer, i64, i64, ctypes.POINTER(_LoopStep), i64]),
         "lgn_engine_info": (i64, [pointer, i32]),
         "lgn_engine_bytes": (i32, [pointer, pointer, i64, pointer, i64, i64, i32, pointer, pointer]),
         "lgn_engine_packed": (i32, [pointer, pointer, i64, i64, i32, pointer, pointer, pointer]),
@@ -104,6 +120,32 @@ def describe(circuit: Circuit) -> _Circuit:
         circuit.outputs.size,
         circuit.num_classes,
         *map(_pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)),
+    )
+
+
+def set_loops(engine: int, program: LoopProgram) -> None:
+    """Puts the steps of a looped circuit in front of an engine that was made for its tail.
+
+    Raises:
+        MemoryError: If there is not enough memory.
+    """
+    steps = (_LoopStep * len(program.steps))(*map(_describe_step, program.steps))
+    if library().lgn_engine_set_loops(engine, program.num_inputs, program.register_slots, steps, len(steps)):
+        raise MemoryError("no memory for the loops of the circuit")
+
+
+def _describe_step(step: GateStep | KernelStep) -> _LoopStep:
+    from lgn_lightning.circuit.loop_program import GateStep  # which needs the passes, and they this library
+
+    if isinstance(step, GateStep):
+        return _LoopStep(runs=len(step.runs), run=_pointer(step.runs), gates=_pointer(step.gates))
+    arrays = ("part_gates", "gates", "part_results", "results", "reads", "writes")
+    return _LoopStep(
+        parts=step.part_gates.size - 1,
+        places=step.writes.size,
+        window=step.window,
+        chunk=step.chunk,
+        **{name: _pointer(getattr(step, name)) for name in arrays},
     )
 
 

@@ -19,7 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from lgn_lightning.circuit import Circuit, CompiledCircuit
+from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit
 from lgn_lightning.circuit.compiler import compile_library, compile_source
 from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
 from lgn_lightning.circuit.engine import Engine
@@ -100,7 +100,7 @@ def hard_scores(net: Any, images: torch.Tensor) -> np.ndarray:
         return np.concatenate([(net(part) * net[-1].tau).round().int().numpy() for part in images.split(128)])
 
 
-def check_engines(circuit: Circuit, images: torch.Tensor, expected: np.ndarray) -> None:
+def check_engines(circuit: Circuit | LoopedCircuit, images: torch.Tensor, expected: np.ndarray) -> None:
     words = pack_bits(encode(circuit, images))
     for name, isa in AVAILABLE:
         engine = Engine(circuit, name, isa=isa)
@@ -153,6 +153,11 @@ def check_all(kind: str, arguments: dict[str, Any], samples: int, folder: Path) 
     for level in (1, 2, 3):
         assert np.array_equal(circuit.optimize(level).scores(images), expected), level
     check_engines(circuit, images, expected)
+    if kind == "LogicTreeNet":
+        looped = LoopedCircuit.from_module(net)
+        assert looped.unroll() == circuit
+        assert np.array_equal(looped.optimize().scores(images), expected)
+        check_engines(looped, images, expected)
     small = circuit.optimize()
     check_c(small, images, expected, folder)
     if shutil.which("iverilog") and small.num_inputs <= VERILOG_INPUTS and small.num_gates <= VERILOG_GATES:
