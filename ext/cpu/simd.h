@@ -150,13 +150,14 @@ struct Bf16 {
   uint16_t bits;
 };
 
-// How a vector of stored elements becomes kParts vectors of sums.
+// How a vector of stored elements becomes kParts vectors of sums; part() gives one of them.
 template <typename S>
 struct Storage {
   typedef S Sum;
   typedef typename VectorOf<S>::Vec Vec;
   static constexpr int kParts = 1;
   static LGN_INLINE void unpack(const void* p, Vec* v) { v[0] = load<Vec>(p); }
+  static LGN_INLINE Vec part(const void* p, int) { return load<Vec>(p); }
   static LGN_INLINE Vec pack(const Vec* v) { return v[0]; }
   static int64_t slot(int64_t sample) { return sample; }
 };
@@ -171,6 +172,10 @@ struct Storage<Bf16> {
     const VecU u = load<VecU>(p);
     v[0] = (VecF)(u << 16);
     v[1] = (VecF)(u & 0xffff0000u);
+  }
+  static LGN_INLINE Vec part(const void* p, int u) {
+    const VecU both = load<VecU>(p);
+    return (VecF)(u ? both & 0xffff0000u : both << 16);
   }
   static LGN_INLINE VecU round(VecF f) {  // to nearest even; a NaN stays one
     const VecU u = (VecU)f;

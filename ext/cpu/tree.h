@@ -9,95 +9,11 @@
 
 #include <limits>
 
-#include "simd.h"
+#include "small_tree.h"
+#include "tree_workspace.h"
 
 namespace lgn {
 namespace {
-
-// y = c0 + ca·a + cb·b + cab·ab
-template <typename T>
-struct GateLine {
-  T c0, ca, cb, cab;
-};
-
-alignas(64) constexpr char kZeroRow[kTreeLines * kLineBytes] = {};
-
-// What the kernels need for one tree, in the caller's memory.
-template <typename S>
-struct TreeWorkspace {
-  typedef typename Storage<S>::Sum Sum;
-  typedef typename Storage<S>::Vec Vec;
-  // A node is a row of unpacked numbers.
-  static constexpr int64_t kNodeBytes = kTreeLines * kLineBytes * Storage<S>::kParts;
-
-  GateLine<Sum>* gate;               // [N-1]
-  GateLine<Sum>* slope;              // [N-1]
-  Vec* sums;                         // [N-1][4]
-  char* value;                       // [2N-1] nodes
-  char* grad;                        // [2N-1] nodes
-  char* outside;                     // one node: where gradients of the padding go
-  int64_t* row;                      // [pool][N] addresses of leaves
-  int64_t* grad_row;                 // [pool][N]
-  int64_t *channel, *line, *column;  // [N], relative to the place
-  int64_t bytes;
-
-  TreeWorkspace(const TreeShape& shape, void* memory) {
-    const auto start = reinterpret_cast<uintptr_t>(memory);
-    uintptr_t next = start;
-    const auto take = [&](auto*& part, int64_t count) {
-      part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(next);
-      next += (static_cast<uintptr_t>(count) * sizeof *part + 63) / 64 * 64;
-    };
-    const int64_t n = shape.leaves;
-    take(gate, n - 1);
-    take(slope, n - 1);
-    take(sums, 4 * (n - 1));
-    take(value, (2 * n - 1) * kNodeBytes);
-    take(grad, (2 * n - 1) * kNodeBytes);
-    take(outside, kNodeBytes);
-    take(row, shape.pool() * n);
-    take(grad_row, shape.pool() * n);
-    take(channel, n);
-    take(line, n);
-    take(column, n);
-    bytes = static_cast<int64_t>(next - start);
-  }
-
-  void read_leaves(const TreeShape& shape, int64_t tree) {
-    const int64_t part = shape.trees * shape.leaves;
-    const int32_t* leaf = shape.leaf + tree * shape.leaves;
-    for (int64_t l = 0; l < shape.leaves; l++) {
-      channel[l] = leaf[l] * shape.height * shape.width;
-      line[l] = leaf[part + l] - shape.pad_h;
-      column[l] = leaf[2 * part + l] - shape.pad_w;
-    }
-  }
-
-  static void read_gates(const void* table, int64_t first, int64_t gates, GateLine<Sum>* out) {
-    const Sum* t = static_cast<const Sum*>(table) + 4 * first;
-    for (int64_t j = 0; j < gates; j++, t += 4) out[j] = {t[0], t[2] - t[0], t[1] - t[0], t[3] - t[2] - t[1] + t[0]};
-  }
-
-  // Addresses of the leaves' rows in `rows`, for the positions of the window at line `top`, column `side` of the
-  // output; `other` for leaves outside the image. Free of branches, so that it is computed for all leaves at once.
-  LGN_INLINE void find_rows(const TreeShape& shape, int64_t top, int64_t side, const char* rows, int64_t pitch,
-                            const char* other, int64_t* out) const {
-    const auto start = reinterpret_cast<int64_t>(rows), elsewhere = reinterpret_cast<int64_t>(other);
-    const auto height = static_cast<uint64_t>(shape.height), width = static_cast<uint64_t>(shape.width);
-    for (int64_t i = 0; i < shape.pool_h; i++) {
-      const int64_t y = (top * shape.pool_h + i) * shape.stride_h;
-      for (int64_t j = 0; j < shape.pool_w; j++, out += shape.leaves) {
-        const int64_t x = (side * shape.pool_w + j) * shape.stride_w;
-        for (int64_t l = 0; l < shape.leaves; l++) {
-          const int64_t at_y = line[l] + y, at_x = column[l] + x;
-          const bool inside = (static_cast<uint64_t>(at_y) < height) & (static_cast<uint64_t>(at_x) < width);
-          const int64_t address = start + (channel[l] + at_y * shape.width + at_x) * pitch;
-          out[l] = inside ? address : elsewhere;
-        }
-      }
-    }
-  }
-};
 
 // Rows as the activations store them, and as nodes hold them.
 template <typename S>
@@ -113,37 +29,6 @@ struct NodeRow {
   typedef typename St::Vec Vec;
   static LGN_INLINE void read(const char* row, int v, Vec* out) {
     for (int u = 0; u < St::kParts; u++) out[u] = load<Vec>(row + (v * St::kParts + u) * kVectorBytes);
-  }
-};
-
-// Winners as integers of the width of sums, in the order of Storage<S>::unpack.
-template <typename S>
-struct Winners {
-  typedef typename VectorOf<typename Storage<S>::Sum>::Int Int;
-  typedef uint8_t Bytes __attribute__((vector_size(kLanes<S>)));
-  static constexpr int kBytes = kLanes<S>;
-  static LGN_INLINE void read(const uint8_t* p, Int* out) {
-    Bytes bytes;
-    std::memcpy(&bytes, p, sizeof bytes);
-    out[0] = __builtin_convertvector(bytes, Int);
-  }
-  static LGN_INLINE void write(uint8_t* p, const Int* in) {
-    const Bytes bytes = __builtin_convertvector(in[0], Bytes);
-    std::memcpy(p, &bytes, sizeof bytes);
-  }
-};
-template <>
-struct Winners<Bf16> {
-  static constexpr int kBytes = kVectorBytes / 2;
-  typedef uint8_t Bytes __attribute__((vector_size(kBytes)));
-  typedef uint16_t Shorts __attribute__((vector_size(kVectorBytes)));
-  static LGN_INLINE void read(const uint8_t* p, VecI* out) {
-    const VecU both = (VecU) __builtin_convertvector(load<Bytes>(p), Shorts);
-    out[0] = (VecI)(both & 0xffffu);
-    out[1] = (VecI)(both >> 16);
-  }
-  static LGN_INLINE void write(uint8_t* p, const VecI* in) {
-    store(p, __builtin_convertvector((Shorts)((VecU)in[0] | (VecU)in[1] << 16), Bytes));
   }
 };
 
@@ -163,17 +48,16 @@ LGN_INLINE void evaluate(const GateLine<typename Storage<S>::Sum>& c, const char
   }
 }
 
-// kLines is the number of lines, or 0 for a number known at run time only.
-template <typename S, int kLines>
-void tree_forward_lines(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch) {
+template <typename S>
+void large_tree_forward(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
   typedef typename VectorOf<Sum>::Int Int;
   typedef TreeWorkspace<S> Workspace;
-  constexpr int kParts = St::kParts, kMaxVectors = (kLines ? kLines : kTreeLines) * kLineVectors;
+  constexpr int kParts = St::kParts, kMaxVectors = kTreeLines * kLineVectors;
   const TreeShape& shape = call.shape;
-  const int vectors = (kLines ? kLines : tile.lines) * kLineVectors;
+  const int vectors = tile.lines * kLineVectors;
   const int leaves = static_cast<int>(shape.leaves), root = leaves - 2, pool = static_cast<int>(shape.pool());
   Workspace work(shape, scratch);
   const auto node = [&](int n) { return work.value + n * Workspace::kNodeBytes; };
@@ -225,17 +109,17 @@ void tree_forward_lines(const TreeForward& call, const Tile& tile, int64_t begin
   }
 }
 
-template <typename S, int kLines, bool kGradX>
-void tree_backward_lines(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
+template <typename S>
+void large_tree_backward(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
                          int64_t grad_x_pitch, void* sums, void* scratch) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
   typedef typename VectorOf<Sum>::Int Int;
   typedef TreeWorkspace<S> Workspace;
-  constexpr int kParts = St::kParts, kMaxVectors = (kLines ? kLines : kTreeLines) * kLineVectors;
+  constexpr int kParts = St::kParts, kMaxVectors = kTreeLines * kLineVectors;
   const TreeShape& shape = call.shape;
-  const int vectors = (kLines ? kLines : tile.lines) * kLineVectors, last = vectors - kLineVectors;
+  const int vectors = tile.lines * kLineVectors, last = vectors - kLineVectors;
   const int leaves = static_cast<int>(shape.leaves), root = leaves - 2, pool = static_cast<int>(shape.pool());
   const TailMask<S> tail(tile);
   Workspace work(shape, scratch);
@@ -253,7 +137,7 @@ void tree_backward_lines(const TreeBackward& call, const Tile& tile, int64_t beg
     for (int64_t window = 0; window < windows; window++) {
       const int64_t top = window / shape.out_width, side = window % shape.out_width, out = tree * windows + window;
       work.find_rows(shape, top, side, x, call.x_pitch, kZeroRow, work.row);
-      if (kGradX) work.find_rows(shape, top, side, grad_x, grad_x_pitch, work.outside, work.grad_row);
+      if (grad_x) work.find_rows(shape, top, side, grad_x, grad_x_pitch, work.outside, work.grad_row);
       Int from[kMaxVectors * kParts];
       for (int v = 0; v < vectors; v++) {
         Vec upper[kParts];
@@ -319,7 +203,7 @@ void tree_backward_lines(const TreeBackward& call, const Tile& tile, int64_t beg
             store(at(grad(2 * j), k), to_left[k]);
             store(at(grad(2 * j + 1), k), to_right[k]);
           }
-        } else if (kGradX) {
+        } else if (grad_x) {
           for (int p = 0; p < pool; p++) {
             const int64_t* row = work.grad_row + p * leaves + 2 * j;
             char *l = reinterpret_cast<char*>(row[0]), *r = reinterpret_cast<char*>(row[1]);
@@ -344,21 +228,24 @@ void tree_backward_lines(const TreeBackward& call, const Tile& tile, int64_t beg
   }
 }
 
-// Full tiles have code of their own; the plain build has none.
 template <typename S>
 void tree_forward(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch) {
-  constexpr int kFull = kVectorBytes == 16 ? 0 : kTreeLines;
-  const auto run = tile.lines == kTreeLines ? &tree_forward_lines<S, kFull> : &tree_forward_lines<S, 0>;
+  const int64_t leaves = call.shape.leaves;
+  const auto run = leaves == 8   ? &SmallTree<S, 8>::forward
+                   : leaves == 4 ? &SmallTree<S, 4>::forward
+                   : leaves == 2 ? &SmallTree<S, 2>::forward
+                                 : &large_tree_forward<S>;
   run(call, tile, begin, end, scratch);
 }
 
 template <typename S>
 void tree_backward(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
                    int64_t grad_x_pitch, void* sums, void* scratch) {
-  constexpr int kFull = kVectorBytes == 16 ? 0 : kTreeLines;
-  const bool full = tile.lines == kTreeLines, wanted = grad_x != nullptr;
-  const auto run = wanted ? (full ? &tree_backward_lines<S, kFull, true> : &tree_backward_lines<S, 0, true>)
-                          : (full ? &tree_backward_lines<S, kFull, false> : &tree_backward_lines<S, 0, false>);
+  const int64_t leaves = call.shape.leaves;
+  const auto run = leaves == 8   ? &SmallTree<S, 8>::backward
+                   : leaves == 4 ? &SmallTree<S, 4>::backward
+                   : leaves == 2 ? &SmallTree<S, 2>::backward
+                                 : &large_tree_backward<S>;
   run(call, tile, begin, end, grad_x, grad_x_pitch, sums, scratch);
 }
 
