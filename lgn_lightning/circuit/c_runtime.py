@@ -167,7 +167,8 @@ static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, 
 {
     const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_PIXELS;
     const size_t block = LANES * WORD_BITS;
-    void *memory = malloc((NUM_SLOTS + 1) * sizeof(vec) + 3 * block * sizeof(int32_t));
+    /* Slots that nobody writes, the borders of images, hold 0. */
+    void *memory = calloc(1, (NUM_SLOTS + 1) * sizeof(vec) + 3 * block * sizeof(int32_t));
     vec *slots = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
     int32_t *counts = (int32_t *)(slots + NUM_SLOTS), *best = counts + block, *arg = best + block;
     vec planes[NUM_PLANES];

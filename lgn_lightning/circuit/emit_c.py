@@ -7,21 +7,24 @@ import re
 import numpy as np
 
 from lgn_lightning.circuit.c_runtime import ENTRY_POINTS, HEADER, MAIN, PIXEL_PROTOTYPES, RUNTIME
+from lgn_lightning.circuit.emit_c_loops import emit_loops, wrap
 from lgn_lightning.circuit.expressions import gate_expression
+from lgn_lightning.circuit.loop_program import loop_program
+from lgn_lightning.circuit.looped import LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.schedule import Allocation, allocate_slots
+from lgn_lightning.circuit.schedule import Allocation, allocate_slots, reorder
 
 WORD_BITS = (8, 16, 32, 64)
 
 
 def emit_c(
-    circuit: Circuit,
+    circuit: Circuit | LoopedCircuit,
     *,
     name: str = "lgn_net",
     word_bits: int = 64,
     header: str | None = None,
     gates_per_function: int = 100,
-    form: str = "code",
+    form: str | None = None,
 ) -> str:
     """Writes a circuit as one C99 file without dependencies.
 
@@ -30,13 +33,14 @@ def emit_c(
     size.
 
     Args:
-        circuit: The circuit; only dead gates are left out, so optimise it before.
+        circuit: The circuit; only dead gates are left out, so optimise it before. The loops of a looped circuit become
+            loops over tables, whatever the form of the gates behind them.
         name: Prefix of all public names.
         word_bits: Samples in a word of the packed entry points: 8, 16, 32 or 64.
         header: Name of a header to include; by default its declarations are written into the file.
         gates_per_function: Gates in a function.
         form: ``"code"``, one statement a gate; or ``"table"``, a loop over tables, which compiles in no time and suits
-            nets of millions of gates.
+            nets of millions of gates. By default code, of a looped circuit a table.
 
     Returns:
         The source.
@@ -45,21 +49,37 @@ def emit_c(
         CircuitError: If ``name`` is no C identifier, or ``word_bits`` or ``form`` is not known.
     """
     _check_options(name, word_bits)
+    if form is None:
+        form = "table" if isinstance(circuit, LoopedCircuit) else "code"
     if form not in ("code", "table"):
         raise CircuitError(f"form must be 'code' or 'table', got {form!r}")
     if gates_per_function < 1:
         raise CircuitError(f"gates_per_function must be at least 1, got {gates_per_function}")
-    circuit = circuit.remove_dead_gates()
-    allocation = allocate_slots(circuit, 1 if form == "table" else gates_per_function)
+    loops, before, registers = "", "", 0
+    flat = circuit if isinstance(circuit, Circuit) else circuit.tail
+    if isinstance(circuit, LoopedCircuit) and circuit.stages:
+        program = loop_program(circuit)
+        flat, registers, before = program.tail, program.register_slots, "    run_loops(s);\n"
+    flat = flat.remove_dead_gates()
+    if form == "table":
+        flat = reorder(flat, np.lexsort((flat.gates, flat.gate_levels)))  # long runs of equal gates
+    allocation = allocate_slots(flat, 1 if form == "table" else gates_per_function)
+    if before:
+        loops = emit_loops(program, allocation.count)
     declarations = f'#include "{header}"\n' if header else emit_header(circuit, name=name, word_bits=word_bits)
-    gates = _table(circuit, allocation) if form == "table" else _functions(circuit, allocation, gates_per_function)
+    outputs = [allocation.slot[node] for node in flat.outputs.tolist()]
+    if form == "table":
+        gates = _table(flat, allocation, before)
+    else:
+        gates = _functions(flat, allocation, gates_per_function, before)
     row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
     return "".join(
         [
             "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n",
             "#include <stddef.h>\n#include <stdint.h>\n#include <stdlib.h>\n#include <string.h>\n\n",
             declarations,
-            _constants(circuit, allocation, name, word_bits),
+            _constants(circuit, outputs, allocation.count + registers, name, word_bits),
+            loops,
             gates,
             RUNTIME,
             ENTRY_POINTS.replace("@", name),
@@ -68,7 +88,7 @@ def emit_c(
     )
 
 
-def emit_header(circuit: Circuit, *, name: str = "lgn_net", word_bits: int = 64) -> str:
+def emit_header(circuit: Circuit | LoopedCircuit, *, name: str = "lgn_net", word_bits: int = 64) -> str:
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
     _check_options(name, word_bits)
     text = HEADER.replace("@@PIXELS@@", PIXEL_PROTOTYPES if circuit.levels is not None else "")
@@ -94,9 +114,9 @@ def _check_options(name: str, word_bits: int) -> None:
         raise CircuitError(f"word_bits must be one of {WORD_BITS}, got {word_bits}")
 
 
-def _constants(circuit: Circuit, allocation: Allocation, name: str, word_bits: int) -> str:
+def _constants(circuit: Circuit | LoopedCircuit, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
     group = circuit.outputs.size // circuit.num_classes
-    slot_type = "uint16_t" if allocation.count <= 0x10000 else "uint32_t"
+    slot_type = "uint16_t" if num_slots <= 0x10000 else "uint32_t"
     names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
     lines = [
         "",
@@ -104,7 +124,7 @@ def _constants(circuit: Circuit, allocation: Allocation, name: str, word_bits: i
         f"#define NUM_CLASSES {circuit.num_classes}",
         f"#define GROUP_SIZE {group}",
         f"#define NUM_PLANES {group.bit_length()}",
-        f"#define NUM_SLOTS {allocation.count}",
+        f"#define NUM_SLOTS {num_slots}",
         f"#define WORD_BITS {word_bits}",
         "enum { KIND_PACKED, KIND_BOOLS, KIND_PIXELS };",
     ]
@@ -119,7 +139,6 @@ def _constants(circuit: Circuit, allocation: Allocation, name: str, word_bits: i
         ]
     else:
         lines += ["#define ROW_PIXELS 0", "#define ROW_BYTES NUM_INPUTS", "#define ROW_KIND KIND_BOOLS"]
-    slots = [allocation.slot[node] for node in circuit.outputs.tolist()]
     lines += [
         "",
         f"typedef {name}_word word;",
@@ -137,13 +156,16 @@ def _constants(circuit: Circuit, allocation: Allocation, name: str, word_bits: i
         f"static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};",
         "",
         "/* Slots of the outputs, class by class. */",
-        f"static const slot_index OUTPUTS[] = {{\n{_wrap(slots)}}};\n",
+        f"static const slot_index OUTPUTS[] = {{\n{wrap(outputs)}}};\n",
     ]
     return "\n".join(lines)
 
 
-def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int) -> str:
-    """One statement a gate; values that leave their function go through the slots ``s``, the others are locals."""
+def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int, before: str) -> str:
+    """One statement a gate; values that leave their function go through the slots ``s``, the others are locals.
+
+    ``before`` is what ``run`` does first.
+    """
     slot = allocation.slot
     inputs = circuit.num_inputs
     operands = [operand.tolist() for operand in circuit.operands]
@@ -159,13 +181,15 @@ def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int) -> str
             else:
                 parts.append(f"    const vec t{gate} = (vec)({value});\n")
         parts.append("}\n")
-    parts.append("\n/* Evaluates all gates; the inputs lie in the first slots. */\nstatic void run(vec *s)\n{\n")
+    parts.append(
+        f"\n/* Evaluates all gates; the inputs lie in the first slots. */\nstatic void run(vec *s)\n{{\n{before}"
+    )
     parts += [f"    gates_{chunk}(s);\n" for chunk in range(count)] or ["    (void)s;\n"]
     parts.append("}\n")
     return "".join(parts)
 
 
-def _table(circuit: Circuit, allocation: Allocation) -> str:
+def _table(circuit: Circuit, allocation: Allocation, before: str) -> str:
     """Runs of gates of one kind; each gate is the slots of its output and its operands."""
     slot = np.asarray(allocation.slot)
     width = circuit.arity + 1
@@ -181,22 +205,17 @@ def _table(circuit: Circuit, allocation: Allocation) -> str:
         for table in np.unique(circuit.gates).tolist()
     )
     if not runs:
-        return "\nstatic void run(vec *s)\n{\n    (void)s;\n}\n"
+        return f"\nstatic void run(vec *s)\n{{\n{before}    (void)s;\n}}\n"
     return (
         f"\n/* Gates: slots of the output and the {circuit.arity} operands. */\n"
-        f"static const slot_index GATES[] = {{\n{_wrap(rows.ravel().tolist())}}};\n"
+        f"static const slot_index GATES[] = {{\n{wrap(rows.ravel().tolist())}}};\n"
         "\n/* Runs of gates with one truth table. */\n"
-        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{_wrap(runs)}}};\n"
-        "\nstatic void run(vec *s)\n{\n    const slot_index *p = GATES;\n"
+        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{wrap(runs)}}};\n"
+        f"\nstatic void run(vec *s)\n{{\n    const slot_index *p = GATES;\n{before}"
         "    for (size_t i = 0; i < sizeof RUNS / sizeof RUNS[0]; i++) {\n"
         f"        const slot_index *const end = p + {width} * (size_t)RUNS[i].count;\n"
         f"        switch (RUNS[i].table) {{\n{cases}        }}\n    }}\n}}\n"
     )
-
-
-def _wrap(values: list[int] | list[str], per_line: int = 20) -> str:
-    lines = (values[start : start + per_line] for start in range(0, len(values), per_line))
-    return "".join("    " + ", ".join(map(str, line)) + ",\n" for line in lines)
 
 
 def _c_string(text: str) -> str:

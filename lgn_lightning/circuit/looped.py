@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -246,6 +246,12 @@ class LoopedCircuit:
         from lgn_lightning.circuit.engine import Engine
 
         return Engine(self, engine, threads=threads)
+
+    def to_c(self, **options: Any) -> str:
+        """Returns the circuit as C99 source; see `lgn_lightning.circuit.emit_c.emit_c` for the options."""
+        from lgn_lightning.circuit.emit_c import emit_c
+
+        return emit_c(self, **options)
 
     def __repr__(self) -> str:
         loops = sum(isinstance(stage, Loop) for stage in self.stages)
