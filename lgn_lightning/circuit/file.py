@@ -10,6 +10,9 @@ Layout, all integers little-endian::
     32 bytes  SHA-256 of everything before
 
 Nothing in it is executed when it is read, and no length in it is trusted before the checksum agrees.
+
+A looped circuit has format version 2: the header lists its stages, ``gates`` or ``loop`` with the places, and the
+arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.
 """
 
 from __future__ import annotations
@@ -18,26 +21,51 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from lgn_lightning.circuit.kernel import Places
+from lgn_lightning.circuit.looped import Gates, Loop, LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 from lgn_lightning.files import atomic_write_bytes
 
 MAGIC: Final = b"LGNCIRC\n"
-VERSION: Final = 1
+VERSION: Final = 2
 SUFFIX: Final = ".lgn"
 
 _PREFIX = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256().digest_size
-_ARRAYS: Final = {"gates": "<u1", "a": "<i4", "b": "<i4", "c": "<i4", "outputs": "<i4", "levels": "<u1"}
+_ARRAYS: Final = {
+    "gates": "<u1",
+    "a": "<i4",
+    "b": "<i4",
+    "c": "<i4",
+    "outputs": "<i4",
+    "levels": "<u1",
+    "wires": "<i4",
+}
+_PLACES: Final = tuple(part.name for part in fields(Places))
 
 
-def circuit_to_bytes(circuit: Circuit) -> bytes:
+def circuit_to_bytes(circuit: Circuit | LoopedCircuit) -> bytes:
     """Returns the contents of a circuit file; equal circuits give equal bytes."""
-    arrays = {name: getattr(circuit, name) for name in _ARRAYS if getattr(circuit, name) is not None}
+    stages: list[dict[str, Any]] = []
+    looped = isinstance(circuit, LoopedCircuit)
+    tail, all_stages = (circuit.tail, circuit.stages) if isinstance(circuit, LoopedCircuit) else (circuit, ())
+    arrays = _arrays_of(tail) | _arrays_of(circuit, ("levels",))
+    for number, stage in enumerate(all_stages):
+        if isinstance(stage, Loop):
+            places = {name: getattr(stage.places, name) for name in _PLACES}
+            stages.append({"kind": "loop", "channels": len(stage.wires), **places})
+            found = _arrays_of(stage.kernel) | _arrays_of(stage, ("wires",))
+        else:
+            stages.append({"kind": "gates"})
+            found = _arrays_of(stage)
+        arrays |= {f"{number}.{name}": array for name, array in found.items()}
     header = {
         "num_inputs": circuit.num_inputs,
         "num_classes": circuit.num_classes,
@@ -46,15 +74,24 @@ def circuit_to_bytes(circuit: Circuit) -> bytes:
         "class_names": circuit.class_names,
         "arrays": [[name, array.size] for name, array in arrays.items()],
     }
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
     body = b"".join(
-        [_PREFIX.pack(MAGIC, VERSION, len(text)), text]
-        + [array.astype(_ARRAYS[name], copy=False).tobytes() for name, array in arrays.items()]
+        [_PREFIX.pack(MAGIC, 2 if looped else 1, len(text)), text]
+        + [array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items()]
     )
     return body + hashlib.sha256(body).digest()
 
 
-def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit:
+def _arrays_of(part: object, names: Iterable[str] = ("gates", "a", "b", "c", "outputs")) -> dict[str, Any]:
+    arrays = {name: getattr(part, name, None) for name in names}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _dtype(name: str) -> str:
+    return _ARRAYS[name.rpartition(".")[2]]
+
+
+def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit | LoopedCircuit:
     """Reads the contents of a circuit file.
 
     Args:
@@ -76,24 +113,47 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit:
         header = json.loads(body[_PREFIX.size : _PREFIX.size + length])
         arrays = _read_arrays(body, _PREFIX.size + length, header["arrays"])
         shape, names = header["image_shape"], header["class_names"]
-        return Circuit(
-            num_inputs=int(header["num_inputs"]),
-            num_classes=int(header["num_classes"]),
-            tau=float(header["tau"]),
-            image_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
-            class_names=None if names is None else tuple(map(str, names)),
-            **arrays,
-        )
+        encoding: dict[str, Any] = {
+            "levels": arrays.pop("levels", None),
+            "image_shape": None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+        }
+        parts = [
+            {name: arrays.pop(f"{i}.{name}") for name in _ARRAYS if f"{i}.{name}" in arrays}
+            for i in range(len(header.get("stages", ())))
+        ]
+        about: dict[str, Any] = {
+            "num_classes": int(header["num_classes"]),
+            "tau": float(header["tau"]),
+            "class_names": None if names is None else tuple(map(str, names)),
+        }
+        inputs = int(header["num_inputs"])
+        if version == 1:
+            return Circuit(num_inputs=inputs, **about, **arrays, **encoding)
+        stages = [_read_stage(*pair) for pair in zip(header["stages"], parts, strict=True)]
+        nodes = inputs + sum(stage.num_nodes for stage in stages)
+        return LoopedCircuit(inputs, tuple(stages), Circuit(num_inputs=nodes, **about, **arrays), **encoding)
     except CircuitError as error:
         raise CircuitError(f"{source} holds no valid circuit: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CircuitError(f"{source} has a header that cannot be read: {error!r}") from error
 
 
+def _read_stage(about: dict[str, Any], arrays: dict[str, Any]) -> Gates | Loop:
+    if about["kind"] == "gates":
+        return Gates(**arrays)
+    if about["kind"] != "loop":
+        raise ValueError(f"a stage of the kind {about['kind']!r} is not known")
+    pairs = {name: (int(about[name][0]), int(about[name][1])) for name in _PLACES}
+    places, channels = Places(**pairs), int(about["channels"])
+    wires, outputs = arrays.pop("wires").reshape(channels, *places.image), arrays["outputs"]
+    inputs = channels * places.kernel[0] * places.kernel[1]
+    return Loop(Circuit(num_inputs=inputs, num_classes=outputs.size, **arrays), wires, places)
+
+
 def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for name, size in listing:
-        dtype = np.dtype(_ARRAYS[name])
+        dtype = np.dtype(_dtype(name))
         arrays[name] = np.frombuffer(body, dtype, size, offset).astype(dtype.newbyteorder("="))
         offset += size * dtype.itemsize
     if offset != len(body):
@@ -101,11 +161,11 @@ def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> di
     return arrays
 
 
-def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> None:
+def save_circuit(circuit: Circuit | LoopedCircuit, path: str | os.PathLike[str]) -> None:
     """Writes a circuit file atomically."""
     atomic_write_bytes(path, circuit_to_bytes(circuit))
 
 
-def load_circuit(path: str | os.PathLike[str]) -> Circuit:
+def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
     """Reads a circuit file; see `circuit_from_bytes` for the errors."""
     return circuit_from_bytes(Path(path).read_bytes(), str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -252,6 +253,31 @@ class LoopedCircuit:
         from lgn_lightning.circuit.emit_c import emit_c
 
         return emit_c(self, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the circuit file (see `lgn_lightning.circuit.file`), atomically."""
+        from lgn_lightning.circuit.file import save_circuit
+
+        save_circuit(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LoopedCircuit:
+        """Reads a circuit file; errors as `Circuit.load`, also if it holds a circuit without loops."""
+        from lgn_lightning.circuit.file import load_circuit
+
+        circuit = load_circuit(path)
+        if not isinstance(circuit, LoopedCircuit):
+            raise CircuitError(f"{os.fspath(path)} holds a circuit without loops: read it with Circuit.load")
+        return circuit
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LoopedCircuit):
+            return NotImplemented
+        from lgn_lightning.circuit.file import circuit_to_bytes
+
+        return circuit_to_bytes(self) == circuit_to_bytes(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         loops = sum(isinstance(stage, Loop) for stage in self.stages)

@@ -223,11 +223,16 @@ class Circuit:
 
         Raises:
             FileNotFoundError: If there is none.
-            CircuitError: If it is no circuit file, of a later version, truncated or corrupt.
+            CircuitError: If it is no circuit file, of a later version, truncated or corrupt, or holds a looped circuit.
         """
         from lgn_lightning.circuit.file import load_circuit
 
-        return load_circuit(path)
+        circuit = load_circuit(path)
+        if not isinstance(circuit, Circuit):
+            raise CircuitError(
+                f"{os.fspath(path)} holds a looped circuit: read it with LoopedCircuit.load, and unroll() it"
+            )
+        return circuit
 
     def to_c(self, **options: Any) -> str:
         """Returns the circuit as C99 source; see `lgn_lightning.circuit.emit_c.emit_c` for the options."""

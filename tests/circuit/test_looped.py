@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ from torch import nn
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d, Threshold
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.builder import CircuitBuilder
+from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
 from lgn_lightning.circuit.kernel import Places, identity_kernel, tree_kernel
 from lgn_lightning.circuit.looped import Loop
 from lgn_lightning.circuit.looped_passes import fuse_windows, optimize_looped_with_report
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.nn import LogicSequential, logic_layers
+from lgn_lightning.nn import EdgeChannels, LogicSequential, logic_layers
 from tests.circuit.random_conv_nets import conv_nets, hard_scores
 
 
@@ -137,6 +140,30 @@ def test_names_and_encoding_are_kept() -> None:
     images = torch.randint(256, (9, 1, 16, 16), dtype=torch.uint8)
     assert np.array_equal(looped.predict(images), flat.predict(images))
     assert "3 thresholds on (1, 16, 16), 4 loops" in repr(looped)
+
+
+def test_a_file_gives_the_circuit_back_and_damage_is_an_error(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = [Threshold([0.5], (1, 4, 4), flatten=False), EdgeChannels(1, (1, 4, 4)), LogicTreeConv2d(9, 2, 2, 1)]
+    net = LogicSequential(*layers, OrPool2d((1, 3)), nn.Flatten(), LogicLayer(6, 6), GroupSum(2)).eval()
+    looped = LoopedCircuit.from_module(net, ("no", "yes"))
+    looped.save(tmp_path / "net.lgn")
+    assert LoopedCircuit.load(tmp_path / "net.lgn") == looped
+    assert looped != LoopedCircuit.from_module(net) != looped.unroll()
+    with pytest.raises(CircuitError, match="holds a looped circuit"):
+        Circuit.load(tmp_path / "net.lgn")
+    looped.unroll().save(tmp_path / "flat.lgn")
+    with pytest.raises(CircuitError, match="holds a circuit without loops"):
+        LoopedCircuit.load(tmp_path / "flat.lgn")
+    data = circuit_to_bytes(looped)
+    for position in range(0, len(data), 3):
+        with pytest.raises(CircuitError):
+            circuit_from_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
+    # A file that was written wrongly, with a checksum that agrees.
+    for old, new in ((b'"kind":"loop"', b'"kind":"leap"'), (b'"channels":9', b'"channels":8'), (b"[4,4]", b"[4,5]")):
+        body = data[:-32].replace(old, new)
+        with pytest.raises(CircuitError, match=r"header|no valid circuit"):
+            circuit_from_bytes(body + hashlib.sha256(body).digest())
 
 
 def test_bad_circuits_are_refused() -> None:
