@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lgn_lightning.circuit import Circuit, CompiledCircuit, export_circuit, native
+from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit, native
 from lgn_lightning.circuit.compiler import compile_library, find_compiler
 from lgn_lightning.circuit.engine import Engine
-from lgn_lightning.circuit.passes import optimize_for_export
+from lgn_lightning.circuit.looped_passes import optimize_looped_for_export
+from lgn_lightning.circuit.passes import PassReport, optimize_for_export
 from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
 
@@ -109,14 +110,14 @@ class Check:
     reference: str = "hard net"
 
     @classmethod
-    def of(cls, circuit: Circuit, net: nn.Module, samples: Tensor | None) -> Check:
+    def of(cls, circuit: Circuit | LoopedCircuit, net: nn.Module, samples: Tensor | None) -> Check:
         """Evaluates the hard net on samples ``[N, …]``, or on random ones if there are None."""
         inputs = _random_inputs(circuit) if samples is None else _as_circuit_inputs(circuit, samples)
         scores = _hard_scores(circuit, net, inputs, samples)
         return cls(inputs.flatten(1).numpy(), scores, "random" if samples is None else "validation")
 
     @classmethod
-    def of_circuit(cls, circuit: Circuit) -> Check:
+    def of_circuit(cls, circuit: Circuit | LoopedCircuit) -> Check:
         """Simulates a circuit as it was given on random samples, for where there is no net."""
         inputs = _random_inputs(circuit).flatten(1).numpy()
         return cls(inputs, circuit.scores(inputs).astype(np.int64), "random", "simulated circuit as it was given")
@@ -139,7 +140,7 @@ class Check:
 
 
 def write_circuit_folder(
-    circuit: Circuit,
+    circuit: Circuit | LoopedCircuit,
     check: Check,
     folder: Path,
     about: dict[str, Any],
@@ -148,6 +149,7 @@ def write_circuit_folder(
     *,
     optimize: bool = True,
     pipeline: int = 0,
+    form: str = "auto",
 ) -> None:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
@@ -163,25 +165,27 @@ def write_circuit_folder(
         compiler: C compiler, if the library is to be built at once.
         optimize: Whether the passes run; without, every gate is exported as it is.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
+        form: Form of C, see :func:`~lgn_lightning.circuit.export_circuit`.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
         OSError: If the folder cannot be written.
     """
-    smaller, reports = optimize_for_export(circuit) if optimize else (circuit, [])
+    smaller, reports = _optimized(circuit) if optimize else (circuit, [])
     compared = [check.compare(smaller.scores(check.inputs), "simulated circuit")]
     engine = _engine_of(smaller)
     if engine is not None:
         compared.append(check.compare(engine(check.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
         vectors = check.inputs[:_BENCH_VECTORS]
-        exported = export_circuit(smaller, temporary, STEM, formats, pipeline=pipeline, samples=vectors)
+        exported = export_circuit(smaller, temporary, STEM, formats, form=form, pipeline=pipeline, samples=vectors)
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,
             "gates": {
                 "before": circuit.num_gates,
                 "after": smaller.num_gates,
+                "stored": smaller.num_stored_gates if isinstance(smaller, LoopedCircuit) else smaller.num_gates,
                 "passes": [{"name": report.name, "gates": report.after} for report in reports],
             },
             "engine": None if engine is None else {"name": engine.name, **engine.info},
@@ -204,6 +208,12 @@ def write_circuit_folder(
         _write_manifest(temporary, manifest)
         if compiler is not None:
             add_library(ExportedCircuit(temporary, manifest), check, compiler)
+
+
+def _optimized(circuit: Circuit | LoopedCircuit) -> tuple[Circuit | LoopedCircuit, list[PassReport]]:
+    if isinstance(circuit, LoopedCircuit):
+        return optimize_looped_for_export(circuit)
+    return optimize_for_export(circuit)
 
 
 def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]) -> None:
@@ -253,7 +263,7 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def _engine_of(circuit: Circuit) -> Engine | None:
+def _engine_of(circuit: Circuit | LoopedCircuit) -> Engine | None:
     if circuit.arity != 2:
         return None
     try:
@@ -263,19 +273,19 @@ def _engine_of(circuit: Circuit) -> Engine | None:
     return Engine(circuit, optimized=True)
 
 
-def hard_scores(circuit: Circuit, net: nn.Module, x: NDArray[Any]) -> NDArray[np.int32]:
+def hard_scores(circuit: Circuit | LoopedCircuit, net: nn.Module, x: NDArray[Any]) -> NDArray[np.int32]:
     """Ones in each class by the hard net of a circuit, int32 ``[N, classes]``; ``x`` as `Circuit.scores` takes it."""
     return _hard_scores(circuit, net, torch.from_numpy(x), None).astype(np.int32)
 
 
-def _as_circuit_inputs(circuit: Circuit, samples: Tensor) -> Tensor:
+def _as_circuit_inputs(circuit: Circuit | LoopedCircuit, samples: Tensor) -> Tensor:
     """What both sides of the check get: uint8 pixels where thresholds are built in, bool bits otherwise."""
     if circuit.levels is None:
         return samples > 0.5 if samples.is_floating_point() else samples.bool()
     return (samples.float() * 255).round().to(torch.uint8) if samples.is_floating_point() else samples.to(torch.uint8)
 
 
-def _random_inputs(circuit: Circuit, count: int = 256) -> Tensor:
+def _random_inputs(circuit: Circuit | LoopedCircuit, count: int = 256) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     if circuit.image_shape is not None:
         return torch.randint(0, 256, (count, *circuit.image_shape), dtype=torch.uint8, generator=generator)
@@ -283,7 +293,9 @@ def _random_inputs(circuit: Circuit, count: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def _hard_scores(circuit: Circuit, net: nn.Module, inputs: Tensor, samples: Tensor | None) -> NDArray[np.int64]:
+def _hard_scores(
+    circuit: Circuit | LoopedCircuit, net: nn.Module, inputs: Tensor, samples: Tensor | None
+) -> NDArray[np.int64]:
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     dtype = samples.dtype if circuit.levels is None and samples is not None else inputs.dtype
     blocks = [net(block.to(device, dtype)).double().cpu() for block in torch.split(inputs, _CHECK_BLOCK)]

@@ -32,9 +32,10 @@ from lgn_lightning.callbacks.circuit_folder import (
     write_circuit_folder,
 )
 from lgn_lightning.checkpoint import class_names, read_checkpoint
-from lgn_lightning.circuit import Circuit, CircuitError
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.compiler import CompilerError
 from lgn_lightning.circuit.export import FORMATS
+from lgn_lightning.circuit.form import circuit_of_net
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
 _ABOUT = ("checkpoint", "epoch", "global_step", "accuracy", "metrics")
@@ -83,7 +84,7 @@ class ExportCircuit(pl.Callback):
         self.check_samples = check_samples
         self._samples: list[Tensor] = []
         self._compiler: list[str] | None = None
-        self._last: tuple[Circuit, Path, Check] | None = None
+        self._last: tuple[Circuit | LoopedCircuit, Path, Check] | None = None
         self._pending: dict[Path, Check] = {}
         self._active = False
 
@@ -170,7 +171,7 @@ class ExportCircuit(pl.Callback):
             return
         folder = _circuit_folder(root, checkpoint)
         net = _net_with(content["state_dict"], pl_module)
-        circuit = Circuit.from_module(net, class_names(content))
+        circuit = circuit_of_net(net, class_names(content), formats=self.formats)
         about = {
             "checkpoint": checkpoint.relative_to(root).as_posix(),
             "epoch": content.get("epoch"),
@@ -217,9 +218,9 @@ class ExportCircuit(pl.Callback):
                     continue
                 net = _net_with(read_checkpoint(path)["state_dict"], pl_module)
                 samples = torch.cat(self._samples) if self._samples else None
-                self._pending[exported.folder] = Check.of(Circuit.from_module(net), net, samples)
+                self._pending[exported.folder] = Check.of(LoopedCircuit.from_module(net), net, samples)
 
-    def _twin(self, circuit: Circuit) -> ExportedCircuit | None:
+    def _twin(self, circuit: Circuit | LoopedCircuit) -> ExportedCircuit | None:
         # last.ckpt follows the best one with the same weights: compiling once is enough.
         if self._last is None or self._last[0] != circuit:
             return None
@@ -243,7 +244,7 @@ class ExportCircuit(pl.Callback):
             rank_zero_warn(f"ExportCircuit: {type(pl_module).__name__} has no attribute `net`: nothing to export")
             return False
         try:
-            Circuit.from_module(net, getattr(getattr(trainer, "datamodule", None), "class_names", None))
+            LoopedCircuit.from_module(net, getattr(getattr(trainer, "datamodule", None), "class_names", None))
         except CircuitError as error:
             rank_zero_warn(f"ExportCircuit: this net is no circuit, so there is nothing to export ({error})")
             return False

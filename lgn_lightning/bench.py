@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lgn_lightning.circuit import Circuit, native
+from lgn_lightning.circuit import Circuit, LoopedCircuit, native
 from lgn_lightning.circuit.engine import Engine, EngineError
+from lgn_lightning.circuit.looped_passes import optimize_looped_with_report
 from lgn_lightning.circuit.passes import PassReport, optimize_with_report
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.circuit_source import read_source
@@ -51,6 +52,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
     parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
     parser.add_argument("--rounds", type=int, default=7, help="calls, of which the median counts (default: 7)")
+    parser.add_argument(
+        "--loops",
+        action=argparse.BooleanOptionalAction,
+        help="keep convolutions as loops, or unroll them (default: by size)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -60,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("threads", "samples", "rounds"):
         if getattr(arguments, name) < 1:
             raise LgnError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
-    source = read_source(arguments.source)
+    source = read_source(arguments.source, {None: "auto", True: "loops", False: "code"}[arguments.loops])
     pinned = pin_to_one_core() if arguments.threads == 1 else None
     reports = _passes(source.circuit)
     timings, skipped = measure(source.circuit, arguments.threads, arguments.samples, arguments.rounds)
@@ -94,7 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure(circuit: Circuit, threads: int, samples: int, rounds: int) -> tuple[list[Timing], list[str]]:
+def measure(
+    circuit: Circuit | LoopedCircuit, threads: int, samples: int, rounds: int
+) -> tuple[list[Timing], list[str]]:
     """Times all engines of this machine in turn, so that a busy spell slows all of them.
 
     Returns:
@@ -133,7 +141,7 @@ def measure(circuit: Circuit, threads: int, samples: int, rounds: int) -> tuple[
     return rows, skipped
 
 
-def _engines(circuit: Circuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
+def _engines(circuit: Circuit | LoopedCircuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
     try:
         best = native.ISA_NAMES[native.library().lgn_best_isa()]
     except native.BuildError as error:
@@ -149,11 +157,13 @@ def _engines(circuit: Circuit, threads: int) -> tuple[list[tuple[Engine, str]], 
     return engines, skipped
 
 
-def _passes(circuit: Circuit) -> list[PassReport]:
+def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
     try:
         native.library()
     except native.BuildError:
         return []
+    if isinstance(circuit, LoopedCircuit):
+        return optimize_looped_with_report(circuit)[1]
     return optimize_with_report(circuit, level=3)[1]
 
 

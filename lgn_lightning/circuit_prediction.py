@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit import Circuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit
 from lgn_lightning.circuit.engine import ENGINES, Engine
-from lgn_lightning.circuit.file import SUFFIX
+from lgn_lightning.circuit.file import SUFFIX, load_circuit
 from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     if not arguments.circuit.is_file():
         raise LgnError(f"there is no circuit file {arguments.circuit}; lgn export --format circuit writes one")
-    circuit = Circuit.load(arguments.circuit)
+    circuit = load_circuit(arguments.circuit)
     if bool(arguments.inputs) == bool(arguments.data):
         raise LgnError("give what to predict: images, folders of images or an .npy array, or else --data <recipe>")
     names, x = read_recipe_data(arguments.data) if arguments.data else read_inputs(circuit, arguments.inputs)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read_inputs(circuit: Circuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
+def read_inputs(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
     """Reads one ``.npy`` array, or images.
 
     Returns:
@@ -92,7 +92,7 @@ def _read_array(path: Path) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _read_images(circuit: Circuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[np.uint8]]:
+def _read_images(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[np.uint8]]:
     if circuit.image_shape is None:
         raise LgnError(
             f"this circuit has no thresholds for pixels: it takes {circuit.num_inputs} bits a sample; "
@@ -148,7 +148,9 @@ def read_recipe_data(name: str) -> tuple[list[str], NDArray[np.uint8]]:
     return [str(index) for index in range(len(images))], images
 
 
-def _table(circuit: Circuit, names: list[str], scores: NDArray[np.int32] | None, classes: NDArray[np.int32]) -> str:
+def _table(
+    circuit: Circuit | LoopedCircuit, names: list[str], scores: NDArray[np.int32] | None, classes: NDArray[np.int32]
+) -> str:
     labels = circuit.class_names or tuple(str(index) for index in range(circuit.num_classes))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

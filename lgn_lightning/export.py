@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from lgn_lightning.circuit.form import FORMS
 from lgn_lightning.circuit_source import read_source
 from lgn_lightning.errors import LgnError
 
@@ -24,6 +26,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="comma-separated: c, library (insists on a C compiler), verilog, circuit, blif, aiger (default: c)",
     )
     parser.add_argument(
+        "--form",
+        default="auto",
+        choices=FORMS,
+        help="C with a statement or a table row a gate, or convolutions as loops over places, also in the circuit file "
+        "(default: auto, by size)",
+    )
+    parser.add_argument(
         "--pipeline",
         type=int,
         default=0,
@@ -40,13 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
     formats = tuple(part.strip() for part in arguments.format.split(","))
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline is of Verilog: add --format verilog")
-    for path in export_checkpoint(arguments.source, arguments.out, formats, arguments.pipeline, not arguments.raw):
+    options = {"pipeline": arguments.pipeline, "optimize": not arguments.raw, "form": arguments.form}
+    for path in export_checkpoint(arguments.source, arguments.out, formats, **options):
         print(path)
     if arguments.report:
         from lgn_lightning.circuit.fpga_report import fpga_report
         from lgn_lightning.circuit.passes import optimize_for_export
 
-        circuit = optimize_for_export(read_source(arguments.source).circuit)[0]
+        circuit = optimize_for_export(read_source(arguments.source, form="code").flat)[0]
         report = fpga_report(circuit)
         print(
             f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
@@ -56,7 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def export_checkpoint(
-    source: Path, folder: Path, formats: tuple[str, ...] = ("c",), pipeline: int = 0, optimize: bool = True
+    source: Path,
+    folder: Path,
+    formats: tuple[str, ...] = ("c",),
+    pipeline: int = 0,
+    optimize: bool = True,
+    form: str = "auto",
 ) -> list[Path]:
     """Exports a circuit, as the callback ``ExportCircuit`` does at training time.
 
@@ -66,6 +81,8 @@ def export_checkpoint(
         formats: Formats to write; ``"c"`` comes with a shared library where there is a C compiler.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
         optimize: Whether the passes run.
+        form: ``"code"`` or ``"table"``, a flat circuit and how its C is written; ``"loops"``, convolutions as loops; or
+            ``"auto"``: by size.
 
     Returns:
         The files written, the manifest last.
@@ -86,7 +103,7 @@ def export_checkpoint(
         raise LgnError(f"--pipeline must be 0 or the gate levels between registers, got {pipeline}")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise LgnError(f"{folder} holds other files; give a new folder with --out")
-    read = read_source(source)
+    read = read_source(source, form, formats)
     circuit = read.circuit
     if "aiger" in formats and circuit.arity != 2:
         raise LgnError(f"{read.path} holds gates of three inputs, which AIGER cannot: export blif instead")
@@ -100,6 +117,6 @@ def export_checkpoint(
     check = Check.of_circuit(circuit) if read.net is None else Check.of(circuit, read.net, None)
     about = {"checkpoint": read.path.name}
     written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
-    optimize = optimize and circuit.arity == 2
-    write_circuit_folder(circuit, check, folder, about, written, compiler, optimize=optimize, pipeline=pipeline)
+    options: dict[str, Any] = {"optimize": optimize and circuit.arity == 2, "pipeline": pipeline, "form": form}
+    write_circuit_folder(circuit, check, folder, about, written, compiler, **options)
     return [*sorted(path for path in folder.iterdir() if path.name != MANIFEST), folder / MANIFEST]

@@ -104,22 +104,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
     if arguments.second is not None and not arguments.second.exists():
         raise LgnError(f"there is no file or folder {arguments.second}")
-    source = read_source(arguments.first)
-    print(f"{source.path}: {source.circuit}")
+    source = read_source(arguments.first, form="code")
+    circuit = source.flat
+    print(f"{source.path}: {circuit}")
     verdict = Verdict()
     timeout = None if arguments.no_proof else arguments.timeout
     if arguments.second is None:
         verify_source(source, verdict, arguments.samples, timeout)
     elif arguments.second.suffix in LOGIC_FILES:
-        verify_logic_file(source.circuit, arguments.second, verdict, timeout)
+        verify_logic_file(circuit, arguments.second, verdict, timeout)
     elif arguments.second.suffix in COMPILED_FILES:
-        verify_compiled_file(source.circuit, arguments.second, verdict, arguments.samples)
+        verify_compiled_file(circuit, arguments.second, verdict, arguments.samples)
     else:
-        other = read_source(arguments.second)
-        print(f"{other.path}: {other.circuit}")
-        verify_pair("both circuits", source.circuit, other.circuit, verdict, timeout)
+        other = read_source(arguments.second, form="code")
+        print(f"{other.path}: {other.flat}")
+        verify_pair("both circuits", circuit, other.flat, verdict, timeout)
     if not verdict.equal:
-        print("\nNOT EQUAL" + _show(source.circuit, verdict.counterexample))
+        print("\nNOT EQUAL" + _show(circuit, verdict.counterexample))
         return 1
     print("\nequal" + (", proven for all inputs" if verdict.proven else " on everything tried; not proven"))
     return 0
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout: float | None) -> None:
     """Compares everything that is made of one net with its circuit as trained."""
-    circuit = source.circuit
+    circuit = source.flat
     x = random_samples(circuit, samples)
     if source.net is not None:
         from lgn_lightning.callbacks.circuit_folder import hard_scores

@@ -14,12 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
-from lgn_lightning import verification
-from lgn_lightning.circuit import Circuit, prove
+from lgn_lightning import GroupSum, LogicLayer, verification
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, form, prove
 from lgn_lightning.circuit.export import export_circuit
+from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.circuit.form import circuit_of_net
 from lgn_lightning.cli import main
 from tests.circuit.random_circuits import image_circuit, random_circuit
+from tests.circuit.test_looped import tree_net
 
 
 @pytest.fixture
@@ -222,6 +226,55 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
         assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1
         assert message in capsys.readouterr().err
         assert not Path("new").exists()
+
+
+def test_commands_on_a_looped_circuit_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = tree_net()
+    looped = LoopedCircuit.from_module(net)
+    looped.save("loops.lgn")
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16)).astype(np.uint8)
+    np.save("x.npy", images)
+    assert main(["predict", "loops.lgn", "x.npy"]) == 0
+    rows = [row.split(",") for row in capsys.readouterr().out.splitlines()[1:]]
+    assert [int(row[1]) for row in rows] == looped.predict(images).tolist()
+    options = ["--samples", "600", "--rounds", "1", "--json"]
+    gates = []
+    for choice in ([], ["--no-loops"]):
+        assert main(["bench", "loops.lgn", *options, *choice]) == 0
+        gates.append([step["name"] for step in json.loads(capsys.readouterr().out)["passes"]])
+    assert gates[0] != gates[1]
+    assert "fold_kernels" in gates[0]
+    for name, table in (("auto", "STEPS[]"), ("table", "RUNS[]"), ("code", "gates_0(")):
+        assert main(["export", "loops.lgn", "--out", name, "--format", "c,circuit", "--form", name]) == 0
+        assert table in Path(name, "lgn_net.c").read_text()
+        exported = load_circuit(Path(name, "lgn_net.lgn"))
+        assert isinstance(exported, LoopedCircuit) == (name == "auto")
+        assert np.array_equal(exported.scores(images), looped.scores(images))
+    assert main(["export", "loops.lgn", "--out", "blif", "--format", "blif"]) == 0  # unrolled without asking
+    capsys.readouterr()
+    assert main(["export", "loops.lgn", "--out", "new", "--format", "blif", "--form", "loops"]) == 1
+    assert "blif cannot hold loops" in capsys.readouterr().err
+    assert main(["export", "net.lgn", "--out", "new", "--form", "loops"]) == 1
+    assert "net.lgn holds a circuit without loops" in capsys.readouterr().err
+    assert main(["verify", "loops.lgn", "auto/lgn_net.c", "--samples", "300"]) == 0
+
+
+def test_the_form_of_a_net_goes_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tree_net()
+    assert circuit_of_net(net) == Circuit.from_module(net)
+    assert circuit_of_net(net, form="loops") == LoopedCircuit.from_module(net)
+    monkeypatch.setattr(form, "LOOPS_ABOVE", 1000)
+    assert isinstance(circuit_of_net(net), LoopedCircuit)
+    assert isinstance(circuit_of_net(net, form="table"), Circuit)
+    assert isinstance(circuit_of_net(net, formats=("c", "verilog")), Circuit)
+    dense = nn.Sequential(LogicLayer(1200, 1200), GroupSum(4)).eval()
+    assert isinstance(circuit_of_net(dense), Circuit)
+    with pytest.raises(CircuitError, match="form must be one of auto, code, table, loops, got 'poem'"):
+        circuit_of_net(net, form="poem")
+    with pytest.raises(CircuitError, match="verilog cannot hold loops"):
+        circuit_of_net(net, form="loops", formats=("verilog",))
+    with pytest.raises(CircuitError, match=r"aiger cannot hold loops: export circuit\.unroll\(\)"):
+        export_circuit(LoopedCircuit.from_module(net), "none", "net", ("aiger",))
 
 
 @pytest.mark.skipif(not shutil.which("yosys"), reason="yosys is not installed")

@@ -16,6 +16,8 @@ from lgn_lightning.circuit.emit_c import emit_c, emit_header
 from lgn_lightning.circuit.emit_logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
 from lgn_lightning.circuit.file import SUFFIX, save_circuit
+from lgn_lightning.circuit.form import FLAT_FORMATS, c_form
+from lgn_lightning.circuit.looped import LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 from lgn_lightning.files import atomic_write_bytes, atomic_write_text
 
@@ -49,12 +51,13 @@ class ExportedFiles:
 
 
 def export_circuit(
-    circuit: Circuit,
+    circuit: Circuit | LoopedCircuit,
     folder: str | os.PathLike[str],
     stem: str,
     formats: Sequence[str] = ("c",),
     *,
     word_bits: int = 64,
+    form: str = "auto",
     compiler: str | None = None,
     opt_level: int = 1,
     pipeline: int = 0,
@@ -63,30 +66,35 @@ def export_circuit(
     """Writes a circuit into files ``folder/stem.*``, each beside its place and renamed.
 
     Args:
-        circuit: The circuit; `optimize` it before.
+        circuit: The circuit; `optimize` it before. A looped one is written as C and circuit file only.
         folder: Made if it is missing.
         stem: File name without suffix; the prefix of the C names is made from it.
         formats: Some of `FORMATS`.
         word_bits: Samples in a word of the packed entry points.
+        form: Form of C, ``"code"`` or ``"table"``; ``"auto"`` chooses by size.
         compiler: C compiler of ``"library"``.
         opt_level: Its optimization level.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
         samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
 
     Raises:
-        CircuitError: If a format is not known.
+        CircuitError: If a format is not known, or has no loops and the circuit has.
         CompilerError: If ``"library"`` is asked for and there is no compiler.
         OSError: If the folder cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise CircuitError(f"unknown format {', '.join(unknown) or '(none)'}; there are: {', '.join(FORMATS)}")
+    without_loops = [name for name in formats if name in FLAT_FORMATS]
+    if isinstance(circuit, LoopedCircuit) and without_loops:
+        raise CircuitError(f"{', '.join(without_loops)} cannot hold loops: export circuit.unroll()")
     target = Path(folder)
     exported = ExportedFiles(c_name(stem))
     if "c" in formats or "library" in formats:
         header, source = target / f"{stem}.h", target / f"{stem}.c"
         atomic_write_text(header, emit_header(circuit, name=exported.name, word_bits=word_bits))
-        atomic_write_text(source, emit_c(circuit, name=exported.name, word_bits=word_bits, header=header.name))
+        code = emit_c(circuit, name=exported.name, word_bits=word_bits, header=header.name, form=c_form(circuit, form))
+        atomic_write_text(source, code)
         exported.files |= {"c": source, "header": header}
     if "library" in formats:
         library = target / f"{stem}.so"
@@ -95,21 +103,30 @@ def export_circuit(
     if "circuit" in formats:
         exported.files["circuit"] = target / f"{stem}{SUFFIX}"
         save_circuit(circuit, exported.files["circuit"])
-    if "verilog" in formats:
-        verilog = emit_verilog(circuit, name=exported.name, pipeline=pipeline)
-        exported.files["verilog"] = target / f"{stem}.v"
-        atomic_write_text(exported.files["verilog"], verilog.text)
-        if samples is not None:
-            exported.files["test_bench"] = target / f"{stem}_tb.v"
-            bench = emit_test_bench(circuit, verilog, samples, name=exported.name)
-            atomic_write_text(exported.files["test_bench"], bench)
-    if "blif" in formats:
-        exported.files["blif"] = target / f"{stem}.blif"
-        atomic_write_text(exported.files["blif"], emit_blif(circuit, exported.name))
-    if "aiger" in formats:
-        exported.files["aiger"] = target / f"{stem}.aig"
-        atomic_write_bytes(exported.files["aiger"], emit_aiger(circuit))
+    if isinstance(circuit, Circuit):
+        exported.files |= _write_logic(circuit, target / stem, exported.name, formats, pipeline, samples)
     return exported
+
+
+def _write_logic(
+    circuit: Circuit, path: Path, name: str, formats: Sequence[str], pipeline: int, samples: ArrayLike | None
+) -> dict[str, Path]:
+    """Writes Verilog, BLIF and AIGER, those of them that are asked for; ``path`` is without suffix."""
+    files: dict[str, Path] = {}
+    if "verilog" in formats:
+        verilog = emit_verilog(circuit, name=name, pipeline=pipeline)
+        files["verilog"] = path.with_name(f"{path.name}.v")
+        atomic_write_text(files["verilog"], verilog.text)
+        if samples is not None:
+            files["test_bench"] = path.with_name(f"{path.name}_tb.v")
+            atomic_write_text(files["test_bench"], emit_test_bench(circuit, verilog, samples, name=name))
+    if "blif" in formats:
+        files["blif"] = path.with_name(f"{path.name}.blif")
+        atomic_write_text(files["blif"], emit_blif(circuit, name))
+    if "aiger" in formats:
+        files["aiger"] = path.with_name(f"{path.name}.aig")
+        atomic_write_bytes(files["aiger"], emit_aiger(circuit))
+    return files
 
 
 def c_name(stem: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.circuit import native
 from lgn_lightning.circuit.looped import Gates, Loop, LoopedCircuit
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
 from lgn_lightning.circuit.passes import PassReport, optimize
@@ -166,6 +167,15 @@ def optimize_looped_with_report(circuit: LoopedCircuit, level: int = 2) -> tuple
             PassReport(function.__name__, before, circuit.num_gates, round(time.perf_counter() - started, 6))
         )
     return circuit, reports
+
+
+def optimize_looped_for_export(circuit: LoopedCircuit) -> tuple[LoopedCircuit, list[PassReport]]:
+    """Runs all passes; without a C++ compiler those that need none. See `optimize_for_export` for flat circuits."""
+    try:
+        native.library()
+    except native.BuildError:
+        return optimize_looped_with_report(circuit, level=1)
+    return optimize_looped_with_report(circuit, level=2)
 
 
 def _inputs_read(circuit: Circuit) -> NDArray[np.int64]:

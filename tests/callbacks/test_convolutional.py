@@ -8,12 +8,17 @@ from callback_toy import trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
+from lgn_lightning.circuit import Circuit, LoopedCircuit, form
+from lgn_lightning.circuit.file import load_circuit
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.module import LogicClassifier
 
 
-def test_gap_entropy_and_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loops", [False, True])
+def test_gap_entropy_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: bool) -> None:
+    if loops:  # as a large net
+        monkeypatch.setattr(form, "LOOPS_ABOVE", 0)
     net = LogicTreeNet((1, 8, 8), 10, [4, 8], [100, 50], tau=2.0, thresholds=3)
     module = LogicClassifier(net, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
     checkpoints = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/acc_hard", mode="max")
@@ -35,7 +40,12 @@ def test_gap_entropy_and_export(tmp_path: Path) -> None:
     assert "gap/layer_5" not in metrics
     exported = ExportCircuit.exported_for(checkpoints.best_model_path)
     assert exported is not None
-    assert exported.manifest["gates"]["before"] == net.num_gates + 1
+    # Unrolled, there is a gate for the border; as loops, what is stored is less than what is evaluated.
+    gates = exported.manifest["gates"]
+    assert gates["before"] == net.num_gates + (not loops)
+    assert (gates["stored"] < gates["after"]) == loops
+    assert isinstance(load_circuit(exported.folder / "lgn_net.lgn"), LoopedCircuit if loops else Circuit)
+    assert ("compiled C" in exported.manifest["check"]["compared"]) == (exported.library is not None)
     assert exported.manifest["check"]["result"] == "equal"
     assert exported.manifest["check"]["samples_from"] == "validation"
 
