@@ -1,8 +1,10 @@
-"""Adds a page for every recipe to the site, made from its YAML, so that pages and recipes cannot disagree."""
+"""Adds pages to the site that are made from other files, so that they cannot disagree: of recipes and notebooks."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -14,12 +16,13 @@ _ROLE = re.compile(r":(?:class|meth|func|mod|attr):<code>~?(?:[\w.]+\.)?(\w+)</c
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Puts the recipes into the navigation."""
+    """Puts the recipes into the navigation, where mkdocs.yml has their place."""
     if config.nav is None:
         raise RuntimeError("mkdocs.yml has no nav: the recipes have no place in the navigation")
     pages: list[Any] = [{"All recipes": "recipes/index.md"}]
     pages += [{recipe.name: f"recipes/{recipe.name}.md"} for recipe in list_recipes()]
-    config.nav.insert(1, {"Recipes": pages})
+    place = next(index for index, entry in enumerate(config.nav) if "Recipes" in entry)
+    config.nav[place] = {"Recipes": pages}
     return config
 
 
@@ -29,6 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "recipes/index.md", content=index_page(recipes)))
     for recipe in recipes:
         files.append(File.generated(config, f"recipes/{recipe.name}.md", content=recipe_page(recipe)))
+    for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path)))
     return files
 
 
@@ -55,6 +60,26 @@ def recipe_page(recipe: Recipe) -> str:
         f"Gates: {_gates(recipe)}. Accuracy of the paper, %: {_aim(recipe)}.\n\n"
         f"Source: {recipe.paper.source}\n\n```shell\nlgn fit {recipe.name}\n```\n\n```yaml\n{text}```\n"
     )
+
+
+def notebook_page(path: Path) -> str:
+    """Text and code of a notebook; what its cells print, the reader sees when running it."""
+    title, *cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = ["".join(title["source"]), f"To run it: [{path.name}]({path.name}), with `jupyter lab` or an editor."]
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text.replace(".ipynb)", ".md)"))
+            continue
+        magic, _, rest = text.partition("\n")
+        if magic == "%%bash":
+            parts.append(f"```bash\n{rest}\n```")
+        elif magic.startswith("%%writefile "):
+            name = magic.split()[1]
+            parts.append(f'```{Path(name).suffix[1:]} title="{name}"\n{rest}\n```')
+        else:
+            parts.append(f"```python\n{text}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def _gates(recipe: Recipe) -> str:
