@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lgn_lightning.cli import main
 from lgn_lightning.recipe_index import find_recipe, list_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +33,28 @@ def test_commands_of_the_original_and_their_recipes_build_the_same_net() -> None
     for width, depth, name in rows:
         net = yaml.safe_load(find_recipe(name).read_text())["model"]["net"]["init_args"]
         assert (net["width"], net["depth"]) == (int(width), int(depth)), name
+
+
+def test_options_of_the_original_are_keys_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = COMING.read_text().partition("| option | here |")[2].partition("\n\n")[0]
+    options = [option.split(" ", 1) for option in re.findall(r"`(--[\w.]+ [\w.-]+)`", rows)]
+    assert len(options) == 13
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "mnist20x20", *(f"{name}={value}" for name, value in options), "--print_config"])
+    assert not ended.value.code
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for name, value in options:
+        node = printed
+        for key in name.removeprefix("--").split("."):
+            node = node.get("init_args", node) if key not in node else node
+            node = node[key]
+        assert node == yaml.safe_load(value.replace("_", "") if value[0].isdigit() else value), name
+
+
+def test_reference_has_every_public_name() -> None:
+    written = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "reference.md").read_text(), re.M))
+    names = {name.rpartition(".")[2] for name in written}
+    for package in ("", ".nn", ".data", ".models", ".circuit", ".callbacks"):
+        module = importlib.import_module(f"lgn_lightning{package}")
+        missing = [name for name in module.__all__ if name not in names]
+        assert not missing, f"add them to docs/reference.md: lgn_lightning{package}"

@@ -1,0 +1,88 @@
+"""What the pages tell a reader to type is typed here: files are written, commands run, programs compiled."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lgn_lightning.circuit import Circuit
+from lgn_lightning.cli import main
+from tests.docs.pages import DOCS, NARROW, SHORT, follow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of a short demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", "digits", *SHORT, NARROW]) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(run: Path, folder: Path) -> Path:
+    """A folder in which the demo was run."""
+    shutil.copytree(run, folder / "runs")
+    return folder
+
+
+def test_quickstart(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "quickstart.md", monkeypatch, capsys)
+    left = {path.name for path in (folder / "runs/digits/version_0").iterdir()}
+    assert {"config.yaml", "metrics.csv", "checkpoints", "circuits", "result.json", "report.html"} <= left
+    assert "\nequal" in said
+    assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 360
+
+
+def test_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "own_data.md", monkeypatch, capsys)
+    assert sorted(path.name for path in (folder / "runs/digits").iterdir()) == ["version_0", "version_1"]
+    [head, *rows] = said.partition("input,")[2].splitlines()
+    assert head.endswith("score_one,score_two,score_zero"), "the circuit names the classes"
+    assert sum(row.split(",")[2] == "two" for row in rows) > 0.7 * len(rows) > 10
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_deploy(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "deploy.md", monkeypatch, capsys)
+    classes = (trained / "classes.txt").read_text().split()
+    predicted = (trained / "predictions.csv").read_text().split()[1:]
+    assert classes == [line.split(",")[2] for line in predicted]
+    assert len(set(classes)) == 10
+    # packed.c prints the scores of a sample of zeros and of one of ones.
+    circuit = Circuit.load(trained / "circuit" / "lgn_net.lgn")
+    bits = np.stack([np.zeros(circuit.num_inputs, bool), np.ones(circuit.num_inputs, bool)])
+    zeros, ones = (" ".join(map(str, row)) for row in circuit.scores(bits))
+    assert f"{zeros}\n{ones}\n" in said
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="no iverilog")
+@pytest.mark.skipif(shutil.which("yosys") is None, reason="no yosys")
+def test_fpga(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "fpga.md", monkeypatch, capsys)
+    assert "PASS 64 vectors" in said
+    assert re.search(r"yosys: [\d,]+ lookup tables of up to six inputs, \d+ on the longest path", said)
+    assert ("proven for all inputs" in said) == (shutil.which("berkeley-abc") is not None)
+
+
+def test_pictures_of_the_concepts_are_those_that_their_script_draws(tmp_path: Path) -> None:
+    images = DOCS / "images"
+    subprocess.run([sys.executable, images / "concepts.py", tmp_path], check=True)
+    drawn, kept = ({path.name: path.read_text() for path in f.iterdir()} for f in (tmp_path, images / "concepts"))
+    assert drawn == kept, "run: python docs/images/concepts.py docs/images/concepts"
+    assert {f"images/concepts/{name}" for name in kept} == set(
+        re.findall(r"images/concepts/\w+\.svg", (DOCS / "concepts.md").read_text())
+    )
