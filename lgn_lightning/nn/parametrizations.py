@@ -97,6 +97,13 @@ class Parametrization(ABC):
     def entropy(self, weights: Tensor) -> Tensor:
         """Entropy of each gate's distribution over gates, in bits, from 0 to 2^k: ``[n]``, differentiable."""
 
+    @abstractmethod
+    def distance_to_full(self, weights: Tensor) -> Tensor:
+        """How far logits are from those of a gate that depends on all inputs: ``[n]``, differentiable, 0 of such gates.
+
+        It is the least by which one logit has to pass another one, or 0, until the hard gate ignores no input.
+        """
+
     def table(self, weights: Tensor) -> Tensor:
         """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
         return self.table_of_logits(self.logits(weights))
@@ -201,6 +208,13 @@ class Softmax(Parametrization):
         mean = (probabilities * torch.where(probabilities > 0, shifted, 0.0)).sum(-1)
         return (torch.logsumexp(shifted, dim=-1) - mean) / math.log(2)
 
+    def distance_to_full(self, weights: Tensor) -> Tensor:
+        """Largest logit of a gate that ignores an input minus that of one that ignores none, if positive: ``[n]``."""
+        tables = reference.hard_table(torch.arange(NUM_GATES, device=weights.device), torch.bool)
+        ignores = _ignores_an_input(tables)
+        largest = [weights.masked_fill(mask, -math.inf).max(-1).values for mask in (~ignores, ignores)]
+        return (largest[0] - largest[1]).relu()
+
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Softmax of the logits: ``[n, 16]``."""
         return torch.softmax(weights.detach().float(), dim=-1)
@@ -263,6 +277,16 @@ class _Entrywise(Parametrization):
         magnitude = logits.abs()  # H is even; softplus(−|l|) + |l|·σ(−|l|) cancels nothing
         entries = functional.softplus(-magnitude) + magnitude * torch.sigmoid(-magnitude)
         return entries.sum(-1) / math.log(2)
+
+    def distance_to_full(self, weights: Tensor) -> Tensor:
+        """Smallest magnitude of the logits if the rounded table ignores an input, else 0: ``[n]``.
+
+        A table that ignores an input holds each of its values twice, so its number of ones is even. One entry flipped
+        makes it odd, and an odd table depends on every input.
+        """
+        logits = self.logits(weights)
+        # Of equal ones the first alone has a gradient: all of them would pass 0 together.
+        return logits.abs().min(-1).values * _ignores_an_input(self.hard_table_of_logits(logits.detach()))
 
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Product over the entries, which are independent of one another."""
@@ -331,6 +355,14 @@ def _walsh_matrix(like: Tensor) -> Tensor:
     for shift in (4, 2, 1):  # parity of up to 8 bits
         lacking = lacking ^ lacking >> shift
     return (1 - 2 * (lacking & 1)).to(like.dtype)
+
+
+def _ignores_an_input(tables: Tensor) -> Tensor:
+    """Which tables do not depend on all inputs, constants included: bool ``[n, 2^k]`` to ``[n]``."""
+    inputs = tables.shape[-1].bit_length() - 1
+    digits = tables.view(-1, *[2] * inputs)
+    equal = [(digits.select(i, 0) == digits.select(i, 1)).flatten(1).all(1) for i in range(1, inputs + 1)]
+    return torch.stack(equal).any(0)
 
 
 def _inside(table: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lgn_lightning.callbacks import EntropyRegularization, FreezeLayers, ResampleGates, ResumePoint
-from lgn_lightning.callbacks.entropy_regularization import mean_entropy
+from lgn_lightning.callbacks import EntropyRegularization, FreezeLayers, ResampleGates, ResumePoint, WirePenalty
 from lgn_lightning.callbacks.resample_gates import redraw, undecided
 from lgn_lightning.models import MLP, LogicMLP
 from lgn_lightning.module import LogicClassifier
@@ -61,9 +60,9 @@ def test_entropy_and_its_gradient_are_those_of_the_formula(parametrization: str)
     else:
         p = torch.sigmoid(layer.parametrization.logits(weights))
         expected = -(p * p.log2() + (1 - p) * (1 - p).log2()).sum(-1)
-    assert mean_entropy([layer]).item() == pytest.approx(expected.mean().item(), rel=1e-12)
+    assert EntropyRegularization.measure([layer]).item() == pytest.approx(expected.mean().item(), rel=1e-12)
     (wanted,) = torch.autograd.grad(expected.mean(), weights)
-    (given,) = torch.autograd.grad(mean_entropy([layer]), weights)
+    (given,) = torch.autograd.grad(EntropyRegularization.measure([layer]), weights)
     torch.testing.assert_close(given, wanted, rtol=1e-10, atol=1e-14)
     # A gate drawn entry by entry has the entropy of its distribution over the 16 gates.
     q = layer.gate_probabilities().double()
@@ -76,7 +75,7 @@ def test_decided_gates_have_no_entropy_and_finite_gradients(parametrization: str
     with torch.no_grad():
         layer.weights[:] = 4000.0 if parametrization == "sigmoid" else 0.0
         layer.weights[:, 0] = 4000.0
-    value = mean_entropy([layer])
+    value = EntropyRegularization.measure([layer])
     value.backward()
     assert value.item() == pytest.approx(0.0, abs=1e-6)
     assert layer.weights.grad is not None
@@ -96,7 +95,7 @@ def test_the_penalty_is_in_the_loss_and_lowers_the_entropy(tmp_path: Path, param
     for callbacks in ([], [EntropyRegularization(weight=5.0, until=0.1)]):
         module = toy.module(net(parametrization, sampler))
         trainer = fit(tmp_path, module, *callbacks)
-        entropies.append(mean_entropy(list(logic_layers(module.net).values())).item())
+        entropies.append(EntropyRegularization.measure(list(logic_layers(module.net).values())).item())
         assert not module.penalties  # the next fit has no term of this one
     assert entropies[1] < 0.8 * entropies[0]
     metrics = trainer.logged_metrics
@@ -249,6 +248,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, sampler: str) 
     def callbacks() -> list[Callback]:
         return [
             EntropyRegularization(weight=0.5),
+            WirePenalty(weight=0.5),
             FreezeLayers(start=0.3, until=0.7),
             ResampleGates(every_n_steps=4, entropy=0.5, fall=100.0, until=0.8),
         ]
