@@ -45,11 +45,13 @@ class LogicTreeNet(LogicSequential):
         spacing: ``"uniform"`` or ``"quantile"``, how a number of thresholds is chosen; for the latter add the callback
             :class:`~lgn_lightning.callbacks.FitThresholds`.
         edges: Contrasts of :class:`~lgn_lightning.nn.EdgeChannels`, in steps of the thresholds; none for bits alone.
-        connections: ``"random"`` or ``"unique"`` input pairs of the dense layers.
+        connections: ``"random"`` or ``"unique"`` input pairs of the dense layers, or ``"learned"`` ones; one word, or
+            one a layer.
         init: ``"residual"`` or ``"gaussian"``.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        num_candidates: Inputs that learned connections choose among.
 
     Attributes:
         num_gates: Gates of the net as a circuit before passes, with the gates of convolutions counted at every place
@@ -78,11 +80,12 @@ class LogicTreeNet(LogicSequential):
         thresholds: Sequence[float] | int = (0.5,),
         spacing: str = "uniform",
         edges: list[int] | None = None,
-        connections: str = "random",
+        connections: str | list[str] = "random",
         init: str = "residual",
         implementation: str | None = None,
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
+        num_candidates: int = 8,
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -93,6 +96,9 @@ class LogicTreeNet(LogicSequential):
                 f"the last dense layer's width {dense[-1]} does not divide into {num_classes} classes; "
                 f"take {math.ceil(dense[-1] / num_classes) * num_classes}"
             )
+        wirings = [connections] * len(dense) if isinstance(connections, str) else list(connections)
+        if len(wirings) != len(dense):
+            raise ValueError(f"connections={connections} does not fit the {len(dense)} dense layers; one word a layer")
         kernels, paddings = _each("kernel_size", kernel_size, channels), _each("padding", padding, channels)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
@@ -124,13 +130,14 @@ class LogicTreeNet(LogicSequential):
             LogicLayer(
                 in_dim,
                 out_dim,
-                connections=connections,
+                connections=wiring,
                 init=init,
                 implementation=implementation,
                 parametrization=parametrization,
                 sampler=sampler,
+                num_candidates=num_candidates,
             )
-            for in_dim, out_dim in pairwise([width * math.prod(size), *dense])
+            for wiring, (in_dim, out_dim) in zip(wirings, pairwise([width * math.prod(size), *dense]), strict=True)
         ]
         if not any(layer.weights.is_meta for layer in layers):
             order_gates(layers)

@@ -106,3 +106,18 @@ def test_bad_sizes(changes: dict[str, object], message: str) -> None:
     arguments = {"in_shape": (1, 8, 8), "num_classes": 10, "channels": [2, 4], "dense": [60, 50], **changes}
     with pytest.raises(ValueError, match=message):
         LogicTreeNet(**arguments)  # type: ignore[arg-type]
+
+
+def test_dense_layers_may_have_learned_connections_each_by_a_word() -> None:
+    sizes = {"in_shape": (1, 8, 8), "num_classes": 10, "channels": [4], "dense": [60, 40, 20]}
+    net = LogicTreeNet(**sizes, connections=["learned", "random", "unique"], num_candidates=3)
+    first, second, third = (layer for layer in net if isinstance(layer, LogicLayer))
+    assert first.learned is not None
+    assert first.learned.candidates.shape == (60, 2, 3)
+    assert second.learned is None
+    assert third.learned is None
+    images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8)
+    net.eval()
+    assert torch.equal(net(images), torch.from_numpy(Circuit.from_module(net).scores(images)).to(torch.float32))
+    with pytest.raises(ValueError, match="one word a layer"):
+        LogicTreeNet(**sizes, connections=["learned"])
