@@ -8,15 +8,22 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lgn_lightning.data import ImageDataModule
+from lgn_lightning.data import Augmentation, ImageDataModule
 from lgn_lightning.data.base import ImageSet
 
 
 class SyntheticImages(ImageDataModule):
     """Noise with labels, of the shape a net asks for."""
 
-    def __init__(self, shape: list[int], count: int = 40, batch_size: int = 10, root: str | None = None) -> None:
-        super().__init__(root=root, batch_size=batch_size, val_fraction=0.25)
+    def __init__(
+        self,
+        shape: list[int],
+        count: int = 40,
+        batch_size: int = 10,
+        root: str | None = None,
+        augment: Augmentation | list[Augmentation] | None = None,
+    ) -> None:
+        super().__init__(root=root, batch_size=batch_size, val_fraction=0.25, augment=augment)
         self._shape = shape
         self._count = count
 

@@ -1,0 +1,47 @@
+"""Every line of "Switching methods" in docs/methods.md trains, and what is exported is the hard net."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lgn_lightning.callbacks import ExportCircuit
+from lgn_lightning.cli import main
+from lgn_lightning.recipe_index import find_recipe
+
+DOCS = Path(__file__).parents[1] / "docs" / "methods.md"
+
+
+def rows() -> dict[str, list[str]]:
+    """Method and arguments of each row of the table."""
+    section = DOCS.read_text(encoding="utf-8").partition("## Switching methods\n")[2].partition("\n## ")[0]
+    table = re.findall(r"^\| ([^|]+?) \| `(--[^`]+)` \|$", section, re.MULTILINE)
+    return {method: shlex.split(argument) for method, argument in table}
+
+
+def test_the_table_is_read() -> None:
+    assert len(rows()) > 20
+
+
+@pytest.mark.parametrize("method", rows())
+def test_a_line_switches_the_method(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load(find_recipe("mnist-384k-st").read_text())
+    # The recipe with few gates, on noise.
+    recipe["model"]["net"]["init_args"] |= {"in_shape": [1, 5, 4], "width": 30}
+    data = {"shape": [1, 5, 4]}
+    recipe["data"] = {"class_path": "tests.synthetic.SyntheticImages", "init_args": data}
+    recipe["trainer"] |= {"max_steps": 2, "val_check_interval": 2}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
+    # It ends with an error if circuit, engine or compiled C give another score than the hard net.
+    assert main(["fit", "small.yaml", "--trainer.enable_progress_bar=false", *rows()[method]]) == 0
+    (result,) = tmp_path.glob("runs/small/*/result.json")
+    assert json.loads(result.read_text())["steps"] == 2
+    exported = ExportCircuit.exported_for(result.parent / "checkpoints" / "best.ckpt")
+    assert exported is not None
+    assert exported.library is not None
