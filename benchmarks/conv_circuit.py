@@ -2,10 +2,10 @@
 
     python benchmarks/conv_circuit.py --json circuits.json
 
-The nets are those of the recipes, with random gates, which the passes shrink less than trained ones. Each runs in a
-process of its own on one core: unroll the convolutions, run the passes, write C and circuit file, build the engine, and
-compare simulation and engine with the hard net on 256 random images, as `lgn export` does. Memory is that of the whole
-process, torch (about 0.55 GB) included.
+The nets are those of the recipes, with random gates. Each runs in a process of its own on one core, once unrolled and
+once with loops: make the circuit, run the passes, write C and circuit file, build the engine and time it, compile the C
+and time that too (only tables: a statement a gate takes the compiler minutes), and compare the engine with the hard net
+on 256 random images. Memory is that of the whole process, torch (about 0.55 GB) included, before compiler and hard net.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,18 +23,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-NETS = ("mnist-tree-s", "mnist-tree-m", "mnist-tree-l", "cifar10-tree-s", "cifar10-tree-m")
+NETS = (
+    *(f"mnist-tree-{size}" for size in "sml"),
+    *(f"cifar10-tree-{size}" for size in "smblg"),
+)
+KINDS = ("unrolled", "loops")
 DEFAULT = ("mnist-tree-m", "cifar10-tree-m")
+#: The exported C computes on vectors where it is told to.
+VECTORS = ("-march=native", "-DLGN_VECTOR_BYTES=64", "-Wno-psabi")
 T = TypeVar("T")
 
 
-def measure(recipe: str, optimize: bool, clock: str) -> dict[str, Any]:
+def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clock: str) -> dict[str, Any]:
     """Runs in a process of its own."""
+    import numpy as np
     import torch
     import yaml
 
     from lgn_lightning.callbacks.circuit_folder import Check
-    from lgn_lightning.circuit import Circuit, export_circuit
+    from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit
+    from lgn_lightning.circuit.compiler import compile_library
     from lgn_lightning.circuit.engine import Engine
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.nn import logic_layers
@@ -54,31 +63,52 @@ def measure(recipe: str, optimize: bool, clock: str) -> dict[str, Any]:
         seconds[name] = now() - start
         return result
 
-    circuit = timed("unroll", lambda: Circuit.from_module(net))
-    small = timed("passes", circuit.optimize) if optimize else circuit
-    with tempfile.TemporaryDirectory() as folder:
-        timed("files", lambda: export_circuit(small, folder, "net", ("c", "circuit")))
-    result = {"gates": circuit.num_gates, "left": small.num_gates, "seconds": seconds}
-    if optimize:
+    def rate(predict: Callable[[Any], object], images: Any) -> float:
+        calls = []
+        for _ in range(rounds + 1):  # the first one touches the memory
+            start = now()
+            predict(images)
+            calls.append(now() - start)
+        return len(images) / statistics.median(calls[1:])
+
+    circuit = timed("circuit", lambda: (LoopedCircuit if kind == "loops" else Circuit).from_module(net))
+    small = timed("passes", circuit.optimize)
+    with tempfile.TemporaryDirectory() as name:
+        files = timed("files", lambda: export_circuit(small, name, "net", ("c", "circuit"), form="table")).files
         engine = timed("engine", lambda: Engine(small, optimized=True))
-        check = timed("hard net", lambda: Check.of(circuit, net, None))
-        timed("simulation", lambda: check.compare(small.scores(check.inputs), "simulated circuit"))
-        timed("run engine", lambda: check.compare(engine(check.inputs), "engine"))
-    return result | {"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+        result = {
+            "gates": circuit.num_gates,
+            "left": small.num_gates,
+            "stored": small.num_stored_gates if isinstance(small, LoopedCircuit) else small.num_gates,
+            "c_mb": files["c"].stat().st_size / 1e6,
+            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "seconds": seconds,
+        }
+        images = np.random.default_rng(0).integers(0, 256, (samples, *circuit.image_shape), dtype=np.uint8)
+        result["engine_rate"] = rate(engine.predict, images)
+        start = time.perf_counter(), os.times().children_user
+        compile_library(files["c"], Path(name) / "net.so", opt_level=2, flags=VECTORS)
+        seconds["cc"] = time.perf_counter() - start[0] if clock == "wall" else os.times().children_user - start[1]
+        library = CompiledCircuit(Path(name) / "net.so", "net")
+        result["c_rate"] = rate(library.predict, images)
+        check = Check.of(circuit, net, torch.from_numpy(images[:checked]))
+        check.compare(engine(check.inputs), "engine")
+        check.compare(library.scores(check.inputs), "compiled C")
+    return result
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown; seconds with two digits."""
-    parts = ("unroll", "passes", "files", "engine", "hard net", "simulation")
-    lines = [
-        f"| net | gates | gates left | {', s | '.join(parts)}, s | peak RSS, GB |",
-        "|---|---|---|" + "---|" * (len(parts) + 1),
-    ]
+    """The rows as Markdown; seconds and rates with two digits."""
+    parts = ("circuit", "passes", "files", "engine", "cc")
+    heads = ("net", "gates evaluated", "stored", *(f"{part}, s" for part in parts))
+    heads = (*heads, "peak RSS, GB", "C, MB", "engine, images/s", "C, images/s")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        name = row["net"] + ("" if row["optimized"] else ", no passes")
-        cells = [f"{row['seconds'][part]:.2g}" if part in row["seconds"] else "–" for part in parts]
-        left = f"{row['left']:,}"
-        lines.append(f"| {name} | {row['gates']:,} | {left} | {' | '.join(cells)} | {row['peak_gb']:.2f} |")
+        cells = [f"{row['net']}, {row['kind']}", f"{row['left']:,}", f"{row['stored']:,}"]
+        cells += [f"{row['seconds'][part]:.2g}" for part in parts]
+        cells += [f"{row['peak_gb']:.2f}", f"{row['c_mb']:.1f}"]
+        cells += [f"{float(f'{row[name]:.2g}'):,.0f}" for name in ("engine_rate", "c_rate")]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -86,24 +116,28 @@ def main() -> int:
     """Measures what was asked for and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", action="append", choices=NETS, help=f"only this one; {' and '.join(DEFAULT)} if none")
-    parser.add_argument("--raw", action="store_true", help="also write the files of the circuit without passes")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only this one; both if none")
+    parser.add_argument("--samples", type=int, default=4096, help="images of a call (default: 4096)")
+    parser.add_argument("--rounds", type=int, default=5, help="calls, of which the median counts (default: 5)")
+    parser.add_argument("--checked", type=int, default=256, help="images compared with the hard net (default: 256)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="core to pin to")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a core that others use too")
     parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--worker", choices=("passes", "raw"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    nets = options.net or DEFAULT
+    nets, kinds = options.net or DEFAULT, options.kind or KINDS
     if options.worker:
         os.sched_setaffinity(0, {options.core})
-        print(json.dumps(measure(nets[0], options.worker == "passes", options.clock)))
+        print(json.dumps(measure(nets[0], kinds[0], options.samples, options.rounds, options.checked, options.clock)))
         return 0
     rows = []
     for net in nets:
-        for kind in ("passes", "raw") if options.raw else ("passes",):
-            command = [sys.executable, __file__, "--worker", kind, "--net", net]
-            command += ["--core", str(options.core), "--clock", options.clock]
+        for kind in kinds:
+            command = [sys.executable, __file__, "--worker", "--net", net, "--kind", kind, "--core", str(options.core)]
+            for name in ("samples", "rounds", "checked", "clock"):
+                command += [f"--{name}", str(getattr(options, name))]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            rows.append({"net": net, "optimized": kind == "passes", **json.loads(done.stdout.splitlines()[-1])})
+            rows.append({"net": net, "kind": kind, **json.loads(done.stdout.splitlines()[-1])})
             print(f"{net}, {kind}: {rows[-1]['peak_gb']:.2f} GB", file=sys.stderr)
     print(table(rows))
     if options.json:
