@@ -79,6 +79,7 @@ def test_has_every_section_and_chart(page: str) -> None:
     for chart in ("accuracy", "gap", "loss", "layer_gap", "entropy", "activity", "passes", "pixels", "piece"):
         assert re.search(rf'<figure id="chart-{chart}">\s*<h3>.*?</h3>\s*<svg class="chart"', page)
     assert 'id="missing"' not in page
+    assert "<b>+0.00</b>" in page  # a straight-through net has no gap, not even -0.00
     assert "var(--soft)" in page
     assert "#0" not in re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.DOTALL)  # no stand-in is left
 
