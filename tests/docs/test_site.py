@@ -58,3 +58,12 @@ def test_reference_has_every_public_name() -> None:
         module = importlib.import_module(f"lgn_lightning{package}")
         missing = [name for name in module.__all__ if name not in names]
         assert not missing, f"add them to docs/reference.md: lgn_lightning{package}"
+
+
+def test_readme_shows_results_commands_picture_and_own_data_in_this_order() -> None:
+    text = (ROOT / "README.md").read_text()
+    parts = ("# lgn-lightning", "<!-- results:", "make demo ", "make test ", "docs/images/report.png", "Bring your own data")
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    for path in re.findall(r"\]\((?!https?:)([\w/.]+)\)", text):
+        assert (ROOT / path).exists(), path
