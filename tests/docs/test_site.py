@@ -62,7 +62,14 @@ def test_reference_has_every_public_name() -> None:
 
 def test_readme_shows_results_commands_picture_and_own_data_in_this_order() -> None:
     text = (ROOT / "README.md").read_text()
-    parts = ("# lgn-lightning", "<!-- results:", "make demo ", "make test ", "docs/images/report.png", "Bring your own data")
+    parts = (
+        "# lgn-lightning",
+        "<!-- results:",
+        "make demo ",
+        "make test ",
+        "docs/images/report.png",
+        "## Bring your own",
+    )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     for path in re.findall(r"\]\((?!https?:)([\w/.]+)\)", text):
