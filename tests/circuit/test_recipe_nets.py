@@ -24,7 +24,8 @@ from lgn_lightning.circuit.compiler import compile_library, compile_source
 from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
 from lgn_lightning.circuit.engine import Engine
 from lgn_lightning.circuit.simulate import encode, pack_bits
-from lgn_lightning.nn import LogicTreeConv2d, logic_layers
+from lgn_lightning.nn import LogicTreeConv2d, logic_layers, soft_gates
+from lgn_lightning.nn.parametrizations import Softmax
 from lgn_lightning.recipe_index import recipe_files
 from tests.circuit.engines import AVAILABLE
 
@@ -84,8 +85,9 @@ def random_net(kind: str, arguments: dict[str, Any]) -> nn.Module:
     for layer in logic_layers(net).values():
         layer.weights.data.normal_()
         if isinstance(layer, LogicTreeConv2d):
-            assert layer.weights.shape[-1] == 16, "boost the same gates of this parametrization"
-            layer.weights.data[..., [1, 2, 3, 4, 5, 6]] += 2.5
+            logits = torch.randn(layer.num_neurons, 16)
+            logits[:, [1, 2, 3, 4, 5, 6]] += 2.5
+            layer.weights.data.copy_(layer.parametrization.from_table(Softmax().hard_table(logits).float()))
     return net.eval()
 
 
@@ -143,6 +145,11 @@ def full_size_nets() -> list[str]:
     return names
 
 
+def recipes_of_this_project() -> list[str]:
+    content = {path.stem: yaml.safe_load(path.read_text()) for path in recipe_files()}
+    return [name for name in recipe_nets() if "a recipe of this project" in content[name]["paper"]["source"]]
+
+
 def check_all(kind: str, arguments: dict[str, Any], samples: int, folder: Path) -> None:
     net = random_net(kind, arguments)
     images = images_of(arguments["in_shape"], samples)
@@ -168,6 +175,18 @@ def check_all(kind: str, arguments: dict[str, Any], samples: int, folder: Path) 
 def test_everything_made_of_a_net_gives_its_scores(name: str, tmp_path: Path) -> None:
     kind, arguments = recipe_nets()[name]
     check_all(kind, shrunken(kind, arguments), 600, tmp_path)
+
+
+@pytest.mark.parametrize("name", recipes_of_this_project())
+def test_recipes_of_this_project_have_no_discretization_gap(name: str) -> None:
+    kind, arguments = recipe_nets()[name]
+    arguments = shrunken(kind, arguments)
+    net = random_net(kind, arguments)
+    images = images_of(arguments["in_shape"], 100)
+    with torch.no_grad():
+        hard = net(images)
+        with soft_gates(net):
+            assert torch.equal(net(images), hard)
 
 
 @pytest.mark.parametrize("arity", [3, 6])
