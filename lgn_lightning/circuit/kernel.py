@@ -96,16 +96,6 @@ def identity_kernel(channels: int) -> Circuit:
     return Circuit(channels, none.astype(np.uint8), none, none, np.arange(channels, dtype=np.int32), channels)
 
 
-def kernel_levels(kernel: Circuit) -> NDArray[np.int64]:
-    """Level of each gate, as `Circuit.gate_levels`; quick where there are many gates and few levels."""
-    level = np.zeros(kernel.num_nodes, np.int64)
-    while True:
-        own = 1 + np.maximum(level[kernel.a], level[kernel.b])
-        if np.array_equal(own, level[kernel.num_inputs :]):
-            return own
-        level[kernel.num_inputs :] = own
-
-
 def _steps(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
     return height, width

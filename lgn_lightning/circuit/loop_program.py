@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.kernel import Pair, Places, kernel_levels
+from lgn_lightning.circuit.kernel import Pair, Places
 from lgn_lightning.circuit.looped import Gates, Loop, LoopedCircuit
 from lgn_lightning.circuit.looped_passes import rewired
 from lgn_lightning.circuit.netlist import Circuit
@@ -130,7 +130,7 @@ def loop_program(circuit: LoopedCircuit) -> LoopProgram:
         if isinstance(stage, Gates):
             slot[first:last] = np.arange(count, count + stage.num_nodes)
             count += stage.num_nodes
-            levels = kernel_levels(stage.as_circuit(first, np.zeros(1, np.int32)))
+            levels = stage.as_circuit(first, np.zeros(1, np.int32)).gate_levels
             steps.append(_gate_step(levels, stage.gates, slot[first:last], slot[stage.a], slot[stage.b]))
             continue
         image = slot[stage.wires]

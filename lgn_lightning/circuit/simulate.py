@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BLOCK = 4096
 MAX_WORDS = 1 << 26
 
+_LEVELS_AT_ONCE = 64
+
 Words = NDArray[np.uint64]
 
 
@@ -86,6 +88,13 @@ def check_samples(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> tuple[str, 
 
 def gate_levels(circuit: Circuit) -> NDArray[np.int32]:
     """Level of each gate: 1 + the highest level of its operands, inputs having level 0."""
+    # All gates at once, as often as there are levels; gate by gate where there are many.
+    levels = np.zeros(circuit.num_nodes, np.int32)
+    for _ in range(_LEVELS_AT_ONCE):
+        own = 1 + np.maximum.reduce([levels[operand] for operand in circuit.operands])
+        if np.array_equal(own, levels[circuit.num_inputs :]):
+            return own
+        levels[circuit.num_inputs :] = own
     level = [0] * circuit.num_nodes
     node = circuit.num_inputs
     for operands in zip(*(operand.tolist() for operand in circuit.operands), strict=True):

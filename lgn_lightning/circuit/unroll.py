@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lgn_lightning.circuit.builder import CircuitBuilder, NodeIds
-from lgn_lightning.circuit.kernel import Places, kernel_levels
+from lgn_lightning.circuit.kernel import Places
 from lgn_lightning.circuit.netlist import Circuit
 from lgn_lightning.gates import GATE_NAMES
 
@@ -46,7 +46,7 @@ def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, plac
         result[~is_input] = first[nodes[~is_input], None] + np.arange(count)
         return result
 
-    level = kernel_levels(kernel)
+    level = kernel.gate_levels
     order = np.argsort(level, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if order.size else []:
         ids = np.repeat(kernel.gates[group], count)
