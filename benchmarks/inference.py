@@ -1,19 +1,24 @@
-"""Inference of a hard net on one core, side by side: engines, exported C and the original library.
+"""Inference of a hard net on one core, side by side: engines, exported C and the peers' compiled nets.
 
-    python benchmarks/inference.py net.lgn --peer difflogic
+    python benchmarks/inference.py net.lgn --peer difflogic --peer torchlogix
 
 Every row is timed end to end, from a bool array ``[N, inputs]`` (or packed words) in memory to int32 scores and the
 argmax, on one pinned core; rounds visit all rows in turn, so that a busy machine slows all of them; medians and ranges.
-The peer is not part of this package: it must be importable (``PYTHONPATH=/path/to/difflogic``). torchlogix's circuit
-module needs Python 3.12 and is only reported as absent where it is.
+Build times are CPU seconds, compilers included, so that they can be taken on a busy machine; ``--pause`` waits for
+Enter before the timed rounds, for which the machine should be quiet.
+
+Peers are not part of this package: they must be importable (``PYTHONPATH=/path/to/difflogic:/path/to/torchlogix/src``),
+torchlogix's circuits in Python 3.12 or newer. Each gets the very gates of the circuit, through its public API.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -55,8 +60,24 @@ def layers_of(circuit: Circuit) -> list[tuple[np.ndarray, np.ndarray, np.ndarray
     return layers
 
 
-def difflogic_runner(circuit: Circuit, samples: np.ndarray) -> tuple[Run, float]:
-    """The original library's CompiledLogicNet with its defaults, on the same gates."""
+class Stopwatch:
+    """CPU seconds of this process and of the compilers that it started."""
+
+    def __init__(self) -> None:
+        self.started = self._now()
+
+    def seconds(self) -> float:
+        """CPU seconds since it was made."""
+        return self._now() - self.started
+
+    @staticmethod
+    def _now() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def difflogic_rows(circuit: Circuit, samples: np.ndarray) -> dict[str, tuple[Run, float]]:
+    """The original library's CompiledLogicNet with its defaults."""
     # Its package imports a CUDA extension that the CPU way does not use.
     sys.modules.setdefault("difflogic_cuda", types.ModuleType("difflogic_cuda"))
     library: Any = importlib.import_module("difflogic")
@@ -71,10 +92,44 @@ def difflogic_runner(circuit: Circuit, samples: np.ndarray) -> tuple[Run, float]
         modules.append(layer)
         width = gates.size
     net = torch.nn.Sequential(*modules, library.GroupSum(k=circuit.num_classes))
-    started = time.perf_counter()
+    watch = Stopwatch()
     compiled = library.CompiledLogicNet(net, num_bits=64, cpu_compiler="gcc")
     compiled.compile()
-    return lambda: _with_argmax(compiled(samples).numpy()), time.perf_counter() - started
+    return {"difflogic": (lambda: _with_argmax(compiled(samples).numpy()), watch.seconds())}
+
+
+def torchlogix_rows(circuit: Circuit, samples: np.ndarray) -> dict[str, tuple[Run, float]]:
+    """The Circuit of torchlogix, simplified and compiled: with its defaults, and with 64 samples in a word."""
+    try:
+        library: Any = importlib.import_module("torchlogix")
+    except SyntaxError as error:
+        raise ImportError(f"its circuits need Python 3.12 or newer ({error})") from error
+    import torch
+
+    modules = []
+    width = circuit.num_inputs
+    for a, b, gates in layers_of(circuit):
+        layer = library.layers.LogicDense(width, gates.size)
+        layer.connections.indices = torch.from_numpy(np.stack([a, b]).astype(np.int64))
+        layer.weight.data = torch.nn.functional.one_hot(torch.from_numpy(gates.astype(np.int64)), 16).float()
+        modules.append(layer)
+        width = gates.size
+    net = torch.nn.Sequential(*modules, library.layers.GroupSum(k=circuit.num_classes))
+    watch = Stopwatch()
+    small = library.Circuit.from_model(net, (circuit.num_inputs,))
+    small.simplify()
+    simplified = watch.seconds()
+    rows: dict[str, tuple[Run, float]] = {}
+    for label, bits in (("torchlogix", None), ("torchlogix, pack_bits=64", 64)):
+        compiled = copy.copy(small)
+        watch = Stopwatch()
+        compiled.compile(pack_bits=bits)
+        seconds = simplified + watch.seconds()
+        rows[label] = (lambda compiled=compiled: _with_argmax(compiled(samples, use_compiled=True))), seconds
+    return rows
+
+
+PEERS = {"difflogic": difflogic_rows, "torchlogix": torchlogix_rows}
 
 
 def _with_argmax(scores: np.ndarray) -> np.ndarray:
@@ -83,44 +138,47 @@ def _with_argmax(scores: np.ndarray) -> np.ndarray:
 
 
 def c_runner(circuit: Circuit, samples: np.ndarray, folder: Path, flags: list[str]) -> tuple[Run, float]:
-    started = time.perf_counter()
+    watch = Stopwatch()
     path = folder / f"net{len(list(folder.iterdir()))}.so"
     compile_source(optimize_for_export(circuit)[0].to_c(), path, compiler="gcc", opt_level=1, flags=flags)
     library = CompiledCircuit(path)
-    return lambda: _with_argmax(library.scores(samples)), time.perf_counter() - started
+    return lambda: _with_argmax(library.scores(samples)), watch.seconds()
 
 
 def collect(circuit: Circuit, samples: np.ndarray, peers: list[str], c: bool, folder: Path) -> dict[str, Any]:
     rows: dict[str, tuple[Run, float]] = {}
     words = pack_bits(samples)
     for name, isa in (
-        ("machine-code", None),
+        ("machine-code", "avx512"),
+        ("machine-code", "avx2"),
         ("interpreter", "avx512"),
         ("interpreter", "avx2"),
         ("interpreter", "generic"),
     ):
+        seconds = []
         try:
             Engine(circuit, name, isa=isa)  # the library itself is built once and for all nets
-            engine = Engine(circuit, name, isa=isa)
+            for _ in range(5):
+                watch = Stopwatch()
+                engine = Engine(circuit, name, isa=isa)
+                seconds.append(watch.seconds())
         except EngineError as error:
-            print(f"{name} {isa or ''}: skipped: {error}")
+            print(f"{name} {isa}: skipped: {error}")
             continue
-        label = f"{name} ({isa})" if isa else name
-        rows[label] = (lambda engine=engine: engine.scores_and_classes(samples)[0]), engine.build_seconds
+        label = f"{name} ({isa})"
+        rows[label] = (lambda engine=engine: engine.scores_and_classes(samples)[0]), statistics.median(seconds)
         rows[f"{label}, packed"] = (
             (lambda engine=engine: engine.packed_scores_and_classes(words, len(samples))[0]),
-            engine.build_seconds,
+            statistics.median(seconds),
         )
     if c:
         rows["exported C, gcc -O1"] = c_runner(circuit, samples, folder, [])
         flags = ["-march=native", "-DLGN_VECTOR_BYTES=64"]
         rows["exported C, gcc -O1, 64-byte vectors"] = c_runner(circuit, samples, folder, flags)
     for peer in peers:
+        print(f"{peer}: compiling; minutes for large nets", flush=True)
         try:
-            if peer == "torchlogix":
-                raise ImportError("its circuit module needs Python 3.12 and its API is not driven here")
-            print(f"{peer}: compiling with its defaults; minutes for large nets", flush=True)
-            rows[peer] = difflogic_runner(circuit, samples)
+            rows |= PEERS[peer](circuit, samples)
         except ImportError as error:
             print(f"{peer}: skipped: {error}")
     return rows
@@ -129,10 +187,11 @@ def collect(circuit: Circuit, samples: np.ndarray, peers: list[str], c: bool, fo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("circuit", type=Path, help="circuit file of a net as trained, without passes")
-    parser.add_argument("--peer", action="append", default=[], choices=["difflogic", "torchlogix"])
+    parser.add_argument("--peer", action="append", default=[], choices=list(PEERS))
     parser.add_argument("--samples", type=int, default=16384)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-c", action="store_true", help="leave the compiled C out")
+    parser.add_argument("--pause", action="store_true", help="wait for Enter between building and timing")
     parser.add_argument("--core", type=int, default=0, help="core to pin to")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
@@ -143,6 +202,8 @@ def main() -> None:
     expected = circuit.scores(samples[:1024])
     with tempfile.TemporaryDirectory() as name:
         rows = collect(circuit, samples, options.peer, not options.no_c, Path(name))
+        if options.pause:
+            input("built; Enter starts the timed rounds: ")
         times: dict[str, list[float]] = {label: [] for label in rows}
         for turn in range(options.rounds + 1):
             for label, (run, _) in rows.items():
@@ -155,12 +216,13 @@ def main() -> None:
     print(f"\n{circuit}\n{options.samples} samples, {options.rounds} rounds, one core; all rows give equal scores\n")
     report = []
     rate = {label: options.samples / statistics.median(values) / 1e6 for label, values in times.items()}
-    base = rate.get("difflogic")
-    print("| | build s | M samples/s | range | against difflogic |\n|---|---|---|---|---|")
+    bases = [label for label in rate if label.split(",")[0] in PEERS]
+    print("| | build s | M samples/s | range |" + "".join(f" × {base} |" for base in bases))
+    print("|---|---|---|---|" + "---|" * len(bases))
     for label, values in times.items():
         low, high = (options.samples / value / 1e6 for value in (max(values), min(values)))
-        ratio = f"{rate[label] / base:.1f}" if base else "–"
-        print(f"| {label} | {rows[label][1]:.3f} | {rate[label]:.2f} | {low:.2f}–{high:.2f} | {ratio} |")
+        ratios = "".join(f" {rate[label] / rate[base]:.1f} |" for base in bases)
+        print(f"| {label} | {rows[label][1]:.3f} | {rate[label]:.2f} | {low:.2f}–{high:.2f} |{ratios}")
         report.append(
             {"row": label, "build_s": rows[label][1], "mega_samples_per_s": rate[label], "range": [low, high]}
         )

@@ -146,14 +146,14 @@ def _engines(circuit: Circuit | LoopedCircuit, threads: int) -> tuple[list[tuple
         best = native.ISA_NAMES[native.library().lgn_best_isa()]
     except native.BuildError as error:
         return [(Engine(circuit, "numpy"), "numpy")], [f"no native engine: {error}"]
-    skipped = []
+    skipped: list[str] = []
     engines = []
-    try:
-        engines.append((Engine(circuit, "machine-code", threads=threads), best))
-    except EngineError as error:
-        skipped.append(str(error))
-    for isa in reversed(native.ISA_NAMES[: native.ISA_NAMES.index(best) + 1]):
-        engines.append((Engine(circuit, "interpreter", threads=threads, isa=isa), isa))
+    sets = native.ISA_NAMES[native.ISA_NAMES.index(best) :: -1]  # the best first
+    for name, isa in [("machine-code", isa) for isa in sets[:-1]] + [("interpreter", isa) for isa in sets]:
+        try:
+            engines.append((Engine(circuit, name, threads=threads, isa=isa), isa))
+        except EngineError as error:  # the same for all sets: no executable memory
+            skipped = [str(error)]
     return engines, skipped
 
 

@@ -198,11 +198,9 @@ def random_samples(circuit: Circuit, count: int) -> NDArray[Any]:
 
 
 def _verify_engines(circuit: Circuit, x: NDArray[Any], verdict: Verdict) -> None:
-    best = int(native.library().lgn_best_isa())
-    wanted: list[tuple[str, str | None]] = [("machine-code", None)]
-    wanted += [("interpreter", isa) for isa in native.ISA_NAMES[: best + 1]]
-    for name, isa in wanted:
-        label = f"{name} engine" + (f" ({isa})" if isa else "")
+    sets = native.ISA_NAMES[: int(native.library().lgn_best_isa()) + 1]
+    for name, isa in [("machine-code", isa) for isa in sets[1:] or sets] + [("interpreter", isa) for isa in sets]:
+        label = f"{name} engine ({isa})"
         try:
             engine = Engine(circuit, name, isa=isa)
         except EngineError as error:

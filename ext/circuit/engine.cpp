@@ -59,16 +59,16 @@ struct Job {
 
 struct LgnEngine {
   int64_t inputs, classes, group;
-  int32_t kind;
+  int32_t kind, isa;
   const Kernels* kernels;
   GroupedProgram grouped;                          // interpreter
-  CodeBuffer buffer;                               // machine code
+  CodeBuffer buffer;                               // machine code,
+  std::vector<size_t> pieces;                      // where its pieces begin
   std::vector<std::vector<uint32_t>> plane_slots;  // and where it leaves the counts
   std::vector<int64_t> offset;                     // to be added to the count of each class
   uint32_t slots = 0;
   int64_t operations = 0, bytes = 0, loads = 0, stores = 0;
   bool narrow_counts = true;
-  int32_t isa = kGeneric;
   std::unique_ptr<Loops> loops;  // run before the circuit; its inputs are then their slots
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<Workspace>> idle;
@@ -150,10 +150,15 @@ void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
   const int samples = static_cast<int>(std::min<int64_t>(kBlock, job.samples - first));
   load(job, first, samples, memory);
   if (loops) loops->run(isa, memory, memory + registers_at());
-  if (kind == kMachineCode)
-    reinterpret_cast<void (*)(uint8_t*)>(buffer.entry())(memory);
-  else
+  if (kind == kMachineCode) {
+    for (const size_t begin : pieces) {
+      const auto piece = reinterpret_cast<void (*)(uint8_t*)>(buffer.code() + begin);
+      piece(memory);
+      if (isa == kAvx2) piece(memory + kSlotBytes / 2);
+    }
+  } else {
     kernels->interpret(grouped, memory);
+  }
   if (job.output_bits) store_outputs(job, first, memory);
   if (!job.scores && !job.classes) return;
   if (narrow_counts) {
@@ -247,10 +252,14 @@ void build(LgnEngine* engine, const LgnCircuit& circuit, std::string* message) {
   engine->narrow_counts = engine->group <= 32767 && engine->classes <= 32767;
   engine->offset.assign(static_cast<size_t>(circuit.classes), 0);
   if (engine->kind == kMachineCode) {
-    const FusedProgram program = fuse_group_sums(circuit);
-    MachineCode code = emit_machine_code(program, static_cast<uint32_t>(circuit.inputs));
+    const bool wide = engine->isa == kAvx512;
+    const FusedProgram program = wide ? fuse_group_sums(circuit) : fuse_group_sums2(circuit);
+    const uint32_t inputs = static_cast<uint32_t>(circuit.inputs);
+    MachineCode code = wide ? emit_avx512(program, inputs) : emit_avx2(program, inputs);
     if (!engine->buffer.make(code.code, message)) return;
+    engine->pieces = std::move(code.pieces);
     engine->plane_slots = std::move(code.plane_slots);
+    engine->offset = program.offset;
     engine->slots = std::max<uint32_t>(code.slots, static_cast<uint32_t>(circuit.inputs));
     engine->operations = static_cast<int64_t>(program.operations.size());
     engine->bytes = static_cast<int64_t>(code.code.size());
@@ -286,10 +295,10 @@ LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, 
     const int32_t best = lgn_best_isa();
     if (isa > best)
       reason = "this processor does not have the instruction set";
-    else if (kind == kMachineCode && best < kAvx512)
-      reason = "machine code needs AVX-512, which this processor does not have";
-    else if (kind == kInterpreter && circuit->c)
-      reason = "the interpreter takes gates of two operands";
+    else if (kind == kMachineCode && isa < kAvx2)
+      reason = "machine code needs AVX2";
+    else if (circuit->c && (kind == kInterpreter || isa == kAvx2))
+      reason = "gates of three operands need machine code for AVX-512";
     if (reason.empty()) {
       auto built = std::make_unique<LgnEngine>();
       built->kind = kind;

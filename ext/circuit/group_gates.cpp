@@ -9,72 +9,58 @@ namespace {
 
 constexpr uint32_t kForever = ~0u;
 
-// A node as the interpreter holds it: a constant, another node (of the program) or its own value, perhaps complemented.
-struct Held {
-  int32_t node;  // -1: constant 0
-  bool complemented;
-};
-
 }  // namespace
 
+Held absorb(Held x, Held y, uint8_t gate, int32_t out, std::vector<PlainGate>* gates) {
+  // The table over what is stored; constants are stored 0.
+  uint8_t table = 0;
+  for (int e = 0; e < 4; ++e) {
+    const int p = ((x.node < 0 ? 0 : e >> 1) ^ x.complemented), q = ((y.node < 0 ? 0 : e & 1) ^ y.complemented);
+    table = static_cast<uint8_t>(table << 1 | (gate >> (3 - (2 * p + q)) & 1));
+  }
+  if (x.node == y.node && x.node >= 0) table = (table & 8 ? 12 : 0) | (table & 1 ? 3 : 0);
+  const bool complement = table & 8;  // 00 gives 1: store the complement
+  if (complement) table ^= 15;
+  switch (table) {
+    case 0:
+      return {-1, complement};
+    case 3:
+      return {x.node, complement};
+    case 5:
+      return {y.node, complement};
+    case 1:
+      gates->push_back({x.node, y.node, out, kAnd});
+      break;
+    case 2:
+      gates->push_back({x.node, y.node, out, kAndNot});
+      break;
+    case 4:
+      gates->push_back({y.node, x.node, out, kAndNot});
+      break;
+    case 6:
+      gates->push_back({x.node, y.node, out, kXor});
+      break;
+    default:  // 7
+      gates->push_back({x.node, y.node, out, kOr});
+      break;
+  }
+  return {out, complement};
+}
+
 GroupedProgram group_gates(const LgnCircuit& circuit) {
-  using Kind = GroupedProgram::Kind;
   const size_t nodes = static_cast<size_t>(circuit.inputs + circuit.gates);
   std::vector<Held> held(nodes);
-  struct Gate {
-    int32_t a, b, out;
-    Kind kind;
-  };
-  std::vector<Gate> gates;
+  std::vector<PlainGate> gates;
   gates.reserve(static_cast<size_t>(circuit.gates));
   for (int64_t i = 0; i < circuit.inputs; ++i) held[i] = {static_cast<int32_t>(i), false};
   for (int64_t i = 0; i < circuit.gates; ++i) {
-    const Held x = held[circuit.a[i]], y = held[circuit.b[i]];
     const int32_t node = static_cast<int32_t>(circuit.inputs + i);
-    // The table over what is stored: bit 3 for 00 … bit 0 for 11; constants are stored 0.
-    uint8_t table = 0;
-    for (int e = 0; e < 4; ++e) {
-      const int p = ((x.node < 0 ? 0 : e >> 1) ^ x.complemented), q = ((y.node < 0 ? 0 : e & 1) ^ y.complemented);
-      table = static_cast<uint8_t>(table << 1 | (circuit.tables[i] >> (3 - (2 * p + q)) & 1));
-    }
-    if (x.node == y.node && x.node >= 0) table = (table & 8 ? 12 : 0) | (table & 1 ? 3 : 0);
-    const bool complement = table & 8;  // 00 gives 1: store the complement
-    if (complement) table ^= 15;
-    Held& result = held[node];
-    switch (table) {
-      case 0:
-        result = {-1, complement};
-        continue;
-      case 3:
-        result = {x.node, complement};
-        continue;
-      case 5:
-        result = {y.node, complement};
-        continue;
-      case 1:
-        gates.push_back({x.node, y.node, node, Kind::kAnd});
-        break;
-      case 2:
-        gates.push_back({x.node, y.node, node, Kind::kAndNot});
-        break;
-      case 4:
-        gates.push_back({y.node, x.node, node, Kind::kAndNot});
-        break;
-      case 6:
-        gates.push_back({x.node, y.node, node, Kind::kXor});
-        break;
-      case 7:
-        gates.push_back({x.node, y.node, node, Kind::kOr});
-        break;
-      default:
-        break;
-    }
-    result = {node, complement};
+    held[node] = absorb(held[circuit.a[i]], held[circuit.b[i]], circuit.tables[i], node, &gates);
   }
 
   std::vector<int32_t> level(nodes, 0);
-  for (const Gate& gate : gates) level[gate.out] = 1 + std::max(level[gate.a], level[gate.b]);
-  std::stable_sort(gates.begin(), gates.end(), [&](const Gate& x, const Gate& y) {
+  for (const PlainGate& gate : gates) level[gate.out] = 1 + std::max(level[gate.a], level[gate.b]);
+  std::stable_sort(gates.begin(), gates.end(), [&](const PlainGate& x, const PlainGate& y) {
     return level[x.out] != level[y.out] ? level[x.out] < level[y.out] : x.kind < y.kind;
   });
 
@@ -88,7 +74,7 @@ GroupedProgram group_gates(const LgnCircuit& circuit) {
   std::iota(slot.begin(), slot.begin() + circuit.inputs, 0u);
   program.wide.reserve(3 * gates.size());
   for (uint32_t i = 0; i < gates.size(); ++i) {
-    const Gate& gate = gates[i];
+    const PlainGate& gate = gates[i];
     const uint32_t a = slot[gate.a], b = slot[gate.b];
     if (last[gate.a] == i + 1) free.push_back(a);
     if (gate.b != gate.a && last[gate.b] == i + 1) free.push_back(b);

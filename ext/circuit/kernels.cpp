@@ -116,10 +116,7 @@ inline void gate(uint8_t* slots, uint64_t a, uint64_t b, uint64_t out) {
   const Vec* y = reinterpret_cast<const Vec*>(slots + b * kSlotBytes);
   Vec* z = reinterpret_cast<Vec*>(slots + out * kSlotBytes);
   for (int i = 0; i < kVecs; ++i)
-    z[i] = kKind == GroupedProgram::kAnd      ? x[i] & y[i]
-           : kKind == GroupedProgram::kAndNot ? x[i] & ~y[i]
-           : kKind == GroupedProgram::kOr     ? x[i] | y[i]
-                                              : x[i] ^ y[i];
+    z[i] = kKind == kAnd ? x[i] & y[i] : kKind == kAndNot ? x[i] & ~y[i] : kKind == kOr ? x[i] | y[i] : x[i] ^ y[i];
 }
 
 template <int kKind>
@@ -138,17 +135,17 @@ void run_group(const GroupedProgram& program, const GroupedProgram::Group& group
 void interpret(const GroupedProgram& program, uint8_t* slots) {
   for (const GroupedProgram::Group& group : program.groups) {
     switch (group.kind) {
-      case GroupedProgram::kAnd:
-        run_group<GroupedProgram::kAnd>(program, group, slots);
+      case kAnd:
+        run_group<kAnd>(program, group, slots);
         break;
-      case GroupedProgram::kAndNot:
-        run_group<GroupedProgram::kAndNot>(program, group, slots);
+      case kAndNot:
+        run_group<kAndNot>(program, group, slots);
         break;
-      case GroupedProgram::kOr:
-        run_group<GroupedProgram::kOr>(program, group, slots);
+      case kOr:
+        run_group<kOr>(program, group, slots);
         break;
-      case GroupedProgram::kXor:
-        run_group<GroupedProgram::kXor>(program, group, slots);
+      case kXor:
+        run_group<kXor>(program, group, slots);
         break;
     }
   }

@@ -9,78 +9,12 @@
 #include <cerrno>
 #endif
 
+#include "assembler.h"
+
 namespace lgn {
 namespace {
 
-constexpr int kRegisters = 32;
 constexpr uint32_t kNever = ~0u;
-// Slot 128 lies at the base register: the first 256 slots then have one-byte displacements.
-constexpr int kBias = 128;
-
-// EVEX encodings of the four instructions that are needed. Memory operands are [rdi + 64 (slot - 128)].
-class Assembler {
- public:
-  std::vector<uint8_t> code;
-
-  void prologue() {  // add rdi, 64 * 128
-    const uint8_t text[] = {0x48, 0x81, 0xC7, 0x00, 0x20, 0x00, 0x00};
-    code.insert(code.end(), text, text + sizeof text);
-  }
-  void epilogue() {  // vzeroupper; ret
-    const uint8_t text[] = {0xC5, 0xF8, 0x77, 0xC3};
-    code.insert(code.end(), text, text + sizeof text);
-  }
-  void load(int reg, uint32_t slot) {  // vmovdqa64 zmm, m512
-    prefix(1, 1, reg, 0, 0);
-    code.push_back(0x6F);
-    memory(reg, slot);
-  }
-  void store(int reg, uint32_t slot) {  // vmovdqa64 m512, zmm
-    prefix(1, 1, reg, 0, 0);
-    code.push_back(0x7F);
-    memory(reg, slot);
-  }
-  void move(int to, int from) {  // vmovdqa64 zmm, zmm
-    prefix(1, 1, to, 0, from);
-    code.push_back(0x6F);
-    direct(to, from);
-  }
-  // vpternlogq: bit (4 first + 2 second + third) of the table, where `first` is also the result.
-  void ternary(int first, int second, int third, uint8_t table) {
-    prefix(3, 1, first, second, third);
-    code.push_back(0x25);
-    direct(first, third);
-    code.push_back(table);
-  }
-  void ternary_memory(int first, int second, uint32_t slot, uint8_t table) {
-    prefix(3, 1, first, second, 0);
-    code.push_back(0x25);
-    memory(first, slot);
-    code.push_back(table);
-  }
-
- private:
-  // Intel SDM vol. 2A, 2.7.1; register numbers are stored inverted, bit 4 of `rm` in X.
-  void prefix(int map, int pp, int reg, int vvvv, int rm) {
-    code.push_back(0x62);
-    code.push_back(static_cast<uint8_t>(!(reg & 8) << 7 | !(rm & 16) << 6 | !(rm & 8) << 5 | !(reg & 16) << 4 | map));
-    code.push_back(static_cast<uint8_t>(1 << 7 | (~vvvv & 15) << 3 | 1 << 2 | pp));
-    code.push_back(static_cast<uint8_t>(2 << 5 | !(vvvv & 16) << 3));  // 512 bits, no mask
-  }
-  void direct(int reg, int rm) { code.push_back(static_cast<uint8_t>(0xC0 | (reg & 7) << 3 | (rm & 7))); }
-  void memory(int reg, uint32_t slot) {
-    const int64_t place = static_cast<int64_t>(slot) - kBias;
-    if (place >= -128 && place < 128) {
-      code.push_back(static_cast<uint8_t>(0x47 | (reg & 7) << 3));
-      code.push_back(static_cast<uint8_t>(place));
-      return;
-    }
-    code.push_back(static_cast<uint8_t>(0x87 | (reg & 7) << 3));
-    const int32_t displacement = static_cast<int32_t>(place * kSlotBytes);
-    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&displacement);
-    code.insert(code.end(), bytes, bytes + 4);
-  }
-};
 
 // Table of the same function after its operands were put into another order: new operand i is old operand from[i].
 uint8_t permute(uint8_t table, const int (&from)[3]) {
@@ -94,7 +28,8 @@ uint8_t permute(uint8_t table, const int (&from)[3]) {
   return result;
 }
 
-// Registers by farthest next use (Belady), slots by liveness.
+// Registers by farthest next use (Belady), slots by liveness. A target (assembler.h) has the instructions.
+template <class Target>
 class Emitter {
  public:
   Emitter(const FusedProgram& program, uint32_t inputs) : program_(program) {
@@ -122,14 +57,18 @@ class Emitter {
 
   MachineCode run() {
     assembler_.code.reserve(program_.operations.size() * 16 + 64);
-    assembler_.prologue();
     for (at_ = 0; at_ < program_.operations.size(); ++at_) {
+      if (at_ % Target::kPiece == 0) begin_piece();
       const Operation& op = program_.operations[at_];
-      if (op.operands == 2)
-        two_operands(op);
-      else
-        three_operands(op);
+      if constexpr (Target::kRegisters == 32) {
+        if (op.operands == 3) {
+          three_operands(op);
+          continue;
+        }
+      }
+      two_operands(op);
     }
+    if (result_.pieces.empty()) begin_piece();
     for (const auto& planes : program_.planes) {
       std::vector<uint32_t> places;
       for (uint32_t v : planes) {
@@ -153,6 +92,25 @@ class Emitter {
   bool dies(uint32_t v) { return next_use(v) == kNever; }
   bool in_register(uint32_t v) const { return register_[v] >= 0; }
 
+  // Ends a piece and begins the next: values pass from one to the other in slots.
+  void begin_piece() {
+    if (!result_.pieces.empty()) {
+      leave_registers();
+      assembler_.epilogue();
+    }
+    result_.pieces.push_back(assembler_.code.size());
+    assembler_.prologue();
+  }
+
+  void leave_registers() {
+    for (int64_t& v : holds_) {
+      if (v < 0) continue;
+      if (slot_[v] < 0) spill(static_cast<uint32_t>(v));
+      register_[v] = -1;
+      v = -1;
+    }
+  }
+
   void spill(uint32_t v) {
     if (free_slots_.empty()) {
       slot_[v] = result_.slots++;
@@ -167,7 +125,7 @@ class Emitter {
   int take_register() {
     int victim = -1;
     uint32_t farthest = 0;
-    for (int r = 0; r < kRegisters; ++r) {
+    for (int r = 0; r < Target::kRegisters; ++r) {
       if (locked_ >> r & 1) continue;
       if (holds_[r] < 0) return r;
       const uint32_t next = next_use(static_cast<uint32_t>(holds_[r]));
@@ -223,15 +181,15 @@ class Emitter {
     }
     if (!in_register(a)) load(a);
     // A value that is read again soon is worth a register, another one is read from memory.
-    if (!in_register(b) && next_use(b) < kNever - 1 && next_use(b) < at_ + kSoon) load(b);
+    const bool soon = next_use(b) < kNever - 1 && next_use(b) < at_ + kSoon;
+    if (!in_register(b) && (soon || !Target::from_memory(table))) load(b);
     const int ra = register_[a], rb = register_[b];
     int to = dies(a) ? ra : rb >= 0 && dies(b) ? rb : -1;
     if (to < 0) to = take_register();
-    // The first operand of the instruction is ignored by the table.
     if (rb >= 0)
-      assembler_.ternary(to, ra, rb, table);
+      assembler_.binary(to, ra, rb, table);
     else
-      assembler_.ternary_memory(to, ra, static_cast<uint32_t>(slot_[b]), table);
+      assembler_.binary_memory(to, ra, static_cast<uint32_t>(slot_[b]), table);
     release_dead(op);
     hold(to, op.out);
   }
@@ -289,19 +247,20 @@ class Emitter {
 
   const FusedProgram& program_;
   MachineCode result_;
-  Assembler assembler_;
+  Target assembler_;
   uint32_t at_ = 0, locked_ = 0;
   std::vector<uint32_t> start_, uses_, cursor_;  // operations that read each value
   std::vector<uint8_t> kept_;                    // planes stay to the end
   std::vector<int64_t> slot_;
   std::vector<int8_t> register_;
   std::vector<uint32_t> free_slots_;
-  int64_t holds_[kRegisters];
+  int64_t holds_[Target::kRegisters];
 };
 
 }  // namespace
 
-MachineCode emit_machine_code(const FusedProgram& program, uint32_t inputs) { return Emitter(program, inputs).run(); }
+MachineCode emit_avx512(const FusedProgram& program, uint32_t inputs) { return Emitter<Avx512>(program, inputs).run(); }
+MachineCode emit_avx2(const FusedProgram& program, uint32_t inputs) { return Emitter<Avx2>(program, inputs).run(); }
 
 #if defined(__unix__) || defined(__APPLE__)
 

@@ -1,4 +1,4 @@
-// x86-64 AVX-512 machine code of a fused program.
+// x86-64 machine code of a fused program.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -17,7 +17,7 @@ class CodeBuffer {
   ~CodeBuffer();
   // False where the system refuses; the reason goes to `message`.
   bool make(const std::vector<uint8_t>& code, std::string* message);
-  void* entry() const { return memory_; }
+  uint8_t* code() const { return static_cast<uint8_t*>(memory_); }
 
  private:
   void* memory_ = nullptr;
@@ -25,13 +25,16 @@ class CodeBuffer {
 };
 
 struct MachineCode {
-  std::vector<uint8_t> code;  // void code(uint8_t *slots), System V calling convention
+  std::vector<uint8_t> code;
+  std::vector<size_t> pieces;  // where they begin, each a void piece(uint8_t *slots), System V calling convention
   uint32_t slots = 0;
   int64_t loads = 0, stores = 0;
   std::vector<std::vector<uint32_t>> plane_slots;  // class -> slot of bit d of its count
 };
 
-// Inputs arrive in slots 0 … inputs-1; the planes leave in plane_slots.
-MachineCode emit_machine_code(const FusedProgram& program, uint32_t inputs);
+// Inputs arrive in slots 0 … inputs-1; the planes leave in plane_slots. Code for AVX2 takes programs of two operands
+// and handles the first half of each slot: each piece is called a second time, with slots + 32.
+MachineCode emit_avx512(const FusedProgram& program, uint32_t inputs);
+MachineCode emit_avx2(const FusedProgram& program, uint32_t inputs);
 
 }  // namespace lgn

@@ -25,14 +25,31 @@ struct FusedProgram {
   uint32_t values = 0;
   std::vector<Operation> operations;
   std::vector<std::vector<uint32_t>> planes;  // class -> value that holds bit d of its count
+  std::vector<int64_t> offset;                // to be added to the count of each class
 };
 
+// With three operands, where one instruction computes any table.
 FusedProgram fuse_group_sums(const LgnCircuit& circuit);
+// With two operands: AND, AND NOT, OR, XOR, and all ones, of twice the same operand.
+FusedProgram fuse_group_sums2(const LgnCircuit& circuit);
 
-// Two-input gates grouped by kind within each level: the interpreter's program. Kinds are AND, AND NOT, OR, XOR; values
-// may be stored complemented, which the readers' kinds absorb.
+// Gates whose complements are absorbed by their readers: what is stored is 0 where both operands are 0, so that four
+// kinds are left.
+enum Kind : int32_t { kAnd, kAndNot, kOr, kXor };
+struct PlainGate {
+  int32_t a, b, out;
+  Kind kind;
+};
+// What a node is: a stored node or constant 0 (node -1), perhaps complemented.
+struct Held {
+  int32_t node;
+  bool complemented;
+};
+// The gate `table` (bit 3 for 00 … bit 0 for 11) of x and y; where it takes a gate, that is appended and stores `out`.
+Held absorb(Held x, Held y, uint8_t table, int32_t out, std::vector<PlainGate>* gates);
+
+// Plain gates grouped by kind within each level: the interpreter's program.
 struct GroupedProgram {
-  enum Kind : int32_t { kAnd, kAndNot, kOr, kXor };
   struct Group {
     Kind kind;
     uint32_t begin, end;  // records

@@ -32,10 +32,10 @@ class Engine:
 
     Args:
         circuit: Circuit of two-input gates, looped or not.
-        engine: ``auto``, or one of `ENGINES`: ``machine-code`` (x86-64 with AVX-512), ``interpreter`` (any processor),
-            ``numpy`` (needs no compiler).
+        engine: ``auto``, or one of `ENGINES`: ``machine-code`` (x86-64 with AVX-512 or AVX2), ``interpreter`` (any
+            processor), ``numpy`` (needs no compiler).
         threads: Threads of a call; by default one.
-        isa: Instruction set of the interpreter's loops: ``generic``, ``avx2``, ``avx512``; by default the best.
+        isa: Instruction set: ``generic`` (interpreter only), ``avx2``, ``avx512``; by default the best.
         optimized: Whether the circuit went through `optimize(level=2)` already.
 
     Attributes:
@@ -98,7 +98,7 @@ class Engine:
         reason = ""
         for name in ENGINES[:2]:
             if engine in ("auto", name):
-                reason = self._create(name, native.map_luts(tail, 3) if name == "machine-code" else tail, program)
+                reason = self._create(name, tail, program)
                 if not reason:
                     return
         raise EngineError(f"engine {engine!r} cannot be had: {reason}")
@@ -108,6 +108,8 @@ class Engine:
         assert self._library is not None
         best = int(self._library.lgn_best_isa())
         isa = best if self._isa is None else native.ISA_NAMES.index(self._isa)
+        if name == "machine-code" and native.ISA_NAMES[isa] == "avx512":  # there a gate of three inputs costs no more
+            circuit = native.map_luts(circuit, 3)
         message = ctypes.create_string_buffer(256)
         net = native.describe(circuit)
         handle = self._library.lgn_engine_new(ctypes.byref(net), native.KINDS.index(name), isa, message, len(message))

@@ -10,7 +10,7 @@ def available() -> list[tuple[str, str | None]]:
     best = native.library().lgn_best_isa()
     engines: list[tuple[str, str | None]] = [("numpy", None)]
     engines += [("interpreter", isa) for isa in native.ISA_NAMES[: best + 1]]
-    return [*engines, ("machine-code", None)] if best == 2 else engines
+    return engines + [("machine-code", isa) for isa in native.ISA_NAMES[1 : best + 1]]
 
 
 AVAILABLE = available()

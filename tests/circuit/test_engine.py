@@ -59,16 +59,29 @@ def test_pixels(name: str, isa: str | None) -> None:
         assert np.array_equal(Engine(other, name, isa=isa)(pixels), other.scores(pixels))
 
 
-def test_constant_circuits() -> None:
+@pytest.mark.parametrize(("name", "isa"), AVAILABLE)
+@pytest.mark.parametrize(
+    ("gates", "outputs"),
+    [
+        ([0, 15], [12, 13, 13, 0]),  # constants beside an input
+        ([12, 6], [0, 12, 12, 0, 12, 0]),  # an input, its complement, and both at once: adders fold to constants
+        ([12, 9], [13, 13, 12, 13, 13, 12]),
+        ([0, 15], [13, 13, 12, 12]),
+        ([0, 15], [0, 1]),  # no gate at all
+    ],
+)
+def test_constant_circuits(name: str, isa: str | None, gates: list[int], outputs: list[int]) -> None:
     circuit = replace(
         random_circuit(gates=2),
-        gates=np.array([0, 15], np.uint8),
-        outputs=np.array([12, 13, 13, 0], np.int32),
+        gates=np.array(gates, np.uint8),
+        a=np.zeros(2, np.int32),
+        b=np.ones(2, np.int32),
+        outputs=np.array(outputs, np.int32),
         num_classes=2,
     )
     bits = random_bits(circuit, 70)
-    for name, isa in AVAILABLE:
-        assert np.array_equal(Engine(circuit, name, isa=isa)(bits), circuit.scores(bits))
+    assert np.array_equal(Engine(circuit, name, isa=isa)(bits), circuit.scores(bits))
+    assert np.array_equal(Engine(circuit, name, isa=isa, optimized=True)(bits), circuit.scores(bits))
 
 
 def test_awkward_arrays_and_many_threads() -> None:
@@ -149,7 +162,7 @@ else:
 """
 
 
-@pytest.mark.skipif(("machine-code", None) not in AVAILABLE, reason="needs AVX-512")
+@pytest.mark.skipif(("machine-code", "avx2") not in AVAILABLE, reason="needs AVX2")
 def test_the_interpreter_takes_over_where_executable_memory_is_refused(request) -> None:
     run = subprocess.run(
         [sys.executable, "-c", REFUSED, str(request.config.rootpath)], capture_output=True, text=True, check=False
@@ -159,16 +172,18 @@ def test_the_interpreter_takes_over_where_executable_memory_is_refused(request) 
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.skipif(("machine-code", None) not in AVAILABLE, reason="needs AVX-512")
+@pytest.mark.skipif(("machine-code", "avx2") not in AVAILABLE, reason="needs AVX2")
 def test_code_is_never_writable_and_executable() -> None:
-    engine = random_circuit().compile("machine-code")
+    engines = [Engine(random_circuit(), name, isa=isa) for name, isa in AVAILABLE if name == "machine-code"]
     with open("/proc/self/maps") as maps:  # noqa: PTH123
         assert not [line for line in maps if "rwx" in line.split()[1]]
-    assert engine.info["bytes"] > 0
+    assert all(engine.info["bytes"] > 0 for engine in engines)
 
 
 def test_missing_instruction_set_is_refused() -> None:
     circuit = random_circuit()
+    with pytest.raises(EngineError, match="machine code needs AVX2"):
+        Engine(circuit, "machine-code", isa="generic")
     message = ctypes.create_string_buffer(64)
     net = native.describe(circuit)
     assert not native.library().lgn_engine_new(ctypes.byref(net), 0, 99, message, len(message))
