@@ -225,6 +225,11 @@ int count_ones(const GroupedProgram::ClassSum& sum, const uint8_t* slots, uint8_
   return planes_needed;
 }
 
+template <class V, class T>
+inline V splat(T value) {
+  return V{} + value;
+}
+
 template <class T>
 void read_planes(const uint8_t* const* planes, int num_planes, T offset, T* counts) {
   constexpr int kLanes = kWidth / static_cast<int>(sizeof(T));
@@ -244,8 +249,8 @@ void read_planes(const uint8_t* const* planes, int num_planes, T offset, T* coun
 #endif
       uint16_t word = 0;
       std::memcpy(&word, planes[d] + first / 8, kLanes < 16 ? 1 : 2);
-      // Each lane keeps its own bit; a comparison makes it -1. (Adding a scalar is how gcc is made to broadcast.)
-      const Counts spread = Counts{} + static_cast<T>(word >> (first % 8));
+      // Each lane keeps its own bit; a comparison makes it -1.
+      const Counts spread = splat<Counts>(static_cast<T>(word >> (first % 8)));
       sum = sum + sum - ((spread & bit) == bit);
     }
     *reinterpret_cast<Counts*>(counts + first) = sum + offset;
@@ -263,7 +268,7 @@ void argmax(const T* counts, int64_t classes, int32_t* best) {
       const Counts value = *reinterpret_cast<const Counts*>(counts + c * kBlock + first);
       const Counts above = value > highest;
       highest = above ? value : highest;
-      index = above ? Counts{} + static_cast<T>(c) : index;
+      index = above ? splat<Counts>(static_cast<T>(c)) : index;
     }
     *reinterpret_cast<Indices*>(best + first) = __builtin_convertvector(index, Indices);
   }

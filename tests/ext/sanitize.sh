@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the CPU kernels without torch, with AddressSanitizer and UBSan, and runs the driver on every instruction set.
+# Builds the CPU kernels and the circuit library without torch, with AddressSanitizer and UBSan, and runs their drivers on
+# every instruction set.
 #   tests/ext/sanitize.sh [folder for the build]
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -7,7 +8,30 @@ out=${1:-$(mktemp -d)}
 mkdir -p "$out"
 cxx=${CXX:-g++}
 flags="-std=c++20 -O1 -g -Wall -Wextra -Wno-psabi -ffp-contract=off -fno-omit-frame-pointer
-  -fsanitize=address,undefined -fno-sanitize-recover=all -I$root/ext/cpu"
+  -fsanitize=address,undefined -fno-sanitize-recover=all"
+
+circuit="$flags -I$root/ext/circuit"
+parts=""
+set_of() { # name, flags: the kernels for one instruction set
+  name=$1
+  shift
+  $cxx $circuit -DLGN_KERNELS="k${name}Kernels" "$@" -c "$root/ext/circuit/kernels.cpp" -o "$out/circuit_$name.o"
+  parts="$parts $out/circuit_$name.o"
+}
+set_of Generic
+case $(uname -m) in
+x86_64)
+  set_of Avx2 -mavx2
+  set_of Avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq
+  ;;
+esac
+for part in rewrite map_luts order fuse_group_sums group_gates machine_code engine; do
+  parts="$parts $root/ext/circuit/$part.cpp"
+done
+$cxx $circuit "$root/tests/ext/circuit_driver.cpp" $parts -o "$out/circuit_driver" -pthread
+"$out/circuit_driver"
+
+flags="$flags -I$root/ext/cpu"
 objects="-DLGN_ISA=baseline -DLGN_WITH_F64"
 case $(uname -m) in
 x86_64)

@@ -1,4 +1,4 @@
-"""The CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer, as `make sanitize` runs them."""
+"""The CPU kernels and the circuit library under AddressSanitizer and UndefinedBehaviorSanitizer, as `make sanitize` runs them."""
 
 import shutil
 import subprocess
@@ -14,4 +14,5 @@ def test_kernels_run_clean_under_sanitizers(tmp_path: Path) -> None:
     script = Path(__file__).with_name("sanitize.sh")
     done = subprocess.run([script, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok") >= 1
+    assert "circuits: ok" in done.stdout
+    assert done.stdout.count("\nok") >= 1
