@@ -16,7 +16,9 @@ set_of() { # name, flags: the kernels for one instruction set
   name=$1
   shift
   $cxx $circuit -DLGN_KERNELS="k${name}Kernels" "$@" -c "$root/ext/circuit/kernels.cpp" -o "$out/circuit_$name.o"
-  parts="$parts $out/circuit_$name.o"
+  $cxx $circuit -DLGN_LOOP_KERNELS="k${name}LoopKernels" "$@" -c "$root/ext/circuit/loop_kernels.cpp" \
+    -o "$out/loops_$name.o"
+  parts="$parts $out/circuit_$name.o $out/loops_$name.o"
 }
 set_of Generic
 case $(uname -m) in
@@ -25,7 +27,7 @@ x86_64)
   set_of Avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq
   ;;
 esac
-for part in rewrite map_luts order fuse_group_sums group_gates machine_code engine; do
+for part in rewrite map_luts order fuse_group_sums group_gates machine_code loops engine; do
   parts="$parts $root/ext/circuit/$part.cpp"
 done
 $cxx $circuit "$root/tests/ext/circuit_driver.cpp" $parts -o "$out/circuit_driver" -pthread

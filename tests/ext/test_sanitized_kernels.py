@@ -1,4 +1,4 @@
-"""The CPU kernels and the circuit library under AddressSanitizer and UndefinedBehaviorSanitizer, as `make sanitize` runs them."""
+"""The CPU kernels and the circuit library under sanitizers, as `make sanitize` runs them."""
 
 import shutil
 import subprocess
