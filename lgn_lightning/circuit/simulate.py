@@ -91,7 +91,7 @@ def gate_levels(circuit: Circuit) -> NDArray[np.int32]:
     # All gates at once, as often as there are levels; gate by gate where there are many.
     levels = np.zeros(circuit.num_nodes, np.int32)
     for _ in range(_LEVELS_AT_ONCE):
-        own = 1 + np.maximum.reduce([levels[operand] for operand in circuit.operands])
+        own = np.asarray(1 + np.maximum.reduce([levels[operand] for operand in circuit.operands]))
         if np.array_equal(own, levels[circuit.num_inputs :]):
             return own
         levels[circuit.num_inputs :] = own
