@@ -59,10 +59,10 @@ def lgn_lightning_net(net: str, method: str = "") -> nn.Module:
 
     if os.environ.get("LGN_BACKEND") != "torch":
         loader.require("cpu")
-    arguments: dict[str, Any] = dict(METHODS.get(method, {}))
+    arguments: dict[str, Any] = {"connections": "random", **METHODS.get(method, {})}
     if method.endswith("noise"):
         arguments["sampler"] = StraightThrough(noise=1.0)
-    layers = [LogicLayer(i, o, connections="random", **arguments) for i, o in widths(net)]
+    layers = [LogicLayer(i, o, **arguments) for i, o in widths(net)]
     order_gates(layers)  # as LogicMLP does
     return LogicSequential(*layers, GroupSum(CLASSES, TAU))
 

@@ -81,18 +81,27 @@ struct BitLayer {
   int64_t inputs, gates;
   std::shared_ptr<const Plan> plan;
 
+  // `plans` asks for the plan of learned wires, which is made anew at every step.
   BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
-           int64_t inputs_in)
+           int64_t inputs_in, bool plans)
       : table(table_in.contiguous()),
         a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
         candidates(candidates_in.to(at::kInt).contiguous()),
         inputs(inputs_in),
-        gates(a_in.numel()),
-        plan(learned() ? plain_plan_of(a, b, inputs_in) : plan_of(a, b, inputs_in)) {
-    if (learned()) check_candidates(candidates, gates, inputs);
+        gates(a_in.numel()) {
     TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
                 "tables, a and b must be [n, 4], [n] and [n]");
+    if (!learned()) {
+      plan = plan_of(a, b, inputs);
+    } else {
+      check_candidates(candidates, gates, inputs);
+      if (plans) {
+        plan = plain_plan_of(a, b, inputs);
+      } else {
+        check_wires(a, b, inputs);
+      }
+    }
     TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
   }
   const float* table_data() const { return table.const_data_ptr<float>(); }
@@ -117,7 +126,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ta
   const int64_t batch = x.size(0);
   std::vector<Tensor> words{pack(x)};
   for (size_t l = 0; l < tables.size(); l++) {
-    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1));
+    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1), false);
     const Tensor ids = gates[l].contiguous();
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
     const Tensor& in = words.back();
@@ -175,9 +184,9 @@ class BitBackward {
         tiling_(grad.size(0), kFloat) {
     for (size_t l = 0; l < tables.size(); l++) {
       words_.push_back(whole_rows(words_in[l], batch()));
-      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1));
+      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1), true);
       grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
-      grad_shares.push_back(at::empty_like(layers_[l].candidates, at::dtype(at::kFloat)));
+      grad_shares.push_back(layers_[l].learned() ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
       if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].plan->side_rows);
     }
     TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,

@@ -17,9 +17,10 @@ typedef uint32_t VecBits __attribute__((vector_size(kBitRowBytes)));
 #if defined(__AVX512F__)
 typedef __mmask16 LaneMask;
 LGN_INLINE LaneMask lane_mask(const uint8_t* bits, int vector) {
-  uint16_t word;
-  std::memcpy(&word, bits + 2 * vector, sizeof(word));
-  return word;
+  // In one instruction: compilers go by way of a general register, which costs a quarter of a step.
+  LaneMask mask;
+  __asm__("kmovw %1, %0" : "=k"(mask) : "m"(*reinterpret_cast<const LaneMask*>(bits + 2 * vector)));
+  return mask;
 }
 LGN_INLINE uint32_t lanes_above(VecF v, float level) {
   return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(level), _CMP_GT_OQ);
@@ -112,7 +113,8 @@ void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const 
 }
 
 // The walk of backward_lines (layer.h), with x as bits: what a bit multiplies becomes a choice by a mask.
-template <int N, bool kGradX>
+// kPlain is for plans whose steps are all alone: the rows of a step have nothing to do with those before.
+template <int N, bool kGradX, bool kPlain>
 void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                         const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                         const TableRows& grad_table, const Tile& tile) {
@@ -136,7 +138,10 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     const uint8_t* xi = x + step.i * x_pitch;
     const uint8_t* xj = x + step.j * x_pitch;
     const char* g = grad + row * grad_pitch;
-    if constexpr (kGradX) {
+    if constexpr (kGradX && kPlain) {
+      gi = grad_x.data + step.i * grad_x.pitch;
+      gj = grad_x.data + step.j * grad_x.pitch;
+    } else if constexpr (kGradX) {
       gi = gj;
       if (step.flags & kStart) {
         gi = grad_x.data + (step.flags & kSideI ? *side++ : step.i) * grad_x.pitch;
@@ -149,6 +154,8 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     const Coefficients<float> c = coefficients(table, step);
     const VecF i_clear = VecF{} + factor * c.ci, i_set = VecF{} + factor * (c.ci + c.cij);  // slope in i, by the bit j
     const VecF j_clear = VecF{} + factor * c.cj, j_set = VecF{} + factor * (c.cj + c.cij);
+    // What is in a row before its first touch does not count; without branches, which could not be predicted.
+    const VecI keep_i = VecI{} - (step.flags & kFirstI ? 0 : 1), keep_j = VecI{} - (step.flags & kFirstJ ? 0 : 1);
     VecF s[4] = {};
     const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
@@ -157,17 +164,22 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       s[1] = add_where(s[1], i, gv);
       s[2] = add_where(s[2], j, gv);
       s[3] = add_where(s[3], both(i, j), gv);
-      if constexpr (kGradX) {
+      if constexpr (kGradX && kPlain) {
+        const VecF before = masked(load<VecF>(gi + v * kVectorBytes), keep_i);
+        store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), before));
+        const VecF other = masked(load<VecF>(gj + v * kVectorBytes), keep_j);  // may be the row just stored
+        store(gj + v * kVectorBytes, fma(gv, choose(i, j_set, j_clear), other));
+      } else if constexpr (kGradX) {
         store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), carry[v]));
         carry[v] = fma(gv, choose(i, j_set, j_clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
       }
     };
-    if (!kGradX || (step.flags & kFirstJ)) {
+    if (!kGradX || kPlain || (step.flags & kFirstJ)) {
       for (int v = 0; v < vectors; v++) body(v, true);
     } else {
       for (int v = 0; v < vectors; v++) body(v, false);
     }
-    if (kGradX && (step.flags & kLast)) {
+    if (kGradX && !kPlain && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
     }
     float total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
@@ -179,14 +191,16 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
 void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                   const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                   const TableRows& grad_table, const Tile& tile) {
-#define LGN_CALL(n)                                                                                                    \
-  grad_x.data ? bit_backward_lines<n, true>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x,  \
-                                            grad_table, tile)                                                          \
-              : bit_backward_lines<n, false>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
-                                             grad_table, tile)
+  const bool plain = count > 0 && (steps[0].flags & kAlone);
+#define LGN_LINES(n, gradient, alone)                                                                              \
+  bit_backward_lines<n, gradient, alone>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
+                                         grad_table, tile)
+#define LGN_CALL(n) \
+  !grad_x.data ? LGN_LINES(n, false, false) : plain ? LGN_LINES(n, true, true) : LGN_LINES(n, true, false)
   if constexpr (kVectorBytes == 16) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
+#undef LGN_LINES
 }
 
 // As choices.h, with x as bits.

@@ -56,7 +56,7 @@ std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor&
   const bool draws = noise > 0;
   TORCH_CHECK(!draws || level.numel() == 2 * gates, "level must have a number for each input of a gate");
   const Tensor a = at::empty({gates}, at::device(at::kCPU).dtype(at::kInt)), b = at::empty_like(a),
-               shares = at::empty_like(logits);
+               shares = new_shares(candidates);
   const float* from = draws ? level.const_data_ptr<float>() : nullptr;
   parallel_for(count > 0 ? 2 * gates : 0, 2 * kGrain / std::max<int64_t>(count, 1) + 1,
                [&](int64_t begin, int64_t end) {
@@ -70,7 +70,7 @@ std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor&
 Tensor choose_backward(const Tensor& grad_in, const Tensor& shares_in) {
   const Tensor grad = grad_in.to(at::kFloat).contiguous(), shares = shares_in.to(at::kFloat).contiguous();
   TORCH_CHECK(grad.dim() == 3 && grad.sizes() == shares.sizes(), "grad and shares must be [n, 2, count]");
-  Tensor out = at::empty_like(shares);
+  Tensor out = new_shares(shares);
   const int64_t count = shares.size(2);
   parallel_for(shares.size(0) * shares.size(1), 4 * kGrain / std::max<int64_t>(count, 1) + 1,
                [&](int64_t begin, int64_t end) {

@@ -11,9 +11,23 @@ namespace lgn {
 namespace {
 
 // out[k] (+)= sum of slope · row of candidates[k], for `count` candidates; `add(sum, k, v)` adds product v of a row.
+// One candidate after the other: their sums do not wait for one another, and their lanes are summed eight at a time.
 template <typename Sum, typename Vec, typename Add>
 LGN_INLINE void sum_choices(int64_t count, bool more, Sum* out, int vectors, const Add& add) {
-  for (int64_t first = 0; first < count; first += 4) {
+  int64_t first = 0;
+  for (; first + 8 <= count; first += 8) {
+    Vec s[8];
+#pragma GCC unroll 8
+    for (int q = 0; q < 8; q++) {
+      s[q] = Vec{};
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; v++) s[q] = add(s[q], first + q, v);
+    }
+    Sum total[8];
+    sum_lanes(s, total);
+    for (int64_t q = 0; q < 8; q++) out[first + q] = total[q] + (more ? out[first + q] : 0);
+  }
+  for (; first < count; first += 4) {
     const int64_t block = count - first < 4 ? count - first : 4;
     Vec s[4] = {};
     if (block == 4) {
@@ -112,8 +126,48 @@ LGN_INLINE void exp_rows(const float* logits, int64_t count, int64_t rows, float
   }
 }
 
-void choose(const float* logits, const int32_t* candidates, int64_t count, const float* level, float noise,
-            int64_t begin, int64_t end, int32_t* a, int32_t* b, float* shares) {
+// Whether rows of K numbers fill a vector, and then a sum or maximum over each row, in all of its lanes.
+template <int K>
+constexpr bool kInLanes = K > 0 && K <= kW;
+template <int K, typename Join>
+LGN_INLINE VecF over_row(VecF v, const Join& join) {
+  v = join(v, shuffle<Fold, 1>(v, v));
+  v = join(v, shuffle<Fold, 2>(v, v));
+  if constexpr (K > 4) v = join(v, shuffle<Fold, 4>(v, v));
+  if constexpr (K > 8) v = join(v, shuffle<Fold, 8>(v, v));
+  return v;
+}
+
+// The likeliest of each row: all of it in registers. Returns the first row that is left to do.
+template <int K>
+LGN_INLINE int64_t choose_likeliest(const float* logits, const int32_t* candidates, int64_t begin, int64_t end,
+                                    int32_t* a, int32_t* b, float* shares) {
+  constexpr int64_t kRows = kW / K;
+  int64_t first = begin;
+  for (; first + kRows <= end; first += kRows) {
+    const VecF v = load<VecF>(logits + first * K);
+    const VecF top = over_row<K>(v, [](VecF x, VecF y) { return select(x > y, x, y); });
+    const uint32_t at_top = lanes_set(v == top);
+    for (int64_t r = 0; r < kRows; r++) {
+      // A row with a NaN has no lane at the top.
+      const uint32_t of_row = at_top >> (r * K) & ((1u << K) - 1) ? at_top >> (r * K) : 1;
+      int32_t* wires = (first + r) % 2 ? b : a;
+      wires[(first + r) / 2] = candidates[(first + r) * K + __builtin_ctz(of_row)];
+    }
+    const VecF p = exp_negative(v - top);
+    store(shares + first * K, p / over_row<K>(p, [](VecF x, VecF y) { return x + y; }));
+  }
+  return first;
+}
+
+// K is the number of candidates, or 0 for one known at run time only.
+template <int K>
+void choose_rows(const float* logits, const int32_t* candidates, int64_t candidate_count, const float* level,
+                 float noise, int64_t begin, int64_t end, int32_t* a, int32_t* b, float* shares) {
+  const int64_t count = K ? K : candidate_count;
+  if constexpr (kInLanes<K>) {
+    if (level == nullptr) begin = choose_likeliest<K>(logits, candidates, begin, end, a, b, shares);
+  }
   for (int64_t first = begin; first < end; first += kChooseRows) {
     const int64_t rows = end - first < kChooseRows ? end - first : kChooseRows;
     const float* in = logits + first * count;
@@ -143,18 +197,56 @@ void choose(const float* logits, const int32_t* candidates, int64_t count, const
     for (int64_t r = 0; r < rows; r++) {
       float sum = 0;
       for (int64_t k = 0; k < count; k++) sum += out[r * count + k];
-      for (int64_t k = 0; k < count; k++) out[r * count + k] /= sum;
+      const float scale = 1.0f / sum;
+      for (int64_t k = 0; k < count; k++) out[r * count + k] *= scale;
     }
   }
 }
 
-void choose_backward(const float* grad, const float* shares, int64_t count, int64_t begin, int64_t end, float* out) {
-  for (int64_t r = begin; r < end; r++) {
+template <int K>
+void choose_rows_backward(const float* grad, const float* shares, int64_t candidate_count, int64_t begin, int64_t end,
+                          float* out) {
+  const int64_t count = K ? K : candidate_count;
+  int64_t r = begin;
+  if constexpr (kInLanes<K>) {
+    for (constexpr int64_t kRows = kW / K; r + kRows <= end; r += kRows) {
+      const VecF g = load<VecF>(grad + r * K), p = load<VecF>(shares + r * K);
+      store(out + r * K, p * (g - over_row<K>(g * p, [](VecF x, VecF y) { return x + y; })));
+    }
+  }
+  for (; r < end; r++) {
     const float *g = grad + r * count, *p = shares + r * count;
     float mean = 0;
     for (int64_t k = 0; k < count; k++) mean += g[k] * p[k];
     for (int64_t k = 0; k < count; k++) out[r * count + k] = p[k] * (g[k] - mean);
   }
+}
+
+// The usual numbers of candidates have code of their own.
+void choose(const float* logits, const int32_t* candidates, int64_t count, const float* level, float noise,
+            int64_t begin, int64_t end, int32_t* a, int32_t* b, float* shares) {
+  const auto run = count == 8 ? &choose_rows<8> : count == 16 ? &choose_rows<16> : &choose_rows<0>;
+  run(logits, candidates, count, level, noise, begin, end, a, b, shares);
+}
+void choose_backward(const float* grad, const float* shares, int64_t count, int64_t begin, int64_t end, float* out) {
+  const auto run = count == 8    ? &choose_rows_backward<8>
+                   : count == 16 ? &choose_rows_backward<16>
+                                 : &choose_rows_backward<0>;
+  run(grad, shares, count, begin, end, out);
+}
+
+uint32_t largest_index(const int32_t* indices, int64_t count) {
+  VecU top{};
+  int64_t k = 0;
+  for (; k + kW <= count; k += kW) {
+    const VecU here = load<VecU>(indices + k);
+    top = here > top ? here : top;
+  }
+  uint32_t largest = 0;
+  for (int lane = 0; lane < kW; lane++) largest = top[lane] > largest ? top[lane] : largest;
+  for (; k < count; k++)
+    largest = static_cast<uint32_t>(indices[k]) > largest ? static_cast<uint32_t>(indices[k]) : largest;
+  return largest;
 }
 
 }  // namespace

@@ -16,8 +16,13 @@ namespace lgn {
 namespace {
 
 constexpr Kernels make_kernels() {
-  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(),      bit_kernels(),
-            bit_layer_kernels(), lut_bit_kernels(),      {&choose, &choose_backward}};
+  Kernels k{LGN_STRING(LGN_ISA),
+            layer_kernels<float>(),
+            layer_kernels<Bf16>(),
+            bit_kernels(),
+            bit_layer_kernels(),
+            lut_bit_kernels(),
+            {&largest_index, &choose, &choose_backward}};
   k.f32.lut = lut_kernels<float>();
   k.f32.choices = &choices<float>;
   k.bf16.choices = &choices<Bf16>;

@@ -36,6 +36,7 @@ enum StepFlags : uint32_t {
   kSideI = 32,   // the gradient of i goes to the side row that is next in the chunk's list (only set with kStart)
   kSideJ = 64,   // the gradient of j goes to the side row that is next in the chunk's list
   kTrail = 128,  // a trail starts here, whatever the chunks are
+  kAlone = 256,  // of all steps of a plan or of none: each is a trail, and there are no side rows
 };
 
 // A run of steps that can be visited beside the others: an input that an earlier chunk touches has a row of its own in
@@ -144,6 +145,8 @@ struct BitLayerKernels {
 // Learned connections. Row 2g of logits and candidates, [gates][2][count], belongs to the first input of gate g and row
 // 2g + 1 to its second.
 struct ChoiceKernels {
+  // The largest of some indices, of which negative ones are larger than all others; 0 of none.
+  uint32_t (*largest)(const int32_t* indices, int64_t count);
   // For rows begin … end-1: the softmax of the logits, and the wire that is chosen: the first with the largest logit,
   // or drawn by a uniform number a row in `level`, with the probabilities that logits / noise have.
   void (*choose)(const float* logits, const int32_t* candidates, int64_t count, const float* level, float noise,

@@ -106,6 +106,8 @@ void cut(Plan& plan, int64_t chunks, int64_t inputs) {
   }
 }
 
+}  // namespace
+
 int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
   for (int64_t g = 0; g < gates; g++) {
     if (a[g] < 0 || a[g] >= inputs || b[g] < 0 || b[g] >= inputs) return g;
@@ -113,24 +115,25 @@ int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t
   return -1;
 }
 
-}  // namespace
-
 Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
   Plan plan;
   plan.bad_gate = find_bad_gate(a, b, gates, inputs);
   if (plan.bad_gate >= 0) return plan;
-  std::vector<int64_t> uses(static_cast<size_t>(inputs), 0);
-  plan.steps.reserve(static_cast<size_t>(gates));
+  // It is made at every step, so without cut(): one chunk needs no side rows.
+  std::vector<int32_t> uses(static_cast<size_t>(inputs), 0);
+  plan.steps.resize(static_cast<size_t>(gates));
   for (int64_t g = 0; g < gates; g++) {
-    uses[static_cast<size_t>(a[g])]++;
-    uses[static_cast<size_t>(b[g])]++;
-    plan.steps.push_back({static_cast<int32_t>(g), a[g], b[g], uint32_t{kTrail}});
+    // Without branches: which touch is the first cannot be predicted.
+    const uint32_t first_i = uses[static_cast<size_t>(a[g])]++ == 0, first_j = uses[static_cast<size_t>(b[g])]++ == 0;
+    plan.revisits += first_j ^ 1;
+    const uint32_t flags = kTrail | kStart | kLast | kAlone | first_i * kFirstI | first_j * kFirstJ;
+    plan.steps[static_cast<size_t>(g)] = {static_cast<int32_t>(g), a[g], b[g], flags};
   }
   for (int64_t i = 0; i < inputs; i++) {
     if (uses[static_cast<size_t>(i)] == 0) plan.unused.push_back(static_cast<int32_t>(i));
-    plan.max_uses = std::max(plan.max_uses, uses[static_cast<size_t>(i)]);
+    plan.max_uses = std::max<int64_t>(plan.max_uses, uses[static_cast<size_t>(i)]);
   }
-  cut(plan, 1, inputs);
+  plan.chunks.push_back({0, gates, 0});
   return plan;
 }
 

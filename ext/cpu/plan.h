@@ -33,6 +33,9 @@ struct Plan {
 
 Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
 
+// A gate with an index outside the inputs, or -1.
+int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
+
 // A plan of one chunk that visits gates as they are numbered, each by itself: for wires that change at every step.
 Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
 

@@ -62,6 +62,19 @@ LGN_INLINE VecD fma(VecD a, VecD b, VecD c) { return a * b + c; }
 
 LGN_INLINE VecF select(VecI mask, VecF a, VecF b) { return (VecF)((mask & (VecI)a) | (~mask & (VecI)b)); }
 
+// Bit `lane` of the result is set where the lane of a mask is.
+LGN_INLINE uint32_t lanes_set(VecI mask) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask));
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes<float>; lane++) bits |= (static_cast<uint32_t>(mask[lane]) & 1) << lane;
+  return bits;
+#endif
+}
+
 template <typename V>
 LGN_INLINE V load(const void* p) {
   V v;
@@ -139,8 +152,21 @@ LGN_INLINE void sum_lanes(const VecF (&v)[4], float* out) {
   if constexpr (kLanes<float> >= 16) q += shuffle<Fold, 8>(q, q);
   std::memcpy(out, &q, 16);
 }
-LGN_INLINE void sum_lanes(const VecD (&v)[4], double* out) {
-  for (int k = 0; k < 4; k++) {
+LGN_INLINE void sum_lanes(const VecF (&v)[8], float* out) {
+  if constexpr (kLanes<float> == 4) {
+    const VecF low[4] = {v[0], v[1], v[2], v[3]}, high[4] = {v[4], v[5], v[6], v[7]};
+    sum_lanes(low, out);
+    sum_lanes(high, out + 4);
+  } else {
+    VecF q = combine<4>(combine<2>(combine<1>(v[0], v[1]), combine<1>(v[2], v[3])),
+                        combine<2>(combine<1>(v[4], v[5]), combine<1>(v[6], v[7])));
+    if constexpr (kLanes<float> == 16) q += shuffle<Fold, 8>(q, q);
+    std::memcpy(out, &q, 32);
+  }
+}
+template <int N>
+LGN_INLINE void sum_lanes(const VecD (&v)[N], double* out) {
+  for (int k = 0; k < N; k++) {
     out[k] = 0;
     for (int lane = 0; lane < kLanes<double>; lane++) out[k] += v[k][lane];
   }

@@ -48,6 +48,13 @@ inline Tensor new_rows(int64_t rows, int64_t columns, at::ScalarType dtype) {
   return pooled({rows, columns}, {columns, 1}, rows * columns * element, dtype);
 }
 
+// Numbers of the candidates [n, 2, count] of a layer.
+inline Tensor new_shares(const Tensor& candidates) {
+  const int64_t count = candidates.size(2);
+  return pooled(candidates.sizes(), {2 * count, count, 1}, candidates.numel() * static_cast<int64_t>(sizeof(float)),
+                at::kFloat);
+}
+
 // Rows of whole, aligned lines; `owner` keeps a copy alive where one was needed.
 struct Rows {
   Tensor owner;
@@ -111,16 +118,19 @@ struct Tiling {
   }
 };
 
-inline void check_plan(const Plan& plan, const Tensor& a, const Tensor& b, int64_t inputs) {
-  TORCH_CHECK_INDEX(plan.bad_gate < 0, "gate ", plan.bad_gate, " has inputs ",
-                    a.const_data_ptr<int32_t>()[std::max<int64_t>(plan.bad_gate, 0)], " and ",
-                    b.const_data_ptr<int32_t>()[std::max<int64_t>(plan.bad_gate, 0)], ", but x has only ", inputs,
+inline void refuse_gate(int64_t bad, const Tensor& a, const Tensor& b, int64_t inputs) {
+  TORCH_CHECK_INDEX(bad < 0, "gate ", bad, " has inputs ", a.const_data_ptr<int32_t>()[std::max<int64_t>(bad, 0)],
+                    " and ", b.const_data_ptr<int32_t>()[std::max<int64_t>(bad, 0)], ", but x has only ", inputs,
                     " features; indices must be in 0 … ", inputs - 1);
+}
+
+inline void check_wires(const Tensor& a, const Tensor& b, int64_t inputs) {
+  refuse_gate(find_bad_gate(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs), a, b, inputs);
 }
 
 inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
   const auto plan = cached_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs);
-  check_plan(*plan, a, b, inputs);
+  refuse_gate(plan->bad_gate, a, b, inputs);
   return plan;
 }
 
@@ -128,7 +138,7 @@ inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int
 inline std::shared_ptr<const Plan> plain_plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
   const auto plan = std::make_shared<const Plan>(
       make_plain_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs));
-  check_plan(*plan, a, b, inputs);
+  refuse_gate(plan->bad_gate, a, b, inputs);
   return plan;
 }
 
@@ -137,11 +147,8 @@ inline void check_candidates(const Tensor& candidates, int64_t gates, int64_t in
   TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
               "candidates must be [n, 2, count]");
   const int32_t* c = candidates.const_data_ptr<int32_t>();
-  // Without a branch first, which takes vectors: this runs at every step.
-  const uint32_t bound = static_cast<uint32_t>(std::min<int64_t>(inputs, std::numeric_limits<int32_t>::max()));
-  uint32_t outside = 0;
-  for (int64_t k = 0; k < candidates.numel(); k++) outside |= static_cast<uint32_t>(c[k]) >= bound;
-  for (int64_t k = 0; outside != 0 && k < candidates.numel(); k++) {
+  if (candidates.numel() == 0 || kernels().choice.largest(c, candidates.numel()) < inputs) return;
+  for (int64_t k = 0; k < candidates.numel(); k++) {
     TORCH_CHECK_INDEX(c[k] >= 0 && c[k] < inputs, "input ", c[k], " is a candidate of gate ",
                       k / (2 * candidates.size(2)), ", but x has only ", inputs, " features");
   }
