@@ -2,7 +2,11 @@
 //
 // The forward pass leaves nothing but bits. The backward pass takes the layers from the last to the first, with the
 // gradients of two neighbouring layers in memory at a time.
+#include <ATen/ops/arange.h>
 #include <ATen/ops/gt.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/stack.h>
 
 #include <limits>
 #include <tuple>
@@ -67,24 +71,35 @@ Tensor gate_ids_op(const Tensor& logits) {
 
 // Layer l of the stack, checked.
 struct BitLayer {
-  Tensor table, a, b;
+  Tensor table, a, b, candidates;
   int64_t inputs, gates;
-  std::shared_ptr<const DeviceWalk> walk;
+  std::shared_ptr<const DeviceWalk> walk;  // of fixed wires
 
-  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& words)
+  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
+           const Tensor& words)
       : table(plain(table_in, at::kFloat)),
         a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
+        candidates(candidates_in.to(at::kInt).contiguous()),
         inputs(words.size(1)),
         gates(a_in.numel()) {
-    check_devices(words, {table, a, b});
+    check_devices(words, {table, a, b, candidates});
     TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
                 "tables, a and b must be [n, 4], [n] and [n]");
     TORCH_CHECK(table_in.scalar_type() == at::kFloat, "tables are ", table_in.scalar_type(), ", but must be float32");
     TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
                 inputs, " inputs passes what 32-bit indices hold");
-    if (gates > 0) walk = cached_walk(a, b, inputs);  // checks the indices
+    if (learned()) {
+      TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
+                  "candidates must be [n, 2, count]");
+      // The wires of a step are taken for some of them: looking at them would wait for the device.
+      check_candidates(candidates, inputs);
+    } else if (gates > 0) {
+      walk = cached_walk(a, b, inputs);  // checks the indices
+    }
   }
+  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none.
+  bool learned() const { return candidates.numel() > 0; }
 };
 
 void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
@@ -92,11 +107,6 @@ void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candi
   TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
                   tables.size() == candidates.size() && tables.size() == factors.size(),
               "tables, gates, a, b, candidates and factors must have one entry a layer, and at least one");
-  for (const Tensor& wires : candidates) {
-    TORCH_CHECK_NOT_IMPLEMENTED(wires.numel() == 0,
-                                "the CUDA kernels of packed-bit training take fixed wires; run layers with learned "
-                                "connections one by one, as LogicSequential does");
-  }
 }
 
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
@@ -111,7 +121,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ta
   std::vector<Tensor> words{pack(x)};
   for (size_t l = 0; l < tables.size(); l++) {
     const Tensor in = words.back();
-    const BitLayer layer(tables[l], a[l], b[l], in);
+    const BitLayer layer(tables[l], a[l], b[l], candidates[l], in);
     const Tensor ids = gates[l].contiguous();
     check_devices(x, {ids});
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
@@ -139,6 +149,50 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ta
   return {scores, words};
 }
 
+void fixed_backward(const BitLayer& layer, const Tensor& bits, float factor, GradientArgs to, int64_t batch,
+                    cudaStream_t stream) {
+  const DeviceWalk& walk = *layer.walk;
+  const int64_t partial_pitch = pitch_of(batch, at::kFloat);
+  const Tensor partials = at::empty({to.grad_x != nullptr ? walk.slots * partial_pitch : 0}, layer.table.options());
+  const LayerArgs args{Storage::kF32, batch,     bits.const_data_ptr(), byte_pitch(bits), layer.table.const_data_ptr(),
+                       walk.data(),   walk.count};
+  if (to.grad_x != nullptr) {
+    to.partials = partials.mutable_data_ptr();
+    to.partial_pitch = partial_pitch;
+    to.merge_inputs = walk.merge_inputs.const_data_ptr<int32_t>();
+    to.merge_begin = walk.merge_begin.const_data_ptr<int32_t>();
+    to.merges = walk.merges;
+  }
+  bit_layer_backward(args, factor, to, stream);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// The backward pass of a layer whose wires are those of this step. Which gates use an input is sorted on the device, so
+// that sums have a fixed order and nothing waits.
+void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, const GradientArgs& to,
+                      const Tensor& grad_shares, int64_t batch, cudaStream_t stream) {
+  ChoiceArgs args{Storage::kF32, batch, bits.const_data_ptr(), byte_pitch(bits), layer.table.const_data_ptr()};
+  args.a = layer.a.const_data_ptr<int32_t>();
+  args.b = layer.b.const_data_ptr<int32_t>();
+  args.candidates = layer.candidates.const_data_ptr<int32_t>();
+  args.gates = layer.gates;
+  args.count = layer.candidates.size(2);
+  args.grad = to.grad;
+  args.grad_pitch = to.grad_pitch;
+  args.group = to.group;
+  args.grad_shares = grad_shares.mutable_data_ptr();
+  args.grad_table = to.grad_table;
+  bit_choices_backward(args, stream);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  if (to.grad_x == nullptr) return;
+  const auto [sorted, order] = at::sort(at::stack({layer.a, layer.b}, 1).flatten(), /*stable=*/true, 0, false);
+  const Tensor uses = order.to(at::kInt),
+               begin = at::searchsorted(sorted, at::arange(layer.inputs + 1, sorted.options()), /*out_int32=*/true);
+  bit_inputs_backward(args, factor, uses.const_data_ptr<int32_t>(), begin.const_data_ptr<int32_t>(), layer.inputs,
+                      static_cast<float*>(to.grad_x), to.grad_x_pitch, stream);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList candidates,
     double tau, at::ArrayRef<double> factors, bool need_grad_x) {
@@ -156,7 +210,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
                      1.0 / tau, upper.mutable_data_ptr(), upper.stride(1), stream);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
-  std::vector<Tensor> grad_tables(tables.size());
+  std::vector<Tensor> grad_tables(tables.size()), grad_shares(tables.size());
   for (int64_t l = layers - 1; l >= 0; l--) {
     const auto at_layer = static_cast<size_t>(l);
     check_devices(grad, {words[at_layer]});
@@ -164,23 +218,19 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
                     words[at_layer].scalar_type() == at::kLong,
                 "words must be int64 [ceil(batch / 64), in]");
     const Tensor bits = whole_rows(words[at_layer], batch);
-    const BitLayer layer(tables[at_layer], a[at_layer], b[at_layer], bits);
+    const BitLayer layer(tables[at_layer], a[at_layer], b[at_layer], candidates[at_layer], bits);
     if (l == layers - 1) check_groups(layer.gates, classes);
     TORCH_CHECK(l == layers - 1 || upper.size(1) == layer.gates, "words of layer ", l + 1, " have ", upper.size(1),
                 " rows, but layer ", l, " has ", layer.gates, " gates");
     const bool wanted = need_grad_x || l > 0;
     Tensor grad_x = wanted ? new_feature_major(batch, layer.inputs, at::kFloat, grad) : at::empty({0}, options);
     grad_tables[at_layer] = at::empty({layer.gates, 4}, options);
+    grad_shares[at_layer] = at::empty(layer.candidates.sizes(), options);
     if (batch == 0 || layer.gates == 0) {
       grad_tables[at_layer].zero_();
+      grad_shares[at_layer].zero_();
       if (wanted) grad_x.zero_();
     } else {
-      const DeviceWalk& walk = *layer.walk;
-      const int64_t partial_pitch = pitch_of(batch, at::kFloat);
-      const Tensor partials = at::empty({wanted ? walk.slots * partial_pitch : 0}, options);
-      const LayerArgs args{
-          Storage::kF32, batch,     bits.const_data_ptr(), byte_pitch(bits), layer.table.const_data_ptr(),
-          walk.data(),   walk.count};
       GradientArgs to{};
       to.grad = upper.const_data_ptr();
       to.grad_pitch = upper.stride(1);
@@ -189,18 +239,17 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
       if (wanted) {
         to.grad_x = grad_x.mutable_data_ptr();
         to.grad_x_pitch = grad_x.stride(1);
-        to.partials = partials.mutable_data_ptr();
-        to.partial_pitch = partial_pitch;
-        to.merge_inputs = walk.merge_inputs.const_data_ptr<int32_t>();
-        to.merge_begin = walk.merge_begin.const_data_ptr<int32_t>();
-        to.merges = walk.merges;
       }
-      bit_layer_backward(args, static_cast<float>(factors[at_layer]), to, stream);
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      const auto factor = static_cast<float>(factors[at_layer]);
+      if (layer.learned()) {
+        learned_backward(layer, bits, factor, to, grad_shares[at_layer], batch, stream);
+      } else {
+        fixed_backward(layer, bits, factor, to, batch, stream);
+      }
     }
     upper = grad_x;
   }
-  return {upper, grad_tables, std::vector<Tensor>(tables.size(), at::empty({0}, options))};
+  return {upper, grad_tables, grad_shares};
 }
 
 }  // namespace

@@ -127,6 +127,18 @@ std::shared_ptr<const DeviceWalk> cached_walk(const Tensor& a, const Tensor& b, 
   });
 }
 
+void check_candidates(const Tensor& candidates, int64_t inputs) {
+  if (candidates.numel() == 0) return;
+  cached({candidates}, {candidates.size(0), candidates.size(2), inputs}, [&](const std::vector<Tensor>& host) {
+    const int32_t* c = host[0].const_data_ptr<int32_t>();
+    for (int64_t k = 0; k < candidates.numel(); k++) {
+      TORCH_CHECK_INDEX(c[k] >= 0 && c[k] < inputs, "input ", c[k], " is a candidate of gate ",
+                        k / (2 * candidates.size(2)), ", but x has only ", inputs, " features");
+    }
+    return true;
+  });
+}
+
 std::shared_ptr<const DeviceTreeUses> cached_tree_uses(const Tensor& leaves, int64_t channels, int64_t lines,
                                                        int64_t columns) {
   const int64_t trees = leaves.size(1), n = leaves.size(2);

@@ -21,6 +21,9 @@ struct DeviceWalk {
 };
 std::shared_ptr<const DeviceWalk> cached_walk(const at::Tensor& a, const at::Tensor& b, int64_t inputs);
 
+// Throws if one of the candidates [gates, 2, count] is outside the inputs.
+void check_candidates(const at::Tensor& candidates, int64_t inputs);
+
 struct DeviceTreeUses {
   at::Tensor uses, begin;
   const TreeUse* data() const { return static_cast<const TreeUse*>(uses.const_data_ptr()); }

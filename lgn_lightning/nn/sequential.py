@@ -71,8 +71,6 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
             return [] if _hooked(*stack, module) or width % module.k else stack
         if type(module) is not LogicLayer or not module.runs_on_bits or module.in_dim != width:
             return []
-        if module.learned is not None and x.device.type == "cuda":
-            return []  # no CUDA kernel has the gradient of their candidates
         stack.append(module)
         width = module.out_dim
     return []

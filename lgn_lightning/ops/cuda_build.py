@@ -17,8 +17,8 @@ from lgn_lightning.ops.cpu_build import torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"
 # What takes longest goes first.
-_KERNELS = ("tree_backward", "tree_forward", "layer", "group", "bit_layer", "bits", "softmax")
-_BINDINGS = ("binding", "bit_logic", "tree_conv", "wiring_cache")
+_KERNELS = ("tree_backward", "tree_forward", "layer", "group", "bit_layer", "choices", "bits", "softmax")
+_BINDINGS = ("binding", "bit_logic", "choice_ops", "tree_conv", "wiring_cache")
 _PLANS = ("plan", "tree_plan")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 

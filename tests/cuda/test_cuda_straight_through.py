@@ -13,7 +13,7 @@ from lgn_lightning import ops
 from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
-from lgn_lightning.ops import loader, schema
+from lgn_lightning.ops import choices, loader, schema
 from lgn_lightning.ops import straight_through as module
 
 pytestmark = pytest.mark.cuda
@@ -44,7 +44,7 @@ def fixed(count: int, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
 
 
 def test_kernels_are_native() -> None:
-    for name in ("gate_ids", "bit_logic", "bit_logic_backward"):
+    for name in ("gate_ids", "bit_logic", "bit_logic_backward", "choose", "choose_backward", "choices_backward"):
         assert schema.has_native(name, "cuda")
 
 
@@ -98,7 +98,7 @@ def test_opcheck() -> None:
     torch.library.opcheck(torch.ops.lgn.bit_logic.default, arguments, test_utils=utils)
 
 
-def test_learned_wires_train_layer_by_layer() -> None:
+def test_learned_wires() -> None:
     torch.manual_seed(0)
     net = LogicMLP((1, 4, 4), 2, 40, 2, connections="learned", sampler="straight_through", parametrization="sigmoid")
     x = torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8)
@@ -110,6 +110,51 @@ def test_learned_wires_train_layer_by_layer() -> None:
         torch.testing.assert_close(got.cpu(), want, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("batch", [1, 100, 129, 1100])
+def test_learned_wires_are_the_reference_and_deterministic(batch: int) -> None:
+    tables, gates, _, _ = stack()
+    candidates, a, b = [], [], []
+    for inputs, table in zip((11, 400, 240), tables, strict=True):
+        wires = torch.randint(inputs, (len(table), 2, 5)).int()
+        chosen = wires.gather(2, torch.randint(5, (len(table), 2, 1))).squeeze(2)
+        candidates.append(wires)
+        a.append(chosen[:, 0].contiguous())
+        b.append(chosen[:, 1].contiguous())
+    x, grad = torch.rand(batch, 11).round(), torch.randn(batch, 3)
+    shares = [torch.rand(wires.shape) for wires in candidates]
+    scores, words = module._reference(x, tables, gates, a, b, shares, candidates, 3, 2.5, FACTORS)
+    on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, shares, candidates)]
+    got_scores, got_words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, 3, 2.5, FACTORS)
+    torch.testing.assert_close(got_scores.cpu(), scores, atol=0, rtol=2e-7)
+    exact = module._reference_backward(
+        grad.double(), words, [t.double() for t in tables], a, b, candidates, 2.5, FACTORS, True
+    )
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], on_gpu[5], 2.5, FACTORS, True
+    got = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
+    again = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
+    assert torch.equal(got[0], again[0])
+    torch.testing.assert_close(got[0].cpu().double(), exact[0].double(), atol=2e-3, rtol=1e-4)
+    for part in (1, 2):
+        for mine, same, want in zip(got[part], again[part], exact[part], strict=True):
+            assert torch.equal(mine, same)
+            torch.testing.assert_close(mine.cpu().double(), want.double(), atol=5e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_choice(noise: float) -> None:
+    logits, level = torch.randn(300, 2, 8), torch.rand(300, 2)
+    candidates = torch.randint(50, (300, 2, 8)).int()
+    *wires, shares = torch.ops.lgn.choose(logits.cuda(), candidates.cuda(), level.cuda(), noise)
+    *expected_wires, expected = choices._choose(logits, candidates, level, noise)
+    for got, want in zip(wires, expected_wires, strict=True):
+        assert (got.cpu() != want).sum() < 3, "a draw at a boundary may fall to either side"
+    torch.testing.assert_close(shares.cpu(), expected, atol=1e-6, rtol=1e-5)
+    grad = torch.randn(300, 2, 8)
+    torch.testing.assert_close(
+        torch.ops.lgn.choose_backward(grad.cuda(), shares).cpu(), choices._choose_backward(grad, expected)
+    )
+
+
 def test_bad_wires_and_devices() -> None:
     lists, x = stack(device="cuda"), torch.rand(5, 11, device="cuda")
     with pytest.raises(RuntimeError, match="move the module and its input to one device"):
@@ -119,9 +164,9 @@ def test_bad_wires_and_devices() -> None:
         ops.bit_logic(x, *lists, k=3)
 
 
-def make_net() -> LogicSequential:
+def make_net(connections: str = "random") -> LogicSequential:
     torch.manual_seed(1)
-    options: dict[str, Any] = {"sampler": "straight_through", "device": "cuda"}
+    options: dict[str, Any] = {"sampler": "straight_through", "device": "cuda", "connections": connections}
     layers = [LogicLayer(i, n, **options) for i, n in [(64, 2000), (2000, 2000), (2000, 1000)]]
     return LogicSequential(*layers, GroupSum(10, tau=10.0))
 
@@ -149,11 +194,12 @@ def test_a_net_trains_on_bits_as_layer_by_layer(monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-3)
 
 
-def test_the_step_as_a_cuda_graph() -> None:
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_the_step_as_a_cuda_graph(connections: str) -> None:
     x, y = make_batch()
     losses = []
     for graphed in (False, True):
-        net = make_net()
+        net = make_net(connections)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
 
         def loss(x: Tensor, y: Tensor, net: LogicSequential = net) -> Tensor:

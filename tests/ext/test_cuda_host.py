@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import reference, straight_through
+from lgn_lightning.ops import choices, reference, straight_through
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, padded, rows
 
 # One rounding of the result, and sums of a hundred products in single precision.
@@ -133,6 +133,19 @@ def test_logic_backward(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind:
         torch.testing.assert_close(grad_x[:, :batch].t().double(), expected[0], atol=error * 4, rtol=error)
 
 
+def packed_rows(x: Tensor) -> Tensor:
+    """Bool ``[batch, inputs]`` as rows of bits, with bits past the batch that mean nothing."""
+    batch, inputs = x.shape
+    pitch = -(-batch // 128) * 16
+    words = torch.full((inputs * pitch + 16,), 255, dtype=torch.uint8)
+    words = words[-words.data_ptr() % 16 :][: inputs * pitch].view(inputs, pitch)
+    packed = reference.pack_bits(x, 8).view(torch.uint8).t()
+    words[:, : packed.shape[1]] = packed
+    if batch % 8:
+        words[:, packed.shape[1] - 1] |= 256 - (1 << batch % 8)
+    return words
+
+
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("need_x", [True, False])
 @pytest.mark.parametrize(("batch", "kind"), [(100, "even"), (1, "any"), (130, "any"), (1100, "few"), (7, "few")])
@@ -140,20 +153,14 @@ def test_backward_from_bits(host: ctypes.CDLL, batch: int, kind: str, need_x: bo
     _, table, a, b = make_layer(torch.float32, 1, kind)
     inputs, gates, classes, factor = 90, 90, 6, 1.75
     x = torch.rand(batch, inputs) > 0.5
-    pitch = -(-batch // 128) * 16
-    words = torch.full((inputs * pitch + 16,), 255, dtype=torch.uint8)  # bits past the batch mean nothing
-    words = words[-words.data_ptr() % 16 :][: inputs * pitch].view(inputs, pitch)
-    packed = reference.pack_bits(x, 8).view(torch.uint8).t()
-    words[:, : packed.shape[1]] = packed
-    if batch % 8:
-        words[:, packed.shape[1] - 1] |= 256 - (1 << batch % 8)
+    words = packed_rows(x)
     grad = torch.randn(batch, classes if compact else gates)
     upper, grad_table = feature_major(grad), torch.full((gates, 4), float("nan"))
     grad_x = rows(inputs, batch, torch.float32)
     with walk(host, a, b, inputs) as w:
         partials = rows(w.slots, batch, torch.float32)
         host.host_bit_layer_backward(
-            i64(batch), at(words), i64(pitch), at(table), w.handle, ctypes.c_float(factor), at(upper),
+            i64(batch), at(words), i64(words.shape[1]), at(table), w.handle, ctypes.c_float(factor), at(upper),
             i64(upper.shape[1]), gates // classes if compact else 0, at(grad_table), at(grad_x) if need_x else None,
             i64(grad_x.shape[1]), at(partials), i64(padded(batch, torch.float32)),
         )  # fmt: skip
@@ -162,6 +169,87 @@ def test_backward_from_bits(host: ctypes.CDLL, batch: int, kind: str, need_x: bo
     torch.testing.assert_close(grad_table.double(), expected[1], atol=2e-3, rtol=1e-4)
     if need_x:
         torch.testing.assert_close(grad_x[:, :batch].t().double(), factor * expected[0], atol=2e-4, rtol=2e-5)
+
+
+def chosen_wires(inputs: int, gates: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidates, and one of each input of a gate."""
+    candidates = torch.randint(inputs, (gates, 2, count), dtype=torch.int32)
+    a, b = candidates.gather(2, torch.randint(count, (gates, 2, 1))).squeeze(2).unbind(1)
+    return candidates, a.contiguous(), b.contiguous()
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize(("batch", "count"), [(100, 8), (1, 2), (130, 3), (1100, 5), (7, 16)])
+def test_learned_wires_from_bits(host: ctypes.CDLL, batch: int, count: int, compact: bool) -> None:
+    inputs, gates, classes, factor = 31, 36, 6, 1.75
+    candidates, a, b = chosen_wires(inputs - 1, gates, count)  # the last input has no gate
+    table, x = (
+        rows(1, gates * 4, torch.float32)[0, : gates * 4].view(gates, 4).uniform_(),
+        torch.rand(batch, inputs) > 0.5,
+    )
+    words, grad = packed_rows(x), torch.randn(batch, classes if compact else gates)
+    upper, grad_x = feature_major(grad), rows(inputs, batch, torch.float32)
+    shares, grad_table = torch.full((gates, 2, count), float("nan")), torch.full((gates, 4), float("nan"))
+    sorted_wires, uses = torch.stack((a, b), 1).flatten().sort(stable=True)
+    uses, begin = uses.int(), torch.searchsorted(sorted_wires, torch.arange(inputs + 1), out_int32=True)
+    host.host_choices_backward(
+        -1, i64(batch), at(words), i64(words.shape[1]), at(table), at(a), at(b), at(candidates), i64(gates), i64(count),
+        at(upper), i64(upper.shape[1]), gates // classes if compact else 0, at(shares), at(grad_table),
+        ctypes.c_float(factor), at(uses), at(begin), i64(inputs), at(grad_x), i64(grad_x.shape[1]),
+    )  # fmt: skip
+    full = (grad.repeat_interleave(gates // classes, dim=1) if compact else grad).double()
+    arguments = x.double(), table.double(), a, b
+    expected_x, expected_table = reference.logic_backward(full, *arguments, True)
+    torch.testing.assert_close(grad_table.double(), expected_table, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(grad_x[:, :batch].t().double(), factor * expected_x, atol=2e-4, rtol=2e-5)
+    expected = choices.reference_backward(full, *arguments, candidates)
+    torch.testing.assert_close(shares.double(), expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "batch", "count"), [
+    (torch.float32, 100, 8), (torch.float32, 300, 3), (torch.bfloat16, 37, 4), (torch.bfloat16, 300, 8),
+    (torch.float16, 100, 2), (torch.float64, 130, 5),
+])  # fmt: skip
+def test_learned_wires_from_values(host: ctypes.CDLL, dtype: torch.dtype, batch: int, count: int) -> None:
+    inputs, gates = 31, 20
+    candidates, a, b = chosen_wires(inputs, gates, count)
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    table = rows(1, gates * 4, sums)[0, : gates * 4].view(gates, 4).uniform_()
+    x, grad = torch.rand(batch, inputs).to(dtype), torch.randn(batch, gates).to(dtype)
+    source, upper, shares = (
+        feature_major(x),
+        feature_major(grad),
+        torch.full((gates, 2, count), float("nan"), dtype=sums),
+    )
+    host.host_choices_backward(
+        STORAGE[dtype], i64(batch), at(source), i64(source.shape[1]), at(table), at(a), at(b), at(candidates),
+        i64(gates), i64(count), at(upper), i64(upper.shape[1]), 0, at(shares), None, ctypes.c_float(1), None, None,
+        i64(0), None, i64(0),
+    )  # fmt: skip
+    expected = choices.reference_backward(grad.double(), x.double(), table.double(), a, b, candidates)
+    wide = 1e-11 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(shares.double(), expected, atol=wide, rtol=wide)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("gates", "count"), [(1, 1), (7, 5), (300, 8), (5, 33)])
+def test_choice(host: ctypes.CDLL, gates: int, count: int, noise: float) -> None:
+    logits, level = 3 * torch.randn(gates, 2, count), torch.rand(gates, 2)
+    if noise == 0:
+        logits = logits.round()  # ties: the first of the largest counts
+    candidates = torch.randint(50, (gates, 2, count), dtype=torch.int32)
+    first, second, shares = *torch.empty(2, gates, dtype=torch.int32), torch.empty_like(logits)
+    host.host_choose(
+        at(logits), at(candidates), i64(gates), i64(count), at(level) if noise else None, ctypes.c_float(noise),
+        at(first), at(second), at(shares),
+    )  # fmt: skip
+    *wires, expected = choices._choose(logits, candidates, level, noise)
+    assert torch.equal(first, wires[0])
+    assert torch.equal(second, wires[1])
+    torch.testing.assert_close(shares, expected, atol=1e-6, rtol=1e-5)
+    grad, out = torch.randn_like(logits), torch.empty_like(logits)
+    host.host_choose_backward(at(grad), at(shares), i64(gates), i64(count), at(out))
+    torch.testing.assert_close(out, choices._choose_backward(grad, expected), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [4, 16])

@@ -3,6 +3,7 @@
 // After the stand-ins for CUDA's keywords:
 #include "../../../ext/cuda/bit_layer.cu"
 #include "../../../ext/cuda/bits.cu"
+#include "../../../ext/cuda/choices.cu"
 #include "../../../ext/cuda/group.cu"
 #include "../../../ext/cuda/layer.cu"
 #include "../../../ext/cuda/plan.h"
@@ -63,6 +64,29 @@ void host_gate_ids(const float* logits, int64_t gates, int64_t width, uint8_t* i
 }
 void host_scores_of_counts(const int32_t* counts, int64_t count, float tau, float* scores) {
   scores_of_counts(counts, count, tau, scores, nullptr);
+}
+
+void host_choose(const float* logits, const int32_t* candidates, int64_t gates, int64_t count, const float* level,
+                 float noise, int32_t* a, int32_t* b, float* shares) {
+  choose(logits, candidates, gates, count, level, noise, a, b, shares, nullptr);
+}
+void host_choose_backward(const float* grad, const float* shares, int64_t gates, int64_t count, float* out) {
+  choose_backward(grad, shares, gates, count, out, nullptr);
+}
+
+// Storage -1: x being packed bits. `uses` and `begin` may be null: no gradient of x then.
+void host_choices_backward(int32_t storage, int64_t batch, const void* x, int64_t x_pitch, const void* table,
+                           const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t gates, int64_t count,
+                           const void* grad, int64_t grad_pitch, int32_t group, void* grad_shares, void* grad_table,
+                           float factor, const int32_t* uses, const int32_t* begin, int64_t inputs, void* grad_x,
+                           int64_t grad_x_pitch) {
+  const ChoiceArgs args{static_cast<Storage>(storage < 0 ? 0 : storage), batch, x,     x_pitch,    table, a,
+                        b,                                               candidates, gates, count, grad,
+                        grad_pitch,                                      group, grad_shares, grad_table};
+  storage < 0 ? bit_choices_backward(args, nullptr) : choices_backward(args, nullptr);
+  if (uses != nullptr) {
+    bit_inputs_backward(args, factor, uses, begin, inputs, static_cast<float*>(grad_x), grad_x_pitch, nullptr);
+  }
 }
 
 int64_t host_group_slices(int64_t group) { return group_slices(group); }
