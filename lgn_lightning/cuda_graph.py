@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgn_lightning.nn.gate_layer import GateLayer
-from lgn_lightning.nn.learned_connections import LearnedConnections
+from lgn_lightning.nn.logic_layer import LogicLayer
 
 #: Steps that run eagerly before a batch shape is recorded: they make what a recording may not (optimizer state, walks
 #: of the wiring, compiled code), and allocators and libraries settle.
@@ -259,8 +259,11 @@ def net_reason(net: nn.Module) -> str | None:
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             return f"{name or 'the net'} has hooks, which a replay would not call"
-        if isinstance(module, LearnedConnections):
-            return f"{name or 'the net'} chooses other wires at every step, while a replay walks along recorded ones"
+        if isinstance(module, LogicLayer) and module.learned is not None and not module.runs_on_bits:
+            return (
+                f"{name or 'the net'} chooses other wires at every step, for which only straight-through training has "
+                "kernels that a graph can hold"
+            )
     devices = {str(tensor.device) for tensor in (*net.parameters(), *net.buffers())}
     if len(devices) != 1:
         return f"the net lies on {', '.join(sorted(devices)) or 'no device'}"
