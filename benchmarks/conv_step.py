@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,26 @@ NETS = {
 }
 
 
-def lgn_lightning_net(net: Net) -> nn.Module:
+#: Ways to train of our own: arguments of the net by name. The plain row has the paper's method.
+METHODS: dict[str, dict[str, Any]] = {
+    "learned": {"tree_connections": "learned"},  # 8 candidates a leaf
+    "straight_through": {"parametrization": "sigmoid", "sampler": "straight_through"},
+    "straight_through learned": {
+        "parametrization": "sigmoid", "sampler": "straight_through", "tree_connections": "learned",
+    },
+}  # fmt: skip
+
+
+def lgn_lightning_net(net: Net, method: str = "") -> nn.Module:
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.ops import loader
 
     if os.environ.get("LGN_BACKEND") != "torch":
         loader.require("cpu")
     whole = LogicTreeNet(
-        net.in_shape, CLASSES, net.channels, net.dense, net.kernel_size, net.padding, tau=net.tau, thresholds=[0.5]
-    )
+        net.in_shape, CLASSES, net.channels, net.dense, net.kernel_size, net.padding, tau=net.tau, thresholds=[0.5],
+        **METHODS.get(method, {}),
+    )  # fmt: skip
     return whole[1:]  # type: ignore[no-any-return]
 
 
@@ -82,6 +94,7 @@ BUILDERS: dict[str, Callable[[Net], nn.Module]] = {
     "lgn-lightning": lgn_lightning_net,
     "lgn-lightning bf16": lgn_lightning_net,
     "reference": lgn_lightning_net,
+    **{f"lgn-lightning {method}": partial(lgn_lightning_net, method=method) for method in METHODS},
     "torchlogix": torchlogix_net,
     "torchlogix-compile": lambda net: torch.compile(torchlogix_net(net)),  # type: ignore[return-value]
 }
@@ -153,6 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="also time this one")
     parser.add_argument("--net", action="append", choices=tuple(NETS), help="only this net")
+    parser.add_argument("--method", action="append", choices=tuple(METHODS), default=[], help="also time ours so")
     parser.add_argument("--bf16", action="store_true", help="also time ours under autocast to bfloat16")
     parser.add_argument("--batch", type=int, default=128, help="samples of a step")
     parser.add_argument("--steps", type=int, default=0, help="steps of each; more for the fast ones if not given")
@@ -168,7 +182,8 @@ def main() -> int:
         return 0
     results: list[dict[str, Any]] = []
     for net in options.net or NETS:
-        for name in ("lgn-lightning", *(["lgn-lightning bf16"] if options.bf16 else []), *options.peer):
+        own = ["lgn-lightning", *(f"lgn-lightning {method}" for method in options.method)]
+        for name in (*own, *(["lgn-lightning bf16"] if options.bf16 else []), *options.peer):
             result = run_worker(name, options, net)
             if isinstance(result, str):
                 print(f"skipped {name} on {net}: {result}", file=sys.stderr)

@@ -74,7 +74,7 @@ class RefreshCandidates(pl.Callback):
         if not layers:
             raise ValueError(
                 "RefreshCandidates replaces candidates of learned connections, and this net has none; choose "
-                "connections: learned or leave the callback out"
+                "connections: learned (of convolutions tree_connections: learned) or leave the callback out"
             )
         fewest = min(layer.candidates.shape[2] for layer in layers)
         if self.count >= fewest:

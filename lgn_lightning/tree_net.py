@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import nn
 
@@ -20,6 +21,8 @@ from lgn_lightning.nn import (
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
+
+T = TypeVar("T")
 
 
 class LogicTreeNet(LogicSequential):
@@ -51,7 +54,8 @@ class LogicTreeNet(LogicSequential):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
-        num_candidates: Inputs that learned connections choose among.
+        num_candidates: What each input of a gate, or leaf, chooses among where connections are learned.
+        tree_connections: ``"random"`` leaves of the trees, or ``"learned"`` ones; one word, or one a convolution.
 
     Attributes:
         num_gates: Gates of the net as a circuit before passes, with the gates of convolutions counted at every place
@@ -86,6 +90,7 @@ class LogicTreeNet(LogicSequential):
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
         num_candidates: int = 8,
+        tree_connections: str | list[str] = "random",
     ) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
@@ -100,6 +105,7 @@ class LogicTreeNet(LogicSequential):
         if len(wirings) != len(dense):
             raise ValueError(f"connections={connections} does not fit the {len(dense)} dense layers; one word a layer")
         kernels, paddings = _each("kernel_size", kernel_size, channels), _each("padding", padding, channels)
+        leaves = _each("tree_connections", tree_connections, channels)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
         encoder: list[Threshold | EdgeChannels] = [threshold]
@@ -108,7 +114,7 @@ class LogicTreeNet(LogicSequential):
         width, *size = encoder[-1].out_shape
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
-        for out, kernel, border in zip(channels, kernels, paddings, strict=True):
+        for out, kernel, border, chosen in zip(channels, kernels, paddings, leaves, strict=True):
             conv = LogicTreeConv2d(
                 width,
                 out,
@@ -120,6 +126,8 @@ class LogicTreeNet(LogicSequential):
                 implementation=implementation,
                 parametrization=parametrization,
                 sampler=sampler,
+                connections=chosen,
+                num_candidates=num_candidates,
             )
             windows = OrPool2d(pool)
             before = conv.output_size(*size)
@@ -145,8 +153,8 @@ class LogicTreeNet(LogicSequential):
         self.num_gates = gates + sum(dense)
 
 
-def _each(name: str, value: int | list[int], channels: list[int]) -> list[int]:
-    values = [value] * len(channels) if isinstance(value, int) else list(value)
+def _each(name: str, value: T | list[T], channels: list[int]) -> list[T]:
+    values = list(value) if isinstance(value, list) else [value] * len(channels)
     if len(values) != len(channels):
         raise ValueError(f"{name}={values}: give one number, or one for each of the {len(channels)} convolutions")
     return values

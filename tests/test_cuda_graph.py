@@ -18,7 +18,7 @@ import lgn_lightning.module
 from lgn_lightning import LogicClassifier
 from lgn_lightning.cuda_graph import MAX_RECORDINGS, WARM_UP, GraphedStep, net_reason, optimizer_reason
 from lgn_lightning.graph_training import reason_against
-from lgn_lightning.models import LogicMLP
+from lgn_lightning.models import LogicMLP, LogicTreeNet
 from tests.test_module import loader, net, toy, trainer
 
 RATE = 2.0**-6  # the same in float32 as in float64, so that a rate in memory changes no bit
@@ -241,6 +241,8 @@ def test_nets() -> None:
     assert (net_reason(learned) or "").startswith("1 chooses other wires at every step, for which only straight-thr")
     learned = LogicMLP((1, 2, 3), 2, 12, 1, connections="learned", sampler="straight_through")
     assert net_reason(learned) is None
+    trees = LogicTreeNet((1, 4, 4), 2, [4], [20], tree_connections="learned")
+    assert net_reason(trees) == "1.learned chooses other leaves at every step, which no CUDA kernel learns yet"
 
 
 # Under Lightning.

@@ -64,10 +64,11 @@ void large_tree_forward(const TreeForward& call, const Tile& tile, int64_t begin
   const char* x = call.x + tile.offset;
   const int64_t windows = shape.out_height * shape.out_width;
   for (int64_t tree = begin; tree < end; tree++) {
-    work.read_leaves(shape, tree);
+    work.read_places(shape, shape.leaf, tree, work.leaves);
     work.read_gates(call.table, tree * (leaves - 1), leaves - 1, work.gate);
     for (int64_t window = 0; window < windows; window++) {
-      work.find_rows(shape, window / shape.out_width, window % shape.out_width, x, call.x_pitch, kZeroRow, work.row);
+      work.find_rows(shape, work.leaves, window / shape.out_width, window % shape.out_width, x, call.x_pitch, kZeroRow,
+                     work.row);
       Vec best[kMaxVectors * kParts];
       Int from[kMaxVectors * kParts];
       for (int k = 0; k < vectors * kParts; k++) {
@@ -109,9 +110,46 @@ void large_tree_forward(const TreeForward& call, const Tile& tile, int64_t begin
   }
 }
 
+// Adds to the sums of a leaf's candidates its gradient times what each reads at the winner's position.
 template <typename S>
+LGN_INLINE void add_choices(const TreeWorkspace<S>& work, const TreeShape& shape, int64_t leaf,
+                            const typename Storage<S>::Vec* grad,
+                            const typename VectorOf<typename Storage<S>::Sum>::Int* from, int vectors,
+                            const TailMask<S>& tail) {
+  typedef typename Storage<S>::Vec Vec;
+  constexpr int kParts = Storage<S>::kParts, kMaxVectors = kTreeLines * kLineVectors, kPositions = 4;
+  const int last = vectors - kLineVectors, pool = static_cast<int>(shape.pool());
+  for (int first = 0; first < pool; first += kPositions) {
+    const int positions = pool - first < kPositions ? pool - first : kPositions;
+    // The gradient goes to the winner, so elsewhere it is 0, and no candidate's value has to be selected.
+    Vec part[kPositions][kMaxVectors * kParts];
+    for (int p = 0; p < positions; p++) {
+      for (int k = 0; k < vectors * kParts; k++) part[p][k] = from[k] == first + p ? grad[k] : Vec{};
+    }
+    for (int64_t c = leaf * shape.candidates; c < (leaf + 1) * shape.candidates; c++) {
+      Vec sum[2] = {work.choice_sums[c], Vec{}};
+      for (int p = 0; p < positions; p++) {
+        const char* row = reinterpret_cast<const char*>(work.choice_row[(first + p) * shape.choices() + c]);
+        for (int v = 0; v < vectors; v++) {
+          Vec value[kParts];
+          Storage<S>::unpack(row + v * kVectorBytes, value);
+          for (int u = 0; u < kParts; u++) {
+            const int k = v * kParts + u;
+            // Lanes past the batch may hold anything, also a NaN.
+            const Vec here = v >= last ? masked(value[u], tail.mask[(v - last) * kParts + u]) : value[u];
+            sum[k % 2] = fma(part[p][k], here, sum[k % 2]);
+          }
+        }
+      }
+      work.choice_sums[c] = sum[0] + sum[1];
+    }
+  }
+}
+
+// Also that of learned leaves, of trees of any size.
+template <typename S, bool kLearned>
 void large_tree_backward(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                         int64_t grad_x_pitch, void* sums, void* scratch) {
+                         int64_t grad_x_pitch, void* sums, void* shares, void* scratch) {
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   typedef typename St::Sum Sum;
@@ -130,14 +168,19 @@ void large_tree_backward(const TreeBackward& call, const Tile& tile, int64_t beg
   const char* x = call.x + tile.offset;
   const int64_t windows = shape.out_height * shape.out_width;
   for (int64_t tree = begin; tree < end; tree++) {
-    work.read_leaves(shape, tree);
+    work.read_places(shape, shape.leaf, tree, work.leaves);
+    if (kLearned) {
+      work.read_places(shape, shape.candidate, tree, work.candidates);
+      for (int64_t k = 0; k < (shape.choices() + 3) / 4 * 4; k++) work.choice_sums[k] = Vec{};
+    }
     work.read_gates(call.table, tree * (leaves - 1), leaves - 1, work.gate);
     work.read_gates(call.slopes, tree * (leaves - 1), leaves - 1, work.slope);
     for (int k = 0; k < 4 * (leaves - 1); k++) work.sums[k] = Vec{};
     for (int64_t window = 0; window < windows; window++) {
       const int64_t top = window / shape.out_width, side = window % shape.out_width, out = tree * windows + window;
-      work.find_rows(shape, top, side, x, call.x_pitch, kZeroRow, work.row);
-      if (grad_x) work.find_rows(shape, top, side, grad_x, grad_x_pitch, work.outside, work.grad_row);
+      work.find_rows(shape, work.leaves, top, side, x, call.x_pitch, kZeroRow, work.row);
+      if (grad_x) work.find_rows(shape, work.leaves, top, side, grad_x, grad_x_pitch, work.outside, work.grad_row);
+      if (kLearned) work.find_rows(shape, work.candidates, top, side, x, call.x_pitch, kZeroRow, work.choice_row);
       Int from[kMaxVectors * kParts];
       for (int v = 0; v < vectors; v++) {
         Vec upper[kParts];
@@ -203,7 +246,13 @@ void large_tree_backward(const TreeBackward& call, const Tile& tile, int64_t beg
             store(at(grad(2 * j), k), to_left[k]);
             store(at(grad(2 * j + 1), k), to_right[k]);
           }
-        } else if (grad_x) {
+          continue;
+        }
+        if (kLearned) {
+          add_choices<S>(work, shape, 2 * j, to_left, from, vectors, tail);
+          add_choices<S>(work, shape, 2 * j + 1, to_right, from, vectors, tail);
+        }
+        if (grad_x) {
           for (int p = 0; p < pool; p++) {
             const int64_t* row = work.grad_row + p * leaves + 2 * j;
             char *l = reinterpret_cast<char*>(row[0]), *r = reinterpret_cast<char*>(row[1]);
@@ -225,6 +274,15 @@ void large_tree_backward(const TreeBackward& call, const Tile& tile, int64_t beg
       sum_lanes(s, total);
       for (int q = 0; q < 4; q++) to[q] += total[q];
     }
+    if (!kLearned) continue;
+    Sum* share = static_cast<Sum*>(shares) + tree * shape.choices();
+    for (int64_t first = 0; first < shape.choices(); first += 4) {
+      Vec s[4];
+      for (int q = 0; q < 4; q++) s[q] = work.choice_sums[first + q];
+      Sum total[4];
+      sum_lanes(s, total);
+      for (int64_t q = 0; q < 4 && first + q < shape.choices(); q++) share[first + q] += total[q];
+    }
   }
 }
 
@@ -240,12 +298,15 @@ void tree_forward(const TreeForward& call, const Tile& tile, int64_t begin, int6
 
 template <typename S>
 void tree_backward(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                   int64_t grad_x_pitch, void* sums, void* scratch) {
+                   int64_t grad_x_pitch, void* sums, void* shares, void* scratch) {
   const int64_t leaves = call.shape.leaves;
+  if (call.shape.candidates > 0 || leaves > 8) {
+    const auto run = call.shape.candidates > 0 ? &large_tree_backward<S, true> : &large_tree_backward<S, false>;
+    return run(call, tile, begin, end, grad_x, grad_x_pitch, sums, shares, scratch);
+  }
   const auto run = leaves == 8   ? &SmallTree<S, 8>::backward
                    : leaves == 4 ? &SmallTree<S, 4>::backward
-                   : leaves == 2 ? &SmallTree<S, 2>::backward
-                                 : &large_tree_backward<S>;
+                                 : &SmallTree<S, 2>::backward;
   run(call, tile, begin, end, grad_x, grad_x_pitch, sums, scratch);
 }
 

@@ -1,5 +1,6 @@
 // The convolution with trees of gates (lgn_lightning/ops/tree.py): checks, memory formats, tiles and threads.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <cstring>
@@ -71,7 +72,9 @@ struct TreeConv {
              padding[1],
              pool[0],
              pool[1],
-             leaves.const_data_ptr<int32_t>()};
+             leaves.const_data_ptr<int32_t>(),
+             0,
+             nullptr};
     shape.out_height = ((shape.height + 2 * padding[0] - kernel[0]) / stride[0] + 1) / pool[0];
     shape.out_width = ((shape.width + 2 * padding[1] - kernel[1]) / stride[1] + 1) / pool[1];
     TORCH_CHECK(shape.out_height > 0 && shape.out_width > 0, "the kernel does not fit into the padded image");
@@ -128,34 +131,42 @@ std::tuple<Tensor, Tensor> logic_tree_conv(const Tensor& x_in, const Tensor& tab
   return {y.to(x_in.scalar_type()), winner};
 }
 
-// The gradients of one tile's activations, and of its slab's table, which is `sums`.
+// The gradients of one tile's activations, and of its slab's table and shares, `sums` and `shares`.
 void backward_tile(const TreeConv& conv, const TreeBackward& call, const Tile& tile, const Rows* grad_x, void* sums,
-                   void* scratch) {
+                   void* shares, void* scratch) {
   const TreeShape& shape = conv.shape;
   const LayerKernels& k = conv.kernels;
-  if (grad_x == nullptr) return k.tree.backward(call, tile, 0, shape.trees, nullptr, 0, sums, scratch);
+  if (grad_x == nullptr) return k.tree.backward(call, tile, 0, shape.trees, nullptr, 0, sums, shares, scratch);
   if (k.element_bytes == k.sum_bytes) {
     char* rows = grad_x->data + tile.offset;
     for (int64_t r = 0; r < shape.in_rows(); r++) {
       std::memset(rows + r * grad_x->pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
     }
-    return k.tree.backward(call, tile, 0, shape.trees, rows, grad_x->pitch, sums, scratch);
+    return k.tree.backward(call, tile, 0, shape.trees, rows, grad_x->pitch, sums, shares, scratch);
   }
   // Many gradients are added to one row, so they are rounded to storage once, at the end.
   const int64_t pitch = kTreeLines * kLineBytes * k.sum_bytes / k.element_bytes;
   const Scratch wide(shape.in_rows() * pitch);
   std::memset(wide.data(), 0, static_cast<size_t>(shape.in_rows() * pitch));
   char* rows = static_cast<char*>(wide.data());
-  k.tree.backward(call, tile, 0, shape.trees, rows, pitch, sums, scratch);
+  k.tree.backward(call, tile, 0, shape.trees, rows, pitch, sums, shares, scratch);
   k.pack_rows(rows, pitch, shape.in_rows(), grad_x->data, grad_x->pitch, tile);
 }
 
-std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Tensor& winner, const Tensor& x_in,
-                                                    const Tensor& table, const std::optional<Tensor>& soft_table,
-                                                    const Tensor& leaves, at::IntArrayRef kernel_size,
-                                                    at::IntArrayRef stride, at::IntArrayRef padding,
-                                                    at::IntArrayRef pool, bool need_grad_x) {
-  const TreeConv conv(x_in, table, soft_table, leaves, kernel_size, stride, padding, pool);
+// In the order of the slabs, whatever the number of threads.
+template <typename Sum>
+void add_slabs(const void* slabs, int64_t count, const Tensor& to) {
+  const int64_t numel = to.numel();
+  const Sum* from = static_cast<const Sum*>(slabs);
+  Sum* sum = to.mutable_data_ptr<Sum>();
+  for (int64_t slab = 0; slab < count; slab++) {
+    for (int64_t k = 0; k < numel; k++) sum[k] += from[slab * numel + k];
+  }
+}
+
+// The gradients of x, of the table and, with candidates, of their shares.
+std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& grad, const Tensor& winner,
+                                            const Tensor& x_in, bool need_grad_x) {
   const TreeShape& shape = conv.shape;
   const std::vector<int64_t> out{conv.batch, shape.trees, shape.out_height, shape.out_width};
   TORCH_CHECK(grad.sizes() == at::IntArrayRef(out), "grad must have the shape of the output");
@@ -164,6 +175,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
   Tensor grad_table = new_rows(shape.gates(), 4, conv.table.scalar_type());
   Tensor grad_x = need_grad_x ? new_image(conv.batch, shape.channels, shape.height, shape.width, conv.dtype)
                               : at::empty({0}, at::device(at::kCPU).dtype(conv.dtype));
+  Tensor grad_shares = at::zeros({shape.trees, shape.leaves, shape.candidates}, conv.table.options());
   if (conv.empty()) {
     grad_table.zero_();
     grad_x.zero_();
@@ -182,24 +194,81 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
                             conv.slopes.const_data_ptr()};
     const Tiling& tiling = conv.tiling;
     const int64_t slab_bytes = shape.gates() * 4 * conv.kernels.sum_bytes;
-    const Scratch sums(tiling.slabs * slab_bytes);
+    const int64_t share_bytes = shape.trees * shape.choices() * conv.kernels.sum_bytes;
+    const Scratch sums(tiling.slabs * slab_bytes), shares(tiling.slabs * share_bytes);
     parallel_for(tiling.slabs, 1, [&](int64_t begin, int64_t end) {
       const Scratch scratch(conv.kernels.tree.scratch_bytes(shape));
       for (int64_t slab = begin; slab < end; slab++) {
         char* own = static_cast<char*>(sums.data()) + slab * slab_bytes;
+        char* own_shares = static_cast<char*>(shares.data()) + slab * share_bytes;
         std::memset(own, 0, static_cast<size_t>(slab_bytes));
+        std::memset(own_shares, 0, static_cast<size_t>(share_bytes));
         const int64_t first = tiling.slab_begin[static_cast<size_t>(slab)];
         const int64_t last = tiling.slab_begin[static_cast<size_t>(slab) + 1];
         for (int64_t t = first; t < last; t++) {
-          backward_tile(conv, call, tiling.tiles[static_cast<size_t>(t)], need_grad_x ? &to : nullptr, own,
+          backward_tile(conv, call, tiling.tiles[static_cast<size_t>(t)], need_grad_x ? &to : nullptr, own, own_shares,
                         scratch.data());
         }
       }
     });
     conv.kernels.table_gradient(sums.data(), tiling.slabs, shape.gates(), 0, shape.gates(),
                                 grad_table.mutable_data_ptr());
+    if (conv.dtype == at::kDouble) {
+      add_slabs<double>(shares.data(), tiling.slabs, grad_shares);
+    } else {
+      add_slabs<float>(shares.data(), tiling.slabs, grad_shares);
+    }
   }
-  return {grad_x.to(x_in.scalar_type()), grad_table.to(table.scalar_type())};
+  return {grad_x.to(x_in.scalar_type()), grad_table, grad_shares};
+}
+
+std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Tensor& winner, const Tensor& x,
+                                                    const Tensor& table, const std::optional<Tensor>& soft_table,
+                                                    const Tensor& leaves, at::IntArrayRef kernel_size,
+                                                    at::IntArrayRef stride, at::IntArrayRef padding,
+                                                    at::IntArrayRef pool, bool need_grad_x) {
+  const TreeConv conv(x, table, soft_table, leaves, kernel_size, stride, padding, pool);
+  auto [grad_x, grad_table, none] = backward(conv, grad, winner, x, need_grad_x);
+  return {grad_x, grad_table.to(table.scalar_type())};
+}
+
+// Places of the receptive field, [trees, leaves, count], as [3][trees][leaves · count].
+Tensor places_of(const Tensor& candidates, int64_t channels, at::IntArrayRef kernel) {
+  const int64_t count = candidates.numel(), places = channels * kernel[0] * kernel[1];
+  const auto lines = static_cast<int32_t>(kernel[0]), columns = static_cast<int32_t>(kernel[1]);
+  Tensor out = at::empty({3, count}, candidates.options());
+  const int32_t* from = candidates.const_data_ptr<int32_t>();
+  TORCH_CHECK_INDEX(count == 0 || kernels().choice.largest(from, count) < places, "candidates must be places 0 … ",
+                    places - 1, " of a receptive field of ", channels, " channels and ", lines, "x", columns);
+  int32_t* to = out.mutable_data_ptr<int32_t>();
+  parallel_for(count, 16 * kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; k++) {
+      const int32_t line = from[k] / columns;
+      to[k] = line / lines;
+      to[count + k] = line % lines;
+      to[2 * count + k] = from[k] % columns;
+    }
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> learned_tree_conv_backward(const Tensor& grad, const Tensor& winner, const Tensor& x,
+                                                              const Tensor& table,
+                                                              const std::optional<Tensor>& soft_table,
+                                                              const Tensor& leaves, const Tensor& candidates_in,
+                                                              at::IntArrayRef kernel_size, at::IntArrayRef stride,
+                                                              at::IntArrayRef padding, at::IntArrayRef pool,
+                                                              bool need_grad_x) {
+  TreeConv conv(x, table, soft_table, leaves, kernel_size, stride, padding, pool);
+  const Tensor candidates = candidates_in.to(at::kInt).contiguous();
+  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == conv.shape.trees &&
+                  candidates.size(1) == conv.shape.leaves && candidates.size(2) > 0,
+              "candidates must be [trees, leaves, count]");
+  const Tensor places = places_of(candidates, conv.shape.channels, kernel_size);
+  conv.shape.candidates = candidates.size(2);
+  conv.shape.candidate = places.const_data_ptr<int32_t>();
+  auto [grad_x, grad_table, grad_shares] = backward(conv, grad, winner, x, need_grad_x);
+  return {grad_x, grad_table.to(table.scalar_type()), grad_shares};
 }
 
 }  // namespace
@@ -208,4 +277,5 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
 TORCH_LIBRARY_IMPL(lgn, CPU, m) {
   m.impl("logic_tree_conv", &lgn::logic_tree_conv);
   m.impl("logic_tree_conv_backward", &lgn::logic_tree_conv_backward);
+  m.impl("learned_tree_conv_backward", &lgn::learned_tree_conv_backward);
 }

@@ -17,11 +17,15 @@ struct TreeShape {
   int64_t out_height, out_width;  // after pooling
   int64_t stride_h, stride_w, pad_h, pad_w, pool_h, pool_w;
   const int32_t* leaf;  // [3][trees][leaves]: channel, and line and column in the receptive field
+  // Of learned leaves, what each chooses among, [3][trees][leaves · candidates]; 0 and null otherwise.
+  int64_t candidates = 0;
+  const int32_t* candidate = nullptr;
 
   int64_t in_rows() const { return channels * height * width; }
   int64_t out_rows() const { return trees * out_height * out_width; }
   int64_t pool() const { return pool_h * pool_w; }
   int64_t gates() const { return trees * (leaves - 1); }
+  int64_t choices() const { return leaves * candidates; }  // of one tree
 };
 
 // A winner is the position in a pooling window that the maximum came from, one byte a sample; null if nothing is
@@ -55,9 +59,10 @@ struct TreeKernels {
   int64_t (*scratch_bytes)(const TreeShape& shape);
   void (*forward)(const TreeForward& call, const Tile& tile, int64_t begin, int64_t end, void* scratch);
   // Adds to the rows of `grad_x`, which are unpacked sums of this tile alone (null if they are not wanted), and to
-  // `sums`, those of g, g·a, g·b and g·a·b of every gate.
+  // `sums`, those of g, g·a, g·b and g·a·b of every gate. Of learned leaves also to `shares`, [trees][choices()]: sums
+  // of the gradient of a leaf times what each candidate reads.
   void (*backward)(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                   int64_t grad_x_pitch, void* sums, void* scratch);
+                   int64_t grad_x_pitch, void* sums, void* shares, void* scratch);
 };
 
 }  // namespace lgn

@@ -22,15 +22,24 @@ struct TreeWorkspace {
   // A node is a row of unpacked numbers.
   static constexpr int64_t kNodeBytes = kTreeLines * kLineBytes * Storage<S>::kParts;
 
-  GateLine<Sum>* gate;               // [N-1]
-  GateLine<Sum>* slope;              // [N-1]
-  Vec* sums;                         // [N-1][4]
-  char* value;                       // [2N-1] nodes
-  char* grad;                        // [2N-1] nodes
-  char* outside;                     // one node: where gradients of the padding go
-  int64_t* row;                      // [pool][N] addresses of leaves
-  int64_t* grad_row;                 // [pool][N]
-  int64_t *channel, *line, *column;  // [N], relative to the place
+  // Where leaves are, relative to the place of the tree.
+  struct Places {
+    int64_t count;
+    int64_t *channel, *line, *column;  // [count]
+  };
+
+  GateLine<Sum>* gate;   // [N-1]
+  GateLine<Sum>* slope;  // [N-1]
+  Vec* sums;             // [N-1][4]
+  char* value;           // [2N-1] nodes
+  char* grad;            // [2N-1] nodes
+  char* outside;         // one node: where gradients of the padding go
+  int64_t* row;          // [pool][N] addresses of leaves
+  int64_t* grad_row;     // [pool][N]
+  Places leaves;
+  Places candidates;    // [N · candidates]
+  int64_t* choice_row;  // [pool][N · candidates]
+  Vec* choice_sums;     // [N · candidates], of whole fours
   int64_t bytes;
 
   TreeWorkspace(const TreeShape& shape, void* memory) {
@@ -49,19 +58,25 @@ struct TreeWorkspace {
     take(outside, kNodeBytes);
     take(row, shape.pool() * n);
     take(grad_row, shape.pool() * n);
-    take(channel, n);
-    take(line, n);
-    take(column, n);
+    for (Places* places : {&leaves, &candidates}) {
+      places->count = places == &leaves ? n : shape.choices();
+      take(places->channel, places->count);
+      take(places->line, places->count);
+      take(places->column, places->count);
+    }
+    take(choice_row, shape.pool() * shape.choices());
+    take(choice_sums, (shape.choices() + 3) / 4 * 4);
     bytes = static_cast<int64_t>(next - start);
   }
 
-  void read_leaves(const TreeShape& shape, int64_t tree) {
-    const int64_t part = shape.trees * shape.leaves;
-    const int32_t* leaf = shape.leaf + tree * shape.leaves;
-    for (int64_t l = 0; l < shape.leaves; l++) {
-      channel[l] = leaf[l] * shape.height * shape.width;
-      line[l] = leaf[part + l] - shape.pad_h;
-      column[l] = leaf[2 * part + l] - shape.pad_w;
+  // `leaf` is [3][trees][to.count].
+  static void read_places(const TreeShape& shape, const int32_t* leaf, int64_t tree, const Places& to) {
+    const int64_t part = shape.trees * to.count;
+    leaf += tree * to.count;
+    for (int64_t l = 0; l < to.count; l++) {
+      to.channel[l] = leaf[l] * shape.height * shape.width;
+      to.line[l] = leaf[part + l] - shape.pad_h;
+      to.column[l] = leaf[2 * part + l] - shape.pad_w;
     }
   }
 
@@ -70,20 +85,20 @@ struct TreeWorkspace {
     for (int64_t j = 0; j < gates; j++, t += 4) out[j] = {t[0], t[2] - t[0], t[1] - t[0], t[3] - t[2] - t[1] + t[0]};
   }
 
-  // Addresses of the leaves' rows in `rows`, for the positions of the window at line `top`, column `side` of the
+  // Addresses of the rows of leaves in `rows`, for the positions of the window at line `top`, column `side` of the
   // output; `other` for leaves outside the image.
-  LGN_INLINE void find_rows(const TreeShape& shape, int64_t top, int64_t side, const char* rows, int64_t pitch,
-                            const char* other, int64_t* out) const {
+  static LGN_INLINE void find_rows(const TreeShape& shape, const Places& of, int64_t top, int64_t side,
+                                   const char* rows, int64_t pitch, const char* other, int64_t* out) {
     const auto start = reinterpret_cast<int64_t>(rows), elsewhere = reinterpret_cast<int64_t>(other);
     const auto height = static_cast<uint64_t>(shape.height), width = static_cast<uint64_t>(shape.width);
     for (int64_t i = 0; i < shape.pool_h; i++) {
       const int64_t y = (top * shape.pool_h + i) * shape.stride_h;
-      for (int64_t j = 0; j < shape.pool_w; j++, out += shape.leaves) {
+      for (int64_t j = 0; j < shape.pool_w; j++, out += of.count) {
         const int64_t x = (side * shape.pool_w + j) * shape.stride_w;
-        for (int64_t l = 0; l < shape.leaves; l++) {
-          const int64_t at_y = line[l] + y, at_x = column[l] + x;
+        for (int64_t l = 0; l < of.count; l++) {
+          const int64_t at_y = of.line[l] + y, at_x = of.column[l] + x;
           const bool inside = (static_cast<uint64_t>(at_y) < height) & (static_cast<uint64_t>(at_x) < width);
-          const int64_t address = start + (channel[l] + at_y * shape.width + at_x) * pitch;
+          const int64_t address = start + (of.channel[l] + at_y * shape.width + at_x) * pitch;
           out[l] = inside ? address : elsewhere;
         }
       }

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
+from lgn_lightning.nn.leaves import LearnedLeaves, Leaves, draw_leaves
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.ops import tree
@@ -110,6 +112,8 @@ class LogicTreeConv2d(GateLayer):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: Likewise.
         sampler: Likewise; a straight-through one evaluates hard gates on bits, inputs rounded, in the forward pass.
+        connections: ``"random"`` leaves, or ``"learned"``: each chooses among candidates, see :class:`LearnedLeaves`.
+        num_candidates: Places that learned leaves choose among.
 
     Shape:
         - Input: ``[batch, in_channels, H, W]``, floats in [0, 1] or bools.
@@ -117,7 +121,9 @@ class LogicTreeConv2d(GateLayer):
           in memory, so that ``Flatten`` behind it copies nothing.
 
     Attributes:
-        leaves: int32 ``[3, out_channels, 2^tree_depth]``: channel, row and column in the kernel of each leaf.
+        leaves: int32 ``[3, out_channels, 2^tree_depth]``: channel, row and column in the kernel of each leaf; None if
+            they are learned, see :meth:`settled_leaves`.
+        learned: The :class:`LearnedLeaves`; None if leaves are fixed.
         weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax; tree by tree, each from
             the leaves to the root: gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes
             are first the leaves, then the gates.
@@ -126,7 +132,7 @@ class LogicTreeConv2d(GateLayer):
         ValueError: If an argument does not fit the others.
     """
 
-    leaves: Tensor
+    leaves: Tensor | None
 
     def __init__(
         self,
@@ -142,6 +148,8 @@ class LogicTreeConv2d(GateLayer):
         implementation: str | None = None,
         parametrization: str | Parametrization = "softmax",
         sampler: str | Sampler = "soft",
+        connections: str = "random",
+        num_candidates: int = 8,
     ) -> None:
         name = f"LogicTreeConv2d({in_channels}, {out_channels}, {kernel_size}, {tree_depth})"
         kernel, steps, border = _pair(kernel_size), _pair(stride), _pair(padding)
@@ -156,6 +164,7 @@ class LogicTreeConv2d(GateLayer):
             raise ValueError(
                 f"{name}: a tree of {2**tree_depth} leaves cannot use channels_per_tree={channels_per_tree}"
             )
+        check_choice("connections", connections, ("random", "learned"))
         super().__init__(out_channels * (2**tree_depth - 1), device, implementation, init, parametrization, sampler)
         self._name = name
         self.in_channels = in_channels
@@ -163,10 +172,33 @@ class LogicTreeConv2d(GateLayer):
         self.kernel_size, self.stride, self.padding = kernel, steps, border
         self.tree_depth = tree_depth
         self.channels_per_tree = channels_per_tree
-        leaves = draw_leaves(in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
-        self.register_buffer("leaves", leaves.to(self.weights.device))
+        self.connections = connections
+        sizes = (in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
+        leaves = learned = None
+        if connections == "learned":
+            learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
+        else:
+            leaves = draw_leaves(*sizes).to(self.weights.device)
+        self.learned = learned
+        self.register_buffer("leaves", leaves)
         self.register_load_state_dict_pre_hook(_check_loaded_leaves)  # type: ignore[no-untyped-call]
         self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; the leaves, or their candidates, stay."""
+        super().reset_parameters()
+        if self.learned is not None:
+            self.learned.reset_parameters()
+
+    def settled_leaves(self) -> Tensor:
+        """Channel, row and column in the kernel of each leaf, as :attr:`leaves`; learned ones by their logits."""
+        return cast(Tensor, self.leaves) if self.learned is None else self.learned.settled_leaves()
+
+    def sample_leaves(self) -> Leaves:
+        """What a forward pass reads: if leaves are learned, in ``.train()`` mode what the sampler chooses."""
+        if self.learned is not None and self.training:
+            return self.learned.sample_leaves(self.sampler.choice_noise)
+        return Leaves(self.settled_leaves())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output for an input of this size.
@@ -212,8 +244,12 @@ class LogicTreeConv2d(GateLayer):
         if sample.gates is not None:
             table, soft_table = ops.hard_table(sample.gates, table.dtype), table
             x = cast(Tensor, _RoundToBits.apply(x))
-        evaluate = tree.reference if self.implementation == "python" else ops.logic_tree_conv
-        y = evaluate(x, table, self.leaves, self.kernel_size, self.stride, self.padding, window, soft_table)
+        leaves, shares, candidates = self.sample_leaves()
+        geometry = (self.kernel_size, self.stride, self.padding, window)
+        if self.implementation == "python" and shares is None:
+            y = tree.reference(x, table, leaves, *geometry, soft_table)
+        else:
+            y = ops.logic_tree_conv(x, table, leaves, *geometry, soft_table, shares, candidates)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -223,7 +259,7 @@ class LogicTreeConv2d(GateLayer):
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")
         self.output_size(*wires.shape[1:])
-        gates, leaves = self.gates().cpu().numpy(), self.leaves.cpu().numpy()
+        gates, leaves = self.gates().cpu().numpy(), self.settled_leaves().cpu().numpy()
         kernel = tree_kernel(gates, leaves, self.in_channels, self.kernel_size)
         return builder.convolve(wires, kernel, self.kernel_size, self.stride, self.padding)
 
@@ -234,6 +270,7 @@ class LogicTreeConv2d(GateLayer):
             ("stride", self.stride, (1, 1)),
             ("channels_per_tree", self.channels_per_tree, 2),
             ("init", self.init, "residual"),
+            ("connections", self.connections, "random"),
         )
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
@@ -251,42 +288,6 @@ class _RoundToBits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Tensor:
         return cast(Tensor, grads[0])
-
-
-def draw_leaves(
-    in_channels: int, out_channels: int, kernel_size: tuple[int, int], leaves: int, channels_per_tree: int
-) -> Tensor:
-    """Draws what the leaves of every tree read (Petersen et al., 2024, sec. 3.1).
-
-    Every tree has its own set of ``channels_per_tree`` channels, all channels being used equally often up to one, and
-    reads equally many leaves from each, at distinct positions as long as there are enough. Trees are sorted by channel:
-    neighbours then read the same activations, and their order means nothing to the layers behind.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Number of trees.
-        kernel_size: Height and width of the receptive field.
-        leaves: Leaves of a tree.
-        channels_per_tree: Channels of a tree, at most ``in_channels`` and ``leaves``.
-
-    Returns:
-        Channel, row and column of each leaf, int32 ``[3, out_channels, leaves]``.
-    """
-    sets = in_channels // channels_per_tree
-    rounds = -(-out_channels // sets)
-    shuffled = torch.rand(rounds, in_channels).argsort(1)[:, : sets * channels_per_tree]
-    channels = shuffled.reshape(-1, channels_per_tree)[:out_channels].sort(1).values
-    channels = channels[channels[:, 0].argsort(stable=True)]
-    slot = torch.arange(leaves) % channels_per_tree
-    positions = kernel_size[0] * kernel_size[1]
-    each = -(-leaves // channels_per_tree)
-    drawn = torch.rand(out_channels, channels_per_tree, positions).argsort(2)
-    drawn = drawn.repeat(1, 1, -(-each // positions))[:, :, :each]
-    position = drawn[:, slot, torch.arange(leaves) // channels_per_tree]
-    order = torch.rand(out_channels, leaves).argsort(1)
-    position = position.gather(1, order)
-    channel = channels[:, slot].gather(1, order)
-    return torch.stack((channel, position // kernel_size[1], position % kernel_size[1])).to(torch.int32)
 
 
 def _pair(value: Pair) -> tuple[int, int]:
@@ -308,8 +309,9 @@ def _check_loaded_leaves(
 ) -> None:
     """Refuses leaves outside the receptive field: their shape fits, but kernels would read beyond the activations."""
     conv = cast(LogicTreeConv2d, layer)
+    _check_loaded_candidates(conv, state_dict, prefix, error_msgs)
     leaves = state_dict.get(prefix + "leaves")
-    if leaves is None or leaves.is_meta or leaves.shape != conv.leaves.shape:
+    if leaves is None or conv.leaves is None or leaves.is_meta or leaves.shape != conv.leaves.shape:
         return
     for name, part, limit in zip(
         ("channels", "rows", "columns"), leaves, (conv.in_channels, *conv.kernel_size), strict=True
@@ -322,3 +324,20 @@ def _check_loaded_leaves(
             )
             state_dict[prefix + "leaves"] = conv.leaves.clone()
             return
+
+
+def _check_loaded_candidates(
+    conv: LogicTreeConv2d, state_dict: dict[str, Any], prefix: str, error_msgs: list[str]
+) -> None:
+    """The same for the candidates of learned leaves."""
+    name = prefix + "learned.candidates"
+    candidates = state_dict.get(name)
+    if candidates is None or conv.learned is None or candidates.is_meta or not candidates.numel():
+        return
+    low, high = int(candidates.min()), int(candidates.max())
+    if low < 0 or high >= conv.learned.in_dim:
+        error_msgs.append(
+            f"{name} of the checkpoint holds {low}…{high}, but the receptive field has {conv.learned.in_dim} places; "
+            "build the net with the sizes that it was trained with"
+        )
+        state_dict[name] = conv.learned.candidates.clone()

@@ -41,6 +41,7 @@ class LearnedConnections(nn.Module):
         out_dim: Number of gates.
         num_candidates: Candidates of each input of a gate, at least 2; each place among them uses all inputs equally.
         device: Device of the parameters.
+        candidates: Those to choose among, int32 ``[out_dim, 2, num_candidates]``; drawn if not given.
 
     Attributes:
         candidates: int32 ``[out_dim, 2, num_candidates]``.
@@ -53,7 +54,12 @@ class LearnedConnections(nn.Module):
     candidates: Tensor
 
     def __init__(
-        self, in_dim: int, out_dim: int, num_candidates: int = 8, device: torch.device | str | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        num_candidates: int = 8,
+        device: torch.device | str | None = None,
+        candidates: Tensor | None = None,
     ) -> None:
         super().__init__()
         if num_candidates < 2:
@@ -62,9 +68,11 @@ class LearnedConnections(nn.Module):
                 "connections='random'"
             )
         self.in_dim = in_dim
-        drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
+        if candidates is None:
+            drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
+            candidates = torch.stack(drawn, dim=2)
         self.logits = nn.Parameter(torch.empty(out_dim, 2, num_candidates, device=device))
-        self.register_buffer("candidates", torch.stack(drawn, dim=2).to(self.logits.device))
+        self.register_buffer("candidates", candidates.to(self.logits.device))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

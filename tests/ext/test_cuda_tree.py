@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.nn.conv import draw_leaves
+from lgn_lightning.nn.leaves import draw_leaves
 from lgn_lightning.ops import tree
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 
