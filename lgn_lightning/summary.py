@@ -33,7 +33,8 @@ class Summary:
     Args:
         accuracy_soft: Share of correct classes of the relaxed net.
         accuracy_hard: Share of correct classes of the discrete net.
-        gates: Gates of the net; None for a net without logic layers.
+        gates: Gates of the net, those of convolutions at every place of the image where it counts them so (`num_gates`
+            of `LogicTreeNet`); None for a net without logic layers.
         gates_exported: Gates that the exported circuit evaluates.
         entropy: Mean entropy of the gate distributions, in bits.
         wires: Share of the gates that are only wires: the gate that they settle on copies or negates one input.
@@ -83,7 +84,7 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
     summary = Summary(
         soft,
         hard,
-        gates=sum(layer.num_neurons for layer in layers.values()),
+        gates=getattr(module.net, "num_gates", sum(layer.num_neurons for layer in layers.values())),
         entropy=statistics["gate_entropy/mean"],
         wires=statistics["gates/pass_through"],
         constants=statistics["gates/constant"],

@@ -13,6 +13,7 @@ from lgn_lightning.circuit.file import load_circuit
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.module import LogicClassifier
+from lgn_lightning.summary import summarize
 
 
 @pytest.mark.parametrize("loops", [False, True])
@@ -48,6 +49,8 @@ def test_gap_entropy_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert ("compiled C" in exported.manifest["check"]["compared"]) == (exported.library is not None)
     assert exported.manifest["check"]["result"] == "equal"
     assert exported.manifest["check"]["samples_from"] == "validation"
+    run.test(module, Digits(), verbose=False)
+    assert summarize(run, module, Digits(), None).gates == net.num_gates
 
 
 def test_gap_of_a_convolution_is_the_share_of_differing_neurons(tmp_path: Path) -> None:
