@@ -89,7 +89,8 @@ def test_awkward_arrays_and_many_threads() -> None:
     engine = circuit.compile(threads=7)
     bits = np.asfortranarray(random_bits(circuit, 5000))
     assert np.array_equal(engine(bits), circuit.scores(bits))
-    assert np.array_equal(engine(bits[::3]), circuit.scores(bits[::3]))
+    for part in (bits[::3], bits[::-1], bits[:, ::-1], bits[:3], bits[:0]):
+        assert np.array_equal(engine(part), circuit.scores(np.ascontiguousarray(part)))
     results: list[bool] = []
     expected = circuit.scores(bits)
 

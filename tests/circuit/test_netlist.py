@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from lgn_lightning.circuit import Circuit, CircuitError
+from lgn_lightning.circuit import Circuit, CircuitBuilder, CircuitError
 from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
 from lgn_lightning.circuit.simulate import pack_bits, unpack_bits
 from tests.circuit.random_circuits import circuits, image_circuit, random_bits, random_circuit, slow_scores
@@ -74,11 +74,22 @@ def test_a_file_gives_the_circuit_back(circuit: Circuit) -> None:
 def test_every_flipped_byte_and_every_truncation_is_an_error() -> None:
     data = circuit_to_bytes(dataclasses.replace(image_circuit(), tau=3.5))
     for position in range(len(data)):
-        with pytest.raises(CircuitError):
-            circuit_from_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
-    for length in range(0, len(data), 7):
+        for mask in (0x01, 0x40, 0x80, 0xFF):
+            with pytest.raises(CircuitError):
+                circuit_from_bytes(data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :])
+    for length in range(len(data)):
         with pytest.raises(CircuitError):
             circuit_from_bytes(data[:length])
+
+
+def test_more_nodes_than_there_are_numbers_are_refused() -> None:
+    builder = CircuitBuilder()
+    (node,) = builder.inputs(1)
+    with pytest.raises(ValueError, match="2147483649 nodes are asked for; a circuit holds at most 2147483647"):
+        # Arrays of one stored element each.
+        builder.gates(*(np.broadcast_to(np.int32(value), 2**31) for value in (1, node, node)))
+    with pytest.raises(ValueError, match="between 1 and 2147483646 inputs"):
+        CircuitBuilder().inputs(2**31)
 
 
 def test_save_and_load(tmp_path) -> None:
