@@ -15,6 +15,7 @@ from lgn_lightning.callbacks.resample_gates import ResampleGates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
+from lgn_lightning.callbacks.step_progress import StepProgressBar
 from lgn_lightning.callbacks.wire_penalty import WirePenalty
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "ResumePoint",
     "SamplerSchedule",
     "ScoreSaturation",
+    "StepProgressBar",
     "WirePenalty",
 ]

@@ -14,12 +14,12 @@ import torch
 from filelock import FileLock
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lgn_lightning import strategies  # noqa: F401 - recipes name its strategy
-from lgn_lightning.callbacks import ResumePoint
+from lgn_lightning.callbacks import ResumePoint, StepProgressBar
 from lgn_lightning.checkpoint import read_checkpoint
 from lgn_lightning.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.data.base import ImageDataModule
@@ -118,7 +118,7 @@ class TrainingCLI(LightningCLI):
         given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
         defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
         if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
-            defaults.append(RichProgressBar(refresh_rate=REFRESH_RATE))
+            defaults.append(StepProgressBar(refresh_rate=REFRESH_RATE))
         self.trainer_defaults["callbacks"] = defaults
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
