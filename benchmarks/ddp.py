@@ -70,7 +70,7 @@ def parallel(net: nn.Module, options: dict[str, Any] | None) -> nn.Module:
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(net, **options)
     for layer in table_layers(net).values():
-        layer.table_gradient_hook = mean_over_ranks
+        layer.table_hook = mean_over_ranks
     return net
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,9 +29,9 @@ class LogicDDPStrategy(DDPStrategy):
     A gate has 16 weights and acts through 4 table entries. The gradient of the weights is a linear function of the
     gradient of the table, the same one on every rank, as all have the same weights: so the mean over the ranks is taken
     of the tables' gradients, and each rank maps it to its weights, with the same result. That is a quarter of what DDP
-    sends, and none of DDP's copies between gradients and buckets. What has no tables (learned thresholds and
-    connections, other modules), what has as many weights as entries, and what draws its table anew on every rank
-    (Gumbel) goes through DDP as usual.
+    sends, and none of DDP's copies between gradients and buckets; as with DDP, the backward pass goes on meanwhile.
+    What has no tables (learned thresholds and connections, other modules), what has as many weights as entries, and
+    what draws its table anew on every rank (Gumbel) goes through DDP as usual.
 
     A term of the loss that takes the weights of a gate past its table, such as ``EntropyRegularization``, must be the
     same on all ranks: its gradient is not averaged. After each validation and at the end the ranks compare their
@@ -51,7 +52,7 @@ class LogicDDPStrategy(DDPStrategy):
         assert isinstance(module, pl.LightningModule)
         self._direct = table_layers(module)
         for layer in self._direct.values():
-            layer.table_gradient_hook = mean_over_ranks
+            layer.table_hook = mean_over_ranks
         ignored = {f"{name}.weights" for name in self._direct}
         if all(name in ignored for name, parameter in module.named_parameters() if parameter.requires_grad):
             return  # DDP refuses a module that leaves it nothing to do
@@ -71,7 +72,7 @@ class LogicDDPStrategy(DDPStrategy):
     def teardown(self) -> None:
         """Gives the layers back as they were."""
         for layer in self._direct.values():
-            layer.table_gradient_hook = None
+            layer.table_hook = None
         self._direct = {}
         super().teardown()
 
@@ -93,8 +94,32 @@ def table_layers(module: nn.Module) -> dict[str, GateLayer]:
     }
 
 
-def mean_over_ranks(gradient: Tensor) -> Tensor:
-    """The mean of a gradient over all ranks: a hook of autograd."""
-    mean = gradient / torch.distributed.get_world_size()  # a new tensor: a hook must not change what it is given
-    torch.distributed.all_reduce(mean)
-    return mean
+def mean_over_ranks(table: Tensor) -> Tensor:
+    """The same table, whose gradient becomes its mean over all ranks before it goes on to what the table was made of.
+
+    The backward pass does not wait for the other ranks: it goes on to the layers below while gradients are summed, and
+    ends with the way from the tables to the weights.
+
+    Args:
+        table: The table of a layer, differentiable, which all ranks compute from the same weights.
+
+    Returns:
+        A tensor of the same values, detached from ``table``.
+    """
+    used = table.detach().requires_grad_()
+    used.register_post_accumulate_grad_hook(partial(_reduce, table))  # type: ignore[no-untyped-call]
+    return used
+
+
+def _reduce(table: Tensor, used: Tensor) -> None:
+    gradient, used.grad = used.grad, None
+    assert gradient is not None
+    gradient /= torch.distributed.get_world_size()
+    sent = torch.distributed.all_reduce(gradient, async_op=True)
+
+    def finish() -> None:
+        sent.wait()
+        # The user's backward pass may be told to keep its graph for another one; nothing else holds on to this one.
+        torch.autograd.backward(table, gradient, retain_graph=True)
+
+    torch.autograd.Variable._execution_engine.queue_callback(finish)  # as DDP and FSDP end theirs

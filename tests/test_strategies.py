@@ -19,7 +19,7 @@ from lgn_lightning import LogicClassifier
 from lgn_lightning.models import LogicMLP, LogicTreeNet
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
 from lgn_lightning.rank_check import RankError, check_same_weights
-from lgn_lightning.strategies import LogicDDPStrategy, table_layers
+from lgn_lightning.strategies import LogicDDPStrategy, mean_over_ranks, table_layers
 
 KINDS = ("soft", "straight_through", "trees", "mixed")
 
@@ -115,3 +115,18 @@ def test_weights_that_drift_apart_are_an_error_on_all_ranks(tmp_path: Path, diff
     expected = "second of rank 1 has come to other weights" if differing else "same"
     assert len(told) == 1
     assert expected in told.pop()
+
+
+def test_a_backward_pass_can_be_repeated_and_sums_all_uses_of_a_table(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        weights = torch.tensor([1.0, 2.0], requires_grad=True)
+        table = mean_over_ranks(weights**2)
+        loss = (3 * table).sum() + table[0]
+        loss.backward(retain_graph=True)
+        assert weights.grad is not None
+        torch.testing.assert_close(weights.grad, torch.tensor([8.0, 12.0]))
+        loss.backward()
+        torch.testing.assert_close(weights.grad, torch.tensor([16.0, 24.0]))
+    finally:
+        torch.distributed.destroy_process_group()

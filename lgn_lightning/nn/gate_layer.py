@@ -46,8 +46,8 @@ class GateLayer(nn.Module):
     out_dim: int
     #: Names of the buffers with the indices of inputs.
     index_buffers: ClassVar[tuple[str, ...]] = ()
-    #: What the gradient of the table goes through in the backward pass: how ``LogicDDPStrategy`` takes its mean.
-    table_gradient_hook: Callable[[Tensor], Tensor] | None = None
+    #: Gives the table to train with in place of the sampler's: how ``LogicDDPStrategy`` gets at its gradient.
+    table_hook: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -132,8 +132,8 @@ class GateLayer(nn.Module):
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
         if self.training:
             sample = self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
-            if self.table_gradient_hook is not None and sample.table.requires_grad:
-                sample.table.register_hook(self.table_gradient_hook)  # type: ignore[no-untyped-call]
+            if self.table_hook is not None and sample.table.requires_grad:
+                return sample._replace(table=self.table_hook(sample.table))
             return sample
         return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
 

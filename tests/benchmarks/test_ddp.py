@@ -34,4 +34,4 @@ def test_every_variant_is_what_torch_takes() -> None:
     ddp = load()
     assert ddp.VARIANTS[ddp.TABLES] is None
     net = ddp.parallel(ddp.make_net("S", "softmax"), None)
-    assert all(layer.table_gradient_hook is not None for layer in net[:-1])
+    assert all(layer.table_hook is not None for layer in net[:-1])
