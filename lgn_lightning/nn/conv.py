@@ -246,10 +246,12 @@ class LogicTreeConv2d(GateLayer):
             x = cast(Tensor, _RoundToBits.apply(x))
         leaves, shares, candidates = self.sample_leaves()
         geometry = (self.kernel_size, self.stride, self.padding, window)
-        if self.implementation == "python" and shares is None:
+        if shares is not None and candidates is not None:
+            y = ops.learned_tree_conv(x, table, shares, leaves, candidates, *geometry, soft_table)
+        elif self.implementation == "python":
             y = tree.reference(x, table, leaves, *geometry, soft_table)
         else:
-            y = ops.logic_tree_conv(x, table, leaves, *geometry, soft_table, shares, candidates)
+            y = ops.logic_tree_conv(x, table, leaves, *geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:

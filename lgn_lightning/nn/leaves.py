@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.nn.learned_connections import LearnedConnections
-from lgn_lightning.ops.tree import decode_places
+from lgn_lightning.ops.tree_choices import decode_places
 
 
 class Leaves(NamedTuple):

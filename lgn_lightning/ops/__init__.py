@@ -15,6 +15,7 @@ from lgn_lightning.ops.functional import (
 from lgn_lightning.ops.lookup_tables import lut, lut_ids, lut_packed, lut_table
 from lgn_lightning.ops.straight_through import bit_logic, gate_ids
 from lgn_lightning.ops.tree import logic_tree_conv
+from lgn_lightning.ops.tree_choices import learned_tree_conv
 
 __all__ = [
     "bit_logic",
@@ -24,6 +25,7 @@ __all__ = [
     "group_sum_packed",
     "hard_table",
     "learn_choices",
+    "learned_tree_conv",
     "logic",
     "logic_group_sum",
     "logic_packed",

@@ -6,10 +6,6 @@ of bits (sec. 3.2). The values in between are recomputed in the backward pass an
 
 Of N = 2^depth leaves, nodes 0 … N-1 are the leaves and node N + j is gate j with the operands 2j and 2j + 1, so that
 gate N - 2 is the root. Gate j of output channel o has row o·(N-1) + j of the table.
-
-Leaves may be learned: a step reads one of K candidates, and the gradient of the share of candidate k is
-∂L/∂p_k = Σ ∂L/∂u · x[c_k] over samples and winning places, as in :mod:`lgn_lightning.ops.choices`. A candidate is a
-number of its place in the receptive field, (channel · height + row) · width + column of the kernel.
 """
 
 from __future__ import annotations
@@ -46,8 +42,6 @@ def logic_tree_conv(
     padding: Sequence[int] = (0, 0),
     pool: Sequence[int] = (1, 1),
     soft_table: Tensor | None = None,
-    shares: Tensor | None = None,
-    candidates: Tensor | None = None,
 ) -> Tensor:
     """Evaluates one tree of gates per output channel at every place of an image, then takes the maximum of windows.
 
@@ -61,10 +55,6 @@ def logic_tree_conv(
         pool: Height and width of the windows that the maximum is taken of; they divide the convolution's output.
         soft_table: Of a straight-through estimate: ``table`` gives the values, while gradients pass through the slopes
             of ``soft_table``, at those values, and the gradient of the table goes to ``soft_table``.
-        shares: Of learned leaves, the share of each candidate, floating point ``[O, 2^depth, K]``, which receives the
-            gradient; the values are those of ``leaves``.
-        candidates: What learned leaves choose among, int32 ``[O, 2^depth, K]``: (channel · height + row) · width +
-            column of the kernel.
 
     Returns:
         ``[batch, O, H', W']`` in the dtype of ``x``, batch innermost in memory.
@@ -73,26 +63,9 @@ def logic_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    _check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
+    check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
     geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
-    if shares is None or candidates is None:
-        return cast(Tensor, torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0])
-    wanted = (*leaves.shape[1:], candidates.shape[-1])
-    if candidates.shape != wanted or shares.shape != wanted:
-        raise ValueError(
-            f"shares {list(shares.shape)} and candidates {list(candidates.shape)} do not fit leaves "
-            f"{list(leaves.shape)}: both are [{leaves.shape[1]}, {leaves.shape[2]}, K]"
-        )
-    if candidates.dtype != torch.int32:
-        raise TypeError(f"candidates is {candidates.dtype}, but indices are torch.int32")
-    return cast(Tensor, _LearnedTreeConv.apply(x, table, soft_table, shares, leaves, candidates, geometry))
-
-
-def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
-    """Channel, row and column of places of a receptive field, ``[3, …]`` of the shape and dtype of ``places``."""
-    height, width = kernel_size
-    line = places // width
-    return torch.stack((line // height, line % height, places % width))
+    return cast(Tensor, torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0])
 
 
 def reference(
@@ -109,7 +82,7 @@ def reference(
     return _reference(x, table, soft_table, leaves, list(kernel_size), list(stride), list(padding), list(pool))[0]
 
 
-def _check(
+def check(
     x: Tensor,
     table: Tensor,
     leaves: Tensor,
@@ -119,6 +92,12 @@ def _check(
     pool: Sequence[int],
     soft_table: Tensor | None,
 ) -> None:
+    """Refuses arguments of a convolution that do not fit one another.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype does not fit.
+    """
     if x.ndim != 4:
         raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, channels, height, width]")
     if not x.is_floating_point():
@@ -201,7 +180,7 @@ def _coefficients(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
 
 
-def _leaf_rows(
+def leaf_rows(
     image: Sequence[int],
     leaves: Tensor,
     kernel_size: Sequence[int],
@@ -237,7 +216,7 @@ def _reference(
     pool: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Values ``[batch, O, H', W']`` and, of a pooling, the position of the first maximum in each window (uint8)."""
-    index, places = _leaf_rows(x.shape[1:], leaves, kernel_size, stride, padding)
+    index, places = leaf_rows(x.shape[1:], leaves, kernel_size, stride, padding)
     root = _levels(x, table, soft_table, leaves, index)[-1][0][:, 0]
     size = (leaves.shape[1], places[0] // pool[0], places[1] // pool[1], x.shape[0])
     if pool[0] * pool[1] == 1:
@@ -246,7 +225,7 @@ def _reference(
     return y.to(x.dtype).view(size).permute(3, 0, 1, 2), winner.to(torch.uint8).view(size).permute(3, 0, 1, 2)
 
 
-def _node_gradients(
+def node_gradients(
     grad: Tensor,
     winner: Tensor,
     x: Tensor,
@@ -258,7 +237,7 @@ def _node_gradients(
     """Gradients of the table and of every leaf at every place, ``[O, leaves, places, batch]``."""
     channels, width = leaves.shape[1:]
     pool = geometry[-1]
-    index, places = _leaf_rows(x.shape[1:], leaves, *geometry[:-1])
+    index, places = leaf_rows(x.shape[1:], leaves, *geometry[:-1])
     g = grad.permute(1, 2, 3, 0).flatten(1, 2).to(table.dtype)
     if pool[0] * pool[1] > 1:
         windows = torch.zeros(*g.shape[:2], pool[0] * pool[1], g.shape[2], dtype=g.dtype, device=g.device)
@@ -279,9 +258,9 @@ def _node_gradients(
     return torch.cat(parts[::-1], dim=1).flatten(0, 1), node
 
 
-def _scatter(node: Tensor, x: Tensor, leaves: Tensor, geometry: Sequence[list[int]]) -> Tensor:
+def scatter_leaves(node: Tensor, x: Tensor, leaves: Tensor, geometry: Sequence[list[int]]) -> Tensor:
     """The gradient of ``x`` from those of the leaves."""
-    index, _ = _leaf_rows(x.shape[1:], leaves, *geometry[:-1])
+    index, _ = leaf_rows(x.shape[1:], leaves, *geometry[:-1])
     rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=node.dtype, device=x.device)
     rows.index_add_(0, index.flatten(), node.flatten(0, 2))
     return rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2)
@@ -291,38 +270,12 @@ def _reference_backward(*args: Any) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` (empty if not wanted) and of the table that they pass through."""
     *passed, need_grad_x = args
     _, _, x, _, _, leaves, *geometry = passed
-    grad_table, node = _node_gradients(*passed)
-    return _scatter(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,)), grad_table
+    grad_table, node = node_gradients(*passed)
+    return scatter_leaves(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,)), grad_table
 
 
-def _reference_learned_backward(
-    grad: Tensor,
-    winner: Tensor,
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    candidates: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
-    need_grad_x: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``x`` (empty if not wanted), of the table and of the shares, ``[O, leaves, K]``."""
-    geometry = kernel_size, stride, padding, pool
-    grad_table, node = _node_gradients(grad, winner, x, table, soft_table, leaves, *geometry)
-    rows = torch.nn.functional.pad(x.permute(1, 2, 3, 0).flatten(0, 2).to(table.dtype), (0, 0, 0, 1))
-    shares = []
-    for places in candidates.unbind(2):  # one after the other: the values of all would be K times the activations
-        index, _ = _leaf_rows(x.shape[1:], decode_places(places, kernel_size), kernel_size, stride, padding)
-        values = rows.index_select(0, index.flatten()).view_as(node)
-        shares.append((node * values).sum((2, 3)))
-    grad_x = _scatter(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,))
-    return grad_x, grad_table, torch.stack(shares, dim=2)
-
-
-def _image(op: str, like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+def fake_image(op: str, like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An empty image ``[batch, *size]`` in the memory format of the op's kernel."""
     return schema.feature_major(op, like, math.prod(size), dtype).view(like.shape[0], *size)
 
 
@@ -332,34 +285,19 @@ def _fake(
     size, pool = (leaves.shape[1], *output_size(x.shape[2:], *geometry)), geometry[-1]
     pooled = pool[0] * pool[1] > 1
     op = "logic_tree_conv"
-    winner = _image(op, x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
-    return _image(op, x, size, x.dtype), winner
+    winner = fake_image(op, x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
+    return fake_image(op, x, size, x.dtype), winner
 
 
 def _fake_backward(grad: Tensor, winner: Tensor, x: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     *_, need_grad_x = rest
-    grad_x = _image("logic_tree_conv_backward", x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
+    grad_x = fake_image("logic_tree_conv_backward", x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
     return grad_x, table.new_empty(table.shape)
 
 
-def _fake_learned_backward(
-    grad: Tensor,
-    winner: Tensor,
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    candidates: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    *_, need_grad_x = rest
-    op = "learned_tree_conv_backward"
-    grad_x = _image(op, x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
-    return grad_x, table.new_empty(table.shape), table.new_empty(candidates.shape)
-
-
-_SIZES = "int[] kernel_size, int[] stride, int[] padding, int[] pool"
-_GEOMETRY = f"Tensor leaves, {_SIZES}"
+#: How schemas name the geometry.
+SIZES = "int[] kernel_size, int[] stride, int[] padding, int[] pool"
+_GEOMETRY = f"Tensor leaves, {SIZES}"
 schema.define(
     f"logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, {_GEOMETRY}) -> (Tensor, Tensor)", _reference, _fake
 )
@@ -368,12 +306,6 @@ schema.define(
     f"{_GEOMETRY}, bool need_grad_x) -> (Tensor, Tensor)",
     _reference_backward,
     _fake_backward,
-)
-schema.define(
-    "learned_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, "
-    f"Tensor candidates, {_SIZES}, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
-    _reference_learned_backward,
-    _fake_learned_backward,
 )
 
 
@@ -399,40 +331,3 @@ def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | Non
 
 
 torch.library.register_autograd("lgn::logic_tree_conv", _grad, setup_context=_setup, lib=schema.LIBRARY)
-
-
-class _LearnedTreeConv(torch.autograd.Function):
-    """The convolution at the leaves that were chosen; the backward pass has the gradient of the candidates, too."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        table: Tensor,
-        soft_table: Tensor | None,
-        shares: Tensor,
-        leaves: Tensor,
-        candidates: Tensor,
-        geometry: list[list[int]],
-    ) -> Tensor:
-        y, winner = torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)
-        ctx.save_for_backward(winner, x, table, soft_table, leaves, candidates)
-        ctx.geometry, ctx.dtype = geometry, shares.dtype
-        return cast(Tensor, y)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        need_x, need_table, need_soft = ctx.needs_input_grad[:3]
-        grad_x, grad_table, shares = torch.ops.lgn.learned_tree_conv_backward(
-            grads[0], *ctx.saved_tensors, *ctx.geometry, need_x
-        )
-        straight_through = ctx.saved_tensors[3] is not None
-        return (
-            grad_x if need_x else None,
-            grad_table if need_table and not straight_through else None,
-            grad_table if need_soft else None,
-            shares.to(ctx.dtype),
-            None,
-            None,
-            None,
-        )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import loader, tree
+from lgn_lightning.ops import loader, tree, tree_choices
 from tests.ops.test_tree import make, problems
 from tests.ops.test_tree_native import TOLERANCE, strided
 
@@ -37,7 +37,7 @@ def candidates_of(x: Tensor, leaves: Tensor, kernel: list[int], count: int) -> T
 
 def test_places_are_numbered_over_channels_rows_and_columns() -> None:
     places = torch.arange(2 * 3 * 4, dtype=torch.int32).view(2, 12)
-    channel, row, column = tree.decode_places(places, (3, 4))
+    channel, row, column = tree_choices.decode_places(places, (3, 4))
     assert torch.equal((channel * 3 + row) * 4 + column, places)
     assert (channel.max(), row.max(), column.max()) == (1, 2, 3)
     assert channel.dtype == torch.int32
@@ -63,7 +63,7 @@ def test_is_the_gradient_of_the_mixture_at_the_chosen_leaves(pool: int, straight
     own = torch.stack((torch.arange(8).view(2, 4), torch.zeros(2, 4), torch.zeros(2, 4))).int()
     expected = tree.reference(as_channels, table, own, (1, 1), (1, 1), (0, 0), (pool, pool), soft)
 
-    y = ops.logic_tree_conv(x, table, leaves, *geometry, soft, shares, candidates)
+    y = ops.learned_tree_conv(x, table, shares, leaves, candidates, *geometry, soft)
     torch.testing.assert_close(y, expected)
     upper = torch.randn_like(y)
     got, want = (torch.autograd.grad(part, shares, upper) for part in (y, expected))
@@ -92,7 +92,7 @@ def test_native_is_the_reference(
     rest = (table, soft, leaves, candidates, *sizes, need_grad_x)
     got = torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, *rest)
     wide = table.dtype
-    expected = tree._reference_learned_backward(grad.to(wide), winner, x.to(wide), *rest)
+    expected = tree_choices._reference_backward(grad.to(wide), winner, x.to(wide), *rest)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(got[0], expected[0].to(dtype), atol=10 * tolerance, rtol=10 * tolerance)
     for mine, want in zip(got[1:], expected[1:], strict=True):
@@ -135,7 +135,7 @@ def test_opcheck_and_compile() -> None:
     shares = torch.rand(40, 8, 4, requires_grad=True)
 
     def loss(shares: Tensor) -> Tensor:
-        return ops.logic_tree_conv(x, table, leaves, *sizes, None, shares, candidates).square().sum()
+        return ops.learned_tree_conv(x, table, shares, leaves, candidates, *sizes).square().sum()
 
     expected = torch.autograd.grad(loss(shares), shares)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
@@ -145,7 +145,7 @@ def test_opcheck_and_compile() -> None:
 def test_empty_batch() -> None:
     x, table, leaves, candidates = layer()
     shares = torch.rand(40, 8, 4, requires_grad=True)
-    y = ops.logic_tree_conv(x[:0], table, leaves, (3, 3), pool=(2, 2), shares=shares, candidates=candidates)
+    y = ops.learned_tree_conv(x[:0], table, shares, leaves, candidates, (3, 3), pool=(2, 2))
     assert not torch.autograd.grad(y.sum(), shares)[0].any()
 
 
@@ -153,11 +153,11 @@ def test_bad_arguments() -> None:
     x, table, leaves, candidates = layer()
     shares = torch.rand(40, 8, 4, requires_grad=True)
     with pytest.raises(ValueError, match=r"do not fit leaves \[3, 40, 8\]: both are \[40, 8, K\]"):
-        ops.logic_tree_conv(x, table, leaves, (3, 3), shares=shares[:, :, :3], candidates=candidates)
+        ops.learned_tree_conv(x, table, shares[:, :, :3], leaves, candidates, (3, 3))
     with pytest.raises(TypeError, match=r"candidates is torch\.int64"):
-        ops.logic_tree_conv(x, table, leaves, (3, 3), shares=shares, candidates=candidates.long())
+        ops.learned_tree_conv(x, table, shares, leaves, candidates.long(), (3, 3))
     if os.environ.get("LGN_BACKEND") != "torch":
         candidates[4, 1, 2] = 27
-        y = ops.logic_tree_conv(x, table, leaves, (3, 3), shares=shares, candidates=candidates)
+        y = ops.learned_tree_conv(x, table, shares, leaves, candidates, (3, 3))
         with pytest.raises(IndexError, match=r"places 0 … 26 of a receptive field of 3 channels and 3x3"):
             y.sum().backward()
