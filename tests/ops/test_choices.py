@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import choices, loader, reference, schema
+from lgn_lightning.ops import choices, reference, schema
 
 
 class Layer(NamedTuple):
@@ -33,13 +33,7 @@ def layer(batch: int, inputs: int, n: int, k: int, dtype: torch.dtype = torch.fl
     return Layer(torch.rand(batch, inputs, generator=g).to(dtype), table, a, b, candidates)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    if os.environ.get("LGN_BACKEND") != "torch":
-        try:
-            loader.require("cpu")
-        except loader.BackendError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
 def test_is_the_gradient_of_the_mixture_at_the_chosen_inputs() -> None:

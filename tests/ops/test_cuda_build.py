@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lgn_lightning import native_build
-from lgn_lightning.native_build import BuildError
+from lgn_lightning.native_build import BuildError, BuildPlan
 from lgn_lightning.ops import cuda_build, loader
 
 
@@ -99,23 +99,25 @@ def test_key_depends_on_toolkit_and_architectures(tmp_path: Path, monkeypatch: p
     assert len(keys) == 6
 
 
-def test_every_source_is_compiled() -> None:
+@pytest.fixture
+def hopper_plan() -> BuildPlan:
+    """The build for a GPU of the Hopper kind; skips the test without a toolkit, and for no other reason."""
     try:
-        plan = cuda_build.make_plan(("9.0",))
+        cuda_build.find_toolkit()
     except BuildError as error:
         pytest.skip(str(error))
-    present = {path.name for path in (plan.sources / "cuda").iterdir() if path.suffix in (".cu", ".cpp")}
-    assert present == {Path(unit.source).name for unit in plan.units if unit.source.startswith("cuda/")}
+    return cuda_build.make_plan(("9.0",))
 
 
-def test_compiles_and_links_for_hopper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_source_is_compiled(hopper_plan: BuildPlan) -> None:
+    present = {path.name for path in (hopper_plan.sources / "cuda").iterdir() if path.suffix in (".cu", ".cpp")}
+    assert present == {Path(unit.source).name for unit in hopper_plan.units if unit.source.startswith("cuda/")}
+
+
+def test_compiles_and_links_for_hopper(hopper_plan: BuildPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library loads and registers its kernels without a GPU; nvcc checks every line of device code."""
-    try:
-        plan = cuda_build.make_plan(("9.0",))
-    except BuildError as error:
-        pytest.skip(str(error))
     monkeypatch.setenv("LGN_CACHE_DIR", str(tmp_path))
-    library = native_build.build(plan)
+    library = native_build.build(hopper_plan)
     code = (
         "import sys, torch, lgn_lightning.ops; torch.ops.load_library(sys.argv[1]); "
         "print(sum(torch._C._dispatch_has_kernel_for_dispatch_key(f'lgn::{n}', 'CUDA') for n in sys.argv[2:]))"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,21 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import loader, reference
 from lgn_lightning.ops import lookup_tables as module
+from lgn_lightning.ops import reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
 INPUTS = [2, 3, 4, 5, 6]
 lgn = torch.ops.lgn
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    if os.environ.get("LGN_BACKEND") != "torch":
-        try:
-            loader.require("cpu")
-        except loader.BackendError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
 def formula(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:

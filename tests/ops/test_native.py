@@ -14,15 +14,9 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
-from lgn_lightning.ops import loader, reference
+from lgn_lightning.ops import reference
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    try:
-        loader.require("cpu")
-    except loader.BackendError as error:
-        pytest.skip(f"no native kernels: {error}")
+pytestmark = pytest.mark.usefixtures("native_cpu")
 
 
 lgn = torch.ops.lgn

@@ -12,19 +12,13 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn.straight_through import straight_through
-from lgn_lightning.ops import loader, schema
+from lgn_lightning.ops import schema
 from lgn_lightning.ops import straight_through as module
 
 WIDTHS = (11, 40, 24, 30)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    if os.environ.get("LGN_BACKEND") != "torch":
-        try:
-            loader.require("cpu")
-        except loader.BackendError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
 def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, ...] = ()) -> dict[str, list[Any]]:

@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import loader, tree, tree_choices
+from lgn_lightning.ops import tree, tree_choices
 from tests.ops.test_tree import make, problems
 from tests.ops.test_tree_native import TOLERANCE, strided
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    if os.environ.get("LGN_BACKEND") != "torch":
-        try:
-            loader.require("cpu")
-        except loader.BackendError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
 def candidates_of(x: Tensor, leaves: Tensor, kernel: list[int], count: int) -> Tensor:

@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lgn_lightning.ops import loader, tree
+from lgn_lightning.ops import tree
 from tests.ops.test_tree import example, make, problems
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _native() -> None:
-    try:
-        loader.require("cpu")
-    except loader.BackendError as error:
-        pytest.skip(f"no native kernels: {error}")
+pytestmark = pytest.mark.usefixtures("native_cpu")
 
 
 lgn = torch.ops.lgn
