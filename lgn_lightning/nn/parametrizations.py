@@ -41,6 +41,8 @@ class Parametrization(ABC):
 
     #: Short name, as recipes write it.
     name: ClassVar[str]
+    #: What a gate is while it is soft, as a report says it.
+    soft_gate: ClassVar[str] = "a table of numbers between 0 and 1"
 
     @abstractmethod
     def num_weights(self, inputs: int = 2) -> int:
@@ -144,6 +146,7 @@ class Softmax(Parametrization):
     """
 
     name = "softmax"
+    soft_gate = "a mixture of the 16"
 
     def __init__(self, residual_logit: float = RESIDUAL_LOGIT) -> None:
         self.residual_logit = residual_logit
@@ -313,6 +316,7 @@ class Sigmoid(_Entrywise):
     """
 
     name = "sigmoid"
+    soft_gate = "a table of numbers between 0 and 1, each the sigmoid of a weight"
 
     def logits(self, weights: Tensor) -> Tensor:
         """The weights themselves: ``[n, 2^k]``."""
@@ -336,6 +340,7 @@ class Walsh(_Entrywise):
     """
 
     name = "walsh"
+    soft_gate = "a table of numbers between 0 and 1, each the sigmoid of a Walsh sum"
 
     def logits(self, weights: Tensor) -> Tensor:
         """Walsh–Hadamard transform of the weights: ``[n, 2^k]``."""

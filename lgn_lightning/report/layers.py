@@ -29,6 +29,8 @@ class LayerFacts:
         name: Its path in the net.
         kind: Its type.
         gates: Gates with logits of their own.
+        arity: Inputs of a gate.
+        soft: What a gate is while it is soft, and in brackets the parametrization.
         entropy: Mean entropy of the gate distributions, in bits.
         counts: How many gates chose each of the 16, int64 ``[16]``; zeros if gates have more than two inputs.
         on: Share of the images for which each output is 1, float64 ``[outputs]``; None without images.
@@ -37,6 +39,8 @@ class LayerFacts:
     name: str
     kind: str
     gates: int
+    arity: int
+    soft: str
     entropy: float
     counts: NDArray[np.int64]
     on: NDArray[np.float64] | None = None
@@ -71,6 +75,8 @@ def layer_facts(net: nn.Module, images: NDArray[np.uint8] | None) -> tuple[list[
                 name=name,
                 kind=type(layer).__name__,
                 gates=layer.num_neurons,
+                arity=layer.arity,
+                soft=f"{layer.parametrization.soft_gate} ({layer.parametrization.name})",
                 entropy=float(layer.entropy().mean()),
                 counts=_counts(layer),
                 on=activity.get(name),

@@ -152,6 +152,7 @@ def render(findings: Findings) -> str:
         run=run,
         history=findings.history,
         layers=findings.layers,
+        most_bits=2 ** max((layer.arity for layer in findings.layers), default=2),
         test=test,
         circuit=circuit,
         confusion=findings.confusion,

@@ -16,9 +16,14 @@ from lgn_lightning.circuit import Circuit
 from lgn_lightning.cli import main
 from lgn_lightning.data import Digits
 from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.recipe_index import find_recipe
 from lgn_lightning.report import write_report
+from lgn_lightning.report.history import History
+from lgn_lightning.report.layers import layer_facts
+from lgn_lightning.report.page import Findings, render
+from lgn_lightning.report.run import Run
 
 SHORT = ["--trainer.max_steps=60", "--trainer.val_check_interval=20", "--trainer.enable_model_summary=false"]
 SMALL = ["--model.net.width=300", "--model.net.depth=3", *SHORT]
@@ -197,13 +202,12 @@ def test_baseline_without_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     page = write_report("runs/mlp/version_0").read_text()
     strict_parse(page)
     assert "cannot become gates" in page
+    assert "every gate" not in page
     assert data_of(page)["layers"] == []
     assert data_of(page)["test"]["images"] == 360
 
 
 def test_nets_of_other_shapes_are_measured_on_plain_tensors(run: Path, page: str) -> None:
-    from lgn_lightning.report.layers import layer_facts
-
     net, _ = load_net(run / "checkpoints" / "best.ckpt")
     images = torch.cat([x for x, _ in Digits().test_dataloader()]).numpy()
     packed, count = layer_facts(net, images)
@@ -211,6 +215,32 @@ def test_nets_of_other_shapes_are_measured_on_plain_tensors(run: Path, page: str
     assert count == same == 360
     for left, right in zip(packed, plain, strict=True):
         assert np.array_equal(left.on, right.on)
+
+
+@pytest.mark.parametrize(
+    ("arity", "parametrization", "soft", "most"),
+    [
+        (2, "softmax", "a mixture of the 16 (softmax)", "4 bits"),
+        (2, "sigmoid", "each the sigmoid of a weight (sigmoid)", "4 bits"),
+        (3, "walsh", "each the sigmoid of a Walsh sum (walsh)", "8 bits"),
+    ],
+)
+def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, most: str, tmp_path: Path) -> None:
+    net = LogicMLP((1, 8, 8), 10, 100, 2, 5.0, arity=arity, parametrization=parametrization).eval()
+    layers, _ = layer_facts(net, None)
+    curve = ([1, 2], [1.0, 0.5])
+    entropies = {f"gate_entropy/layer_{number}": curve for number in (1, 2)}
+    history = History("metrics.csv", {"train/loss": curve, **entropies})
+        "metrics.csv", {"train/loss": curve, "gate_entropy/layer_1": curve, "gate_entropy/layer_2": curve}
+    )
+    run = Run("a/b", tmp_path, tmp_path / "best.ckpt", net, {"paper": None}, step=2)
+    page = render(Findings(run, history, layers))
+    strict_parse(page)
+    [note] = re.findall(r"Soft: every gate (.*?)\. Hard", page)
+    assert note.endswith(soft)
+    assert f"{most}: all gates equally likely" in page
+    shares = {text for row in cells(page, "gate-table")[1:] for text in row[1:]}
+    assert ("–" in shares) == (arity != 2), "the 16 gates have two inputs: others are not counted"
 
 
 @pytest.mark.parametrize(
