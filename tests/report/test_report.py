@@ -231,8 +231,6 @@ def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, m
     curve = ([1, 2], [1.0, 0.5])
     entropies = {f"gate_entropy/layer_{number}": curve for number in (1, 2)}
     history = History("metrics.csv", {"train/loss": curve, **entropies})
-        "metrics.csv", {"train/loss": curve, "gate_entropy/layer_1": curve, "gate_entropy/layer_2": curve}
-    )
     run = Run("a/b", tmp_path, tmp_path / "best.ckpt", net, {"paper": None}, step=2)
     page = render(Findings(run, history, layers))
     strict_parse(page)
