@@ -7,19 +7,10 @@
 #include <immintrin.h>
 #endif
 
+#include "vector.h"
+
 namespace lgn {
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int kWidth = 64;
-#elif defined(__AVX2__)
-constexpr int kWidth = 32;
-#else
-constexpr int kWidth = 16;
-#endif
-
-typedef uint64_t Vec __attribute__((vector_size(kWidth), may_alias));
-constexpr int kVecs = kSlotBytes / kWidth;
 
 // Bits bytes[p] > level of 64 bytes.
 inline uint64_t compare_bytes(const uint8_t* bytes, uint8_t level) {

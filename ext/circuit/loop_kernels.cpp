@@ -5,20 +5,10 @@
 #include <utility>
 
 #include "loops.h"
+#include "vector.h"
 
 namespace lgn {
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int kWidth = 64;
-#elif defined(__AVX2__)
-constexpr int kWidth = 32;
-#else
-constexpr int kWidth = 16;
-#endif
-
-typedef uint64_t Vec __attribute__((vector_size(kWidth), may_alias));
-constexpr int kVecs = kSlotBytes / kWidth;
 
 // Gate `kTable`, whose bits are the outputs for 00, 01, 10, 11 from the most significant on.
 template <int kTable>

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from lgn_lightning.circuit import native
 from lgn_lightning.circuit.looped import Gates, Loop, LoopedCircuit
-from lgn_lightning.circuit.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.passes import PassReport, optimize
+from lgn_lightning.circuit.netlist import Circuit
+from lgn_lightning.circuit.passes import PassReport, optimize, run_level
 
 #: What is known of a node or channel: another one that is equal (its number), or one of these.
 _ZERO, _ONE = -1, -2
@@ -155,18 +154,7 @@ def optimize_looped(circuit: LoopedCircuit, level: int = 2) -> LoopedCircuit:
 
 def optimize_looped_with_report(circuit: LoopedCircuit, level: int = 2) -> tuple[LoopedCircuit, list[PassReport]]:
     """Runs the passes of a level and says what each saved, in gates evaluated a sample."""
-    if level not in LEVELS:
-        raise CircuitError(
-            f"there is no optimization level {level!r} of looped circuits; levels are {', '.join(map(str, LEVELS))}"
-        )
-    reports = []
-    for function in LEVELS[level]:
-        started, before = time.perf_counter(), circuit.num_gates
-        circuit = function(circuit)
-        reports.append(
-            PassReport(function.__name__, before, circuit.num_gates, round(time.perf_counter() - started, 6))
-        )
-    return circuit, reports
+    return run_level(circuit, level, LEVELS)
 
 
 def optimize_looped_for_export(circuit: LoopedCircuit) -> tuple[LoopedCircuit, list[PassReport]]:

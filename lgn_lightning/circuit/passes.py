@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from lgn_lightning.circuit import native
 from lgn_lightning.circuit.netlist import Circuit, CircuitError
@@ -64,6 +65,43 @@ def map_to_luts(circuit: Circuit) -> Circuit:
     return native.map_luts(_two_inputs(circuit), MAP_ROUNDS)
 
 
+class _HasGates(Protocol):
+    """A circuit of whatever form."""
+
+    @property
+    def num_gates(self) -> int: ...
+
+
+AnyCircuit = TypeVar("AnyCircuit", bound=_HasGates)
+
+
+def run_level(
+    circuit: AnyCircuit, level: int, levels: Mapping[int, Sequence[Callable[[AnyCircuit], AnyCircuit]]]
+) -> tuple[AnyCircuit, list[PassReport]]:
+    """Runs the passes of a level one after the other and says what each of them saved.
+
+    Args:
+        circuit: The circuit.
+        level: Which passes.
+        levels: Passes by level.
+
+    Raises:
+        CircuitError: If the level is not known.
+    """
+    if level not in levels:
+        raise CircuitError(
+            f"there is no optimization level {level!r} of a {type(circuit).__name__}; levels are "
+            + ", ".join(map(str, levels))
+        )
+    reports = []
+    for function in levels[level]:
+        started, before = time.perf_counter(), circuit.num_gates
+        circuit = function(circuit)
+        seconds = round(time.perf_counter() - started, 6)
+        reports.append(PassReport(function.__name__, before, circuit.num_gates, seconds))
+    return circuit, reports
+
+
 #: Passes by level; each level includes the ones below.
 LEVELS: dict[int, tuple[Callable[[Circuit], Circuit], ...]] = {
     0: (),
@@ -89,16 +127,7 @@ def optimize(circuit: Circuit, level: int = 2) -> Circuit:
 
 def optimize_with_report(circuit: Circuit, level: int = 2) -> tuple[Circuit, list[PassReport]]:
     """Runs the passes of a level and says what each of them saved."""
-    if level not in LEVELS:
-        raise CircuitError(f"there is no optimization level {level!r}; levels are {', '.join(map(str, LEVELS))}")
-    reports = []
-    for function in LEVELS[level]:
-        started, before = time.perf_counter(), circuit.num_gates
-        circuit = function(circuit)
-        reports.append(
-            PassReport(function.__name__, before, circuit.num_gates, round(time.perf_counter() - started, 6))
-        )
-    return circuit, reports
+    return run_level(circuit, level, LEVELS)
 
 
 def order_in_chains(circuit: Circuit) -> Circuit:

@@ -183,7 +183,7 @@ def test_bad_circuits_are_refused() -> None:
         Places((3, 3), (5, 1))
     with pytest.raises(CircuitError, match="at least 1"):
         Places((3, 3), stride=(0, 1))
-    with pytest.raises(CircuitError, match="no optimization level 3 of looped circuits"):
+    with pytest.raises(CircuitError, match="no optimization level 3 of a LoopedCircuit; levels are 0, 1, 2"):
         looped.optimize(3)
     with pytest.raises(CircuitError, match=r"words must be uint64 \[768, w\]"):
         looped.simulate(np.zeros((3, 1), np.uint64))

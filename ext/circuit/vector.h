@@ -1,0 +1,23 @@
+// The vectors that the kernels compute with: as wide as the instruction set that their file is compiled for.
+#pragma once
+
+#include <cstdint>
+
+#include "program.h"
+
+namespace lgn {
+namespace {  // another one in each file that is compiled
+
+#if defined(__AVX512F__)
+constexpr int kWidth = 64;
+#elif defined(__AVX2__)
+constexpr int kWidth = 32;
+#else
+constexpr int kWidth = 16;
+#endif
+
+typedef uint64_t Vec __attribute__((vector_size(kWidth), may_alias));
+constexpr int kVecs = kSlotBytes / kWidth;
+
+}  // namespace
+}  // namespace lgn
