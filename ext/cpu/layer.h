@@ -1,36 +1,13 @@
 // One layer of gates on real values: y = c0 + c1·x_i + (c2 + c3·x_i)·x_j, coefficients from the gate's table.
 #pragma once
 
+#include "group_sum.h"
+#include "layer_step.h"
 #include "simd.h"
 
 namespace lgn {
 namespace {
 
-// Steps that a row is asked for ahead of its use.
-constexpr int64_t kAhead = 8;
-
-template <typename T>
-struct Coefficients {
-  T c0, ci, cj, cij;
-};
-
-// The table's entries are t00, t01, t10, t11 with the first input as the first digit.
-template <typename T>
-LGN_INLINE Coefficients<T> coefficients(const T* table, const Step& step) {
-  const T* t = table + 4 * static_cast<int64_t>(step.gate);
-  const int swap = static_cast<int>(step.flags & kSwap);
-  const T ti = t[2 - swap], tj = t[1 + swap];  // entries where only i is 1, where only j is 1
-  return {t[0], ti - t[0], tj - t[0], t[3] - ti - tj + t[0]};
-}
-
-LGN_INLINE void prefetch_read(const char* p, int lines) {
-  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 0);
-}
-LGN_INLINE void prefetch_write(const char* p, int lines) {
-  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);
-}
-
-// N is the number of lines, or 0 for a number known at run time only.
 template <typename S, int N>
 void forward_lines(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end,
                    char* y, int64_t y_pitch, const Tile& tile, bool streaming) {
@@ -229,30 +206,6 @@ void pack_rows(const char* sums, int64_t sums_pitch, int64_t rows, char* out, in
   }
 }
 
-// Adds into short sums first and those into long ones, so that thousands of terms keep their last digits.
-template <typename S>
-struct TwoLevelSums {
-  typedef Storage<S> St;
-  typedef typename St::Vec Vec;
-  static constexpr int64_t kRowVectors = kTileLines * kLineVectors * St::kParts;
-  static constexpr int64_t kShort = 256;
-  char* sums;
-  char* scratch;
-  int64_t groups;
-  int vectors;
-  LGN_INLINE char* row(int64_t group) const { return scratch + group * kRowVectors * kVectorBytes; }
-  void clear(char* rows) const { std::memset(rows, 0, static_cast<size_t>(groups * kRowVectors * kVectorBytes)); }
-  void flush() const {
-    for (int64_t r = 0; r < groups; r++) {
-      for (int v = 0; v < vectors; v++) {
-        char* to = sums + (r * kRowVectors + v) * kVectorBytes;
-        store(to, load<Vec>(to) + load<Vec>(row(r) + v * kVectorBytes));
-      }
-    }
-    clear(scratch);
-  }
-};
-
 template <typename S>
 void add_row(const char* from, char* to, bool wide, const Tile& tile) {
   typedef Storage<S> St;
@@ -273,66 +226,6 @@ void add_row(const char* from, char* to, bool wide, const Tile& tile) {
   }
 }
 
-template <typename S, int N>
-void group_forward_lines(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count,
-                         int64_t group, int64_t groups, void* sums, void* scratch, const Tile& tile) {
-  typedef Storage<S> St;
-  typedef typename St::Vec Vec;
-  typedef typename St::Sum Sum;
-  const int lines = N ? N : tile.lines;
-  const int vectors = lines * kLineVectors;
-  const TwoLevelSums<S> levels{static_cast<char*>(sums), static_cast<char*>(scratch), groups, vectors * St::kParts};
-  levels.clear(levels.sums);
-  levels.clear(levels.scratch);
-  const int64_t flush_every =
-      levels.groups * 16 > TwoLevelSums<S>::kShort ? levels.groups * 16 : TwoLevelSums<S>::kShort;
-  x += tile.offset;
-  for (int64_t p = 0; p < count; p++) {
-    const Step step = steps[p];
-    if (p + kAhead < count) prefetch_read(x + steps[p + kAhead].j * x_pitch, lines);
-    const char* xi = x + step.i * x_pitch;
-    const char* xj = x + step.j * x_pitch;
-    char* out = levels.row(static_cast<uint32_t>(step.gate) / static_cast<uint32_t>(group));
-    const Coefficients<Sum> c = coefficients(static_cast<const Sum*>(table), step);
-    const Vec c0 = Vec{} + c.c0, ci = Vec{} + c.ci, cj = Vec{} + c.cj, cij = Vec{} + c.cij;
-    for (int v = 0; v < vectors; v++) {
-      Vec i[St::kParts], j[St::kParts];
-      St::unpack(xi + v * kVectorBytes, i);
-      St::unpack(xj + v * kVectorBytes, j);
-      for (int u = 0; u < St::kParts; u++) {
-        char* to = out + (v * St::kParts + u) * kVectorBytes;
-        store(to, load<Vec>(to) + fma(fma(cij, i[u], cj), j[u], fma(ci, i[u], c0)));
-      }
-    }
-    if ((p + 1) % flush_every == 0) levels.flush();
-  }
-  levels.flush();
-}
-
-template <typename S>
-void group_rows(const char* x, int64_t x_pitch, int64_t rows, int64_t group, void* sums, const Tile& tile) {
-  typedef Storage<S> St;
-  typedef typename St::Vec Vec;
-  const int vectors = tile.lines * kLineVectors;
-  for (int64_t r = 0; r < rows / group; r++) {
-    char* out = static_cast<char*>(sums) + r * TwoLevelSums<S>::kRowVectors * kVectorBytes;
-    for (int v = 0; v < vectors; v++) {
-      Vec total[St::kParts] = {};
-      const char* from = x + r * group * x_pitch + tile.offset + v * kVectorBytes;
-      for (int64_t start = 0; start < group; start += TwoLevelSums<S>::kShort) {
-        Vec part[St::kParts] = {};
-        for (int64_t f = start; f < group && f < start + TwoLevelSums<S>::kShort; f++) {
-          Vec value[St::kParts];
-          St::unpack(from + f * x_pitch, value);
-          for (int u = 0; u < St::kParts; u++) part[u] += value[u];
-        }
-        for (int u = 0; u < St::kParts; u++) total[u] += part[u];
-      }
-      for (int u = 0; u < St::kParts; u++) store(out + (v * St::kParts + u) * kVectorBytes, total[u]);
-    }
-  }
-}
-
 // From sums of g, g·a, g·b, g·a·b to the gradients of t00, t01, t10, t11.
 template <typename Sum>
 void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begin, int64_t end, void* out) {
@@ -348,19 +241,6 @@ void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begi
     t[3] = s[3];
   }
 }
-
-// The numbers of lines that get code of their own: batch sizes that people use. The plain build has none.
-#define LGN_FOR_LINES(lines, call) \
-  switch (lines) {                 \
-    case 4:                        \
-      return call(4);              \
-    case 7:                        \
-      return call(7);              \
-    case 8:                        \
-      return call(8);              \
-    default:                       \
-      return call(0);              \
-  }
 
 template <typename S>
 void forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end, char* y,
@@ -395,15 +275,6 @@ void backward(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pit
     if (grad_x.wide) return group ? LGN_CALL(true, true, true) : LGN_CALL(true, false, true);
   }
   return group ? LGN_CALL(true, true, false) : LGN_CALL(true, false, false);
-#undef LGN_CALL
-}
-
-template <typename S>
-void group_forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count, int64_t group,
-                   int64_t groups, void* sums, void* scratch, const Tile& tile) {
-#define LGN_CALL(n) group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, groups, sums, scratch, tile)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
 }
 

@@ -1,0 +1,48 @@
+// What the kernels of a layer share that go from gate to gate: a step's coefficients, prefetching, code by batch size.
+#pragma once
+
+#include "simd.h"
+
+namespace lgn {
+namespace {
+
+// Steps that a row is asked for ahead of its use.
+constexpr int64_t kAhead = 8;
+
+template <typename T>
+struct Coefficients {
+  T c0, ci, cj, cij;
+};
+
+// The table's entries are t00, t01, t10, t11 with the first input as the first digit.
+template <typename T>
+LGN_INLINE Coefficients<T> coefficients(const T* table, const Step& step) {
+  const T* t = table + 4 * static_cast<int64_t>(step.gate);
+  const int swap = static_cast<int>(step.flags & kSwap);
+  const T ti = t[2 - swap], tj = t[1 + swap];  // entries where only i is 1, where only j is 1
+  return {t[0], ti - t[0], tj - t[0], t[3] - ti - tj + t[0]};
+}
+
+LGN_INLINE void prefetch_read(const char* p, int lines) {
+  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 0);
+}
+LGN_INLINE void prefetch_write(const char* p, int lines) {
+  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);
+}
+
+// The numbers of lines that get code of their own, as the kernels' N: batch sizes that people use. 0 is a number known
+// at run time only; the plain build has no other.
+#define LGN_FOR_LINES(lines, call) \
+  switch (lines) {                 \
+    case 4:                        \
+      return call(4);              \
+    case 7:                        \
+      return call(7);              \
+    case 8:                        \
+      return call(8);              \
+    default:                       \
+      return call(0);              \
+  }
+
+}  // namespace
+}  // namespace lgn
