@@ -40,10 +40,10 @@ def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clo
     import torch
     import yaml
 
-    from lgn_lightning.callbacks.circuit_folder import Check
     from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit
     from lgn_lightning.circuit.compiler import compile_library
     from lgn_lightning.circuit.engine import Engine
+    from lgn_lightning.circuit_folder import Check
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.nn import logic_layers
     from lgn_lightning.recipe_index import find_recipe

@@ -20,7 +20,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lgn_lightning.callbacks.circuit_folder import (
+from lgn_lightning.checkpoint import class_names, read_checkpoint
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
+from lgn_lightning.circuit.compiler import CompilerError
+from lgn_lightning.circuit.export import FORMATS
+from lgn_lightning.circuit.form import circuit_of_net
+from lgn_lightning.circuit_folder import (
     MANIFEST,
     STEM,
     Check,
@@ -31,11 +36,6 @@ from lgn_lightning.callbacks.circuit_folder import (
     default_compiler,
     write_circuit_folder,
 )
-from lgn_lightning.checkpoint import class_names, read_checkpoint
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
-from lgn_lightning.circuit.compiler import CompilerError
-from lgn_lightning.circuit.export import FORMATS
-from lgn_lightning.circuit.form import circuit_of_net
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
 _ABOUT = ("checkpoint", "epoch", "global_step", "accuracy", "metrics")

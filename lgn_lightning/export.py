@@ -91,10 +91,10 @@ def export_checkpoint(
         LgnError: If the source cannot be used, or the folder holds other files.
         ValueError: If the net has layers that are no gates.
     """
-    # Lightning takes seconds to import: not for `lgn --help`.
-    from lgn_lightning.callbacks.circuit_folder import MANIFEST, Check, default_compiler, write_circuit_folder
+    # torch takes a second to import: not for `lgn --help`.
     from lgn_lightning.circuit.compiler import CompilerError
     from lgn_lightning.circuit.export import FORMATS
+    from lgn_lightning.circuit_folder import MANIFEST, Check, default_compiler, write_circuit_folder
 
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:

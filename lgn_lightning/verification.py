@@ -131,7 +131,7 @@ def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout
     circuit = source.flat
     x = random_samples(circuit, samples)
     if source.net is not None:
-        from lgn_lightning.callbacks.circuit_folder import hard_scores
+        from lgn_lightning.circuit_folder import hard_scores
 
         verdict.compare_scores("hard net in torch", circuit, x, hard_scores(circuit, source.net, x))
     try:
