@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit import Circuit, native
+from lgn_lightning.circuit import Circuit, LoopedCircuit, native
 from lgn_lightning.circuit.engine import Engine, EngineError
+from lgn_lightning.circuit.form import LOOPS_ABOVE, c_form
+from lgn_lightning.circuit.looped_passes import optimize_looped_for_export
 from lgn_lightning.circuit.passes import optimize, optimize_for_export
 from lgn_lightning.circuit.prove import Proof, ProofError, prove, prove_circuit_and_file
 from lgn_lightning.circuit.prove_verilog import prove_verilog
@@ -28,6 +30,27 @@ LOGIC_FILES = (".v", ".blif", ".aig")
 COMPILED_FILES = (".c", ".so")
 #: Icarus takes seconds a vector for 50,000 gates: large nets get fewer.
 _BENCH_VECTORS, _BENCH_GATES = 64, 200_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Samples, and the scores that everything that is made of a circuit has to give them.
+
+    Attributes:
+        circuit: The circuit.
+        x: The samples, as `Circuit.scores` takes them.
+        scores: Its scores, int32 ``[N, classes]``.
+    """
+
+    circuit: Circuit | LoopedCircuit
+    x: NDArray[Any]
+    scores: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, circuit: Circuit | LoopedCircuit, count: int) -> Trial:
+        """Simulates random samples."""
+        x = random_samples(circuit, count)
+        return cls(circuit, x, circuit.scores(x))
 
 
 @dataclass
@@ -58,11 +81,11 @@ class Verdict:
             if self.counterexample is None:
                 self.counterexample = counterexample
 
-    def compare_scores(self, what: str, reference: Circuit, x: NDArray[Any], actual: NDArray[np.int32]) -> None:
-        """Notes a comparison of scores with those of ``reference``."""
-        wrong = np.flatnonzero((actual != reference.scores(x)).any(axis=1))
-        example = encode(reference, x[wrong[:1]])[0] if wrong.size else None
-        self.compare(what, not wrong.size, f"{len(x):,} samples", example)
+    def compare_scores(self, what: str, trial: Trial, actual: NDArray[np.int32]) -> None:
+        """Notes a comparison of scores with those of a trial."""
+        wrong = np.flatnonzero((actual != trial.scores).any(axis=1))
+        example = encode(trial.circuit, trial.x[wrong[:1]])[0] if wrong.size else None
+        self.compare(what, not wrong.size, f"{len(trial.x):,} samples", example)
 
     def prove(self, what: str, proof: Callable[[], Proof]) -> None:
         """Notes a formal proof, or why there is none."""
@@ -94,6 +117,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
+    parser.add_argument(
+        "--loops",
+        action=argparse.BooleanOptionalAction,
+        help="keep convolutions as loops, on samples only, or unroll them (default: by size)",
+    )
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
     parser.set_defaults(run=run)
 
@@ -104,47 +132,66 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
     if arguments.second is not None and not arguments.second.exists():
         raise LgnError(f"there is no file or folder {arguments.second}")
-    source = read_source(arguments.first, form="code")
-    circuit = source.flat
-    print(f"{source.path}: {circuit}")
+    source = _read(arguments.first, arguments.second, arguments.loops)
+    print(f"{source.path}: {source.circuit}")
     verdict = Verdict()
     timeout = None if arguments.no_proof else arguments.timeout
     if arguments.second is None:
         verify_source(source, verdict, arguments.samples, timeout)
     elif arguments.second.suffix in LOGIC_FILES:
-        verify_logic_file(circuit, arguments.second, verdict, timeout)
+        verify_logic_file(source.flat, arguments.second, verdict, timeout)
     elif arguments.second.suffix in COMPILED_FILES:
-        verify_compiled_file(circuit, arguments.second, verdict, arguments.samples)
+        verify_compiled_file(source.circuit, arguments.second, verdict, arguments.samples)
     else:
         other = read_source(arguments.second, form="code")
         print(f"{other.path}: {other.flat}")
-        verify_pair("both circuits", circuit, other.flat, verdict, timeout)
+        verify_pair("both circuits", source.flat, other.flat, verdict, timeout)
     if not verdict.equal:
-        print("\nNOT EQUAL" + _show(circuit, verdict.counterexample))
+        print("\nNOT EQUAL" + _show(source.circuit, verdict.counterexample))
         return 1
     print("\nequal" + (", proven for all inputs" if verdict.proven else " on everything tried; not proven"))
     return 0
 
 
+def _read(path: Path, second: Path | None, loops: bool | None) -> CircuitSource:
+    """Reads the first argument; circuits keep their loops where they are large or where that is asked for."""
+    if second is not None and second.suffix not in COMPILED_FILES:
+        if loops:
+            raise LgnError(f"{second} is compared with a circuit without loops: leave --loops out")
+        loops = False
+    source = read_source(path, {None: "auto", True: "loops", False: "code"}[loops])
+    # A circuit file may hold loops although it is small.
+    small = isinstance(source.circuit, LoopedCircuit) and source.circuit.num_gates <= LOOPS_ABOVE
+    return replace(source, circuit=source.flat) if loops is None and small else source
+
+
 def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout: float | None) -> None:
     """Compares everything that is made of one net with its circuit as trained."""
-    circuit = source.flat
-    x = random_samples(circuit, samples)
+    circuit = source.circuit
+    trial = Trial.of(circuit, samples)
     if source.net is not None:
         from lgn_lightning.circuit_folder import hard_scores
 
-        verdict.compare_scores("hard net in torch", circuit, x, hard_scores(circuit, source.net, x))
+        verdict.compare_scores("hard net in torch", trial, hard_scores(circuit, source.net, trial.x))
+    if isinstance(circuit, LoopedCircuit):
+        smaller, _ = optimize_looped_for_export(circuit)
+        what = f"optimised circuit, {smaller.num_gates:,} gates"
+        verdict.compare_scores(what, trial, smaller.scores(trial.x))
+        _verify_engines(trial, verdict)
+        _verify_c(trial, smaller, verdict)
+        verdict.say("skipped", "proofs and Verilog: there are none of loops; --no-loops unrolls them")
+        return
     try:
         small, mapped = optimize(circuit, level=2), optimize(circuit, level=3)
     except native.BuildError as error:
-        verdict.say("skipped", f"passes and engines: {error}")
+        verdict.say("skipped", f"passes: {error}")
     else:
         for what, other in (("optimised circuit", small), ("circuit of three-input gates", mapped)):
             verify_pair(f"{what}, {other.num_gates:,} gates", circuit, other, verdict, timeout)
-        _verify_engines(circuit, x, verdict)
+    _verify_engines(trial, verdict)
     exported, _ = optimize_for_export(circuit)
-    _verify_c(circuit, exported, x, verdict)
-    _verify_verilog(circuit, exported, x, verdict, timeout)
+    _verify_c(trial, exported, verdict)
+    _verify_verilog(circuit, exported, trial.x, verdict, timeout)
 
 
 def verify_pair(what: str, left: Circuit, right: Circuit, verdict: Verdict, timeout: float | None) -> None:
@@ -168,13 +215,12 @@ def verify_logic_file(circuit: Circuit, path: Path, verdict: Verdict, timeout: f
     verdict.proven |= result.equal
 
 
-def verify_compiled_file(circuit: Circuit, path: Path, verdict: Verdict, samples: int) -> None:
+def verify_compiled_file(circuit: Circuit | LoopedCircuit, path: Path, verdict: Verdict, samples: int) -> None:
     """Compares an exported C file or library with a circuit on samples."""
     from lgn_lightning.circuit import CompiledCircuit
     from lgn_lightning.circuit.compiler import compile_library
     from lgn_lightning.circuit.export import c_name
 
-    x = random_samples(circuit, samples)
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         library = path
         if path.suffix == ".c":
@@ -186,10 +232,11 @@ def verify_compiled_file(circuit: Circuit, path: Path, verdict: Verdict, samples
                 f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes, the circuit "
                 f"{circuit.num_inputs} and {circuit.num_classes}: they are of different nets"
             )
-        verdict.compare_scores(path.name, circuit, x, compiled.scores(x))
+        trial = Trial.of(circuit, samples)
+        verdict.compare_scores(path.name, trial, compiled.scores(trial.x))
 
 
-def random_samples(circuit: Circuit, count: int) -> NDArray[Any]:
+def random_samples(circuit: Circuit | LoopedCircuit, count: int) -> NDArray[Any]:
     """Random pixels where the circuit has an encoder, random bits otherwise."""
     generator = np.random.default_rng(0)
     if circuit.image_shape is not None:
@@ -197,19 +244,23 @@ def random_samples(circuit: Circuit, count: int) -> NDArray[Any]:
     return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
 
 
-def _verify_engines(circuit: Circuit, x: NDArray[Any], verdict: Verdict) -> None:
-    sets = native.ISA_NAMES[: int(native.library().lgn_best_isa()) + 1]
+def _verify_engines(trial: Trial, verdict: Verdict) -> None:
+    try:
+        sets = native.ISA_NAMES[: int(native.library().lgn_best_isa()) + 1]
+    except native.BuildError as error:
+        verdict.say("skipped", f"engines: {error}")
+        return
     for name, isa in [("machine-code", isa) for isa in sets[1:] or sets] + [("interpreter", isa) for isa in sets]:
         label = f"{name} engine ({isa})"
         try:
-            engine = Engine(circuit, name, isa=isa)
+            engine = Engine(trial.circuit, name, isa=isa)
         except EngineError as error:
             verdict.say("skipped", f"{label}: {error}")
         else:
-            verdict.compare_scores(label, circuit, x, engine(x))
+            verdict.compare_scores(label, trial, engine(trial.x))
 
 
-def _verify_c(circuit: Circuit, exported: Circuit, x: NDArray[Any], verdict: Verdict) -> None:
+def _verify_c(trial: Trial, exported: Circuit | LoopedCircuit, verdict: Verdict) -> None:
     from lgn_lightning.circuit import CompiledCircuit
     from lgn_lightning.circuit.compiler import CompilerError, compile_source, find_compiler
 
@@ -220,8 +271,8 @@ def _verify_c(circuit: Circuit, exported: Circuit, x: NDArray[Any], verdict: Ver
         return
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         path = Path(folder) / "net.so"
-        compile_source(exported.to_c(), path)
-        verdict.compare_scores("compiled C", circuit, x, CompiledCircuit(path).scores(x))
+        compile_source(exported.to_c(form=c_form(exported)), path)
+        verdict.compare_scores("compiled C", trial, CompiledCircuit(path).scores(trial.x))
 
 
 def _verify_verilog(
@@ -249,7 +300,7 @@ def _verify_verilog(
         verdict.compare("simulated Verilog", output.strip().startswith("PASS"), how)
 
 
-def _show(circuit: Circuit, counterexample: NDArray[np.bool_] | None) -> str:
+def _show(circuit: Circuit | LoopedCircuit, counterexample: NDArray[np.bool_] | None) -> str:
     if counterexample is None:
         return ""
     ones = np.flatnonzero(counterexample).tolist()

@@ -21,6 +21,7 @@ from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, form, pr
 from lgn_lightning.circuit.export import export_circuit
 from lgn_lightning.circuit.file import load_circuit
 from lgn_lightning.circuit.form import circuit_of_net
+from lgn_lightning.circuit_source import CircuitSource
 from lgn_lightning.cli import main
 from tests.circuit.random_circuits import image_circuit, random_circuit
 from tests.circuit.test_looped import tree_net
@@ -256,7 +257,40 @@ def test_commands_on_a_looped_circuit_file(folder: Path, capsys: pytest.CaptureF
     assert "blif cannot hold loops" in capsys.readouterr().err
     assert main(["export", "net.lgn", "--out", "new", "--form", "loops"]) == 1
     assert "net.lgn holds a circuit without loops" in capsys.readouterr().err
-    assert main(["verify", "loops.lgn", "auto/lgn_net.c", "--samples", "300"]) == 0
+    for choice in ([], ["--loops"]):
+        assert main(["verify", "loops.lgn", "auto/lgn_net.c", "--samples", "300", *choice]) == 0
+    assert main(["verify", "loops.lgn", "net.lgn", "--loops"]) == 1
+    assert "net.lgn is compared with a circuit without loops" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_verify_keeps_the_loops_of_large_nets(
+    large: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = tree_net()
+    looped = LoopedCircuit.from_module(net)
+    looped.save("loops.lgn")
+    monkeypatch.setattr(verification, "LOOPS_ABOVE", looped.num_gates - large)
+    assert main(["verify", "loops.lgn", "--samples", "300", "--no-proof"]) == 0
+    out = capsys.readouterr().out
+    assert ("LoopedCircuit(" in out) == large
+    assert ("simulated Verilog" in out) == (not large and shutil.which("iverilog") is not None)
+    assert "equal      optimised circuit" in out
+    assert "equal      interpreter engine (generic): 300 samples" in out
+    assert "equal      compiled C: 300 samples" in out
+    assert ("skipped    proofs and Verilog: there are none of loops" in out) == large
+
+
+def test_verify_with_loops_compares_with_the_net(capsys: pytest.CaptureFixture[str]) -> None:
+    net = tree_net()
+    looped = LoopedCircuit.from_module(net)
+    other = replace(looped, tail=changed(looped.tail))
+    for circuit, word in ((looped, "equal"), (other, "NOT EQUAL")):
+        verdict = verification.Verdict()
+        verification.verify_source(CircuitSource(Path("net"), circuit, net), verdict, 200, None)
+        assert verdict.equal == (word == "equal")
+        assert f"{word:<10} hard net in torch" in capsys.readouterr().out
+        assert (verdict.counterexample is None) == verdict.equal
 
 
 def test_the_form_of_a_net_goes_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
