@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lgn_lightning.callbacks.rising_penalty import RisingPenalty
@@ -33,8 +32,6 @@ class EntropyRegularization(RisingPenalty):
         super().__init__(weight, start, until)
 
     @staticmethod
-    def measure(layers: list[GateLayer]) -> Tensor:
-        """Mean entropy of the neurons' distributions over gates, in bits: a scalar, differentiable."""
-        with torch.autocast(layers[0].weights.device.type, enabled=False):
-            entropies = [layer.parametrization.entropy(layer.weights).sum() for layer in layers]
-        return torch.stack(entropies).sum() / sum(layer.num_neurons for layer in layers)
+    def of_neurons(layer: GateLayer) -> Tensor:
+        """Entropy of each neuron's distribution over gates, in bits."""
+        return layer.parametrization.entropy(layer.weights)

@@ -15,7 +15,7 @@ from lgn_lightning.nn import GateLayer, logic_layers
 
 
 class RisingPenalty(pl.Callback, ABC):
-    """Adds λ · :meth:`measure` of the gates to the loss; λ is 0 up to ``start`` and rises linearly to ``weight``.
+    """Adds λ · the mean of :meth:`of_neurons` to the loss; λ is 0 up to ``start`` and rises linearly to ``weight``.
 
     Works with every sampler, ``compile`` and ``cuda_graph``, which reads λ from memory. A resumed run goes on exactly:
     λ depends on the step alone.
@@ -50,8 +50,15 @@ class RisingPenalty(pl.Callback, ABC):
 
     @staticmethod
     @abstractmethod
-    def measure(layers: list[GateLayer]) -> Tensor:
-        """What has a price, of these layers: a scalar, differentiable."""
+    def of_neurons(layer: GateLayer) -> Tensor:
+        """What has a price, of each neuron of a layer: ``[num_neurons]``, differentiable."""
+
+    @classmethod
+    def measure(cls, layers: list[GateLayer]) -> Tensor:
+        """Its mean over all neurons of these layers: a scalar, differentiable, float32 under autocast too."""
+        with torch.autocast(layers[0].weights.device.type, enabled=False):
+            sums = [cls.of_neurons(layer).sum() for layer in layers]
+        return torch.stack(sums).sum() / sum(layer.num_neurons for layer in layers)
 
     def factor(self, progress: float) -> float:
         """λ at a share of the training in [0, 1]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lgn_lightning.callbacks.rising_penalty import RisingPenalty
@@ -38,8 +37,6 @@ class WirePenalty(RisingPenalty):
         super().__init__(weight, start, until)
 
     @staticmethod
-    def measure(layers: list[GateLayer]) -> Tensor:
-        """Mean distance of the neurons' logits from a gate that depends on all inputs: a scalar, differentiable."""
-        with torch.autocast(layers[0].weights.device.type, enabled=False):
-            distances = [layer.parametrization.distance_to_full(layer.weights).sum() for layer in layers]
-        return torch.stack(distances).sum() / sum(layer.num_neurons for layer in layers)
+    def of_neurons(layer: GateLayer) -> Tensor:
+        """Distance of each neuron's logits from those of a gate that depends on all inputs."""
+        return layer.parametrization.distance_to_full(layer.weights)
