@@ -4,10 +4,11 @@
 
 Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
-replayed as a CUDA graph; likewise straight-through on packed bits, and with tree convolutions (Petersen et al., 2024,
-k = 32, images of 32x32 in three colours). A layer of 1,024,000 gates is held against the bandwidth of a copy, its
-bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With the data at hand, `lgn fit mnist`
-with `cuda_graph` and `resident` is held against its bare step. Medians of CUDA event times; needs a GPU.
+replayed as a CUDA graph; likewise straight-through on packed bits, with gates of four inputs, and with tree
+convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours). A layer of 1,024,000 gates is held
+against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With
+the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare step. Medians of CUDA event
+times; needs a GPU.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from lgn_lightning import ops
 from lgn_lightning.cuda_graph import GraphedStep, Recorder
 from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
-from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
+from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer, PackBitsTensor
 from lgn_lightning.nn.gate_order import order_gates
-from lgn_lightning.ops import loader, reference
+from lgn_lightning.ops import loader, lookup_tables, reference
 from lgn_lightning.tree_net import LogicTreeNet
 
 CLASSES, TAU = 10, 10.0
@@ -57,6 +58,7 @@ class Sizes:
     )
     batch: int = 100
     tree_factor: int = 32  # k of LogicTreeNet
+    lut_inputs: int = 4
     layer_gates: int = 1_024_000
     layer_batches: tuple[int, ...] = (100, 1024)
     packed_net: str = "L"
@@ -138,7 +140,25 @@ def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: in
         reference.logic_packed(reference.pack_bits(bits, 32), ids, a, b),
     ):
         raise SystemExit("packed evaluation differs from the reference: no time is worth measuring")
+    indices = torch.randint(inputs, (4, gates), dtype=torch.int32)
+    entries = torch.rand(gates, 1 << len(indices))
+    luts, exact_luts = (x, entries, indices), (x.double(), entries.double(), indices)
+    luts_on = [t.to(device) for t in luts]
+    words, lut_ids = ops.pack_bits(bits.to(device), 32), ops.lut_ids(entries.to(device) - 0.5)
+    if not torch.equal(
+        ops.lut_packed(words, lut_ids, luts_on[2]).cpu(),
+        lookup_tables._reference_packed(
+            reference.pack_bits(bits, 32), lookup_tables._reference_ids(entries - 0.5), indices
+        ),
+    ):
+        raise SystemExit("packed lookup tables differ from the reference: no time is worth measuring")
     pairs = [
+        (ops.lut(*luts_on), lookup_tables.reference(*exact_luts)),
+        *zip(
+            torch.ops.lgn.lut_backward(grad.to(device), *luts_on, True),
+            lookup_tables.reference_backward(grad.double(), *exact_luts, True),
+            strict=True,
+        ),
         (ops.logic(*on), reference.logic(*exact)),
         (ops.logic_group_sum(*on, CLASSES, TAU), reference.logic_group_sum(*exact, CLASSES, TAU)),
         *zip(
@@ -197,6 +217,16 @@ def time_trees(bench: Bench, precision: str) -> None:
     )
     x = torch.randint(256, (bench.sizes.batch, 3, 32, 32), device=bench.device, dtype=torch.uint8)
     time_training(bench, f"tree convolutions step, k = {k}", OURS, precision, model.to(bench.device), x)
+
+
+def time_luts(bench: Bench, net: str, precision: str) -> None:
+    """Times the step of a dense net whose gates have more than two inputs."""
+    inputs, width, depth = bench.sizes.nets[net]
+    arity = bench.sizes.lut_inputs
+    layers = [LutLayer(width if i else inputs, width, arity) for i in range(depth)]
+    model = LogicSequential(*layers, GroupSum(CLASSES, TAU)).to(bench.device)
+    x = torch.rand(bench.sizes.batch, inputs, device=bench.device).round()
+    time_training(bench, f"step {net}, gates of {arity} inputs", OURS, precision, model, x)
 
 
 def time_training(bench: Bench, what: str, library: str, precision: str, model: nn.Module, x: Tensor) -> None:
@@ -344,6 +374,8 @@ def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
         for library, precision in ((OURS, "fp32"), (OURS, "bf16"), (THEIRS, "fp32")):
             bench.attempt(f"step {net}, {library}", lambda n=net, o=library, p=precision: time_steps(bench, n, o, p))
         bench.attempt(f"straight-through step {net}", lambda n=net: time_straight_through(bench, n))
+        for precision in ("fp32", "bf16"):
+            bench.attempt(f"lookup tables step {net}", lambda n=net, p=precision: time_luts(bench, n, p))
     for precision in ("fp32", "bf16"):
         bench.attempt("tree convolutions step", lambda p=precision: time_trees(bench, p))
     rate = copy_gigabytes_per_second(bench)

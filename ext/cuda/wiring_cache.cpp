@@ -10,9 +10,11 @@
 #include <cstring>
 #include <list>
 #include <mutex>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
+#include "lut_plan.h"
 #include "plan.h"
 #include "tree_plan.h"
 
@@ -37,13 +39,16 @@ struct Seen {
 };
 
 struct Entry {
+  const std::type_info* kind;  // of what was made
   std::vector<Seen> indices;
   std::vector<int64_t> sizes;
   std::shared_ptr<const void> made;
 
-  bool is(const std::vector<Tensor>& others, const std::vector<int64_t>& other_sizes) const {
-    return sizes == other_sizes && std::equal(indices.begin(), indices.end(), others.begin(), others.end(),
-                                              [](const Seen& seen, const Tensor& t) { return seen.is(t); });
+  bool is(const std::type_info& other_kind, const std::vector<Tensor>& others,
+          const std::vector<int64_t>& other_sizes) const {
+    return *kind == other_kind && sizes == other_sizes &&
+           std::equal(indices.begin(), indices.end(), others.begin(), others.end(),
+                      [](const Seen& seen, const Tensor& t) { return seen.is(t); });
   }
   bool expired() const {
     return std::any_of(indices.begin(), indices.end(), [](const Seen& seen) { return seen.expired(); });
@@ -60,11 +65,12 @@ Cache& cache() {
   return *instance;
 }
 
-std::shared_ptr<const void> find(const std::vector<Tensor>& indices, const std::vector<int64_t>& sizes) {
+std::shared_ptr<const void> find(const std::type_info& kind, const std::vector<Tensor>& indices,
+                                 const std::vector<int64_t>& sizes) {
   Cache& kept = cache();
   const std::lock_guard<std::mutex> guard(kept.mutex);
   for (auto entry = kept.entries.begin(); entry != kept.entries.end(); ++entry) {
-    if (entry->is(indices, sizes)) {
+    if (entry->is(kind, indices, sizes)) {
       kept.entries.splice(kept.entries.begin(), kept.entries, entry);
       return kept.entries.front().made;
     }
@@ -76,7 +82,7 @@ std::shared_ptr<const void> find(const std::vector<Tensor>& indices, const std::
 template <typename Make>
 auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& sizes, const Make& make) {
   using Made = std::invoke_result_t<Make, const std::vector<Tensor>&>;
-  if (const auto known = find(indices, sizes)) return std::static_pointer_cast<const Made>(known);
+  if (const auto known = find(typeid(Made), indices, sizes)) return std::static_pointer_cast<const Made>(known);
   TORCH_CHECK(c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None,
               "a CUDA graph is being captured, but the wiring of a logic layer is new to the kernels and has to be "
               "prepared, which a graph cannot hold; run the step once before the capture");
@@ -90,7 +96,7 @@ auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& size
   std::list<Entry> dead;
   {
     const std::lock_guard<std::mutex> guard(kept.mutex);
-    kept.entries.push_front({{indices.begin(), indices.end()}, sizes, made});
+    kept.entries.push_front({&typeid(Made), {indices.begin(), indices.end()}, sizes, made});
     // It lives as long as the indices, also when they were changed: a captured graph may still read it.
     for (auto entry = kept.entries.begin(); entry != kept.entries.end();) {
       const auto here = entry++;
@@ -136,6 +142,17 @@ void check_candidates(const Tensor& candidates, int64_t inputs) {
                         k / (2 * candidates.size(2)), ", but x has only ", inputs, " features");
     }
     return true;
+  });
+}
+
+std::shared_ptr<const DeviceLutUses> cached_lut_uses(const Tensor& indices, int64_t features) {
+  const int64_t gates = indices.size(1), count = indices.numel();
+  return cached({indices}, {indices.size(0), gates, features}, [&](const std::vector<Tensor>& host) {
+    const int32_t* index = host[0].const_data_ptr<int32_t>();
+    const LutUses uses = make_lut_uses(index, count, features);
+    TORCH_CHECK_INDEX(uses.bad_use < 0, "gate ", uses.bad_use % gates, " has input ", index[uses.bad_use],
+                      ", but x has only ", features, " features; indices must be in 0 … ", features - 1);
+    return DeviceLutUses{upload(uses.uses.data(), count, indices), upload(uses.begin.data(), features + 1, indices)};
   });
 }
 

@@ -24,6 +24,12 @@ std::shared_ptr<const DeviceWalk> cached_walk(const at::Tensor& a, const at::Ten
 // Throws if one of the candidates [gates, 2, count] is outside the inputs.
 void check_candidates(const at::Tensor& candidates, int64_t inputs);
 
+struct DeviceLutUses {
+  at::Tensor uses, begin;
+};
+// Of indices [inputs, gates] of lookup tables.
+std::shared_ptr<const DeviceLutUses> cached_lut_uses(const at::Tensor& indices, int64_t features);
+
 struct DeviceTreeUses {
   at::Tensor uses, begin;
   const TreeUse* data() const { return static_cast<const TreeUse*>(uses.const_data_ptr()); }

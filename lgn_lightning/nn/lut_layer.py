@@ -42,8 +42,8 @@ class LutLayer(GateLayer):
         arity: Inputs of a gate, 2 to 6. For 2, :class:`~lgn_lightning.LogicLayer` is faster.
         device: Device of the parameters; torch's default device if not given.
         grad_factor: Factor on the gradient that flows to the inputs.
-        implementation: As in :class:`~lgn_lightning.LogicLayer`. There are no CUDA kernels of this layer yet: on a GPU
-            it runs the formula in plain torch, which holds 2^arity numbers a gate and sample.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`. The formula in plain torch holds 2^arity numbers a
+            gate and sample.
         connections: ``"random"``, each input used equally often, or ``"unique"``, where in addition no two gates have
             the same inputs. The inputs of a gate are different in both.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts close to its first input.

@@ -69,6 +69,12 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
     layers = [(f"layer, batch {batch}", p) for batch in (4, 9) for p in ("fp32", "bf16")]
     modules = [(f"layer as a module, batch {batch}", "fp32") for batch in (4, 9)]
     steps += [(f"straight-through step {net}, {mode}", "fp32") for net in "SL" for mode in ("eager", "graph")]
+    steps += [
+        (f"step {net}, gates of 4 inputs, {mode}", p)
+        for net in "SL"
+        for p in ("fp32", "bf16")
+        for mode in ("eager", "graph")
+    ]
     steps += [(f"tree convolutions step, k = 1, {mode}", p) for p in ("fp32", "bf16") for mode in ("eager", "graph")]
     assert set(rows) == {*steps, *layers, *modules, ("packed L, batch 33", "bits"), ("copy", f"{500 / 2**30:g} GiB")}
     assert rows["layer, batch 4", "fp32"]["ms"] == 2 * MS
@@ -78,7 +84,7 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
     # 50 gates, batch 4, 4 bytes: 80 + 80 bytes of numbers a gate in 4 ms, against 1000 bytes in 2 ms.
     assert rows["layer, batch 4", "fp32"]["share"] == pytest.approx(50 * 160 / 4e-3 / (1000 / 2e-3))
     assert rows["layer, batch 4", "fp32"]["conservative_share"] == pytest.approx(50 * 80 / 4e-3 / (1000 / 2e-3))
-    assert bench.recorder.recorded == 4 + 2 + 2
+    assert bench.recorder.recorded == 4 + 2 + 4 + 2
 
 
 def test_bytes_of_a_layer_by_hand() -> None:
