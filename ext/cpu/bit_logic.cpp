@@ -79,11 +79,10 @@ Tensor gate_ids(const Tensor& logits) {
 struct BitLayer {
   Tensor table, a, b, candidates;
   int64_t inputs, gates;
-  std::shared_ptr<const Plan> plan;
+  std::shared_ptr<const Plan> plan;  // of fixed wires
 
-  // `plans` asks for the plan of learned wires, which is made anew at every step.
   BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
-           int64_t inputs_in, bool plans)
+           int64_t inputs_in)
       : table(table_in.contiguous()),
         a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
@@ -92,22 +91,20 @@ struct BitLayer {
         gates(a_in.numel()) {
     TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
                 "tables, a and b must be [n, 4], [n] and [n]");
-    if (!learned()) {
-      plan = plan_of(a, b, inputs);
-    } else {
-      check_candidates(candidates, gates, inputs);
-      if (plans) {
-        plan = plain_plan_of(a, b, inputs);
-      } else {
-        check_wires(a, b, inputs);
-      }
-    }
     TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
+    if (learned()) {
+      check_wires(a, b, inputs);
+    } else {
+      plan = plan_of(a, b, inputs);
+    }
   }
-  const float* table_data() const { return table.const_data_ptr<float>(); }
-  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none.
+  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none. The forward pass checks them.
   bool learned() const { return candidates.numel() > 0; }
-  int64_t count() const { return candidates.size(2); }
+  int64_t side_rows() const { return learned() ? 0 : plan->side_rows; }
+  BitGates on(const Tensor& words) const {
+    return {bytes_of(words), pitch_of(words), a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(),
+            table.const_data_ptr<float>()};
+  }
 };
 
 void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
@@ -118,15 +115,18 @@ void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candi
 }
 
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, TensorList shares, TensorList candidates, int64_t k,
-                                                  double tau, at::ArrayRef<double> factors) {
+                                                  TensorList b, TensorList logits, TensorList shares,
+                                                  TensorList candidates, int64_t k, double tau,
+                                                  at::ArrayRef<double> factors) {
   check_lists(tables, a, b, candidates, gates.size(), factors);
-  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
+  TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
+              "logits and shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
   std::vector<Tensor> words{pack(x)};
   for (size_t l = 0; l < tables.size(); l++) {
-    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1), false);
+    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1));
+    if (layer.learned()) check_candidates(layer.candidates, layer.gates, layer.inputs);
     const Tensor ids = gates[l].contiguous();
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
     const Tensor& in = words.back();
@@ -176,7 +176,7 @@ void unpack_scores(const float* grad, int64_t s0, int64_t s1, int64_t classes, f
 // The backward pass of a stack, tile by tile.
 class BitBackward {
  public:
-  BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b,
+  BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b, TensorList shares,
               TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x)
       : grad_(grad.to(at::kFloat)),
         factors_(factors),
@@ -184,10 +184,12 @@ class BitBackward {
         tiling_(grad.size(0), kFloat) {
     for (size_t l = 0; l < tables.size(); l++) {
       words_.push_back(whole_rows(words_in[l], batch()));
-      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1), true);
+      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1));
       grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
-      grad_shares.push_back(layers_[l].learned() ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
-      if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].plan->side_rows);
+      grad_logits.push_back(layers_[l].learned() ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
+      shares_.push_back(shares[l].to(at::kFloat).contiguous());
+      TORCH_CHECK(shares_[l].numel() == layers_[l].candidates.numel(), "shares must have one number a candidate");
+      if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].side_rows());
     }
     TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,
                 " gates do not divide into ", classes(), " groups");
@@ -195,14 +197,15 @@ class BitBackward {
     if (need_grad_x) {
       // Side rows lie behind the tensor, in the same storage.
       const BitLayer& first = layers_.front();
-      const Tensor rows = new_feature_major(batch(), first.inputs + first.plan->side_rows, at::kFloat);
+      const Tensor rows = new_feature_major(batch(), first.inputs + first.side_rows(), at::kFloat);
       grad_x = rows.narrow(1, 0, first.inputs);
       out_ = static_cast<char*>(rows.mutable_data_ptr());
       out_pitch_ = rows.stride(1) * kFloat;
     }
+    list_all_uses();
     if (batch() == 0) {
       for (Tensor& t : grad_tables) t.zero_();
-      for (Tensor& t : grad_shares) t.zero_();
+      for (Tensor& t : grad_logits) t.zero_();
     } else if (tiling_.tiles.size() == 1) {
       one_tile();
     } else {
@@ -211,7 +214,7 @@ class BitBackward {
   }
 
   Tensor grad_x;
-  std::vector<Tensor> grad_tables, grad_shares;
+  std::vector<Tensor> grad_tables, grad_logits;
 
  private:
   int64_t batch() const { return grad_.size(0); }
@@ -230,11 +233,29 @@ class BitBackward {
     return {owner, data, {data + compact, data + compact + rows}};
   }
 
+  // Of learned layers, who reads which input.
+  void list_all_uses() {
+    const int32_t* above = nullptr;
+    uses_.resize(layers_.size());
+    begin_.resize(layers_.size());
+    for (size_t l = layers_.size(); l-- > 0;) {
+      const BitLayer& layer = layers_[l];
+      if (layer.learned() && (l > 0 || out_)) {
+        begin_[l] = new_rows(1, layer.inputs + 1, at::kInt);
+        uses_[l] = new_rows(2 * layer.gates + kUsesAhead, sizeof(BitUse) / sizeof(int32_t), at::kInt);
+        list_uses(layer.a.const_data_ptr<int32_t>(), layer.b.const_data_ptr<int32_t>(), layer.gates, layer.inputs,
+                  above, begin_[l].mutable_data_ptr<int32_t>(), static_cast<BitUse*>(uses_[l].mutable_data_ptr()));
+      }
+      above = layer.learned() && l > 0 ? begin_[l].const_data_ptr<int32_t>() : nullptr;
+    }
+  }
+
   // Where the gradients of a layer's parameters go.
   struct Destination {
     TableRows table;
-    float* shares;
-    bool more;  // whether to add to what is in `shares`
+    const float* shares;
+    float* candidates;
+    bool more;  // as of Candidates
   };
 
   // Sends a tile from the scores to the inputs. `visit_all(count, grain, visit)` calls visit for ranges of 0 … count-1.
@@ -243,45 +264,68 @@ class BitBackward {
             const VisitAll& visit_all) const {
     unpack_scores(grad_.const_data_ptr<float>(), grad_.stride(0), grad_.stride(1), classes(), scale_, tile,
                   buffers.compact);
-    const Tile here{0, tile.lines, tile.samples};
-    const char* from = buffers.compact;
+    // The gradients of a layer's outputs: rows, or, of a learned layer above, what they are pulled from.
+    char* grad = buffers.compact;
+    bool pulls = false;
+    PulledRows above{};
+    const auto pull_all = [&](int64_t rows, char* out, int64_t pitch) {
+      visit_all(rows, kGrain,
+                [&](int64_t begin, int64_t end) { kernels().bit_layer.pull(above, begin, end, out, pitch, tile); });
+    };
     for (size_t l = layers_.size(); l-- > 0;) {
       const BitLayer& layer = layers_[l];
-      const Plan& plan = *layer.plan;
-      GradRows rows{l > 0  ? buffers.rows[l % 2]
-                    : out_ ? out_ + tile.offset
-                           : nullptr,
-                    l > 0 ? kTileBytes : out_pitch_, nullptr, false};
       const int64_t group = l + 1 == layers_.size() ? layer.gates / classes() : 0;
-      const uint8_t* x = bytes_of(words_[l]);
-      const int64_t x_pitch = pitch_of(words_[l]);
-      visit_all(static_cast<int64_t>(plan.chunks.size()), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; c++) {
-          const Chunk& chunk = plan.chunks[static_cast<size_t>(c)];
-          GradRows of_chunk = rows;
-          of_chunk.side = plan.side_list.data() + chunk.side_begin;
-          kernels().bit_layer.backward(x, x_pitch, from, kTileBytes, group, layer.table_data(),
-                                       static_cast<float>(factors_[l]), plan.steps.data() + chunk.begin,
-                                       chunk.end - chunk.begin, of_chunk, to[l].table, tile);
-        }
-      });
       if (layer.learned()) {
-        visit_all(layer.gates, kGrain / layer.count() + 1, [&](int64_t begin, int64_t end) {
-          kernels().bit_layer.choices(x, x_pitch, from, kTileBytes, group, layer.table_data(),
-                                      layer.a.const_data_ptr<int32_t>(), layer.b.const_data_ptr<int32_t>(),
-                                      layer.candidates.const_data_ptr<int32_t>(), layer.count(), begin, end,
-                                      to[l].shares, to[l].more, tile);
+        if (pulls && l == 0 && !out_) grad = nullptr;
+        const Candidates candidates{layer.candidates.const_data_ptr<int32_t>(), layer.candidates.size(2), to[l].shares,
+                                    to[l].candidates, to[l].more};
+        const BitGates gates = layer.on(words_[l]);
+        visit_all(layer.gates, kGrain / candidates.count + 1, [&](int64_t begin, int64_t end) {
+          kernels().bit_layer.learned(gates, candidates, pulls ? &above : nullptr, grad, kTileBytes, group, begin, end,
+                                      to[l].table, tile);
         });
-      }
-      if (rows.data != nullptr) {
-        for (const Plan::Merge& merge : plan.merges) {
-          kernels().f32.add_row(rows.data + merge.side * rows.pitch, rows.data + merge.row * rows.pitch, false, here);
+        above = {gates, static_cast<float>(factors_[l]), grad, kTileBytes, group, nullptr, nullptr};
+        if (uses_[l].defined()) {
+          above.uses = static_cast<const BitUse*>(uses_[l].const_data_ptr());
+          above.begin = begin_[l].const_data_ptr<int32_t>();
         }
-        for (const int32_t i : plan.unused) {
-          std::memset(rows.data + i * rows.pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
-        }
+        pulls = true;
+      } else {
+        if (pulls) pull_all(layer.gates, grad, kTileBytes);
+        pulls = false;
+        const GradRows rows{l > 0  ? buffers.rows[l % 2]
+                            : out_ ? out_ + tile.offset
+                                   : nullptr,
+                            l > 0 ? kTileBytes : out_pitch_, nullptr, false};
+        walk(layer, words_[l], grad, group, static_cast<float>(factors_[l]), rows, to[l].table, tile, visit_all);
       }
-      from = rows.data;
+      grad = buffers.rows[l % 2];
+    }
+    if (pulls && out_) pull_all(layers_[0].inputs, out_ + tile.offset, out_pitch_);
+  }
+
+  // A layer of fixed wires.
+  template <typename VisitAll>
+  static void walk(const BitLayer& layer, const Tensor& words, const char* grad, int64_t group, float factor,
+                   const GradRows& rows, const TableRows& table, const Tile& tile, const VisitAll& visit_all) {
+    const Plan& plan = *layer.plan;
+    visit_all(static_cast<int64_t>(plan.chunks.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; c++) {
+        const Chunk& chunk = plan.chunks[static_cast<size_t>(c)];
+        GradRows of_chunk = rows;
+        of_chunk.side = plan.side_list.data() + chunk.side_begin;
+        kernels().bit_layer.backward(bytes_of(words), pitch_of(words), grad, kTileBytes, group,
+                                     layer.table.const_data_ptr<float>(), factor, plan.steps.data() + chunk.begin,
+                                     chunk.end - chunk.begin, of_chunk, table, tile);
+      }
+    });
+    if (rows.data == nullptr) return;
+    const Tile here{0, tile.lines, tile.samples};
+    for (const Plan::Merge& merge : plan.merges) {
+      kernels().f32.add_row(rows.data + merge.side * rows.pitch, rows.data + merge.row * rows.pitch, false, here);
+    }
+    for (const int32_t i : plan.unused) {
+      std::memset(rows.data + i * rows.pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
     }
   }
 
@@ -289,7 +333,10 @@ class BitBackward {
   void one_tile() {
     std::vector<Destination> to;
     for (size_t l = 0; l < layers_.size(); l++) {
-      to.push_back({{grad_tables[l].mutable_data_ptr(), false}, grad_shares[l].mutable_data_ptr<float>(), false});
+      to.push_back({{grad_tables[l].mutable_data_ptr(), false},
+                    shares_[l].const_data_ptr<float>(),
+                    grad_logits[l].mutable_data_ptr<float>(),
+                    false});
     }
     send(tiling_.tiles[0], new_buffers(), to,
          [](int64_t count, int64_t grain, const auto& visit) { parallel_for(count, grain, visit); });
@@ -311,7 +358,7 @@ class BitBackward {
           char* of_table = static_cast<char*>(sums[l].mutable_data_ptr()) + slab * bytes;
           std::memset(of_table, 0, static_cast<size_t>(bytes));
           float* of_shares = shares[l].mutable_data_ptr<float>() + slab * layers_[l].candidates.numel();
-          to.push_back({{of_table, true}, of_shares, false});
+          to.push_back({{of_table, true}, nullptr, of_shares, false});
         }
         const auto first = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab)]);
         const auto last = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab) + 1]);
@@ -328,19 +375,22 @@ class BitBackward {
       parallel_for(layers_[l].gates, kGrain, [&](int64_t begin, int64_t end) {
         kernels().f32.table_gradient(from, tiling_.slabs, layers_[l].gates, begin, end, to);
       });
-      if (layers_[l].learned()) add_slabs(shares[l], grad_shares[l]);
+      if (layers_[l].learned()) finish(shares[l], shares_[l], grad_logits[l]);
     }
   }
 
-  static void add_slabs(const Tensor& slabs, const Tensor& to) {
-    const int64_t numel = to.numel();
+  // From the slabs' gradients of shares to those of the logits.
+  static void finish(const Tensor& slabs, const Tensor& shares, const Tensor& to) {
+    const int64_t numel = to.numel(), count = to.size(2);
     const float* from = slabs.const_data_ptr<float>();
     float* sum = to.mutable_data_ptr<float>();
-    parallel_for(numel, 16 * kGrain, [&](int64_t begin, int64_t end) {
+    parallel_for(numel / count, 16 * kGrain / count + 1, [&](int64_t first, int64_t last) {
+      const int64_t begin = first * count, end = last * count;
       std::memcpy(sum + begin, from + begin, static_cast<size_t>((end - begin) * kFloat));
       for (int64_t slab = 1; slab < slabs.size(0); slab++) {
         for (int64_t k = begin; k < end; k++) sum[k] += from[slab * numel + k];
       }
+      kernels().choice.choose_backward(sum, shares.const_data_ptr<float>(), count, first, last, sum);
     });
   }
 
@@ -348,19 +398,21 @@ class BitBackward {
   const at::ArrayRef<double> factors_;
   const float scale_;
   const Tiling tiling_;
-  std::vector<Tensor> words_;
+  std::vector<Tensor> words_, shares_;
   std::vector<BitLayer> layers_;
+  std::vector<Tensor> uses_, begin_;  // of learned layers whose inputs want a gradient
   int64_t widest_ = 0;
   char* out_ = nullptr;
   int64_t out_pitch_ = 0;
 };
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
-    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList candidates,
-    double tau, at::ArrayRef<double> factors, bool need_grad_x) {
+    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
+    TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
   check_lists(tables, a, b, candidates, words.size(), factors);
-  const BitBackward made(grad, words, tables, a, b, candidates, tau, factors, need_grad_x);
-  return {made.grad_x, made.grad_tables, made.grad_shares};
+  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
+  const BitBackward made(grad, words, tables, a, b, shares, candidates, tau, factors, need_grad_x);
+  return {made.grad_x, made.grad_tables, made.grad_logits};
 }
 
 }  // namespace

@@ -4,52 +4,15 @@
 // the activations of a layer then stay in the second-level cache. Sums and gradients are float.
 #pragma once
 
+#include "bit_lanes.h"
+#include "bit_learned.h"
 #include "bits.h"
-#include "choices.h"
 #include "layer.h"
 
 namespace lgn {
 namespace {
 
 typedef uint32_t VecBits __attribute__((vector_size(kBitRowBytes)));
-
-// Bits of the lanes of one vector, and what they decide.
-#if defined(__AVX512F__)
-typedef __mmask16 LaneMask;
-LGN_INLINE LaneMask lane_mask(const uint8_t* bits, int vector) {
-  // In one instruction: compilers go by way of a general register, which costs a quarter of a step.
-  LaneMask mask;
-  __asm__("kmovw %1, %0" : "=k"(mask) : "m"(*reinterpret_cast<const LaneMask*>(bits + 2 * vector)));
-  return mask;
-}
-LGN_INLINE uint32_t lanes_above(VecF v, float level) {
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(level), _CMP_GT_OQ);
-}
-LGN_INLINE LaneMask both(LaneMask a, LaneMask b) { return static_cast<LaneMask>(a & b); }
-LGN_INLINE VecF add_where(VecF sum, LaneMask mask, VecF v) {
-  return (VecF)_mm512_mask_add_ps((__m512)sum, mask, (__m512)sum, (__m512)v);
-}
-LGN_INLINE VecF choose(LaneMask mask, VecF set, VecF clear) {
-  return (VecF)_mm512_mask_blend_ps(mask, (__m512)clear, (__m512)set);
-}
-#else
-typedef VecI LaneMask;
-constexpr int kLaneBits = kLanes<float>;  // 4 or 8: half a byte, or a whole one
-LGN_INLINE LaneMask lane_mask(const uint8_t* bits, int vector) {
-  const int bit = vector * kLaneBits;
-  VecI weight;
-  for (int lane = 0; lane < kLaneBits; lane++) weight[lane] = 1 << lane;
-  return ((VecI{} + (bits[bit / 8] >> (bit % 8))) & weight) == weight;
-}
-LGN_INLINE uint32_t lanes_above(VecF v, float level) {
-  uint32_t bits = 0;
-  for (int lane = 0; lane < kLaneBits; lane++) bits |= uint32_t{v[lane] > level} << lane;
-  return bits;
-}
-LGN_INLINE LaneMask both(LaneMask a, LaneMask b) { return a & b; }
-LGN_INLINE VecF add_where(VecF sum, LaneMask mask, VecF v) { return sum + masked(v, mask); }
-LGN_INLINE VecF choose(LaneMask mask, VecF set, VecF clear) { return select(mask, set, clear); }
-#endif
 
 // Rows of reals to bits: whether the value is above one half. Rows are padded to whole lines, bits past the samples 0.
 void pack_reals(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, int64_t end, uint8_t* out,
@@ -113,8 +76,7 @@ void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const 
 }
 
 // The walk of backward_lines (layer.h), with x as bits: what a bit multiplies becomes a choice by a mask.
-// kPlain is for plans whose steps are all alone: the rows of a step have nothing to do with those before.
-template <int N, bool kGradX, bool kPlain>
+template <int N, bool kGradX>
 void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                         const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                         const TableRows& grad_table, const Tile& tile) {
@@ -138,10 +100,7 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     const uint8_t* xi = x + step.i * x_pitch;
     const uint8_t* xj = x + step.j * x_pitch;
     const char* g = grad + row * grad_pitch;
-    if constexpr (kGradX && kPlain) {
-      gi = grad_x.data + step.i * grad_x.pitch;
-      gj = grad_x.data + step.j * grad_x.pitch;
-    } else if constexpr (kGradX) {
+    if constexpr (kGradX) {
       gi = gj;
       if (step.flags & kStart) {
         gi = grad_x.data + (step.flags & kSideI ? *side++ : step.i) * grad_x.pitch;
@@ -154,8 +113,6 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     const Coefficients<float> c = coefficients(table, step);
     const VecF i_clear = VecF{} + factor * c.ci, i_set = VecF{} + factor * (c.ci + c.cij);  // slope in i, by the bit j
     const VecF j_clear = VecF{} + factor * c.cj, j_set = VecF{} + factor * (c.cj + c.cij);
-    // What is in a row before its first touch does not count; without branches, which could not be predicted.
-    const VecI keep_i = VecI{} - (step.flags & kFirstI ? 0 : 1), keep_j = VecI{} - (step.flags & kFirstJ ? 0 : 1);
     VecF s[4] = {};
     const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
@@ -164,22 +121,17 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       s[1] = add_where(s[1], i, gv);
       s[2] = add_where(s[2], j, gv);
       s[3] = add_where(s[3], both(i, j), gv);
-      if constexpr (kGradX && kPlain) {
-        const VecF before = masked(load<VecF>(gi + v * kVectorBytes), keep_i);
-        store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), before));
-        const VecF other = masked(load<VecF>(gj + v * kVectorBytes), keep_j);  // may be the row just stored
-        store(gj + v * kVectorBytes, fma(gv, choose(i, j_set, j_clear), other));
-      } else if constexpr (kGradX) {
+      if constexpr (kGradX) {
         store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), carry[v]));
         carry[v] = fma(gv, choose(i, j_set, j_clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
       }
     };
-    if (!kGradX || kPlain || (step.flags & kFirstJ)) {
+    if (!kGradX || (step.flags & kFirstJ)) {
       for (int v = 0; v < vectors; v++) body(v, true);
     } else {
       for (int v = 0; v < vectors; v++) body(v, false);
     }
-    if (kGradX && !kPlain && (step.flags & kLast)) {
+    if (kGradX && (step.flags & kLast)) {
       for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
     }
     float total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
@@ -191,58 +143,18 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
 void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                   const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                   const TableRows& grad_table, const Tile& tile) {
-  const bool plain = count > 0 && (steps[0].flags & kAlone);
-#define LGN_LINES(n, gradient, alone)                                                                              \
-  bit_backward_lines<n, gradient, alone>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
-                                         grad_table, tile)
-#define LGN_CALL(n) \
-  !grad_x.data ? LGN_LINES(n, false, false) : plain ? LGN_LINES(n, true, true) : LGN_LINES(n, true, false)
+#define LGN_LINES(n, gradient)                                                                              \
+  bit_backward_lines<n, gradient>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
+                                  grad_table, tile)
+#define LGN_CALL(n) grad_x.data ? LGN_LINES(n, true) : LGN_LINES(n, false)
   if constexpr (kVectorBytes == 16) return LGN_CALL(0);
   LGN_FOR_LINES(tile.lines, LGN_CALL)
 #undef LGN_CALL
 #undef LGN_LINES
 }
 
-// As choices.h, with x as bits.
-template <int N>
-void bit_choices_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                       const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
-                       int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
-  const int vectors = (N ? N : tile.lines) * kLineVectors;
-  x += tile.offset / (kLineBytes / 2);
-  for (int64_t gate = begin; gate < end; gate++) {
-    const char* g = grad + (group ? gate / group : gate) * grad_pitch;
-    const float* t = table + 4 * gate;
-    const VecF a_clear = VecF{} + (t[2] - t[0]), a_set = VecF{} + (t[3] - t[1]);  // slope in a, by the bit b
-    const VecF b_clear = VecF{} + (t[1] - t[0]), b_set = VecF{} + (t[3] - t[2]);
-    VecF slope[2][(N ? N : kTileLines) * kLineVectors];
-    for (int v = 0; v < vectors; v++) {
-      const VecF gv = load<VecF>(g + v * kVectorBytes);
-      slope[0][v] = gv * choose(lane_mask(x + b[gate] * x_pitch, v), a_set, a_clear);
-      slope[1][v] = gv * choose(lane_mask(x + a[gate] * x_pitch, v), b_set, b_clear);
-    }
-    for (int side = 0; side < 2; side++) {
-      const int32_t* rows = candidates + (2 * gate + side) * count;
-      sum_choices<float, VecF>(count, more, out + (2 * gate + side) * count, vectors,
-                               [&](VecF sum, int64_t k, int v) __attribute__((always_inline)) {
-                                 return add_where(sum, lane_mask(x + rows[k] * x_pitch, v), slope[side][v]);
-                               });
-    }
-  }
-}
-
-void bit_choices(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                 const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
-                 int64_t begin, int64_t end, float* out, bool more, const Tile& tile) {
-#define LGN_CALL(n) \
-  bit_choices_lines<n>(x, x_pitch, grad, grad_pitch, group, table, a, b, candidates, count, begin, end, out, more, tile)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
-}
-
 constexpr BitLayerKernels bit_layer_kernels() {
-  return {&pack_reals, &gate_ids, &bit_forward, &bit_backward, &bit_choices};
+  return {&pack_reals, &gate_ids, &bit_forward, &bit_backward, &bit_pull, &bit_learned};
 }
 
 }  // namespace

@@ -11,17 +11,16 @@ namespace lgn {
 namespace {
 
 // out[k] (+)= sum of slope · row of candidates[k], for `count` candidates; `add(sum, k, v)` adds product v of a row.
-// One candidate after the other: their sums do not wait for one another, and their lanes are summed eight at a time.
+// Eight candidates side by side: their sums do not wait for one another, and their lanes are summed together.
 template <typename Sum, typename Vec, typename Add>
 LGN_INLINE void sum_choices(int64_t count, bool more, Sum* out, int vectors, const Add& add) {
   int64_t first = 0;
   for (; first + 8 <= count; first += 8) {
-    Vec s[8];
+    Vec s[8] = {};
 #pragma GCC unroll 8
-    for (int q = 0; q < 8; q++) {
-      s[q] = Vec{};
+    for (int v = 0; v < vectors; v++) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; v++) s[q] = add(s[q], first + q, v);
+      for (int q = 0; q < 8; q++) s[q] = add(s[q], first + q, v);
     }
     Sum total[8];
     sum_lanes(s, total);

@@ -36,7 +36,6 @@ enum StepFlags : uint32_t {
   kSideI = 32,   // the gradient of i goes to the side row that is next in the chunk's list (only set with kStart)
   kSideJ = 64,   // the gradient of j goes to the side row that is next in the chunk's list
   kTrail = 128,  // a trail starts here, whatever the chunks are
-  kAlone = 256,  // of all steps of a plan or of none: each is a trail, and there are no side rows
 };
 
 // A run of steps that can be visited beside the others: an input that an earlier chunk touches has a row of its own in
@@ -123,6 +122,43 @@ struct BitKernels {
 
 // Straight-through layers (bit_logic.h): packed rows as above, but padded to kBitRowBytes; gradients and sums float.
 constexpr int64_t kBitRowBytes = 16;
+struct BitGates {
+  const uint8_t* x;  // packed inputs
+  int64_t x_pitch;
+  const int32_t* a;
+  const int32_t* b;
+  const float* table;
+};
+
+// A gate that reads an input, and the gate's other input.
+struct BitUse {
+  uint32_t use;  // 2 · gate + side
+  int32_t other;
+};
+
+// The gradient of a layer's inputs, still to be summed: row i over its uses begin[i] … begin[i + 1] - 1. Behind the
+// last use lie kUsesAhead more, of any gate, whose rows are asked for and not used.
+constexpr int64_t kUsesAhead = 12;
+struct PulledRows {
+  BitGates layer;
+  float factor;
+  const char* grad;  // as of `backward`
+  int64_t grad_pitch;
+  int64_t group;
+  const BitUse* uses;
+  const int32_t* begin;
+};
+
+// What the gates of a layer choose among, [gates][2][count], and where the gradients of the shares go: those of the
+// logits, if the shares are given.
+struct Candidates {
+  const int32_t* rows;
+  int64_t count;
+  const float* shares;
+  float* grad;
+  bool more;  // whether to add to what is in `grad`; then without shares
+};
+
 struct BitLayerKernels {
   // Bits x > 0.5 of rows of float.
   void (*pack)(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, int64_t end, uint8_t* out,
@@ -136,10 +172,13 @@ struct BitLayerKernels {
   void (*backward)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                    const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                    const TableRows& grad_table, const Tile& tile);
-  // As LayerKernels::choices, with rows of grad as in `backward`.
-  void (*choices)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
-                  const float* table, const int32_t* a, const int32_t* b, const int32_t* candidates, int64_t count,
-                  int64_t begin, int64_t end, float* out, bool more, const Tile& tile);
+  // Rows begin … end-1 of the gradient of a layer's inputs, those of one tile. Rows that nobody reads are 0.
+  void (*pull)(const PulledRows& from, int64_t begin, int64_t end, char* out, int64_t out_pitch, const Tile& tile);
+  // The parameters' gradients of gates begin … end-1 of a layer of learned wires, from rows of grad as in `backward`,
+  // or from rows that are pulled; those that anybody reads are left in grad, unless it is null.
+  void (*learned)(const BitGates& layer, const Candidates& candidates, const PulledRows* above, char* grad,
+                  int64_t grad_pitch, int64_t group, int64_t begin, int64_t end, const TableRows& grad_table,
+                  const Tile& tile);
 };
 
 // Learned connections. Row 2g of logits and candidates, [gates][2][count], belongs to the first input of gate g and row

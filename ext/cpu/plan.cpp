@@ -115,26 +115,28 @@ int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t
   return -1;
 }
 
-Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {
-  Plan plan;
-  plan.bad_gate = find_bad_gate(a, b, gates, inputs);
-  if (plan.bad_gate >= 0) return plan;
-  // It is made at every step, so without cut(): one chunk needs no side rows.
-  std::vector<int32_t> uses(static_cast<size_t>(inputs), 0);
-  plan.steps.resize(static_cast<size_t>(gates));
+void list_uses(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs, const int32_t* begin_above,
+               int32_t* begin, BitUse* uses) {
+  const auto is_read = [&](int64_t g) {
+    return int32_t{begin_above == nullptr || begin_above[g] < begin_above[g + 1]};
+  };
+  std::fill_n(begin, inputs + 1, 0);
   for (int64_t g = 0; g < gates; g++) {
-    // Without branches: which touch is the first cannot be predicted.
-    const uint32_t first_i = uses[static_cast<size_t>(a[g])]++ == 0, first_j = uses[static_cast<size_t>(b[g])]++ == 0;
-    plan.revisits += first_j ^ 1;
-    const uint32_t flags = kTrail | kStart | kLast | kAlone | first_i * kFirstI | first_j * kFirstJ;
-    plan.steps[static_cast<size_t>(g)] = {static_cast<int32_t>(g), a[g], b[g], flags};
+    begin[a[g]] += is_read(g);
+    begin[b[g]] += is_read(g);
   }
-  for (int64_t i = 0; i < inputs; i++) {
-    if (uses[static_cast<size_t>(i)] == 0) plan.unused.push_back(static_cast<int32_t>(i));
-    plan.max_uses = std::max<int64_t>(plan.max_uses, uses[static_cast<size_t>(i)]);
+  for (int64_t i = 0; i < inputs; i++) begin[i + 1] += begin[i];
+  // Each begin is the end of its uses now, and goes back to their start as they are filled in.
+  const int32_t total = begin[inputs];
+  std::fill_n(uses + total, kUsesAhead, BitUse{0, 0});
+  for (int64_t g = gates; g-- > 0;) {
+    const auto put = [&](int32_t input, uint32_t side, int32_t other) {
+      begin[input] -= is_read(g);
+      uses[is_read(g) ? begin[input] : total] = {static_cast<uint32_t>(2 * g) + side, other};
+    };
+    put(b[g], 1, a[g]);
+    put(a[g], 0, b[g]);
   }
-  plan.chunks.push_back({0, gates, 0});
-  return plan;
 }
 
 Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs) {

@@ -36,8 +36,11 @@ Plan make_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs
 // A gate with an index outside the inputs, or -1.
 int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
 
-// A plan of one chunk that visits gates as they are numbered, each by itself: for wires that change at every step.
-Plan make_plain_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
+// For wires that change at every step, who reads which input: `begin` gets inputs + 1 numbers and `uses` room for
+// 2 · gates + kUsesAhead uses, as PulledRows has them, ascending by gate. `begin_above` are those of the next layer, if
+// it has any: gates that nobody reads there have no gradient, and are left out.
+void list_uses(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs, const int32_t* begin_above,
+               int32_t* begin, BitUse* uses);
 
 // The plan of a wiring, made once and kept. It is found by address and trusted only after comparing every index with
 // the ones it was made for, so wires may change at any time. Safe to call from several threads and after a fork.

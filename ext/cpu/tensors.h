@@ -134,14 +134,6 @@ inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int
   return plan;
 }
 
-// Of wires that a step uses once.
-inline std::shared_ptr<const Plan> plain_plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
-  const auto plan = std::make_shared<const Plan>(
-      make_plain_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs));
-  refuse_gate(plan->bad_gate, a, b, inputs);
-  return plan;
-}
-
 // Candidates [gates, 2, count], int32.
 inline void check_candidates(const Tensor& candidates, int64_t gates, int64_t inputs) {
   TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,

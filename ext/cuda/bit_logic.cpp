@@ -110,11 +110,13 @@ void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candi
 }
 
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, TensorList shares, TensorList candidates, int64_t k,
-                                                  double tau, at::ArrayRef<double> factors) {
+                                                  TensorList b, TensorList logits, TensorList shares,
+                                                  TensorList candidates, int64_t k, double tau,
+                                                  at::ArrayRef<double> factors) {
   const c10::cuda::CUDAGuard guard(x.device());
   check_lists(tables, a, b, candidates, gates.size(), factors);
-  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
+  TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
+              "logits and shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
   const cudaStream_t stream = stream_of(x);
@@ -170,7 +172,7 @@ void fixed_backward(const BitLayer& layer, const Tensor& bits, float factor, Gra
 // The backward pass of a layer whose wires are those of this step. Which gates use an input is sorted on the device, so
 // that sums have a fixed order and nothing waits.
 void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, const GradientArgs& to,
-                      const Tensor& grad_shares, int64_t batch, cudaStream_t stream) {
+                      const Tensor& shares, const Tensor& grad_logits, int64_t batch, cudaStream_t stream) {
   ChoiceArgs args{Storage::kF32, batch, bits.const_data_ptr(), byte_pitch(bits), layer.table.const_data_ptr()};
   args.a = layer.a.const_data_ptr<int32_t>();
   args.b = layer.b.const_data_ptr<int32_t>();
@@ -180,9 +182,13 @@ void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, c
   args.grad = to.grad;
   args.grad_pitch = to.grad_pitch;
   args.group = to.group;
+  const Tensor grad_shares = at::empty(grad_logits.sizes(), grad_logits.options());
   args.grad_shares = grad_shares.mutable_data_ptr();
   args.grad_table = to.grad_table;
   bit_choices_backward(args, stream);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  choose_backward(grad_shares.const_data_ptr<float>(), shares.const_data_ptr<float>(), args.gates, args.count,
+                  grad_logits.mutable_data_ptr<float>(), stream);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   if (to.grad_x == nullptr) return;
   const auto [sorted, order] = at::sort(at::stack({layer.a, layer.b}, 1).flatten(), /*stable=*/true, 0, false);
@@ -194,10 +200,11 @@ void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, c
 }
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
-    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList candidates,
-    double tau, at::ArrayRef<double> factors, bool need_grad_x) {
+    const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
+    TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(grad.device());
   check_lists(tables, a, b, candidates, words.size(), factors);
+  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
   TORCH_CHECK(grad.dim() == 2, "grad must be [batch, classes]");
   const int64_t batch = grad.size(0), classes = grad.size(1), layers = static_cast<int64_t>(tables.size());
   const auto options = grad.options().dtype(at::kFloat);
@@ -210,7 +217,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
                      1.0 / tau, upper.mutable_data_ptr(), upper.stride(1), stream);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
-  std::vector<Tensor> grad_tables(tables.size()), grad_shares(tables.size());
+  std::vector<Tensor> grad_tables(tables.size()), grad_logits(tables.size());
   for (int64_t l = layers - 1; l >= 0; l--) {
     const auto at_layer = static_cast<size_t>(l);
     check_devices(grad, {words[at_layer]});
@@ -225,10 +232,10 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const bool wanted = need_grad_x || l > 0;
     Tensor grad_x = wanted ? new_feature_major(batch, layer.inputs, at::kFloat, grad) : at::empty({0}, options);
     grad_tables[at_layer] = at::empty({layer.gates, 4}, options);
-    grad_shares[at_layer] = at::empty(layer.candidates.sizes(), options);
+    grad_logits[at_layer] = at::empty(layer.candidates.sizes(), options);
     if (batch == 0 || layer.gates == 0) {
       grad_tables[at_layer].zero_();
-      grad_shares[at_layer].zero_();
+      grad_logits[at_layer].zero_();
       if (wanted) grad_x.zero_();
     } else {
       GradientArgs to{};
@@ -242,14 +249,17 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
       }
       const auto factor = static_cast<float>(factors[at_layer]);
       if (layer.learned()) {
-        learned_backward(layer, bits, factor, to, grad_shares[at_layer], batch, stream);
+        const Tensor of_layer = plain(shares[at_layer], at::kFloat);
+        check_devices(grad, {of_layer});
+        TORCH_CHECK(of_layer.numel() == layer.candidates.numel(), "shares must have one number a candidate");
+        learned_backward(layer, bits, factor, to, of_layer, grad_logits[at_layer], batch, stream);
       } else {
         fixed_backward(layer, bits, factor, to, batch, stream);
       }
     }
     upper = grad_x;
   }
-  return {upper, grad_tables, grad_shares};
+  return {upper, grad_tables, grad_logits};
 }
 
 }  // namespace

@@ -78,7 +78,8 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
 
 def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Tensor:
     samples = [layer.sample() for layer in stack]
-    wires = [layer.wires() for layer in stack]
+    with torch.no_grad():  # the op gives the gradient of the logits itself
+        wires = [layer.wires() for layer in stack]
     return ops.bit_logic(
         x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5,
         [sample.table.float() for sample in samples],
@@ -88,6 +89,7 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Ten
         group_sum.k,
         group_sum.tau,
         [layer.grad_factor for layer in stack],
+        [None if layer.learned is None else layer.learned.logits.float() for layer in stack],
         [layer.shares for layer in wires],
         [layer.candidates for layer in wires],
     )

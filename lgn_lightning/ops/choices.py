@@ -49,7 +49,8 @@ def _choose(logits: Tensor, candidates: Tensor, level: Tensor, noise: float) -> 
     return a.contiguous(), b.contiguous(), torch.softmax(logits, dim=2)
 
 
-def _choose_backward(grad: Tensor, shares: Tensor) -> Tensor:
+def softmax_backward(grad: Tensor, shares: Tensor) -> Tensor:
+    """From the gradient of shares ``[n, 2, K]`` to that of the logits, in plain torch."""
     return shares * (grad - (grad * shares).sum(2, keepdim=True))
 
 
@@ -143,7 +144,7 @@ schema.define(
 )
 schema.define(
     "choose_backward(Tensor grad, Tensor shares) -> Tensor",
-    _choose_backward,
+    softmax_backward,
     lambda grad, shares: torch.empty_like(shares, memory_format=torch.contiguous_format),
 )
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import reference, schema
-from lgn_lightning.ops.choices import check_candidates, reference_backward
+from lgn_lightning.ops.choices import check_candidates, reference_backward, softmax_backward
 
 #: Samples of a word.
 BITS = 64
@@ -31,6 +31,7 @@ def bit_logic(
     k: int,
     tau: float = 1.0,
     factors: Sequence[float] | None = None,
+    logits: Sequence[Tensor | None] | None = None,
     shares: Sequence[Tensor | None] | None = None,
     candidates: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
@@ -45,8 +46,10 @@ def bit_logic(
         k: Number of groups of the last layer, the number of classes.
         tau: Temperature that the sums are divided by.
         factors: Of each layer, what the gradient that flows to its inputs is multiplied by; 1 if not given.
-        shares: Of each layer with learned connections, the share of each candidate, float32 ``[n, 2, K]``, which
-            receives the gradient of :func:`~lgn_lightning.ops.learn_choices`; None for the others.
+        logits: Of each layer with learned connections, those of its candidates, float32 ``[n, 2, K]``, which receive
+            the gradient of :func:`~lgn_lightning.ops.learn_choices` through the softmax; None for the others.
+        shares: Of these layers, the softmax of the logits, as :func:`~lgn_lightning.ops.choose` gives it; no gradient
+            flows to it. None for the others.
         candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
 
     Returns:
@@ -57,10 +60,11 @@ def bit_logic(
         TypeError: If tables are not float32, gates not uint8 or indices not int32.
     """
     factors = [1.0] * len(tables) if factors is None else list(factors)
+    logits = [None] * len(tables) if logits is None else logits
     shares = [None] * len(tables) if shares is None else shares
     candidates = [None] * len(tables) if candidates is None else candidates
     parts = {"tables": tables, "gates": gates, "a": a, "b": b, "factors": factors}
-    parts |= {"shares": shares, "candidates": candidates}
+    parts |= {"logits": logits, "shares": shares, "candidates": candidates}
     if len({len(part) for part in parts.values()}) != 1 or not tables:
         counts = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
         raise ValueError(f"{counts}: each must have one entry a layer")
@@ -78,10 +82,11 @@ def bit_logic(
                 "float32, uint8, int32 and int32"
             )
     no_shares, no_candidates = x.new_empty((0,), dtype=torch.float32), x.new_empty((0,), dtype=torch.int32)
-    for share, wires, ids in zip(shares, candidates, gates, strict=True):
-        if (share is None) != (wires is None):
-            raise ValueError("a layer has shares without candidates, or candidates without shares")
-        if share is not None and wires is not None:
+    for logit, share, wires, ids in zip(logits, shares, candidates, gates, strict=True):
+        if len({part is None for part in (logit, share, wires)}) != 1:
+            raise ValueError("a layer has one of logits, shares and candidates without the others")
+        if logit is not None and share is not None and wires is not None:
+            check_candidates(logit, wires, len(ids))
             check_candidates(share, wires, len(ids))
     if k < 1 or gates[-1].shape[0] % k:
         raise ValueError(
@@ -89,7 +94,8 @@ def bit_logic(
             "of k"
         )
     lists = [list(tables), list(gates), list(a), list(b)]
-    lists.append([no_shares if share is None else share for share in shares])
+    lists.append([no_shares if logit is None else logit for logit in logits])
+    lists.append([no_shares if share is None else share.detach() for share in shares])
     lists.append([no_candidates if wires is None else wires for wires in candidates])
     return torch.ops.lgn.bit_logic(x, *lists, k, tau, factors)[0]  # type: ignore[no-any-return]
 
@@ -126,6 +132,7 @@ def _reference(
     gates: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
+    logits: list[Tensor],
     shares: list[Tensor],
     candidates: list[Tensor],
     k: int,
@@ -145,25 +152,28 @@ def _reference_backward(
     tables: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
+    shares: list[Tensor],
     candidates: list[Tensor],
     tau: float,
     factors: list[float],
     need_grad_x: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of shares (empty where there are none)."""
+    """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of logits (empty where there are none)."""
     g = (grad.float().t() / tau).repeat_interleave(a[-1].shape[0] // grad.shape[1], dim=0).t()
     grad_tables: list[Tensor] = []
-    grad_shares: list[Tensor] = []
+    grad_logits: list[Tensor] = []
     for layer in range(len(tables) - 1, -1, -1):
         bits = reference.unpack_bits(words[layer], grad.shape[0]).float()
         wanted = need_grad_x or layer > 0
         wires = a[layer], b[layer], candidates[layer]
-        learned = len(candidates[layer]) > 0
-        grad_shares.insert(0, reference_backward(g, bits, tables[layer], *wires) if learned else bits.new_empty((0,)))
+        of_logits = bits.new_empty((0,))
+        if len(candidates[layer]) > 0:
+            of_logits = softmax_backward(reference_backward(g, bits, tables[layer], *wires), shares[layer])
+        grad_logits.insert(0, of_logits)
         g, grad_table = reference.logic_backward(g, bits, tables[layer], a[layer], b[layer], wanted)
         g = g * factors[layer]
         grad_tables.insert(0, grad_table)
-    return g, grad_tables, grad_shares
+    return g, grad_tables, grad_logits
 
 
 def _words(like: Tensor, batch: int, features: int) -> Tensor:
@@ -177,7 +187,7 @@ def _words(like: Tensor, batch: int, features: int) -> Tensor:
 def _fake(
     x: Tensor, tables: list[Tensor], gates: list[Tensor], a: list[Tensor], b: list[Tensor], *rest: Any
 ) -> tuple[Tensor, list[Tensor]]:
-    _, _, k, _, _ = rest
+    _, _, _, k, _, _ = rest
     widths = [x.shape[1], *(first.shape[0] for first in a[:-1])]
     scores = x.new_empty((x.shape[0], k), dtype=torch.float32)
     return scores, [_words(x, x.shape[0], width) for width in widths]
@@ -189,6 +199,7 @@ def _fake_backward(
     tables: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
+    shares: list[Tensor],
     candidates: list[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -199,8 +210,8 @@ def _fake_backward(
         if need_grad_x
         else grad.new_empty((0,), dtype=torch.float32)
     )
-    shares = [wires.new_empty(wires.shape, dtype=torch.float32) for wires in candidates]
-    return grad_x, [table.new_empty(table.shape) for table in tables], shares
+    logits = [wires.new_empty(wires.shape, dtype=torch.float32) for wires in candidates]
+    return grad_x, [table.new_empty(table.shape) for table in tables], logits
 
 
 schema.define(
@@ -209,34 +220,34 @@ schema.define(
     lambda logits: logits.new_empty((logits.shape[0],), dtype=torch.uint8),
 )
 schema.define(
-    "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] shares, Tensor[] candidates,"
-    " int k, float tau, float[] factors) -> (Tensor, Tensor[])",
+    "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] logits, Tensor[] shares,"
+    " Tensor[] candidates, int k, float tau, float[] factors) -> (Tensor, Tensor[])",
     _reference,
     _fake,
 )
 schema.define(
-    "bit_logic_backward(Tensor grad, Tensor[] words, Tensor[] tables, Tensor[] a, Tensor[] b, Tensor[] candidates,"
-    " float tau, float[] factors, bool need_grad_x) -> (Tensor, Tensor[], Tensor[])",
+    "bit_logic_backward(Tensor grad, Tensor[] words, Tensor[] tables, Tensor[] a, Tensor[] b, Tensor[] shares,"
+    " Tensor[] candidates, float tau, float[] factors, bool need_grad_x) -> (Tensor, Tensor[], Tensor[])",
     _reference_backward,
     _fake_backward,
 )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    x, tables, _, a, b, _, candidates, _, ctx.tau, ctx.factors = inputs
+    x, tables, _, a, b, _, shares, candidates, _, ctx.tau, ctx.factors = inputs
     ctx.layers, ctx.dtype = len(tables), x.dtype
     for words in output[1]:
         words.requires_grad_(False)
-    ctx.save_for_backward(*output[1], *tables, *a, *b, *candidates)
+    ctx.save_for_backward(*output[1], *tables, *a, *b, *shares, *candidates)
 
 
 def _grad(ctx: Any, grad: Tensor, grad_words: Any) -> tuple[Any, ...]:
     n = ctx.layers
-    lists = [list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5)]
+    lists = [list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(6)]
     need_x = ctx.needs_input_grad[0]
-    grad_x, tables, shares = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
+    grad_x, tables, logits = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
     none = [None] * n
-    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, shares, none, None, None, None
+    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, logits, none, none, None, None, None
 
 
 torch.library.register_autograd("lgn::bit_logic", _grad, setup_context=_setup, lib=schema.LIBRARY)

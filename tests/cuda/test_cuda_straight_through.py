@@ -38,9 +38,10 @@ def stack(widths: tuple[int, ...] = (11, 400, 240, 300), device: str = "cpu") ->
     return [[t.to(device) for t in of_layers] for of_layers in lists]
 
 
-def fixed(count: int, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
-    """Shares and candidates of layers that have none."""
-    return [torch.empty(0, device=device)] * count, [torch.empty(0, dtype=torch.int32, device=device)] * count
+def fixed(count: int, device: str = "cpu") -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Logits, shares and candidates of layers that have none."""
+    none = [torch.empty(0, device=device)] * count
+    return none, none, [torch.empty(0, dtype=torch.int32, device=device)] * count
 
 
 def test_kernels_are_native() -> None:
@@ -58,8 +59,8 @@ def test_stack(batch: int, need_x: bool) -> None:
     torch.testing.assert_close(scores.cpu(), expected, atol=0, rtol=2e-7)  # whole numbers over tau
     tables, _, a, b = lists
     double = [t.double() for t in tables]
-    exact = module._reference_backward(grad.double(), expected_words, double, a, b, fixed(3)[1], 2.5, FACTORS, need_x)
-    rest = on_gpu[0], on_gpu[2], on_gpu[3], fixed(3, "cuda")[1], 2.5, FACTORS, need_x
+    exact = module._reference_backward(grad.double(), expected_words, double, a, b, *fixed(3)[1:], 2.5, FACTORS, need_x)
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], *fixed(3, "cuda")[1:], 2.5, FACTORS, need_x
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), words, *rest)
     # Words of another layout, and a second run: the same bits.
     again = torch.ops.lgn.bit_logic_backward(grad.cuda(), [w.contiguous() for w in words], *rest)
@@ -121,15 +122,16 @@ def test_learned_wires_are_the_reference_and_deterministic(batch: int) -> None:
         a.append(chosen[:, 0].contiguous())
         b.append(chosen[:, 1].contiguous())
     x, grad = torch.rand(batch, 11).round(), torch.randn(batch, 3)
-    shares = [torch.rand(wires.shape) for wires in candidates]
-    scores, words = module._reference(x, tables, gates, a, b, shares, candidates, 3, 2.5, FACTORS)
-    on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, shares, candidates)]
+    logits = [torch.rand(wires.shape) for wires in candidates]
+    shares = [torch.softmax(of_layer, 2) for of_layer in logits]
+    scores, words = module._reference(x, tables, gates, a, b, logits, shares, candidates, 3, 2.5, FACTORS)
+    on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, logits, shares, candidates)]
     got_scores, got_words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, 3, 2.5, FACTORS)
     torch.testing.assert_close(got_scores.cpu(), scores, atol=0, rtol=2e-7)
     exact = module._reference_backward(
-        grad.double(), words, [t.double() for t in tables], a, b, candidates, 2.5, FACTORS, True
+        grad.double(), words, [t.double() for t in tables], a, b, shares, candidates, 2.5, FACTORS, True
     )
-    rest = on_gpu[0], on_gpu[2], on_gpu[3], on_gpu[5], 2.5, FACTORS, True
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], *on_gpu[5:], 2.5, FACTORS, True
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
     again = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
     assert torch.equal(got[0], again[0])
@@ -151,7 +153,7 @@ def test_choice(noise: float) -> None:
     torch.testing.assert_close(shares.cpu(), expected, atol=1e-6, rtol=1e-5)
     grad = torch.randn(300, 2, 8)
     torch.testing.assert_close(
-        torch.ops.lgn.choose_backward(grad.cuda(), shares).cpu(), choices._choose_backward(grad, expected)
+        torch.ops.lgn.choose_backward(grad.cuda(), shares).cpu(), choices.softmax_backward(grad, expected)
     )
 
 

@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "kernels.h"
+#include "plan.h"
 
 namespace {
 
@@ -42,16 +43,31 @@ void run_gradient(const LayerKernels& k, int64_t batch, int64_t features, int64_
   }
   std::vector<Sum> table(static_cast<size_t>(gates * 4)), out(candidates.size());
   for (auto& entry : table) entry = static_cast<Sum>(uniform());
-  std::vector<float> of_bits(candidates.size());
+  std::vector<float> of_bits(candidates.size()), sums(table.size());
   for (int64_t line = 0; line < pitch / 64; line += kTileLines) {
     const int64_t lines = std::min<int64_t>(kTileLines, pitch / 64 - line);
     const Tile tile{line * 64, static_cast<int>(lines), std::min(lines * per_line, batch - line * per_line)};
     k.choices(x.data, pitch, grad.data, pitch, table.data(), a.data(), b.data(), candidates.data(), count, 0, gates,
               out.data(), line > 0, tile);
     if constexpr (sizeof(S) == 4) {
-      kernels().bit_layer.choices(packed.data(), bit_pitch, clean.data + line * 64, pitch, 0, table.data(), a.data(),
-                                  b.data(), candidates.data(), count, 0, gates, of_bits.data(), line > 0, tile);
+      // Of the tile: the kernel knows where its bits are.
+      const BitGates layer{packed.data(), bit_pitch, a.data(), b.data(), table.data()};
+      kernels().bit_layer.learned(layer, {candidates.data(), count, nullptr, of_bits.data(), line > 0}, nullptr,
+                                  clean.data + line * 64, pitch, 0, 0, gates, {sums.data(), true}, tile);
     }
+  }
+  for (int64_t g = 0; bits && g < gates; g++) {
+    double expected[4] = {};
+    for (int64_t s = 0; s < batch; s++) {
+      const double value = get(at(grad, g, s)), u = get(at(x, a[static_cast<size_t>(g)], s)),
+                   v = get(at(x, b[static_cast<size_t>(g)], s));
+      expected[0] += value;
+      expected[1] += value * u;
+      expected[2] += value * v;
+      expected[3] += value * u * v;
+    }
+    for (size_t k = 0; k < 4; k++)
+      check(sums[static_cast<size_t>(4 * g) + k], expected[k], tolerance, "sum of a table");
   }
   for (int64_t g = 0; g < gates; g++) {
     const Sum* t = table.data() + 4 * g;
@@ -70,6 +86,97 @@ void run_gradient(const LayerKernels& k, int64_t batch, int64_t features, int64_
       }
     }
   }
+}
+
+// Gradients that a layer of bits pulls from the one above, of a single tile: the rows themselves, and then the same
+// from rows that are pulled as from rows that are there.
+void run_pull(int64_t batch, int64_t features, int64_t gates, int64_t above, int64_t count, int64_t group) {
+  const int64_t pitch = kTileLines * kLineBytes;
+  const auto lines = static_cast<int>((batch * 4 + kLineBytes - 1) / kLineBytes);
+  const Tile tile{0, lines, batch};
+  const auto draw = [](int64_t number, int64_t top) {
+    std::vector<int32_t> indices(static_cast<size_t>(number));
+    for (auto& index : indices) index = below(top);
+    return indices;
+  };
+  const auto reals = [](int64_t number) {
+    std::vector<float> made(static_cast<size_t>(number));
+    for (auto& value : made) value = static_cast<float>(uniform());
+    return made;
+  };
+  const std::vector<int32_t> a = draw(gates, features), b = draw(gates, features), upper_a = draw(above, gates),
+                             upper_b = draw(above, gates), candidates = draw(gates * 2 * count, features);
+  const std::vector<float> table = reals(4 * gates), upper_table = reals(4 * above), shares = reals(gates * 2 * count);
+  std::vector<uint8_t> x(static_cast<size_t>(features * kBitRowBytes)), y(static_cast<size_t>(gates * kBitRowBytes));
+  for (auto* bits : {&x, &y}) {
+    for (auto& byte : *bits) byte = static_cast<uint8_t>(below(256));
+  }
+  const int64_t rows = group ? above / group : above;
+  Buffer grad(rows * pitch), pulled(gates * pitch), kept(gates * pitch);
+  const auto at = [&](const Buffer& of, int64_t row, int64_t s) -> float& {
+    return reinterpret_cast<float*>(of.data + row * pitch)[s];
+  };
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t s = 0; s < lines * 16; s++) at(grad, row, s) = s < batch ? static_cast<float>(uniform() - 0.5) : 0.0f;
+  }
+  std::vector<int32_t> begin(static_cast<size_t>(gates + 1));
+  std::vector<BitUse> uses(static_cast<size_t>(2 * above + kUsesAhead));
+  list_uses(upper_a.data(), upper_b.data(), above, gates, nullptr, begin.data(), uses.data());
+  const BitGates upper{y.data(), kBitRowBytes, upper_a.data(), upper_b.data(), upper_table.data()};
+  const PulledRows from{upper, 1.5f, grad.data, pitch, group, uses.data(), begin.data()};
+  kernels().bit_layer.pull(from, 0, gates, pulled.data, pitch, tile);
+  std::vector<double> expected(static_cast<size_t>(gates * batch), 0.0);
+  const auto bit = [&](int64_t row, int64_t s) {
+    return y[static_cast<size_t>(row * kBitRowBytes + s / 8)] >> (s % 8) & 1;
+  };
+  for (int64_t g = 0; g < above; g++) {
+    const int32_t i = upper_a[static_cast<size_t>(g)], j = upper_b[static_cast<size_t>(g)];
+    const float* t = upper_table.data() + 4 * g;
+    for (int64_t s = 0; s < batch; s++) {
+      const double value = 1.5 * at(grad, group ? g / group : g, s);
+      expected[static_cast<size_t>(i * batch + s)] += value * (bit(j, s) ? t[3] - t[1] : t[2] - t[0]);
+      expected[static_cast<size_t>(j * batch + s)] += value * (bit(i, s) ? t[3] - t[2] : t[1] - t[0]);
+    }
+  }
+  for (int64_t g = 0; g < gates; g++) {
+    for (int64_t s = 0; s < batch; s++) {
+      check(at(pulled, g, s), expected[static_cast<size_t>(g * batch + s)], 1e-5, "pulled gradient");
+    }
+  }
+  const BitGates layer{x.data(), kBitRowBytes, a.data(), b.data(), table.data()};
+  std::vector<float> first(candidates.size()), second(first), first_table(table.size()), second_table(first_table);
+  const auto run = [&](const PulledRows* source, const Buffer& rows_of, const float* of, std::vector<float>& out,
+                       std::vector<float>& out_table) {
+    kernels().bit_layer.learned(layer, {candidates.data(), count, of, out.data(), false}, source, rows_of.data, pitch,
+                                0, 0, gates, {out_table.data(), false}, tile);
+  };
+  run(nullptr, pulled, nullptr, first, first_table);
+  kernels().choice.choose_backward(first.data(), shares.data(), count, 0, 2 * gates, first.data());
+  run(&from, kept, shares.data(), second, second_table);
+  for (size_t k = 0; k < first.size(); k++) check(second[k], first[k], 1e-5, "pulled gradient of a logit");
+  for (size_t k = 0; k < first_table.size(); k++) check(second_table[k], first_table[k], 1e-5, "pulled table");
+  for (int64_t g = 0; g < gates; g++) {
+    if (begin[static_cast<size_t>(g)] == begin[static_cast<size_t>(g) + 1]) continue;
+    for (int64_t s = 0; s < batch; s++) check(at(kept, g, s), at(pulled, g, s), 0, "pulled gradient kept");
+  }
+  // Below, gates that nobody reads are left out, and the others listed once a side.
+  std::vector<int32_t> lower_begin(static_cast<size_t>(features + 1));
+  std::vector<BitUse> lower(static_cast<size_t>(2 * gates + kUsesAhead));
+  list_uses(a.data(), b.data(), gates, features, begin.data(), lower_begin.data(), lower.data());
+  int32_t next = 0;
+  for (int64_t i = 0; i < features; i++) {
+    check(lower_begin[static_cast<size_t>(i)], next, 0, "first use of an input");
+    for (int64_t g = 0; g < gates; g++) {
+      const auto gate = static_cast<size_t>(g);
+      if (begin[gate] == begin[gate + 1]) continue;
+      for (uint32_t side = 0; side < 2; side++) {
+        if ((side ? b : a)[gate] != i) continue;
+        check(lower[static_cast<size_t>(next)].use, static_cast<double>(2 * g + side), 0, "use of an input");
+        check(lower[static_cast<size_t>(next++)].other, (side ? a : b)[gate], 0, "other input of a use");
+      }
+    }
+  }
+  check(lower_begin[static_cast<size_t>(features)], next, 0, "number of uses");
 }
 
 // The choice itself: a draw at the boundaries of the cumulated shares, the likeliest without noise, and the shares.
@@ -119,6 +226,10 @@ void run_choices() {
       run_gradient<float, float>(kernels().f32, batch, 9, 7, count, 1e-4);
       run_gradient<double, double>(kernels_f64(), batch, 9, 7, count, 1e-11);
       run_gradient<Bf16Bits, float>(kernels().bf16, batch, 9, 7, count, 1e-4);
+    }
+    for (const int64_t batch : {1, 16, 17, 64, 100, 112, 128}) {
+      run_pull(batch, 9, 40, 30, count, 0);
+      run_pull(batch, 30, 7, 40, count, 10);
     }
     for (const int64_t gates : {1, 40, 130}) run_choice(kernels().choice, gates, count);
   }

@@ -24,11 +24,12 @@ pytestmark = pytest.mark.usefixtures("asked_backend")
 def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, ...] = ()) -> dict[str, list[Any]]:
     """Lists of the arguments of a stack; ``learned`` layers choose among 5 candidates."""
     g = torch.Generator().manual_seed(seed)
-    lists: dict[str, list[Any]] = {name: [] for name in ("tables", "gates", "a", "b", "shares", "candidates")}
+    lists: dict[str, list[Any]] = {name: [] for name in ("tables", "gates", "a", "b", "logits", "shares", "candidates")}
     for layer, (inputs, n) in enumerate(pairwise(widths)):
-        shares = torch.rand(n, 2, 5, generator=g).requires_grad_()
+        logits = torch.rand(n, 2, 5, generator=g).requires_grad_()
         candidates = torch.randint(inputs, (n, 2, 5), generator=g).int()
-        lists["shares"].append(shares if layer in learned else None)
+        lists["logits"].append(logits if layer in learned else None)
+        lists["shares"].append(torch.softmax(logits.detach(), 2) if layer in learned else None)
         lists["candidates"].append(candidates if layer in learned else None)
         lists["tables"].append(torch.rand(n, 4, generator=g).requires_grad_())
         lists["gates"].append(torch.randint(16, (n,), generator=g).to(torch.uint8))
@@ -39,18 +40,18 @@ def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, .
 
 def raw(lists: dict[str, list[Any]]) -> list[list[Tensor]]:
     """The lists as the op takes them: empty tensors where a layer has fixed connections."""
-    empty = {"shares": torch.empty(0), "candidates": torch.empty(0, dtype=torch.int32)}
+    empty = {"logits": torch.empty(0), "shares": torch.empty(0), "candidates": torch.empty(0, dtype=torch.int32)}
     return [[empty[name] if part is None else part for part in parts] for name, parts in lists.items()]
 
 
 def layer_by_layer(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float, factors: list[float]) -> Tensor:
     y = x.float()
-    for table, gates, a, b, shares, candidates, factor in zip(*lists.values(), factors, strict=True):
+    for table, gates, a, b, logits, _, candidates, factor in zip(*lists.values(), factors, strict=True):
         read = (y.detach() > 0.5).float()
         y = factor * y + ((1 - factor) * y).detach()  # the value of y, its gradient times the factor
         y = straight_through(y, table, gates, a, b, "python")
-        if shares is not None:
-            y = ops.learn_choices(y, shares, read, table.detach(), a, b, candidates)
+        if logits is not None:
+            y = ops.learn_choices(y, torch.softmax(logits, 2), read, table.detach(), a, b, candidates)
     return y.view(len(x), k, -1).sum(2) / tau
 
 
@@ -60,7 +61,7 @@ def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> N
     lists, factors = stack(learned=learned), [1.0, 2.0, 1.5]
     x = torch.rand(batch, 11, requires_grad=True)
     upper = torch.randn(batch, 3)
-    wanted = x, *lists["tables"], *(lists["shares"][layer] for layer in learned)
+    wanted = x, *lists["tables"], *(lists["logits"][layer] for layer in learned)
     expected = layer_by_layer(x, lists, 3, 2.5, factors)
     scores = ops.bit_logic(x, **lists, k=3, tau=2.5, factors=factors)
     assert torch.equal(scores, expected)  # whole numbers over tau
@@ -120,7 +121,7 @@ def test_threads_change_no_bit(threads: int, batch: int) -> None:
     # Wide layers are cut into chunks, which threads share.
     lists = stack((50, 300, 6000, 9000), learned=(0, 2))
     x, upper = torch.rand(batch, 50, requires_grad=True), torch.randn(batch, 2)
-    wanted = x, *lists["tables"], lists["shares"][0], lists["shares"][2]
+    wanted = x, *lists["tables"], lists["logits"][0], lists["logits"][2]
     results = []
     before = torch.get_num_threads()
     try:
@@ -176,7 +177,7 @@ def test_opcheck(learned: tuple[int, ...]) -> None:
     for need in (True, False):
         torch.library.opcheck(
             torch.ops.lgn.bit_logic_backward.default,
-            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], raw(lists)[5], 2.0, [1.0] * 3, need),
+            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], *raw(lists)[5:], 2.0, [1.0] * 3, need),
             test_utils=("test_schema", "test_faketensor"),
         )
     torch.library.opcheck(torch.ops.lgn.gate_ids.default, (torch.randn(9, 4),))
@@ -193,7 +194,7 @@ def test_words_of_a_caller_may_lie_otherwise() -> None:
     lists = stack()
     with torch.no_grad():
         _, words = torch.ops.lgn.bit_logic(torch.rand(70, 11), *raw(lists), 3, 2.0, [1.0] * 3)
-        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], raw(lists)[5], 2.0, [1.0] * 3, True
+        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], *raw(lists)[5:], 2.0, [1.0] * 3, True
         upper = torch.randn(70, 3)
         first = torch.ops.lgn.bit_logic_backward(upper, words, *rest)
         other = torch.ops.lgn.bit_logic_backward(upper, [w.contiguous() for w in words], *rest)
@@ -205,7 +206,7 @@ def test_bad_arguments() -> None:
     lists, x = stack(), torch.rand(5, 11)
     with pytest.raises(ValueError, match="each must have one entry a layer"):
         ops.bit_logic(x, **{**lists, "a": lists["a"][:2]}, k=3)
-    with pytest.raises(ValueError, match="candidates without shares"):
+    with pytest.raises(ValueError, match="one of logits, shares and candidates without the others"):
         ops.bit_logic(x, **{**lists, "candidates": stack(learned=(1,))["candidates"]}, k=3)
     with pytest.raises(ValueError, match="30 features do not divide into k = 4"):
         ops.bit_logic(x, **lists, k=4)
