@@ -209,14 +209,15 @@ def time_straight_through(bench: Bench, net: str) -> None:
     time_training(bench, f"straight-through step {net}", OURS, "fp32", model, x)
 
 
-def time_trees(bench: Bench, precision: str) -> None:
+def time_trees(bench: Bench, precision: str, leaves: str) -> None:
     """Times the step of a convolutional net on images of CIFAR-10's size."""
     k = bench.sizes.tree_factor
-    model = LogicTreeNet(
-        (3, 32, 32), CLASSES, [k, 4 * k, 16 * k, 32 * k], [1280 * k, 640 * k, 320 * k], tau=TAU, thresholds=3
-    )
+    widths = [k, 4 * k, 16 * k, 32 * k], [1280 * k, 640 * k, 320 * k]
+    model = LogicTreeNet((3, 32, 32), CLASSES, *widths, tau=TAU, thresholds=3, tree_connections=leaves)
     x = torch.randint(256, (bench.sizes.batch, 3, 32, 32), device=bench.device, dtype=torch.uint8)
-    time_training(bench, f"tree convolutions step, k = {k}", OURS, precision, model.to(bench.device), x)
+    time_training(
+        bench, f"tree convolutions step, k = {k}, {leaves} leaves", OURS, precision, model.to(bench.device), x
+    )
 
 
 def time_luts(bench: Bench, net: str, precision: str) -> None:
@@ -377,7 +378,8 @@ def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
         for precision in ("fp32", "bf16"):
             bench.attempt(f"lookup tables step {net}", lambda n=net, p=precision: time_luts(bench, n, p))
     for precision in ("fp32", "bf16"):
-        bench.attempt("tree convolutions step", lambda p=precision: time_trees(bench, p))
+        for leaves in ("random", "learned"):
+            bench.attempt("tree convolutions step", lambda p=precision, w=leaves: time_trees(bench, p, w))
     rate = copy_gigabytes_per_second(bench)
     for batch in sizes.layer_batches:
         for precision in ("fp32", "bf16"):

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgn_lightning.nn.gate_layer import GateLayer
-from lgn_lightning.nn.leaves import LearnedLeaves
 from lgn_lightning.nn.logic_layer import LogicLayer
 
 #: Steps that run eagerly before a batch shape is recorded: they make what a recording may not (optimizer state, walks
@@ -260,8 +259,6 @@ def net_reason(net: nn.Module) -> str | None:
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             return f"{name or 'the net'} has hooks, which a replay would not call"
-        if isinstance(module, LearnedLeaves):
-            return f"{name or 'the net'} chooses other leaves at every step, which no CUDA kernel learns yet"
         if isinstance(module, LogicLayer) and module.learned is not None and not module.runs_on_bits:
             return (
                 f"{name or 'the net'} chooses other wires at every step, for which only straight-through training has "

@@ -15,7 +15,6 @@ __global__ void __launch_bounds__(kThreads)
   using S = SumOf<T>;
   using Row = Samples<T, V>;
   constexpr int kStep = 16 / static_cast<int>(sizeof(S));
-  // A vector of zeros more a row of lanes keeps lanes on different banks.
   __shared__ S shared[kBlockWarps][V][kWarp];
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t tile = blockIdx.x % tiles, row = blockIdx.x / tiles;  // row = class · slices + slice

@@ -35,6 +35,15 @@ struct TreeShare {
   int64_t runs;     // of all tiles of the batch
 };
 
+// Learned leaves: what each may choose among, for the gradient of the candidates' shares.
+struct TreeChoiceArgs {
+  const int32_t* candidates;  // [trees][n][count]: (channel · lines + line) · columns + column; null of fixed leaves
+  int64_t count;
+  int32_t kernel[2];  // lines and columns
+  void* grad_shares;  // sums [trees][n][count rounded up to fours]
+  void* run_sums;     // of each run the same
+};
+
 struct TreeGradientArgs {
   TreeShare share;
   const void* slopes;  // the table that gradients pass through
@@ -44,11 +53,12 @@ struct TreeGradientArgs {
   int64_t winner_pitch;
   void* grad_table;  // [trees][n - 1][4]
   void* run_sums;    // [runs][trees][n - 1][4]
-  void* grad_x;      // null if it is not wanted, nor is what follows
+  void* leaf_grads;  // rows [trees][windows][n][samples]; null without grad_x and candidates
+  void* grad_x;      // null if it is not wanted, nor is what belongs to it
   int64_t grad_x_pitch;
-  void* leaf_grads;           // rows [trees][windows][n][samples]
   const TreeUse* uses;        // by channel
   const int32_t* uses_begin;  // [channels + 1]
+  TreeChoiceArgs choices;
 };
 
 // Slices are such that gradients of leaves take `leaf_bytes` at most, unless those of one tile take more.
@@ -57,5 +67,8 @@ TreeShare tree_share(const TreeArgs& tree, int64_t leaf_bytes);
 void tree_forward(const TreeArgs& tree, void* y, int64_t y_pitch, uint8_t* winner, int64_t winner_pitch,
                   cudaStream_t stream);
 void tree_backward(const TreeArgs& tree, const TreeGradientArgs& gradient, cudaStream_t stream);
+// Of one slice of the batch: the sums of each of its runs, [runs][trees][n][count rounded up to fours].
+void tree_choices(const TreeArgs& slice, const TreeChoiceArgs& choices, const uint8_t* winner, int64_t winner_pitch,
+                  int64_t windows_a_run, const void* leaf_grads, int64_t leaf_pitch, void* sums, cudaStream_t stream);
 
 }  // namespace lgn::cuda

@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads)
   Samples<T, V>::store(grad_x + row * grad_x_pitch + at, sum);
 }
 
-// A warp adds up the runs of a gate: lane l has entry l % 4 of every eighth run.
+// A warp adds up the runs of a gate, or of four candidates: lane l has entry l % 4 of every eighth run.
 template <typename S>
 __global__ void __launch_bounds__(kThreads)
     finish_kernel(const S* __restrict__ run_sums, int64_t runs, int64_t gates, S* __restrict__ grad_table) {
@@ -192,7 +192,8 @@ void backward(const TreeArgs& tree, const TreeGradientArgs& to, cudaStream_t str
   const TreeShare& share = to.share;
   const int64_t windows = windows_of(tree), runs_a_tile = ceil_div(windows, share.windows),
                 gates = int64_t{tree.trees} * ((1 << tree.depth) - 1);
-  auto* run_sums = static_cast<S*>(to.run_sums);
+  const int64_t fours = (int64_t{tree.trees} << tree.depth) * ceil_div(to.choices.count, 4);
+  auto *run_sums = static_cast<S*>(to.run_sums), *choice_sums = static_cast<S*>(to.choices.run_sums);
   for (int64_t first = 0; first < tree.batch; first += share.samples) {
     TreeArgs slice = tree;
     slice.batch = std::min(share.samples, tree.batch - first);
@@ -203,6 +204,11 @@ void backward(const TreeArgs& tree, const TreeGradientArgs& to, cudaStream_t str
            share.windows, static_cast<const S*>(to.slopes), static_cast<const T*>(to.grad) + first, to.grad_pitch,
            winner, to.winner_pitch, run_sums, static_cast<S*>(to.leaf_grads), share.samples);
     run_sums += tiles * runs_a_tile * gates * 4;
+    if (to.choices.candidates != nullptr) {
+      tree_choices(slice, to.choices, winner, to.winner_pitch, share.windows, to.leaf_grads, share.samples, choice_sums,
+                   stream);
+      choice_sums += tiles * runs_a_tile * fours * 4;
+    }
     if (to.grad_x == nullptr) continue;
     const auto gather = winner == nullptr ? &gather_kernel<T, false> : &gather_kernel<T, true>;
     launch(gather, ceil_div(int64_t{tree.channels} * tree.height * tree.width * tiles, kBlockWarps), stream, slice,
@@ -211,6 +217,9 @@ void backward(const TreeArgs& tree, const TreeGradientArgs& to, cudaStream_t str
   }
   launch(&finish_kernel<S>, ceil_div(gates, kBlockWarps), stream, static_cast<const S*>(to.run_sums), share.runs, gates,
          static_cast<S*>(to.grad_table));
+  if (to.choices.candidates == nullptr) return;
+  launch(&finish_kernel<S>, ceil_div(fours, kBlockWarps), stream, static_cast<const S*>(to.choices.run_sums),
+         share.runs, fours, static_cast<S*>(to.choices.grad_shares));
 }
 
 }  // namespace

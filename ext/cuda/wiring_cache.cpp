@@ -171,4 +171,16 @@ std::shared_ptr<const DeviceTreeUses> cached_tree_uses(const Tensor& leaves, int
   });
 }
 
+void check_places(const Tensor& candidates, int64_t channels, int64_t lines, int64_t columns) {
+  cached({candidates}, {candidates.numel(), candidates.size(2), channels, lines, columns},
+         [&](const std::vector<Tensor>& host) {
+           const int32_t* c = host[0].const_data_ptr<int32_t>();
+           const int64_t places = channels * lines * columns;
+           const bool inside = std::all_of(c, c + candidates.numel(), [&](int32_t p) { return p >= 0 && p < places; });
+           TORCH_CHECK_INDEX(inside, "candidates must be places 0 … ", places - 1, " of a receptive field of ",
+                             channels, " channels and ", lines, "x", columns);
+           return inside;
+         });
+}
+
 }  // namespace lgn::cuda

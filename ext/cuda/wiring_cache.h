@@ -34,6 +34,8 @@ struct DeviceTreeUses {
   at::Tensor uses, begin;
   const TreeUse* data() const { return static_cast<const TreeUse*>(uses.const_data_ptr()); }
 };
+// Throws if one of the candidates of leaves is no place of a receptive field.
+void check_places(const at::Tensor& candidates, int64_t channels, int64_t lines, int64_t columns);
 // Of leaves [3, trees, n] on a receptive field of channels, lines and columns.
 std::shared_ptr<const DeviceTreeUses> cached_tree_uses(const at::Tensor& leaves, int64_t channels, int64_t lines,
                                                        int64_t columns);

@@ -17,7 +17,18 @@ from lgn_lightning.ops.cpu_build import torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"
 # What takes longest goes first.
-_KERNELS = ("tree_backward", "tree_forward", "lut", "layer", "group", "bit_layer", "choices", "bits", "softmax")
+_KERNELS = (
+    "tree_backward",
+    "tree_forward",
+    "tree_choices",
+    "lut",
+    "layer",
+    "group",
+    "bit_layer",
+    "choices",
+    "bits",
+    "softmax",
+)
 _BINDINGS = ("binding", "bit_logic", "choice_ops", "lut_ops", "tree_conv", "wiring_cache")
 _PLANS = ("plan", "lut_plan", "tree_plan")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")

@@ -279,9 +279,10 @@ def fake_image(op: str, like: Tensor, size: Sequence[int], dtype: torch.dtype) -
     return schema.feature_major(op, like, math.prod(size), dtype).view(like.shape[0], *size)
 
 
-def _fake(
+def fake(
     x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, *geometry: list[int]
 ) -> tuple[Tensor, Tensor]:
+    """What :func:`logic_tree_conv` gives, without values: also the op of learned leaves."""
     size, pool = (leaves.shape[1], *output_size(x.shape[2:], *geometry)), geometry[-1]
     pooled = pool[0] * pool[1] > 1
     op = "logic_tree_conv"
@@ -299,7 +300,7 @@ def _fake_backward(grad: Tensor, winner: Tensor, x: Tensor, table: Tensor, *rest
 SIZES = "int[] kernel_size, int[] stride, int[] padding, int[] pool"
 _GEOMETRY = f"Tensor leaves, {SIZES}"
 schema.define(
-    f"logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, {_GEOMETRY}) -> (Tensor, Tensor)", _reference, _fake
+    f"logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, {_GEOMETRY}) -> (Tensor, Tensor)", _reference, fake
 )
 schema.define(
     "logic_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, "

@@ -71,6 +71,16 @@ def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
     return torch.stack((line // height, line % height, places % width))
 
 
+def _forward(
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, candidates: Tensor, *geometry: list[int]
+) -> tuple[Tensor, Tensor]:
+    """:func:`~lgn_lightning.ops.logic_tree_conv`: only a GPU has to know that the leaves are some of the candidates.
+
+    There it keeps fixed leaves in a form of their own, which has to be made on the host.
+    """
+    return cast(tuple[Tensor, Tensor], torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry))
+
+
 def _reference_backward(
     grad: Tensor,
     winner: Tensor,
@@ -115,6 +125,12 @@ def _fake_backward(
 
 
 schema.define(
+    f"learned_tree_conv(Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, Tensor candidates, {tree.SIZES})"
+    " -> (Tensor, Tensor)",
+    _forward,
+    lambda x, table, soft_table, leaves, candidates, *geometry: tree.fake(x, table, soft_table, leaves, *geometry),
+)
+schema.define(
     "learned_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, "
     f"Tensor candidates, {tree.SIZES}, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
     _reference_backward,
@@ -136,7 +152,7 @@ class _LearnedTreeConv(torch.autograd.Function):
         candidates: Tensor,
         geometry: list[list[int]],
     ) -> Tensor:
-        y, winner = torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)
+        y, winner = torch.ops.lgn.learned_tree_conv(x, table, soft_table, leaves, candidates, *geometry)
         ctx.save_for_backward(winner, x, table, soft_table, leaves, candidates)
         ctx.geometry, ctx.dtype = geometry, shares.dtype
         return cast(Tensor, y)

@@ -75,7 +75,12 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
         for p in ("fp32", "bf16")
         for mode in ("eager", "graph")
     ]
-    steps += [(f"tree convolutions step, k = 1, {mode}", p) for p in ("fp32", "bf16") for mode in ("eager", "graph")]
+    steps += [
+        (f"tree convolutions step, k = 1, {leaves} leaves, {mode}", p)
+        for leaves in ("random", "learned")
+        for p in ("fp32", "bf16")
+        for mode in ("eager", "graph")
+    ]
     assert set(rows) == {*steps, *layers, *modules, ("packed L, batch 33", "bits"), ("copy", f"{500 / 2**30:g} GiB")}
     assert rows["layer, batch 4", "fp32"]["ms"] == 2 * MS
     assert rows["packed L, batch 33", "bits"]["million_samples_per_second"] == pytest.approx(33 / 2e-3 / 1e6)
@@ -84,7 +89,7 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
     # 50 gates, batch 4, 4 bytes: 80 + 80 bytes of numbers a gate in 4 ms, against 1000 bytes in 2 ms.
     assert rows["layer, batch 4", "fp32"]["share"] == pytest.approx(50 * 160 / 4e-3 / (1000 / 2e-3))
     assert rows["layer, batch 4", "fp32"]["conservative_share"] == pytest.approx(50 * 80 / 4e-3 / (1000 / 2e-3))
-    assert bench.recorder.recorded == 4 + 2 + 4 + 2
+    assert bench.recorder.recorded == 4 + 2 + 4 + 4
 
 
 def test_bytes_of_a_layer_by_hand() -> None:

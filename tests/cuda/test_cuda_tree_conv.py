@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import loader, tree
+from lgn_lightning.ops import loader, tree, tree_choices
 from tests.ops.test_tree import example, make, problems
+from tests.ops.test_tree_choices import candidates_of
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -134,6 +136,66 @@ def test_a_graph_holds_both_passes() -> None:
     graph.replay()
     for one, other in zip(got, step(), strict=True):
         assert torch.equal(one, other)
+
+
+@given(problems(), st.sampled_from(list(TOLERANCE)), st.booleans(), st.booleans(), st.integers(1, 9))
+def test_learned_leaves(problem: dict[str, Any], dtype: torch.dtype, straight: bool, need_x: bool, count: int) -> None:
+    x, table, leaves, geometry = make(problem, dtype)
+    soft = torch.rand_like(table) if straight else None
+    args = (x, table.round() if straight else table, soft, leaves)
+    sizes = list(map(list, geometry.values()))
+    candidates = candidates_of(x, leaves, sizes[0], count)
+    y, winner = lgn.learned_tree_conv(*on_gpu((*args, candidates)), *sizes)
+    for got, want in zip((y, winner), lgn.logic_tree_conv(*on_gpu(args), *sizes), strict=True):
+        assert torch.equal(got, want)
+    grad = torch.randn(y.shape).to(y.dtype)
+    got = lgn.learned_tree_conv_backward(grad.cuda(), winner, *on_gpu((*args, candidates)), *sizes, need_x)
+    exact = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
+    expected = tree_choices._reference_backward(grad.double(), winner.cpu(), *exact, candidates, *sizes, True)
+    error = TOLERANCE[dtype]
+    for mine, want in zip(got if need_x else got[1:], expected if need_x else expected[1:], strict=True):
+        scale = max(want.abs().max().item(), 1.0)
+        torch.testing.assert_close(mine.cpu().double(), want, atol=error * scale, rtol=error)
+
+
+def test_learned_leaves_twice_the_same_bits_and_opcheck() -> None:
+    x, table, soft, leaves, *sizes = on_gpu(example(torch.float32))
+    candidates = candidates_of(x.cpu(), leaves.cpu(), sizes[0], 5).cuda()
+    y, winner = lgn.learned_tree_conv(x, table, soft, leaves, candidates, *sizes)
+    args = (torch.ones_like(y), winner, x, table, soft, leaves, candidates, *sizes, True)
+    assert all(map(torch.equal, *(lgn.learned_tree_conv_backward(*args) for _ in range(2))))
+    utils = ("test_schema", "test_faketensor")
+    torch.library.opcheck(lgn.learned_tree_conv.default, (x, table, soft, leaves, candidates, *sizes), test_utils=utils)
+    torch.library.opcheck(lgn.learned_tree_conv_backward.default, args, test_utils=utils)
+    candidates[1, 2, 3] = x.shape[1] * sizes[0][0] * sizes[0][1]
+    with pytest.raises(IndexError, match="candidates must be places 0"):
+        lgn.learned_tree_conv(x, table, soft, leaves, candidates, *sizes)
+
+
+@pytest.mark.parametrize("sampler", ["soft", "straight_through"])
+def test_a_graph_holds_the_step_of_learned_leaves(sampler: str) -> None:
+    net = LogicTreeNet((1, 8, 8), 10, [8, 16], [200], tree_connections="learned", sampler=sampler).cuda()
+    x = torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8, device="cuda")
+    weights = list(net.parameters())
+
+    def step() -> tuple[Tensor, ...]:
+        y = net(x)
+        return (y, *torch.autograd.grad(y.square().sum(), weights))
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = step()
+    x.random_(256)
+    with torch.no_grad():
+        for parameter in weights:
+            parameter.add_(torch.randn_like(parameter))  # other leaves are chosen
+    graph.replay()
+    assert all(map(torch.equal, got, step()))
 
 
 def test_errors() -> None:

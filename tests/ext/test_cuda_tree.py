@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import tree
+from lgn_lightning.ops import tree, tree_choices
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -121,7 +121,10 @@ class Operands:
         soft = self.slopes.double() if self.problem.straight else None
         return self.x.double(), self.table.double(), soft, self.leaves
 
-    def backward(self, host: ctypes.CDLL, grad: Tensor, need_x: bool, leaf_bytes: int) -> tuple[Tensor, Tensor]:
+    def backward(
+        self, host: ctypes.CDLL, grad: Tensor, need_x: bool, leaf_bytes: int, candidates: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Gradients of ``x``, of the table and, with candidates, of their shares."""
         p, sums = self.problem, self.table.dtype
         share = (ctypes.c_int64 * 3)()
         host.host_tree_share(STORAGE[p.dtype], i64(p.batch), p.shape(), i64(leaf_bytes), share)
@@ -132,13 +135,17 @@ class Operands:
         leaf_grads = rows(self.y_rows.shape[0] * 2**p.depth, samples, sums)
         grad_table, grad_x = torch.full_like(self.table, float("nan")), rows(self.x_rows.shape[0], p.batch, p.dtype)
         kernel = (ctypes.c_int32 * 2)(*p.kernel)
+        count = 0 if candidates is None else candidates.shape[2]
+        shares = torch.full((p.trees, 2**p.depth, -(-count // 4) * 4), float("nan"), dtype=sums)
+        choice_sums = torch.full((runs, *shares.shape), float("nan"), dtype=sums)
         bad = host.host_tree_backward(
             *self.arguments(), kernel, i64(leaf_bytes), at(self.slopes), at(upper), i64(upper.shape[1]), at(winner),
             i64(0 if winner is None else winner.shape[1]), at(grad_table), at(run_sums),
-            at(grad_x) if need_x else None, i64(grad_x.shape[1]), at(leaf_grads) if need_x else None,
+            at(grad_x) if need_x else None, i64(grad_x.shape[1]), at(leaf_grads) if need_x or count else None,
+            at(candidates), i64(count), at(shares), at(choice_sums),
         )  # fmt: skip
         assert bad == -1
-        return grad_x[:, : p.batch].t().view(self.x.shape), grad_table
+        return grad_x[:, : p.batch].t().view(self.x.shape), grad_table, shares[..., :count]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=Problem.name)
@@ -159,13 +166,34 @@ def test_gradients(host: ctypes.CDLL, problem: Problem, leaf_bytes: int, need_x:
     operands = Operands(problem)
     y, winner = operands.forward(host)
     grad = torch.randn(y.shape).to(problem.dtype)
-    grad_x, grad_table = operands.backward(host, grad, need_x, leaf_bytes)
+    grad_x, grad_table, _ = operands.backward(host, grad, need_x, leaf_bytes)
     expected = tree._reference_backward(grad.double(), winner, *operands.exact(), *problem.geometry, True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     torch.testing.assert_close(grad_table.double(), expected[1], atol=wide, rtol=1e-4)
     if need_x:
         torch.testing.assert_close(grad_x.double(), expected[0], atol=error * 4, rtol=error)
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+@pytest.mark.parametrize("leaf_bytes", [2**30, 1], ids=["at once", "in slices"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=Problem.name)
+def test_gradients_of_shares(host: ctypes.CDLL, problem: Problem, leaf_bytes: int, count: int) -> None:
+    operands = Operands(problem)
+    y, winner = operands.forward(host)
+    grad = torch.randn(y.shape).to(problem.dtype)
+    places = problem.channels * problem.kernel[0] * problem.kernel[1]
+    candidates = torch.randint(places, (problem.trees, 2**problem.depth, count), dtype=torch.int32)
+    x, *rest = operands.exact()
+    expected = tree_choices._reference_backward(grad.double(), winner, x, *rest, candidates, *problem.geometry, True)
+    error = TOLERANCE[problem.dtype]
+    wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
+    for need_x in (True, False):
+        grad_x, *others = operands.backward(host, grad, need_x, leaf_bytes, candidates)
+        for got, want in zip(others, expected[1:], strict=True):
+            torch.testing.assert_close(got.double(), want, atol=wide, rtol=1e-4)
+        if need_x:
+            torch.testing.assert_close(grad_x.double(), expected[0], atol=error * 4, rtol=error)
 
 
 def test_slices_are_whole_tiles_and_fit(host: ctypes.CDLL) -> None:

@@ -127,6 +127,7 @@ def test_compiles_and_links_for_hopper(hopper_plan: BuildPlan) -> None:
     names = ["softmax_table", "softmax_table_backward", "logic", "logic_backward", "group_sum", "logic_group_sum"]
     names += ["logic_group_sum_backward", "pack_bits", "unpack_bits", "logic_packed", "group_sum_packed"]
     names += ["logic_tree_conv", "logic_tree_conv_backward"]
+    names += ["learned_tree_conv", "learned_tree_conv_backward"]
     names += ["lut", "lut_backward", "lut_packed", "lut_ids"]
     names += ["gate_ids", "bit_logic", "bit_logic_backward", "choose", "choose_backward", "choices_backward"]
     done = subprocess.run(

@@ -123,6 +123,8 @@ def test_opcheck_and_compile() -> None:
     y, winner = torch.ops.lgn.logic_tree_conv(x, table, None, leaves, *sizes)
     arguments = (torch.randn_like(y), winner, x, table, None, leaves, candidates, *sizes, True)
     utils = ("test_schema", "test_faketensor")
+    for one in (x[:0], x):
+        torch.library.opcheck(torch.ops.lgn.learned_tree_conv.default, (one, *arguments[3:-1]), test_utils=utils)
     torch.library.opcheck(torch.ops.lgn.learned_tree_conv_backward.default, arguments, test_utils=utils)
 
     shares = torch.rand(40, 8, 4, requires_grad=True)

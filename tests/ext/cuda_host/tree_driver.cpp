@@ -2,6 +2,7 @@
 #include "cuda_on_host.h"
 // After the stand-ins for CUDA's keywords:
 #include "../../../ext/cuda/tree_backward.cu"
+#include "../../../ext/cuda/tree_choices.cu"
 #include "../../../ext/cuda/tree_forward.cu"
 #include "../../../ext/cuda/tree_plan.h"
 
@@ -38,13 +39,26 @@ int64_t host_tree_backward(int32_t storage, int64_t batch, const void* x, int64_
                            const int32_t* leaves, const int32_t* shape, const int32_t* kernel, int64_t leaf_bytes,
                            const void* slopes, const void* grad, int64_t grad_pitch, const uint8_t* winner,
                            int64_t winner_pitch, void* grad_table, void* run_sums, void* grad_x, int64_t grad_x_pitch,
-                           void* leaf_grads) {
+                           void* leaf_grads, const int32_t* candidates, int64_t count, void* grad_shares,
+                           void* choice_sums) {
   const TreeArgs args = tree_args(storage, batch, x, x_pitch, table, leaves, shape);
   const TreeUses uses = make_tree_uses(leaves, args.trees, 1 << args.depth, args.channels, kernel[0], kernel[1]);
   if (uses.bad_leaf >= 0) return uses.bad_leaf;
   tree_backward(args,
-                {tree_share(args, leaf_bytes), slopes, grad, grad_pitch, winner, winner_pitch, grad_table, run_sums,
-                 grad_x, grad_x_pitch, leaf_grads, uses.uses.data(), uses.begin.data()},
+                {tree_share(args, leaf_bytes),
+                 slopes,
+                 grad,
+                 grad_pitch,
+                 winner,
+                 winner_pitch,
+                 grad_table,
+                 run_sums,
+                 leaf_grads,
+                 grad_x,
+                 grad_x_pitch,
+                 uses.uses.data(),
+                 uses.begin.data(),
+                 {candidates, count, {kernel[0], kernel[1]}, grad_shares, choice_sums}},
                 nullptr);
   return -1;
 }
