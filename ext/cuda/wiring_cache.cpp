@@ -4,6 +4,7 @@
 #include <c10/core/Storage.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
@@ -40,6 +41,7 @@ struct Seen {
 
 struct Entry {
   const std::type_info* kind;  // of what was made
+  c10::DeviceIndex device;
   std::vector<Seen> indices;
   std::vector<int64_t> sizes;
   std::shared_ptr<const void> made;
@@ -96,14 +98,17 @@ auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& size
   std::list<Entry> dead;
   {
     const std::lock_guard<std::mutex> guard(kept.mutex);
-    kept.entries.push_front({&typeid(Made), {indices.begin(), indices.end()}, sizes, made});
+    kept.entries.push_front({&typeid(Made), indices[0].get_device(), {indices.begin(), indices.end()}, sizes, made});
     // It lives as long as the indices, also when they were changed: a captured graph may still read it.
     for (auto entry = kept.entries.begin(); entry != kept.entries.end();) {
       const auto here = entry++;
       if (here->expired()) dead.splice(dead.end(), kept.entries, here);
     }
   }
-  if (!dead.empty()) c10::cuda::device_synchronize();  // kernels on other streams may not be done with them
+  for (const Entry& entry : dead) {  // kernels on other streams may not be done with it
+    const c10::cuda::CUDAGuard guard(entry.device);
+    c10::cuda::device_synchronize();
+  }
   return made;
 }
 
