@@ -10,7 +10,7 @@
 #include <cstring>
 #include <tuple>
 
-#include "tensors.h"
+#include "bit_rows.h"
 
 namespace lgn {
 namespace {
@@ -19,50 +19,6 @@ using at::TensorList;
 
 constexpr int64_t kTileBytes = kTileLines * kLineBytes;
 constexpr int64_t kFloat = static_cast<int64_t>(sizeof(float));
-
-int64_t bit_pitch(int64_t batch) {
-  const int64_t row_samples = 8 * kBitRowBytes;
-  return std::max<int64_t>((batch + row_samples - 1) / row_samples, 1) * kBitRowBytes;
-}
-
-// [words, features] of 64 samples each, feature-major.
-Tensor new_words(int64_t batch, int64_t features) {
-  const int64_t pitch = bit_pitch(batch);
-  return pooled({(batch + 63) / 64, features}, {1, pitch / 8}, pitch * features, at::kLong);
-}
-const uint8_t* bytes_of(const Tensor& words) { return static_cast<const uint8_t*>(words.const_data_ptr()); }
-int64_t pitch_of(const Tensor& words) { return words.stride(1) * 8; }
-
-// Words as the forward pass makes them; a copy where a caller brings others.
-Tensor whole_rows(const Tensor& words, int64_t batch) {
-  const int64_t pitch = pitch_of(words), end = (words.storage_offset() + words.size(1) * words.stride(1)) * 8;
-  const bool fits = (words.size(0) == 1 || words.stride(0) == 1) && pitch >= bit_pitch(batch) &&
-                    pitch % kBitRowBytes == 0 && end <= static_cast<int64_t>(words.storage().nbytes());
-  if (fits || words.numel() == 0) return words;
-  Tensor made = new_words(batch, words.size(1));
-  made.copy_(words);
-  return made;
-}
-
-Tensor pack(const Tensor& x) {
-  const int64_t batch = x.size(0), features = x.size(1);
-  Tensor out = new_words(batch, features);
-  if (x.numel() == 0) return out;
-  auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
-  const int64_t pitch = pitch_of(out);
-  if (x.scalar_type() == at::kBool) {
-    const auto* from = static_cast<const uint8_t*>(x.const_data_ptr());
-    parallel_for((features + 63) / 64, 16, [&](int64_t begin, int64_t end) {
-      kernels().bits.pack(from, x.stride(0), x.stride(1), batch, begin * 64, std::min(end * 64, features), to, pitch);
-    });
-  } else {
-    const Rows rows = feature_major(x.to(at::kFloat));
-    parallel_for(features, kGrain, [&](int64_t begin, int64_t end) {
-      kernels().bit_layer.pack(rows.data, rows.pitch, batch, begin, end, to, pitch);
-    });
-  }
-  return out;
-}
 
 Tensor gate_ids(const Tensor& logits) {
   TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 4 || logits.size(1) == 16), "logits must be [n, 4] or [n, 16]");
@@ -117,13 +73,16 @@ void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candi
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
                                                   TensorList b, TensorList logits, TensorList shares,
                                                   TensorList candidates, int64_t k, double tau,
-                                                  at::ArrayRef<double> factors) {
+                                                  at::ArrayRef<double> factors, const std::optional<Tensor>& packed) {
   check_lists(tables, a, b, candidates, gates.size(), factors);
   TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
               "logits and shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
-  std::vector<Tensor> words{pack(x)};
+  TORCH_CHECK(!packed || (packed->scalar_type() == at::kLong && packed->dim() == 2 &&
+                          packed->size(0) == (batch + 63) / 64 && packed->size(1) == x.size(1)),
+              "words must be int64 [ceil(batch / 64), in]");
+  std::vector<Tensor> words{packed ? copy_words(*packed, batch) : pack(x)};
   for (size_t l = 0; l < tables.size(); l++) {
     const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1));
     if (layer.learned()) check_candidates(layer.candidates, layer.gates, layer.inputs);

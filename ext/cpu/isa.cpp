@@ -1,5 +1,6 @@
 // The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
 #include "bit_logic.h"
+#include "bit_tree.h"
 #include "bits.h"
 #include "choices.h"
 #include "layer.h"
@@ -16,13 +17,9 @@ namespace lgn {
 namespace {
 
 constexpr Kernels make_kernels() {
-  Kernels k{LGN_STRING(LGN_ISA),
-            layer_kernels<float>(),
-            layer_kernels<Bf16>(),
-            bit_kernels(),
-            bit_layer_kernels(),
-            lut_bit_kernels(),
-            {&largest_index, &choose, &choose_backward}};
+  Kernels k{
+      LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(),
+      bit_layer_kernels(), bit_tree_kernels(),     lut_bit_kernels(),     {&largest_index, &choose, &choose_backward}};
   k.f32.lut = lut_kernels<float>();
   k.f32.choices = &choices<float>;
   k.bf16.choices = &choices<Bf16>;

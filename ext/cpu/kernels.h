@@ -201,6 +201,7 @@ struct Kernels {
   LayerKernels bf16;
   BitKernels bits;
   BitLayerKernels bit_layer;
+  BitTreeKernels bit_tree;
   LutBitKernels lut_bits;
   ChoiceKernels choice;
 };

@@ -6,35 +6,10 @@
 #include <cstring>
 #include <tuple>
 
-#include "tensors.h"
+#include "tree_tensors.h"
 
 namespace lgn {
 namespace {
-
-// Gates at places of an image that are worth a thread's start.
-constexpr int64_t kTreeGrain = 1 << 14;
-
-Tensor new_image(int64_t batch, int64_t channels, int64_t height, int64_t width, at::ScalarType dtype) {
-  return new_feature_major(batch, channels * height * width, dtype).view({batch, channels, height, width});
-}
-
-// [batch, channels, height, width] as [batch, rows]; copies only if the image is not a matrix in memory.
-Tensor flat(const Tensor& image) {
-  return image.reshape({image.size(0), image.numel() / std::max<int64_t>(image.size(0), 1)});
-}
-
-// Memory of the kernels for one task.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) : data_(pool_get(bytes)) {}
-  ~Scratch() { pool_put(data_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  void* data() const { return data_; }
-
- private:
-  void* data_;
-};
 
 // The arguments that both passes have, in the forms that kernels take.
 struct TreeConv {
@@ -54,52 +29,15 @@ struct TreeConv {
         kernels(layer_kernels_of(dtype)),
         batch(x_in.size(0)),
         tiling(batch, kernels.element_bytes, kTreeLines) {
-    TORCH_CHECK(x_in.dim() == 4 && leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2,
-                "x must be [batch, C, H, W] and leaves [3, O, 2^depth]");
-    TORCH_CHECK(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && pool.size() == 2 &&
-                    std::min(stride[0], stride[1]) > 0 && std::min(pool[0], pool[1]) > 0,
-                "kernel_size, stride, padding and pool must be two numbers each");
-    shape = {x_in.size(1),
-             x_in.size(2),
-             x_in.size(3),
-             leaves.size(1),
-             leaves.size(2),
-             0,
-             0,
-             stride[0],
-             stride[1],
-             padding[0],
-             padding[1],
-             pool[0],
-             pool[1],
-             leaves.const_data_ptr<int32_t>(),
-             0,
-             nullptr};
-    shape.out_height = ((shape.height + 2 * padding[0] - kernel[0]) / stride[0] + 1) / pool[0];
-    shape.out_width = ((shape.width + 2 * padding[1] - kernel[1]) / stride[1] + 1) / pool[1];
-    TORCH_CHECK(shape.out_height > 0 && shape.out_width > 0, "the kernel does not fit into the padded image");
+    TORCH_CHECK(x_in.dim() == 4, "x must be [batch, C, H, W]");
+    shape = tree_shape(x_in.sizes().slice(1), leaves, kernel, stride, padding, pool);
     for (const Tensor& t : {table, slopes}) {
       TORCH_CHECK(t.dim() == 2 && t.size(0) == shape.gates() && t.size(1) == 4, "tables must be [gates, 4]");
-    }
-    const int64_t limits[3] = {shape.channels, kernel[0], kernel[1]};
-    for (int64_t part = 0; part < 3; part++) {
-      const int32_t* leaf = shape.leaf + part * shape.trees * shape.leaves;
-      int32_t low = 0, high = 0;
-      for (int64_t l = 0; l < shape.trees * shape.leaves; l++) {
-        low = std::min(low, leaf[l]);
-        high = std::max(high, leaf[l]);
-      }
-      TORCH_CHECK_INDEX(low >= 0 && high < limits[part], "leaves[", part, "] has values from ", low, " to ", high,
-                        ", but must be in 0 … ", limits[part] - 1);
     }
   }
 
   bool pooled() const { return shape.pool() > 1; }
   bool empty() const { return batch == 0 || shape.trees == 0; }
-  // Trees that one thread takes at a time.
-  int64_t grain() const {
-    return std::max<int64_t>(1, kTreeGrain / (shape.out_height * shape.out_width * shape.pool() * (shape.leaves - 1)));
-  }
 };
 
 std::tuple<Tensor, Tensor> logic_tree_conv(const Tensor& x_in, const Tensor& table,
@@ -118,7 +56,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv(const Tensor& x_in, const Tensor& tab
         shape,    x.data, x.pitch, conv.table.const_data_ptr(), to.data, to.pitch, reinterpret_cast<uint8_t*>(won.data),
         won.pitch};
     const int64_t tiles = static_cast<int64_t>(conv.tiling.tiles.size());
-    parallel_for(tiles * shape.trees, conv.grain(), [&](int64_t begin, int64_t end) {
+    parallel_for(tiles * shape.trees, tree_grain(shape), [&](int64_t begin, int64_t end) {
       const Scratch scratch(conv.kernels.tree.scratch_bytes(shape));
       while (begin < end) {
         const int64_t tile = begin / shape.trees, from = begin % shape.trees;

@@ -26,6 +26,12 @@ struct TreeShape {
   int64_t pool() const { return pool_h * pool_w; }
   int64_t gates() const { return trees * (leaves - 1); }
   int64_t choices() const { return leaves * candidates; }  // of one tree
+  // Binary digits that tell the positions of a window apart.
+  int64_t winner_digits() const {
+    int64_t digits = 0;
+    while (int64_t{1} << digits < pool()) digits++;
+    return digits;
+  }
 };
 
 // A winner is the position in a pooling window that the maximum came from, one byte a sample; null if nothing is
@@ -63,6 +69,39 @@ struct TreeKernels {
   // of the gradient of a leaf times what each candidate reads.
   void (*backward)(const TreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
                    int64_t grad_x_pitch, void* sums, void* shares, void* scratch);
+};
+
+// Hard trees on packed samples (bit_tree.h). Rows are strings of bytes as those of BitLayerKernels; `gates` are the ids
+// of [trees][leaves - 1] gates.
+struct BitTreeForward {
+  TreeShape shape;
+  const uint8_t* x;
+  int64_t x_pitch;
+  const uint8_t* gates;
+  uint8_t* y;
+  uint8_t* winner;  // winner_digits() times the rows of y
+  int64_t pitch;    // of y and winner
+};
+
+// Gradients are rows of float, padded to whole lines.
+struct BitTreeBackward {
+  TreeShape shape;
+  const uint8_t* x;
+  int64_t x_pitch;
+  const uint8_t* gates;
+  const uint8_t* winner;
+  int64_t winner_pitch;
+  const char* grad;
+  int64_t grad_pitch;
+  const float* slopes;  // the table that gradients pass through
+};
+
+// As TreeKernels.
+struct BitTreeKernels {
+  int64_t (*scratch_bytes)(const TreeShape& shape);
+  void (*forward)(const BitTreeForward& call, int64_t begin, int64_t end, void* scratch);
+  void (*backward)(const BitTreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
+                   int64_t grad_x_pitch, float* sums, void* scratch);
 };
 
 }  // namespace lgn

@@ -112,12 +112,13 @@ void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candi
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
                                                   TensorList b, TensorList logits, TensorList shares,
                                                   TensorList candidates, int64_t k, double tau,
-                                                  at::ArrayRef<double> factors) {
+                                                  at::ArrayRef<double> factors, const std::optional<Tensor>& packed) {
   const c10::cuda::CUDAGuard guard(x.device());
   check_lists(tables, a, b, candidates, gates.size(), factors);
   TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
               "logits and shares must have one entry a layer");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
+  TORCH_CHECK(!packed, "words that are packed already are taken on a CPU only");
   const int64_t batch = x.size(0);
   const cudaStream_t stream = stream_of(x);
   std::vector<Tensor> words{pack(x)};

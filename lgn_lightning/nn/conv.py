@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lgn_lightning.circuit.builder import CircuitBuilder
+    from lgn_lightning.ops import BitActivations
 
 Pair = int | tuple[int, int]
 
@@ -215,6 +216,42 @@ class LogicTreeConv2d(GateLayer):
             raise ValueError(f"{self._name}: {error}") from None
         return tree.output_size(size, self.kernel_size, self.stride, self.padding, pool)
 
+    @property
+    def runs_on_bits(self) -> bool:
+        """Whether the layer is in straight-through training that :meth:`forward_bits` can do."""
+        native = self.implementation != "python" and self.weights.dtype == torch.float32
+        return self.training and self.sampler.hard and native and self.learned is None
+
+    def forward_bits(self, x: BitActivations, pool: OrPool2d | None = None) -> BitActivations:
+        """Straight-through training on packed bits, of fixed leaves, with the values and gradients of :meth:`forward`.
+
+        Args:
+            x: ``[batch, in_channels, H, W]``, on a CPU.
+            pool: A fusible pooling to apply in the same op.
+
+        Returns:
+            ``[batch, out_channels, H', W']``.
+
+        Raises:
+            ValueError: As :meth:`forward`.
+        """
+        window = self._check_input(x.edge, pool)
+        sample = self.sample()
+        gates, leaves = cast(Tensor, sample.gates), self.settled_leaves()
+        geometry = (self.kernel_size, self.stride, self.padding, window)
+        return ops.bit_tree_conv(x, sample.table.float(), gates, leaves, *geometry)
+
+    def _check_input(self, x: Tensor, pool: OrPool2d | None) -> tuple[int, int]:
+        """Refuses an input that does not fit, and gives the window that the convolution's op pools."""
+        if len(x.shape) != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_channels}, height, "
+                "width]"
+            )
+        window = (1, 1) if pool is None or not pool.fusible else pool.kernel_size
+        self._output_size(tuple(x.shape[2:]), window)
+        return window
+
     def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
         """Evaluates the trees.
 
@@ -229,16 +266,10 @@ class LogicTreeConv2d(GateLayer):
             ValueError: If the input has another number of channels, is smaller than the kernel, or the pooling does not
                 divide the output.
         """
-        if len(x.shape) != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_channels}, height, "
-                "width]"
-            )
+        window = self._check_input(x, pool)
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")
         x = as_activations(x, self.weights.dtype)
-        window = (1, 1) if pool is None or not pool.fusible else pool.kernel_size
-        self._output_size(tuple(x.shape[2:]), window)
         sample = self.sample()
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:

@@ -22,8 +22,9 @@ class LogicSequential(nn.Sequential):
 
     These are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, a :class:`LogicTreeConv2d` with an
     :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that lead to a :class:`GroupSum`,
-    which then compute on packed bits. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are
-    not fused while one of them has hooks, so that hooks see what they would see there.
+    which then compute on packed bits. On a CPU convolutions do so, too, and hand their bits to the next layer as they
+    are. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused, and get no packed
+    bits, while one of them has hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:
@@ -39,17 +40,22 @@ class LogicSequential(nn.Sequential):
         while index < len(modules):
             module = modules[index]
             following = modules[index + 1] if index + 1 < len(modules) else None
+            if following is not None and (not _fusible(module, following) or _hooked(module, following)):
+                following = None
             stack = _bit_stack(modules, index, x)
             if stack:
                 x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
                 index += len(stack) + 1
-            elif following is not None and _fusible(module, following) and not _hooked(module, following):
-                x = module(x, following)
-                index += 2
+                continue
+            if _takes_bits(module, x):
+                x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
+            elif isinstance(x, ops.BitActivations) and _flattens(module):
+                x = x.flatten()
             else:
-                x = module(x)
-                index += 1
-        return x
+                x = _unpacked(x)
+                x = module(x) if following is None else module(x, following)
+            index += 1 if following is None else 2
+        return _unpacked(x)
 
 
 def _fusible(module: nn.Module, following: nn.Module) -> bool:
@@ -58,9 +64,40 @@ def _fusible(module: nn.Module, following: nn.Module) -> bool:
     return type(module) is LogicLayer and type(following) is GroupSum
 
 
+def _takes_bits(module: nn.Module, x: Any) -> bool:
+    """Whether a module is a convolution that can train on packed bits made of ``x``."""
+    if type(module) is not LogicTreeConv2d or not module.runs_on_bits or _hooked(module):
+        return False
+    if isinstance(x, ops.BitActivations):
+        return True
+    on_cpu = isinstance(x, Tensor) and x.device.type == "cpu"  # elsewhere the op has no native kernel
+    return on_cpu and x.ndim == 4 and (x.dtype == torch.float32 or not x.is_floating_point())
+
+
+def _flattens(module: nn.Module) -> bool:
+    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1) and not _hooked(module)
+
+
+def _packed(x: Any) -> ops.BitActivations:
+    return x if isinstance(x, ops.BitActivations) else ops.pack_activations(_as_bits(x))
+
+
+def _as_bits(x: Tensor) -> Tensor:
+    return x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5
+
+
+def _unpacked(x: Any) -> Any:
+    if not isinstance(x, ops.BitActivations):
+        return x
+    autocast = torch.is_autocast_enabled("cpu")
+    return x.unpack(torch.get_autocast_dtype("cpu") if autocast else torch.float32)
+
+
 def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
     """The straight-through layers from ``index`` on up to a group sum, if they can run as one op on packed bits."""
     stack: list[LogicLayer] = []
+    if isinstance(x, ops.BitActivations):
+        x = x.edge
     # Elsewhere the op has no native kernel, and torch runs single layers faster than its reference.
     if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64 or x.device.type not in ("cpu", "cuda"):
         return stack
@@ -76,12 +113,15 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
     return []
 
 
-def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Tensor:
+def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.BitActivations) -> Tensor:
+    words = None
+    if isinstance(x, ops.BitActivations):
+        words, x = x
     samples = [layer.sample() for layer in stack]
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.wires() for layer in stack]
     return ops.bit_logic(
-        x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5,
+        _as_bits(x),
         [sample.table.float() for sample in samples],
         [cast(Tensor, sample.gates) for sample in samples],
         [layer.a for layer in wires],
@@ -92,6 +132,7 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor) -> Ten
         [None if layer.learned is None else layer.learned.logits.float() for layer in stack],
         [layer.shares for layer in wires],
         [layer.candidates for layer in wires],
+        words,
     )
 
 

@@ -1,5 +1,7 @@
 """The ops that layers are made of; each runs natively where the extension can be had, else in plain torch."""
 
+from lgn_lightning.ops.bit_activations import BitActivations, pack_activations
+from lgn_lightning.ops.bit_tree import bit_tree_conv
 from lgn_lightning.ops.choices import choose, learn_choices
 from lgn_lightning.ops.functional import (
     group_sum,
@@ -18,7 +20,9 @@ from lgn_lightning.ops.tree import logic_tree_conv
 from lgn_lightning.ops.tree_choices import learned_tree_conv
 
 __all__ = [
+    "BitActivations",
     "bit_logic",
+    "bit_tree_conv",
     "choose",
     "gate_ids",
     "group_sum",
@@ -34,6 +38,7 @@ __all__ = [
     "lut_ids",
     "lut_packed",
     "lut_table",
+    "pack_activations",
     "pack_bits",
     "softmax_table",
     "unpack_bits",

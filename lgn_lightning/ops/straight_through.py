@@ -14,12 +14,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import reference, schema
+from lgn_lightning.ops.bit_activations import BITS, empty_words
 from lgn_lightning.ops.choices import check_candidates, reference_backward, softmax_backward
-
-#: Samples of a word.
-BITS = 64
-#: Native rows of bits are padded to that many words.
-_ROW_WORDS = 2
 
 
 def bit_logic(
@@ -34,6 +30,7 @@ def bit_logic(
     logits: Sequence[Tensor | None] | None = None,
     shares: Sequence[Tensor | None] | None = None,
     candidates: Sequence[Tensor | None] | None = None,
+    words: Tensor | None = None,
 ) -> Tensor:
     """Evaluates layers of hard gates one after another and sums groups; the gradient is that of the soft tables.
 
@@ -51,6 +48,8 @@ def bit_logic(
         shares: Of these layers, the softmax of the logits, as :func:`~lgn_lightning.ops.choose` gives it; no gradient
             flows to it. None for the others.
         candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
+        words: The bits of ``x`` if they are packed already, as in
+            :class:`~lgn_lightning.ops.bit_activations.BitActivations`; ``x`` is their edge then. On a CPU only.
 
     Returns:
         Scores, float32 ``[batch, k]``.
@@ -97,7 +96,7 @@ def bit_logic(
     lists.append([no_shares if logit is None else logit for logit in logits])
     lists.append([no_shares if share is None else share.detach() for share in shares])
     lists.append([no_candidates if wires is None else wires for wires in candidates])
-    return torch.ops.lgn.bit_logic(x, *lists, k, tau, factors)[0]  # type: ignore[no-any-return]
+    return torch.ops.lgn.bit_logic(x, *lists, k, tau, factors, words)[0]  # type: ignore[no-any-return]
 
 
 def gate_ids(logits: Tensor) -> Tensor:
@@ -138,9 +137,10 @@ def _reference(
     k: int,
     tau: float,
     factors: list[float],
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Scores ``[batch, k]``, and the packed inputs of each layer, int64 ``[ceil(batch / 64), in]``."""
-    words = [reference.pack_bits(x if x.dtype == torch.bool else x > 0.5, BITS)]
+    words = [reference.pack_bits(x if x.dtype == torch.bool else x > 0.5, BITS) if packed is None else packed.clone()]
     for ids, first, second in zip(gates, a, b, strict=True):
         words.append(reference.logic_packed(words[-1], ids, first, second))
     return reference.group_sum_packed(words.pop(), k, x.shape[0]).float() / tau, words
@@ -176,21 +176,14 @@ def _reference_backward(
     return g, grad_tables, grad_logits
 
 
-def _words(like: Tensor, batch: int, features: int) -> Tensor:
-    rows = (batch + BITS - 1) // BITS
-    if not schema.has_native("bit_logic", like.device.type):
-        return like.new_empty((rows, features), dtype=torch.int64)
-    pitch = (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
-    return like.new_empty_strided((rows, features), (1, pitch), dtype=torch.int64)
-
-
 def _fake(
     x: Tensor, tables: list[Tensor], gates: list[Tensor], a: list[Tensor], b: list[Tensor], *rest: Any
 ) -> tuple[Tensor, list[Tensor]]:
-    _, _, _, k, _, _ = rest
+    k = rest[3]
     widths = [x.shape[1], *(first.shape[0] for first in a[:-1])]
     scores = x.new_empty((x.shape[0], k), dtype=torch.float32)
-    return scores, [_words(x, x.shape[0], width) for width in widths]
+    rows = (x.shape[0] + BITS - 1) // BITS
+    return scores, [empty_words("bit_logic", x, rows, width) for width in widths]
 
 
 def _fake_backward(
@@ -221,7 +214,7 @@ schema.define(
 )
 schema.define(
     "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] logits, Tensor[] shares,"
-    " Tensor[] candidates, int k, float tau, float[] factors) -> (Tensor, Tensor[])",
+    " Tensor[] candidates, int k, float tau, float[] factors, Tensor? words=None) -> (Tensor, Tensor[])",
     _reference,
     _fake,
 )
@@ -234,7 +227,7 @@ schema.define(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    x, tables, _, a, b, _, shares, candidates, _, ctx.tau, ctx.factors = inputs
+    x, tables, _, a, b, _, shares, candidates, _, ctx.tau, ctx.factors, _ = inputs
     ctx.layers, ctx.dtype = len(tables), x.dtype
     for words in output[1]:
         words.requires_grad_(False)
@@ -247,7 +240,7 @@ def _grad(ctx: Any, grad: Tensor, grad_words: Any) -> tuple[Any, ...]:
     need_x = ctx.needs_input_grad[0]
     grad_x, tables, logits = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
     none = [None] * n
-    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, logits, none, none, None, None, None
+    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, logits, none, none, *(None,) * 4
 
 
 torch.library.register_autograd("lgn::bit_logic", _grad, setup_context=_setup, lib=schema.LIBRARY)

@@ -198,7 +198,7 @@ def leaf_rows(
     return torch.where(inside, rows, math.prod(image)).flatten(2), (height, width)
 
 
-def _windows(values: Tensor, places: tuple[int, int], pool: Sequence[int]) -> Tensor:
+def windows(values: Tensor, places: tuple[int, int], pool: Sequence[int]) -> Tensor:
     """Sorts ``[O, places, batch]`` by pooling window: ``[O, windows, positions, batch]``."""
     height, width = places[0] // pool[0], places[1] // pool[1]
     split = values.reshape(values.shape[0], height, pool[0], width, pool[1], values.shape[2])
@@ -221,7 +221,7 @@ def _reference(
     size = (leaves.shape[1], places[0] // pool[0], places[1] // pool[1], x.shape[0])
     if pool[0] * pool[1] == 1:
         return root.to(x.dtype).view(size).permute(3, 0, 1, 2), x.new_empty((0,), dtype=torch.uint8)
-    y, winner = _windows(root, places, pool).max(2)
+    y, winner = windows(root, places, pool).max(2)
     return y.to(x.dtype).view(size).permute(3, 0, 1, 2), winner.to(torch.uint8).view(size).permute(3, 0, 1, 2)
 
 

@@ -53,6 +53,8 @@ inline void set(Bf16Bits& v, double x) {
 
 // The convolution with trees of gates (tree_driver.cpp), on all storage types.
 void run_trees();
+// The same on packed samples (bit_tree_driver.cpp).
+void run_bit_trees();
 // Lookup tables (lut_driver.cpp), in single and double precision and on bits.
 void run_luts();
 // Learned connections (choices_driver.cpp), on all storage types and on bits.

@@ -224,6 +224,7 @@ int main() {
     run_softmax<double>(kernels_f64(), gates, 1e-12);
   }
   run_trees();
+  run_bit_trees();
   run_luts();
   run_choices();
   run_pool_and_cache();
