@@ -343,7 +343,7 @@ class BitBackward {
     const int64_t numel = to.numel(), count = to.size(2);
     const float* from = slabs.const_data_ptr<float>();
     float* sum = to.mutable_data_ptr<float>();
-    parallel_for(numel / count, 16 * kGrain / count + 1, [&](int64_t first, int64_t last) {
+    parallel_for(numel / count, whole_vectors(16 * kGrain / count), [&](int64_t first, int64_t last) {
       const int64_t begin = first * count, end = last * count;
       std::memcpy(sum + begin, from + begin, static_cast<size_t>((end - begin) * kFloat));
       for (int64_t slab = 1; slab < slabs.size(0); slab++) {

@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor&
   const Tensor a = at::empty({gates}, at::device(at::kCPU).dtype(at::kInt)), b = at::empty_like(a),
                shares = new_shares(candidates);
   const float* from = draws ? level.const_data_ptr<float>() : nullptr;
-  parallel_for(count > 0 ? 2 * gates : 0, 2 * kGrain / std::max<int64_t>(count, 1) + 1,
+  parallel_for(count > 0 ? 2 * gates : 0, whole_vectors(2 * kGrain / std::max<int64_t>(count, 1)),
                [&](int64_t begin, int64_t end) {
                  kernels().choice.choose(logits.const_data_ptr<float>(), candidates.const_data_ptr<int32_t>(), count,
                                          from, static_cast<float>(noise), begin, end, a.mutable_data_ptr<int32_t>(),
@@ -72,7 +72,7 @@ Tensor choose_backward(const Tensor& grad_in, const Tensor& shares_in) {
   TORCH_CHECK(grad.dim() == 3 && grad.sizes() == shares.sizes(), "grad and shares must be [n, 2, count]");
   Tensor out = new_shares(shares);
   const int64_t count = shares.size(2);
-  parallel_for(shares.size(0) * shares.size(1), 4 * kGrain / std::max<int64_t>(count, 1) + 1,
+  parallel_for(shares.size(0) * shares.size(1), whole_vectors(4 * kGrain / std::max<int64_t>(count, 1)),
                [&](int64_t begin, int64_t end) {
                  kernels().choice.choose_backward(grad.const_data_ptr<float>(), shares.const_data_ptr<float>(), count,
                                                   begin, end, out.mutable_data_ptr<float>());

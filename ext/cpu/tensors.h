@@ -48,6 +48,10 @@ inline Tensor new_rows(int64_t rows, int64_t columns, at::ScalarType dtype) {
   return pooled({rows, columns}, {columns, 1}, rows * columns * element, dtype);
 }
 
+// The next grain of rows of candidates that is whole vectors of them, whatever their count: which rows share a vector,
+// and so in which order a row is summed, does not depend on how many threads share the work.
+inline int64_t whole_vectors(int64_t grain) { return (grain / 16 + 1) * 16; }
+
 // Numbers of the candidates [n, 2, count] of a layer.
 inline Tensor new_shares(const Tensor& candidates) {
   const int64_t count = candidates.size(2);

@@ -7,6 +7,7 @@ are not bits, flow from layer to layer as usual.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -83,8 +84,10 @@ class _Unpack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, edge: Tensor, words: Tensor, dtype: torch.dtype) -> Tensor:
         bits = torch.ops.lgn.unpack_bits(words.flatten(1), edge.shape[0])
-        rows = bits.t().to(dtype, memory_format=torch.contiguous_format)
-        return cast(Tensor, rows.t().view(edge.shape))
+        batch, *sizes = edge.shape
+        # No view of another tensor: what comes next may work in place.
+        out = bits.new_empty((*sizes, batch), dtype=dtype).movedim(-1, 0).detach()
+        return cast(Tensor, out.copy_(bits.view(edge.shape)))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
@@ -98,7 +101,7 @@ def _round_to_bits(x: Tensor) -> Tensor:
 
 def _fake_round_to_bits(x: Tensor) -> Tensor:
     rows = (x.shape[0] + BITS - 1) // BITS
-    return empty_words("round_to_bits", x, rows, x[0].numel()).view(rows, *x.shape[1:])
+    return empty_words("round_to_bits", x, rows, math.prod(x.shape[1:])).view(rows, *x.shape[1:])
 
 
 schema.define("round_to_bits(Tensor x) -> Tensor", _round_to_bits, _fake_round_to_bits)

@@ -236,7 +236,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]
 
 def _grad(ctx: Any, grad: Tensor, grad_words: Any) -> tuple[Any, ...]:
     n = ctx.layers
-    lists = [list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(6)]
+    saved = ctx.saved_tensors  # read once: saved-tensor hooks, such as those of torch.utils.checkpoint, run each time
+    lists = [list(saved[i * n : (i + 1) * n]) for i in range(6)]
     need_x = ctx.needs_input_grad[0]
     grad_x, tables, logits = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
     none = [None] * n

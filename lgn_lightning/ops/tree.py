@@ -321,8 +321,9 @@ def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | Non
     if grad is None:
         return (None,) * 8
     need_x, need_table, need_soft = ctx.needs_input_grad[:3]
-    grad_x, grad_table = torch.ops.lgn.logic_tree_conv_backward(grad, *ctx.saved_tensors, *ctx.geometry, need_x)
-    straight_through = ctx.saved_tensors[3] is not None
+    saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
+    grad_x, grad_table = torch.ops.lgn.logic_tree_conv_backward(grad, *saved, *ctx.geometry, need_x)
+    straight_through = saved[3] is not None
     return (
         grad_x if need_x else None,
         grad_table if need_table and not straight_through else None,

@@ -160,10 +160,9 @@ class _LearnedTreeConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         need_x, need_table, need_soft = ctx.needs_input_grad[:3]
-        grad_x, grad_table, shares = torch.ops.lgn.learned_tree_conv_backward(
-            grads[0], *ctx.saved_tensors, *ctx.geometry, need_x
-        )
-        straight_through = ctx.saved_tensors[3] is not None
+        saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
+        grad_x, grad_table, shares = torch.ops.lgn.learned_tree_conv_backward(grads[0], *saved, *ctx.geometry, need_x)
+        straight_through = saved[3] is not None
         return (
             grad_x if need_x else None,
             grad_table if need_table and not straight_through else None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from lgn_lightning import ops
@@ -185,3 +186,37 @@ def test_no_gap_and_the_circuit_agrees() -> None:
     assert torch.equal(soft, hard)
     scores = Circuit.from_module(net).scores(images.flatten(1).numpy())
     np.testing.assert_allclose(scores, hard.detach().numpy() * net[-1].tau)
+
+
+@pytest.mark.parametrize("follower", [nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True)])
+def test_what_follows_may_work_in_place(follower: nn.Module) -> None:
+    torch.manual_seed(0)
+    net = LogicSequential(LogicTreeConv2d(3, 8, 3, 3, padding=1, **STRAIGHT), OrPool2d(2), follower)
+    y = net(torch.rand(9, 3, 8, 8))
+    y.sum().backward()
+    assert y.shape == (9, 8, 4, 4)
+    assert net[0].weights.grad.abs().max() > 0
+
+
+def test_an_empty_batch_compiles() -> None:
+    net = make()
+    x = torch.rand(0, 3, 8, 8)
+    assert torch.compile(net, backend="aot_eager")(x).shape == net(x).shape == (0, 3)
+
+
+class Recomputed(nn.Module):
+    """Keeps the input alone for the backward pass."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(self.net, x, use_reentrant=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"sampler": "soft"}, {"connections": "learned"}], ids=str)
+def test_activations_may_be_recomputed(options: dict[str, Any]) -> None:
+    net, x = make(**options), torch.rand(9, 3, 8, 8)
+    for one, other in zip(gradients(net, x), gradients(Recomputed(net), x), strict=True):
+        torch.testing.assert_close(one, other)

@@ -123,6 +123,23 @@ def test_threads_change_no_bit() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("count", [2, 3, 8, 16, 20])
+def test_threads_change_no_bit_of_a_choice(count: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6000, 2, count)
+    candidates = torch.randint(0, 50, logits.shape, dtype=torch.int32)
+    level, grad, before = torch.rand(6000, 2), torch.randn(logits.shape), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            chosen = torch.ops.lgn.choose(logits, candidates, level, 0.5)
+            results.append([*chosen, torch.ops.lgn.choose_backward(grad, chosen[2])])
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *results))
+
+
 def test_opcheck_and_compile() -> None:
     x, table, a, b, candidates = layer(33, 9, 12, 5, torch.float32)
     torch.library.opcheck(
