@@ -37,12 +37,7 @@ struct BitTreeWorkspace {
   int64_t bytes;
 
   BitTreeWorkspace(const TreeShape& shape, void* memory) {
-    const auto start = reinterpret_cast<uintptr_t>(memory);
-    uintptr_t next = start;
-    const auto take = [&](auto*& part, int64_t count) {
-      part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(next);
-      next += (static_cast<uintptr_t>(count) * sizeof *part + 63) / 64 * 64;
-    };
+    CutLines take(memory);
     const int64_t n = shape.leaves;
     take(gate, n - 1);
     take(slope, n - 1);
@@ -53,7 +48,7 @@ struct BitTreeWorkspace {
     take(row, n);
     take(line, n);
     take(column, n);
-    bytes = static_cast<int64_t>(next - start);
+    bytes = take.bytes();
   }
 
   void read_tree(const TreeShape& shape, const uint8_t* gates, int64_t tree) {

@@ -14,6 +14,21 @@ struct GateLine {
 
 alignas(64) constexpr char kZeroRow[kTreeLines * kLineBytes] = {};
 
+// Cuts memory into arrays of whole lines; without memory it counts what they would take.
+class CutLines {
+ public:
+  explicit CutLines(void* memory) : start_(reinterpret_cast<uintptr_t>(memory)), next_(start_) {}
+  template <typename T>
+  void operator()(T*& part, int64_t count) {
+    part = reinterpret_cast<T*>(next_);
+    next_ += (static_cast<uintptr_t>(count) * sizeof(T) + kLineBytes - 1) / kLineBytes * kLineBytes;
+  }
+  int64_t bytes() const { return static_cast<int64_t>(next_ - start_); }
+
+ private:
+  uintptr_t start_, next_;
+};
+
 // What the kernels need for one tree, in the caller's memory.
 template <typename S>
 struct TreeWorkspace {
@@ -43,12 +58,7 @@ struct TreeWorkspace {
   int64_t bytes;
 
   TreeWorkspace(const TreeShape& shape, void* memory) {
-    const auto start = reinterpret_cast<uintptr_t>(memory);
-    uintptr_t next = start;
-    const auto take = [&](auto*& part, int64_t count) {
-      part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(next);
-      next += (static_cast<uintptr_t>(count) * sizeof *part + 63) / 64 * 64;
-    };
+    CutLines take(memory);
     const int64_t n = shape.leaves;
     take(gate, n - 1);
     take(slope, n - 1);
@@ -66,7 +76,7 @@ struct TreeWorkspace {
     }
     take(choice_row, shape.pool() * shape.choices());
     take(choice_sums, (shape.choices() + 3) / 4 * 4);
-    bytes = static_cast<int64_t>(next - start);
+    bytes = take.bytes();
   }
 
   // `leaf` is [3][trees][to.count].
