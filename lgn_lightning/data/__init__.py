@@ -1,6 +1,6 @@
 """LightningDataModules: images in memory as uint8, batches by index vector."""
 
-from lgn_lightning.data.augment import Affine, Augmentation, Compose, HorizontalFlip, RandomResizedCrop, Shift
+from lgn_lightning.data.augment import Affine, Augmentation, Compose, Elastic, HorizontalFlip, RandomResizedCrop, Shift
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cifar10 import CIFAR10
 from lgn_lightning.data.digits import Digits
@@ -18,6 +18,7 @@ __all__ = [
     "Compose",
     "DataError",
     "Digits",
+    "Elastic",
     "EpochBatchSampler",
     "FashionMNIST",
     "HorizontalFlip",

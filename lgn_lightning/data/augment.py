@@ -49,40 +49,52 @@ class Augmentation(ABC):
 
 
 class _Warp(Augmentation):
-    """Resamples images through an affine map, bilinearly."""
+    """Resamples images, bilinearly: a subclass says where each pixel of the output reads.
+
+    A map is linear in functions of the pixel's place that are the same for all images, the rows of a basis.
+    """
 
     def __init__(self, padding: Padding) -> None:
         _check_padding(type(self).__name__, padding)
         self.padding = padding
-        self._coordinates: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._bases: dict[tuple[int, int, torch.device], Tensor] = {}
 
     @abstractmethod
-    def _matrices(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """Maps of output to input pixels, relative to the centre: float32 ``[B, 2, 3]``, x before y."""
+    def _basis(self, height: int, width: int) -> Tensor:
+        """The functions at all pixels, float32 ``[N, H · W]``."""
+
+    @abstractmethod
+    def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
+        """Weights of the functions, float32 ``[B, 2, N]``.
+
+        Their sums are the coordinates that an output pixel reads, x before y, in pixels from the image's centre.
+        """
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Resamples the images."""
         count, _, height, width = images.shape
-        maps = self._matrices(draws, height, width)
+        weights = self._weights(draws, height, width)
+        if (height, width, weights.device) not in self._bases:
+            self._bases[height, width, weights.device] = self._basis(height, width).to(weights.device)
         # grid_sample counts from -1 to 1 over the image. One product for the whole batch, planar as it comes out: it
         # takes a fraction of the time of affine_grid.
-        maps = maps * maps.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
-        grid = maps.view(2 * count, 3) @ self._pixels(height, width, maps.device)
+        weights = weights * weights.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
+        grid = weights.view(2 * count, -1) @ self._bases[height, width, weights.device]
         grid = grid.view(count, 2, height, width).permute(0, 2, 3, 1)
         warped = functional.grid_sample(images.float(), grid, padding_mode=self.padding, align_corners=False)
         return _to_bytes(warped)
 
-    def _pixels(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Homogeneous coordinates (x, y, 1) of the pixel centres, relative to the image's: ``[3, H · W]``."""
-        if (height, width, device) not in self._coordinates:
-            y, x = torch.meshgrid(
-                torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
-            )
-            self._coordinates[height, width, device] = torch.stack([x, y, torch.ones_like(x)]).view(3, -1).to(device)
-        return self._coordinates[height, width, device]
+
+class _AffineWarp(_Warp):
+    """Resamples images through affine maps."""
+
+    def _basis(self, height: int, width: int) -> Tensor:
+        """Homogeneous coordinates (x, y, 1) of the pixel centres."""
+        x, y = _coordinates(height, width)
+        return torch.stack([x, y, torch.ones_like(x)]).view(3, -1)
 
 
-class Affine(_Warp):
+class Affine(_AffineWarp):
     """Rotates, scales, shears and shifts, by bilinear interpolation; the defaults suit MNIST.
 
     Each quantity is drawn evenly from its range, the scales of the two axes apart.
@@ -119,7 +131,7 @@ class Affine(_Warp):
         self.shear = shear
         self.shift = shift
 
-    def _matrices(self, draws: Tensor, height: int, width: int) -> Tensor:
+    def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
         ranges = draws.new_tensor(
             [math.radians(self.rotation), self.scale, self.scale, self.shear, self.shift, self.shift]
         )
@@ -135,7 +147,7 @@ class Affine(_Warp):
         return f"Affine(±{self.rotation:g}°, scale ±{self.scale:g}, shear ±{self.shear:g}, ±{self.shift:g} px{padding})"
 
 
-class RandomResizedCrop(_Warp):
+class RandomResizedCrop(_AffineWarp):
     """Cuts out a random window and enlarges it to the whole image, as in ImageNet training (Szegedy et al., 2015).
 
     Args:
@@ -158,7 +170,7 @@ class RandomResizedCrop(_Warp):
         self.min_area = min_area
         self.max_aspect = max_aspect
 
-    def _matrices(self, draws: Tensor, height: int, width: int) -> Tensor:
+    def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
         area = self.min_area + (1 - self.min_area) * draws[:, 0]
         aspect = torch.exp((2 * draws[:, 1] - 1) * math.log(self.max_aspect))
         scale_x, scale_y = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
@@ -169,6 +181,58 @@ class RandomResizedCrop(_Warp):
 
     def __repr__(self) -> str:
         return f"RandomResizedCrop(area {self.min_area:g}…1, aspect ≤ {self.max_aspect:g})"
+
+
+class Elastic(_Warp):
+    """Bends images by a smooth random field (Simard et al., 2003); the defaults suit MNIST.
+
+    The field is a cubic B-spline over a grid of control points, each of which moves evenly within its range.
+
+    Args:
+        displacement: Largest move of a control point along each axis, pixels; the standard deviation of where a pixel
+            goes is about 0.3 of it.
+        cells: Distances between control points along each axis of the image: more of them make narrower bends.
+        padding: What lies outside: ``"zeros"`` (black), ``"border"`` or ``"reflection"``.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        displacement: float = 3.0,
+        cells: int = 4,
+        padding: Padding = "zeros",
+    ) -> None:
+        super().__init__(padding)
+        if not (displacement >= 0 and cells >= 1):
+            raise ValueError(
+                f"Elastic(displacement={displacement}, cells={cells}): displacement must be 0 or more, cells at least 1"
+            )
+        self.displacement = displacement
+        self.cells = cells
+        self.num_draws = 2 * (cells + 3) ** 2  # a spline reaches over four cells
+
+    def _basis(self, height: int, width: int) -> Tensor:
+        """The splines of the control points, then the coordinates (x, y)."""
+        column, row = self._splines(width), self._splines(height)
+        splines = (row[:, None, :, None] * column[None, :, None, :]).view(-1, height * width)
+        return torch.cat([splines, torch.stack(_coordinates(height, width)).view(2, -1)])
+
+    def _splines(self, size: int) -> Tensor:
+        """Cubic B-splines around the control points, at the pixels of a line: ``[cells + 3, size]``."""
+        points = torch.arange(-1, self.cells + 2)[:, None]
+        d = ((torch.arange(size) + 0.5) * (self.cells / size) - points).abs()
+        return torch.where(d < 1, 2 / 3 - d**2 + d**3 / 2, (2 - d).clamp(min=0) ** 3 / 6)
+
+    def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
+        moves = (2 * draws - 1) * self.displacement
+        identity = torch.eye(2, device=draws.device).expand(len(draws), 2, 2)
+        return torch.cat([moves.view(len(draws), 2, -1), identity], dim=2)
+
+    def __repr__(self) -> str:
+        padding = "" if self.padding == "zeros" else f", padding={self.padding!r}"
+        return f"Elastic(±{self.displacement:g} px, {self.cells} cells{padding})"
 
 
 class Shift(Augmentation):
@@ -273,6 +337,12 @@ def epoch_draws(length: int, num_draws: int, seed: int, epoch: int) -> Tensor:
     # All of them at once: 1.4 MB for MNIST and six draws, and no counter-based generator of our own.
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch) ^ _STREAM
     return torch.rand(length, num_draws, generator=torch.Generator().manual_seed(mixed % 2**63))
+
+
+def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Of all pixel centres, x and y relative to the image's centre: float32 ``[H, W]`` each."""
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    return x, y
 
 
 def _to_bytes(pixels: Tensor) -> Tensor:
