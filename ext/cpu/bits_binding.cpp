@@ -4,24 +4,10 @@
 #include <torch/library.h>
 
 #include "tensors.h"
+#include "word_dtype.h"
 
 namespace lgn {
 namespace {
-
-at::ScalarType word_dtype(int64_t bits) {
-  switch (bits) {
-    case 8:
-      return at::kChar;
-    case 16:
-      return at::kShort;
-    case 32:
-      return at::kInt;
-    case 64:
-      return at::kLong;
-    default:
-      TORCH_CHECK_VALUE(false, "bits is ", bits, ", but samples are packed into words of 8, 16, 32 or 64 bits");
-  }
-}
 
 Tensor pack_bits(const Tensor& x, int64_t bits) {
   const at::ScalarType words = word_dtype(bits);

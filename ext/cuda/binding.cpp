@@ -2,6 +2,7 @@
 #include <limits>
 #include <tuple>
 
+#include "../cpu/word_dtype.h"
 #include "tensors.h"
 #include "wiring_cache.h"
 
@@ -170,24 +171,6 @@ Tensor softmax_table_backward_op(const Tensor& grad, const Tensor& logits) {
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return out.to(logits.scalar_type());
 }
-
-at::ScalarType word_dtype(int64_t bits) {
-  switch (bits) {
-    case 8:
-      return at::kChar;
-    case 16:
-      return at::kShort;
-    case 32:
-      return at::kInt;
-    case 64:
-      return at::kLong;
-    default:
-      TORCH_CHECK_VALUE(false, "bits is ", bits, ", but samples are packed into words of 8, 16, 32 or 64 bits");
-  }
-}
-
-const uint8_t* bytes_of(const Tensor& t) { return static_cast<const uint8_t*>(t.const_data_ptr()); }
-int64_t byte_pitch(const Tensor& rows) { return rows.stride(1) * static_cast<int64_t>(rows.element_size()); }
 
 Tensor pack_bits_op(const Tensor& x, int64_t bits) {
   const c10::cuda::CUDAGuard guard(x.device());

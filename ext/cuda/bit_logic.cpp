@@ -33,8 +33,6 @@ Tensor new_words(int64_t batch, int64_t features, const Tensor& like) {
   return at::empty({pitch * features}, like.options().dtype(at::kLong))
       .as_strided({(batch + 63) / 64, features}, {1, pitch});
 }
-const uint8_t* bytes_of(const Tensor& words) { return static_cast<const uint8_t*>(words.const_data_ptr()); }
-int64_t byte_pitch(const Tensor& words) { return words.stride(1) * 8; }
 
 // Words as the forward pass makes them; a copy where a caller brings others.
 Tensor whole_rows(const Tensor& words, int64_t batch) {

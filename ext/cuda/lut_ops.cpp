@@ -12,9 +12,6 @@ namespace {
 // Memory for the gradients of the gates' inputs: a small share of a GPU's, and slices are large enough to fill it.
 constexpr int64_t kPartBytes = int64_t{1} << 30;
 
-const uint8_t* bytes_of(const Tensor& t) { return static_cast<const uint8_t*>(t.const_data_ptr()); }
-int64_t byte_pitch(const Tensor& rows) { return rows.stride(1) * static_cast<int64_t>(rows.element_size()); }
-
 // The wiring of a layer, checked unless it has no gates.
 struct Wiring {
   Tensor indices;

@@ -51,6 +51,9 @@ inline Tensor feature_major(const Tensor& x) {
   return copy;
 }
 
+inline const uint8_t* bytes_of(const Tensor& t) { return static_cast<const uint8_t*>(t.const_data_ptr()); }
+inline int64_t byte_pitch(const Tensor& rows) { return rows.stride(1) * static_cast<int64_t>(rows.element_size()); }
+
 // Contiguous, of a dtype, and on an address that vectors can be read from.
 inline Tensor plain(const Tensor& t, at::ScalarType dtype) {
   Tensor made = t.to(dtype).contiguous();

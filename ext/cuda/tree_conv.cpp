@@ -28,7 +28,6 @@ Tensor new_image(const Tensor& like, int64_t channels, int64_t height, int64_t w
 Tensor flat(const Tensor& image) {
   return image.reshape({image.size(0), image.size(1) * image.size(2) * image.size(3)});
 }
-uint8_t* bytes_of(const Tensor& t) { return t.numel() == 0 ? nullptr : static_cast<uint8_t*>(t.mutable_data_ptr()); }
 
 // Of the leaves of one step, sorted on the device, so that sums have a fixed order and nothing waits.
 DeviceTreeUses sorted_uses(const Tensor& leaves, int64_t channels) {
@@ -125,7 +124,7 @@ std::tuple<Tensor, Tensor> forward(const TreeConv& conv, const Tensor& x) {
   const Tensor winner = conv.pooled() ? new_image(x, args.trees, args.out_height, args.out_width, at::kByte)
                                       : at::empty({0}, x.options().dtype(at::kByte));
   if (conv.empty()) return {y, winner};
-  tree_forward(args, y.mutable_data_ptr(), flat(y).stride(1), bytes_of(winner),
+  tree_forward(args, y.mutable_data_ptr(), flat(y).stride(1), static_cast<uint8_t*>(winner.mutable_data_ptr()),
                conv.pooled() ? flat(winner).stride(1) : 0, stream_of(x));
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return {y, winner};

@@ -29,7 +29,6 @@ _KERNELS = (
     "bits",
     "softmax",
 )
-_BINDINGS = ("binding", "bit_logic", "choice_ops", "lut_ops", "tree_conv", "wiring_cache")
 _PLANS = ("plan", "lut_plan", "tree_plan")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 
@@ -151,8 +150,8 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     code = tuple(f"-gencode=arch=compute_{a},code=sm_{a}" for a in (arch.replace(".", "") for arch in archs))
     torch_flags = (*torch_includes(), *system)
     units = (
+        Unit("cuda/torch_ops.cpp", "torch_ops.o", ("-O1", *torch_flags)),
         *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in _KERNELS),
-        *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O1", *torch_flags)) for name in _BINDINGS),
         *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O2",)) for name in _PLANS),
         Unit("cpu/plan.cpp", "cpu_plan.o", ("-O2",)),
     )
