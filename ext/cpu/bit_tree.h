@@ -7,6 +7,7 @@
 #pragma once
 
 #include "bit_logic.h"
+#include "bit_tree_choices.h"
 #include "tree_workspace.h"
 
 // Loops over the nodes of a small tree have to disappear, or nodes are an array in memory.
@@ -34,6 +35,7 @@ struct BitTreeWorkspace {
   char* grad;                    // [2N-1] nodes of floats
   int64_t *row, *line, *column;  // [N] where the leaves are, relative to the place of the tree
   int64_t low_line, high_line, low_column, high_column;
+  BitTreeChoices choices;  // of learned leaves
   int64_t bytes;
 
   BitTreeWorkspace(const TreeShape& shape, void* memory) {
@@ -48,6 +50,7 @@ struct BitTreeWorkspace {
     take(row, n);
     take(line, n);
     take(column, n);
+    choices.take_memory(shape, take);
     bytes = take.bytes();
   }
 
@@ -171,7 +174,7 @@ inline void add_bit_tree_sums(const BitTreeWorkspace& work, int leaves, VecF tot
 // kLines is 0 for a tile that is not full.
 template <int kLeaves, int kLines>
 void bit_tree_backward_of(const BitTreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                          int64_t grad_x_pitch, float* sums, void* scratch) {
+                          int64_t grad_x_pitch, float* sums, float* shares, void* scratch) {
   typedef BitTreeWorkspace Workspace;
   constexpr int kMaxVectors = kTreeLines * kLineVectors;
   static_assert(kTreeLines * 2 == 8);  // the bits of a tile are one word
@@ -180,6 +183,7 @@ void bit_tree_backward_of(const BitTreeBackward& call, const Tile& tile, int64_t
   const int vectors = (kLines ? kLines : tile.lines) * kLineVectors, last = vectors - kLineVectors;
   const int digits = static_cast<int>(shape.winner_digits());
   const int64_t windows = shape.out_height * shape.out_width, plane_bytes = shape.out_rows() * call.winner_pitch;
+  const bool learned = shape.candidates > 0;
   // Bits are taken by whole vectors, of which the tile is one word.
   const int64_t byte = tile.offset / (kLineBytes / 2), start = byte % kBitRowBytes;
   const uint8_t* x = call.x + byte - start;
@@ -187,8 +191,10 @@ void bit_tree_backward_of(const BitTreeBackward& call, const Tile& tile, int64_t
   Workspace work(shape, scratch);
   const auto bits = [&](const VecBits& of) { return reinterpret_cast<const uint8_t*>(&of) + start; };
   const auto grad = [&](int n) { return work.grad + n * Workspace::kNodeBytes; };
+  if (learned) work.choices.read_image(shape, x + start, call.x_pitch);
   for (int64_t tree = begin; tree < end; tree++) {
     work.read_tree(shape, call.gates, tree);
+    if (learned) work.choices.read_tree(shape, tree);
     TreeWorkspace<float>::read_gates(call.slopes, tree * (leaves - 1), leaves - 1, work.slope);
     VecF total = {};  // of the gradient of the root
     for (int k = 0; k < 3 * (leaves - 1); k++) work.sums[k] = VecF{};
@@ -238,6 +244,10 @@ void bit_tree_backward_of(const BitTreeBackward& call, const Tile& tile, int64_t
         s[0] = with_a, s[1] = with_b, s[2] = with_ab;
       }
 
+      if (learned) {
+        for (int64_t p = 0; p < shape.pool(); p++) work.choices.won[p] = load_word(bits(work.wins[p]));
+        work.choices.add<kLines>(shape, top, side, tile.lines, grad);
+      }
       if (grad_x == nullptr) continue;
       visit_window(shape, top, side, [&](int64_t p, int64_t y, int64_t x_place) __attribute__((always_inline)) {
         const uint8_t* wins = bits(work.wins[p]);
@@ -259,6 +269,7 @@ void bit_tree_backward_of(const BitTreeBackward& call, const Tile& tile, int64_t
     }
     // The rows of gradients are free by now.
     add_bit_tree_sums(work, leaves, total, reinterpret_cast<float*>(work.grad), sums + 4 * tree * (leaves - 1));
+    if (learned) work.choices.add_sums(shares + tree * shape.choices());
   }
 }
 
@@ -268,12 +279,12 @@ void bit_tree_forward(const BitTreeForward& call, int64_t begin, int64_t end, vo
 }
 
 void bit_tree_backward(const BitTreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                       int64_t grad_x_pitch, float* sums, void* scratch) {
+                       int64_t grad_x_pitch, float* sums, float* shares, void* scratch) {
   const bool full = tile.lines == kTreeLines;
   const auto run = call.shape.leaves == 8 ? full ? &bit_tree_backward_of<8, kTreeLines> : &bit_tree_backward_of<8, 0>
                    : full                 ? &bit_tree_backward_of<0, kTreeLines>
                                           : &bit_tree_backward_of<0, 0>;
-  run(call, tile, begin, end, grad_x, grad_x_pitch, sums, scratch);
+  run(call, tile, begin, end, grad_x, grad_x_pitch, sums, shares, scratch);
 }
 
 int64_t bit_tree_scratch_bytes(const TreeShape& shape) { return BitTreeWorkspace(shape, nullptr).bytes; }

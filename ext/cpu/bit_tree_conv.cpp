@@ -1,5 +1,6 @@
 // Straight-through convolution with trees on packed samples (lgn_lightning/ops/bit_tree.py).
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <cstring>
@@ -66,11 +67,9 @@ std::tuple<Tensor, Tensor> bit_tree_conv(const Tensor& words, const Tensor& gate
           winner.view({conv.words(), digits, shape.trees, shape.out_height, shape.out_width})};
 }
 
-std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tensor& winner_in, const Tensor& words,
-                                                  const Tensor& gates, const Tensor& soft_table, const Tensor& leaves,
-                                                  at::IntArrayRef kernel_size, at::IntArrayRef stride,
-                                                  at::IntArrayRef padding, at::IntArrayRef pool, bool need_grad_x) {
-  const BitTreeConv conv(words, gates, leaves, kernel_size, stride, padding, pool);
+// The gradients of x, of the table and, with candidates, of their shares.
+std::tuple<Tensor, Tensor, Tensor> backward(const BitTreeConv& conv, const Tensor& grad, const Tensor& winner_in,
+                                            const Tensor& soft_table, bool need_grad_x) {
   const TreeShape& shape = conv.shape;
   const int64_t batch = grad.dim() == 4 ? grad.size(0) : -1;
   const std::vector<int64_t> out{batch, shape.trees, shape.out_height, shape.out_width};
@@ -86,10 +85,11 @@ std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tens
   Tensor grad_table = new_rows(shape.gates(), 4, at::kFloat);
   Tensor grad_x = need_grad_x ? new_image(batch, shape.channels, shape.height, shape.width, at::kFloat)
                               : at::empty({0}, at::device(at::kCPU).dtype(at::kFloat));
+  Tensor grad_shares = at::zeros({shape.trees, shape.leaves, shape.candidates}, soft_table.options());
   if (batch == 0 || shape.trees == 0) {
     grad_table.zero_();
     grad_x.zero_();
-    return {grad_x, grad_table};
+    return {grad_x, grad_table, grad_shares};
   }
   const Tensor winner =
       whole_rows(winner_in.reshape({conv.words(), shape.winner_digits() * shape.out_rows()}), 64 * conv.words());
@@ -104,13 +104,16 @@ std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tens
                              upper.pitch,
                              slopes.const_data_ptr<float>()};
   const Tiling tiling(batch, sizeof(float), kTreeLines);
-  const int64_t sums_of_slab = shape.gates() * 4;
+  const int64_t sums_of_slab = shape.gates() * 4, shares_of_slab = shape.trees * shape.choices();
   const Scratch sums(tiling.slabs * sums_of_slab * static_cast<int64_t>(sizeof(float)));
+  const Scratch shares(tiling.slabs * shares_of_slab * static_cast<int64_t>(sizeof(float)));
   parallel_for(tiling.slabs, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernels().bit_tree.scratch_bytes(shape));
     for (int64_t slab = begin; slab < end; slab++) {
       float* own = static_cast<float*>(sums.data()) + slab * sums_of_slab;
+      float* own_shares = static_cast<float*>(shares.data()) + slab * shares_of_slab;
       std::memset(own, 0, static_cast<size_t>(sums_of_slab) * sizeof(float));
+      std::memset(own_shares, 0, static_cast<size_t>(shares_of_slab) * sizeof(float));
       const int64_t first = tiling.slab_begin[static_cast<size_t>(slab)];
       const int64_t last = tiling.slab_begin[static_cast<size_t>(slab) + 1];
       for (int64_t t = first; t < last; t++) {
@@ -119,13 +122,34 @@ std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tens
         for (int64_t r = 0; need_grad_x && r < shape.in_rows(); r++) {
           std::memset(rows + r * to.pitch, 0, static_cast<size_t>(tile.lines * kLineBytes));
         }
-        kernels().bit_tree.backward(call, tile, 0, shape.trees, rows, to.pitch, own, scratch.data());
+        kernels().bit_tree.backward(call, tile, 0, shape.trees, rows, to.pitch, own, own_shares, scratch.data());
       }
     }
   });
   kernels().f32.table_gradient(sums.data(), tiling.slabs, shape.gates(), 0, shape.gates(),
                                grad_table.mutable_data_ptr());
+  add_slabs<float>(shares.data(), tiling.slabs, grad_shares);
+  return {grad_x, grad_table, grad_shares};
+}
+
+std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tensor& winner, const Tensor& words,
+                                                  const Tensor& gates, const Tensor& soft_table, const Tensor& leaves,
+                                                  at::IntArrayRef kernel_size, at::IntArrayRef stride,
+                                                  at::IntArrayRef padding, at::IntArrayRef pool, bool need_grad_x) {
+  const BitTreeConv conv(words, gates, leaves, kernel_size, stride, padding, pool);
+  auto [grad_x, grad_table, none] = backward(conv, grad, winner, soft_table, need_grad_x);
   return {grad_x, grad_table};
+}
+
+std::tuple<Tensor, Tensor, Tensor> learned_bit_tree_conv_backward(const Tensor& grad, const Tensor& winner,
+                                                                  const Tensor& words, const Tensor& gates,
+                                                                  const Tensor& soft_table, const Tensor& leaves,
+                                                                  const Tensor& candidates, at::IntArrayRef kernel_size,
+                                                                  at::IntArrayRef stride, at::IntArrayRef padding,
+                                                                  at::IntArrayRef pool, bool need_grad_x) {
+  BitTreeConv conv(words, gates, leaves, kernel_size, stride, padding, pool);
+  const Tensor places = read_candidates(candidates, kernel_size, conv.shape);
+  return backward(conv, grad, winner, soft_table, need_grad_x);
 }
 
 }  // namespace
@@ -135,4 +159,5 @@ TORCH_LIBRARY_IMPL(lgn, CPU, m) {
   m.impl("round_to_bits", &lgn::round_to_bits);
   m.impl("bit_tree_conv", &lgn::bit_tree_conv);
   m.impl("bit_tree_conv_backward", &lgn::bit_tree_conv_backward);
+  m.impl("learned_bit_tree_conv_backward", &lgn::learned_bit_tree_conv_backward);
 }

@@ -91,17 +91,6 @@ void backward_tile(const TreeConv& conv, const TreeBackward& call, const Tile& t
   k.pack_rows(rows, pitch, shape.in_rows(), grad_x->data, grad_x->pitch, tile);
 }
 
-// In the order of the slabs, whatever the number of threads.
-template <typename Sum>
-void add_slabs(const void* slabs, int64_t count, const Tensor& to) {
-  const int64_t numel = to.numel();
-  const Sum* from = static_cast<const Sum*>(slabs);
-  Sum* sum = to.mutable_data_ptr<Sum>();
-  for (int64_t slab = 0; slab < count; slab++) {
-    for (int64_t k = 0; k < numel; k++) sum[k] += from[slab * numel + k];
-  }
-}
-
 // The gradients of x, of the table and, with candidates, of their shares.
 std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& grad, const Tensor& winner,
                                             const Tensor& x_in, bool need_grad_x) {
@@ -170,41 +159,15 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
   return {grad_x, grad_table.to(table.scalar_type())};
 }
 
-// Places of the receptive field, [trees, leaves, count], as [3][trees][leaves · count].
-Tensor places_of(const Tensor& candidates, int64_t channels, at::IntArrayRef kernel) {
-  const int64_t count = candidates.numel(), places = channels * kernel[0] * kernel[1];
-  const auto lines = static_cast<int32_t>(kernel[0]), columns = static_cast<int32_t>(kernel[1]);
-  Tensor out = at::empty({3, count}, candidates.options());
-  const int32_t* from = candidates.const_data_ptr<int32_t>();
-  TORCH_CHECK_INDEX(count == 0 || kernels().choice.largest(from, count) < places, "candidates must be places 0 … ",
-                    places - 1, " of a receptive field of ", channels, " channels and ", lines, "x", columns);
-  int32_t* to = out.mutable_data_ptr<int32_t>();
-  parallel_for(count, 16 * kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; k++) {
-      const int32_t line = from[k] / columns;
-      to[k] = line / lines;
-      to[count + k] = line % lines;
-      to[2 * count + k] = from[k] % columns;
-    }
-  });
-  return out;
-}
-
 std::tuple<Tensor, Tensor, Tensor> learned_tree_conv_backward(const Tensor& grad, const Tensor& winner, const Tensor& x,
                                                               const Tensor& table,
                                                               const std::optional<Tensor>& soft_table,
-                                                              const Tensor& leaves, const Tensor& candidates_in,
+                                                              const Tensor& leaves, const Tensor& candidates,
                                                               at::IntArrayRef kernel_size, at::IntArrayRef stride,
                                                               at::IntArrayRef padding, at::IntArrayRef pool,
                                                               bool need_grad_x) {
   TreeConv conv(x, table, soft_table, leaves, kernel_size, stride, padding, pool);
-  const Tensor candidates = candidates_in.to(at::kInt).contiguous();
-  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == conv.shape.trees &&
-                  candidates.size(1) == conv.shape.leaves && candidates.size(2) > 0,
-              "candidates must be [trees, leaves, count]");
-  const Tensor places = places_of(candidates, conv.shape.channels, kernel_size);
-  conv.shape.candidates = candidates.size(2);
-  conv.shape.candidate = places.const_data_ptr<int32_t>();
+  const Tensor places = read_candidates(candidates, kernel_size, conv.shape);
   auto [grad_x, grad_table, grad_shares] = backward(conv, grad, winner, x, need_grad_x);
   return {grad_x, grad_table.to(table.scalar_type()), grad_shares};
 }

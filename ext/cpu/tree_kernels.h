@@ -101,7 +101,7 @@ struct BitTreeKernels {
   int64_t (*scratch_bytes)(const TreeShape& shape);
   void (*forward)(const BitTreeForward& call, int64_t begin, int64_t end, void* scratch);
   void (*backward)(const BitTreeBackward& call, const Tile& tile, int64_t begin, int64_t end, char* grad_x,
-                   int64_t grad_x_pitch, float* sums, void* scratch);
+                   int64_t grad_x_pitch, float* sums, float* shares, void* scratch);
 };
 
 }  // namespace lgn

@@ -1,5 +1,8 @@
-// What both forms of the tree convolution share: its checked sizes, images as rows, memory of a task.
+// What both forms of the tree convolution share: its checked sizes and candidates, images as rows, memory of a task,
+// sums of slabs.
 #pragma once
+
+#include <ATen/ops/empty.h>
 
 #include "tensors.h"
 
@@ -61,6 +64,50 @@ inline TreeShape tree_shape(at::IntArrayRef image, const Tensor& leaves, at::Int
 // Trees that one thread takes at a time.
 inline int64_t tree_grain(const TreeShape& shape) {
   return std::max<int64_t>(1, kTreeGrain / (shape.out_height * shape.out_width * shape.pool() * (shape.leaves - 1)));
+}
+
+// Places of the receptive field, [trees, leaves, count], as [3][trees][leaves · count].
+inline Tensor places_of(const Tensor& candidates, int64_t channels, at::IntArrayRef kernel) {
+  const int64_t count = candidates.numel(), places = channels * kernel[0] * kernel[1];
+  const auto lines = static_cast<int32_t>(kernel[0]), columns = static_cast<int32_t>(kernel[1]);
+  Tensor out = at::empty({3, count}, candidates.options());
+  const int32_t* from = candidates.const_data_ptr<int32_t>();
+  TORCH_CHECK_INDEX(count == 0 || kernels().choice.largest(from, count) < places, "candidates must be places 0 … ",
+                    places - 1, " of a receptive field of ", channels, " channels and ", lines, "x", columns);
+  int32_t* to = out.mutable_data_ptr<int32_t>();
+  parallel_for(count, 16 * kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; k++) {
+      const int32_t line = from[k] / columns;
+      to[k] = line / lines;
+      to[count + k] = line % lines;
+      to[2 * count + k] = from[k] % columns;
+    }
+  });
+  return out;
+}
+
+// Puts candidates of leaves, [trees, leaves, count] places of the receptive field, into a shape; what is given back
+// must stay.
+inline Tensor read_candidates(const Tensor& candidates_in, at::IntArrayRef kernel, TreeShape& shape) {
+  const Tensor candidates = candidates_in.to(at::kInt).contiguous();
+  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == shape.trees && candidates.size(1) == shape.leaves &&
+                  candidates.size(2) > 0,
+              "candidates must be [trees, leaves, count]");
+  Tensor places = places_of(candidates, shape.channels, kernel);
+  shape.candidates = candidates.size(2);
+  shape.candidate = places.const_data_ptr<int32_t>();
+  return places;
+}
+
+// In the order of the slabs, whatever the number of threads.
+template <typename Sum>
+void add_slabs(const void* slabs, int64_t count, const Tensor& to) {
+  const int64_t numel = to.numel();
+  const Sum* from = static_cast<const Sum*>(slabs);
+  Sum* sum = to.mutable_data_ptr<Sum>();
+  for (int64_t slab = 0; slab < count; slab++) {
+    for (int64_t k = 0; k < numel; k++) sum[k] += from[slab * numel + k];
+  }
 }
 
 }  // namespace lgn

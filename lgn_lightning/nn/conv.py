@@ -220,10 +220,12 @@ class LogicTreeConv2d(GateLayer):
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that :meth:`forward_bits` can do."""
         native = self.implementation != "python" and self.weights.dtype == torch.float32
-        return self.training and self.sampler.hard and native and self.learned is None
+        if self.learned is not None:
+            native &= self.weights.device.type == "cpu"  # elsewhere the op of learned leaves has no kernel
+        return self.training and self.sampler.hard and native
 
     def forward_bits(self, x: BitActivations, pool: OrPool2d | None = None) -> BitActivations:
-        """Straight-through training on packed bits, of fixed leaves, with the values and gradients of :meth:`forward`.
+        """Straight-through training on packed bits, with the values and gradients of :meth:`forward`.
 
         Args:
             x: ``[batch, in_channels, H, W]``, on a CPU.
@@ -237,9 +239,12 @@ class LogicTreeConv2d(GateLayer):
         """
         window = self._check_input(x.edge, pool)
         sample = self.sample()
-        gates, leaves = cast(Tensor, sample.gates), self.settled_leaves()
+        table, gates = sample.table.float(), cast(Tensor, sample.gates)
+        leaves, shares, candidates = self.sample_leaves()
         geometry = (self.kernel_size, self.stride, self.padding, window)
-        return ops.bit_tree_conv(x, sample.table.float(), gates, leaves, *geometry)
+        if shares is not None and candidates is not None:
+            return ops.learned_bit_tree_conv(x, table, shares, gates, leaves, candidates, *geometry)
+        return ops.bit_tree_conv(x, table, gates, leaves, *geometry)
 
     def _check_input(self, x: Tensor, pool: OrPool2d | None) -> tuple[int, int]:
         """Refuses an input that does not fit, and gives the window that the convolution's op pools."""

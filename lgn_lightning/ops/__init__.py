@@ -2,6 +2,7 @@
 
 from lgn_lightning.ops.bit_activations import BitActivations, pack_activations
 from lgn_lightning.ops.bit_tree import bit_tree_conv
+from lgn_lightning.ops.bit_tree_choices import learned_bit_tree_conv
 from lgn_lightning.ops.choices import choose, learn_choices
 from lgn_lightning.ops.functional import (
     group_sum,
@@ -29,6 +30,7 @@ __all__ = [
     "group_sum_packed",
     "hard_table",
     "learn_choices",
+    "learned_bit_tree_conv",
     "learned_tree_conv",
     "logic",
     "logic_group_sum",

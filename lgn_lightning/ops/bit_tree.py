@@ -48,14 +48,33 @@ def bit_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
+    check(x, soft_table, gates, leaves, kernel_size, stride, padding, pool)
+    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
+    return BitActivations(*_BitTreeConv.apply(x.edge, soft_table, x.words, gates, leaves, geometry))
+
+
+def check(
+    x: BitActivations,
+    soft_table: Tensor,
+    gates: Tensor,
+    leaves: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    pool: Sequence[int],
+) -> None:
+    """Refuses arguments that do not fit one another.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype does not fit.
+    """
     tree.check(x.edge, soft_table, leaves, kernel_size, stride, padding, pool, None)
     if gates.shape != soft_table.shape[:1] or gates.dtype != torch.uint8:
         raise ValueError(
             f"gates is {gates.dtype} {list(gates.shape)}, but a table {list(soft_table.shape)} takes torch.uint8 "
             f"[{soft_table.shape[0]}]"
         )
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
-    return BitActivations(*_BitTreeConv.apply(x.edge, soft_table, x.words, gates, leaves, geometry))
 
 
 class _BitTreeConv(torch.autograd.Function):
@@ -123,6 +142,19 @@ def _reference(
     return y.permute(2, 0, 1).reshape(size).contiguous(), winner.contiguous()
 
 
+def unpacked(
+    grad: Tensor, winner: Tensor, words: Tensor, gates: Tensor, soft_table: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What was kept for the backward pass as the float op has it: winner (uint8), ``x`` and the table of the gates."""
+    batch = grad.shape[0]
+    x = reference.unpack_bits(words.flatten(1), batch).float().view(batch, *words.shape[1:])
+    position = torch.zeros(grad.shape, dtype=torch.uint8, device=grad.device)
+    for k in range(winner.shape[1]):
+        digit = reference.unpack_bits(winner[:, k].flatten(1), batch).view(grad.shape)
+        position |= digit.to(torch.uint8) << k
+    return position, x, reference.hard_table(gates, soft_table.dtype)
+
+
 def _reference_backward(
     grad: Tensor,
     winner: Tensor,
@@ -137,13 +169,7 @@ def _reference_backward(
     need_grad_x: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the input (empty if not wanted) and of the soft table, float32."""
-    batch = grad.shape[0]
-    x = reference.unpack_bits(words.flatten(1), batch).float().view(batch, *words.shape[1:])
-    position = torch.zeros(grad.shape, dtype=torch.uint8, device=grad.device)
-    for k in range(winner.shape[1]):
-        digit = reference.unpack_bits(winner[:, k].flatten(1), batch).view(grad.shape)
-        position |= digit.to(torch.uint8) << k
-    table = reference.hard_table(gates, soft_table.dtype)
+    position, x, table = unpacked(grad, winner, words, gates, soft_table)
     geometry = kernel_size, stride, padding, pool
     grad_table, node = tree.node_gradients(grad, position, x, table, soft_table, leaves, *geometry)
     return tree.scatter_leaves(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,)), grad_table

@@ -52,6 +52,18 @@ def learned_tree_conv(
         TypeError: If a dtype does not fit.
     """
     tree.check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
+    check_candidates(shares, leaves, candidates)
+    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
+    return cast(Tensor, _LearnedTreeConv.apply(x, table, soft_table, shares, leaves, candidates, geometry))
+
+
+def check_candidates(shares: Tensor, leaves: Tensor, candidates: Tensor) -> None:
+    """Refuses candidates that do not fit the leaves or their shares.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
     wanted = (*leaves.shape[1:], candidates.shape[-1])
     if candidates.shape != wanted or shares.shape != wanted:
         raise ValueError(
@@ -60,8 +72,6 @@ def learned_tree_conv(
         )
     if candidates.dtype != torch.int32:
         raise TypeError(f"candidates is {candidates.dtype}, but indices are torch.int32")
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
-    return cast(Tensor, _LearnedTreeConv.apply(x, table, soft_table, shares, leaves, candidates, geometry))
 
 
 def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
@@ -81,7 +91,7 @@ def _forward(
     return cast(tuple[Tensor, Tensor], torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry))
 
 
-def _reference_backward(
+def reference_backward(
     grad: Tensor,
     winner: Tensor,
     x: Tensor,
@@ -133,7 +143,7 @@ schema.define(
 schema.define(
     "learned_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, "
     f"Tensor candidates, {tree.SIZES}, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
-    _reference_backward,
+    reference_backward,
     _fake_backward,
 )
 

@@ -56,14 +56,14 @@ def assert_equal(net: LogicSequential, x: Tensor) -> None:
 
 def convolutions_on_bits(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
     calls: list[int] = []
-    original = ops.bit_tree_conv
+    originals = {name: getattr(ops, name) for name in ("bit_tree_conv", "learned_bit_tree_conv")}
 
-    def counting(*args: Any) -> ops.BitActivations:
-        calls.append(1)
-        return original(*args)
+    def counting(name: str) -> Any:
+        return lambda *args: calls.append(1) or originals[name](*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ops, "bit_tree_conv", counting)
+        for name in originals:
+            patch.setattr(ops, name, counting(name))
         net(x)
     return len(calls)
 
@@ -107,14 +107,36 @@ def test_before_learned_wires(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(net, x)
 
 
+@pytest.mark.parametrize("count", [2, 5, 8])
+@pytest.mark.parametrize("batch", [1, 64, 77])
+def test_learned_leaves(batch: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = make(connections="learned", num_candidates=count), torch.rand(batch, 3, 8, 8)
+    assert convolutions_on_bits(net, x, monkeypatch) == 2
+    assert_equal(net, x)
+    assert_equal(net, x > 0.5)
+
+
+def test_learned_leaves_that_are_drawn() -> None:
+    net = make(connections="learned", sampler=StraightThrough(noise=0.5, choice_noise=1.0))
+    assert_equal(net, torch.rand(77, 3, 8, 8))
+
+
+def test_learned_leaves_take_bits_on_a_cpu_alone() -> None:
+    learned, fixed = (make(connections=kind)[0] for kind in ("learned", "random"))
+    assert learned.runs_on_bits
+    assert not learned.to("meta").runs_on_bits
+    assert fixed.to("meta").runs_on_bits
+
+
 def test_noise_on_the_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = make(sampler=StraightThrough(noise=0.5)), torch.rand(70, 3, 8, 8)
     assert convolutions_on_bits(net, x, monkeypatch) == 2
     assert_equal(net, x)
 
 
-def test_hooks_see_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, x = make(), torch.rand(9, 3, 8, 8)
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_hooks_see_tensors(connections: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = make(connections=connections), torch.rand(9, 3, 8, 8)
     expected = gradients(net, x)
     for index, on_bits in ((0, 1), (1, 2), (2, 1), (3, 2), (4, 2)):
         seen: list[Any] = []
@@ -129,18 +151,23 @@ def test_hooks_see_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"sampler": "soft"}, {"connections": "learned"}, {"implementation": "python"}, {"parametrization": "softmax"}],
+    [
+        {"sampler": "soft"},
+        {"implementation": "python"},
+        {"implementation": "python", "connections": "learned"},
+        {"parametrization": "softmax"},
+    ],
     ids=lambda arguments: next(iter(arguments)),
 )
 def test_other_convolutions(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = make(**arguments), torch.rand(40, 3, 8, 8)
     assert convolutions_on_bits(net, x, monkeypatch) == (2 if "parametrization" in arguments else 0)
-    if "connections" not in arguments:
-        assert_equal(net, x.round())
+    assert_equal(net, x.round())
 
 
-def test_double_precision_and_evaluation_take_floats(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, x = make(), torch.rand(9, 3, 8, 8).round()
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_double_precision_and_evaluation_take_floats(connections: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = make(connections=connections), torch.rand(9, 3, 8, 8).round()
     trained = net(x)
     assert convolutions_on_bits(net.eval(), x, monkeypatch) == 0
     assert torch.equal(net(x), trained)
@@ -156,8 +183,9 @@ def test_errors_name_the_layer() -> None:
         net(torch.rand(5, 3, 7, 8))
 
 
-def test_autocast_copies_and_compiles() -> None:
-    net, x = make(), torch.rand(33, 3, 8, 8)
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_autocast_copies_and_compiles(connections: str) -> None:
+    net, x = make(connections=connections), torch.rand(33, 3, 8, 8)
     expected = gradients(net, x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(net(x), expected[0])

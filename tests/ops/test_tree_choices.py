@@ -85,7 +85,7 @@ def test_native_is_the_reference(
     rest = (table, soft, leaves, candidates, *sizes, need_grad_x)
     got = torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, *rest)
     wide = table.dtype
-    expected = tree_choices._reference_backward(grad.to(wide), winner, x.to(wide), *rest)
+    expected = tree_choices.reference_backward(grad.to(wide), winner, x.to(wide), *rest)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(got[0], expected[0].to(dtype), atol=10 * tolerance, rtol=10 * tolerance)
     for mine, want in zip(got[1:], expected[1:], strict=True):
