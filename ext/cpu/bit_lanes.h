@@ -44,5 +44,13 @@ LGN_INLINE VecF add_where(VecF sum, LaneMask mask, VecF v) { return sum + masked
 LGN_INLINE VecF choose(LaneMask mask, VecF set, VecF clear) { return select(mask, set, clear); }
 #endif
 
+// Of one gate with the table `t`: the gradient of an input is that of the output times the slope, by the bit of the
+// other input. Side 0 is the first input. (x - 0 is x, so that spreading a number over a vector computes nothing.)
+struct Slope {
+  VecF clear, set;
+  LGN_INLINE Slope(const float* t, int64_t side, float factor)
+      : clear(factor * (t[2 - side] - t[0]) - VecF{}), set(factor * (t[3] - t[1 + side]) - VecF{}) {}
+};
+
 }  // namespace
 }  // namespace lgn

@@ -16,13 +16,6 @@ LGN_INLINE const char* row_of(const char* grad, int64_t pitch, int64_t group, ui
   return grad + static_cast<int64_t>(group ? gate / static_cast<uint32_t>(group) : gate) * pitch;
 }
 
-// Of one gate: the gradient of an input is that of the output times the slope, by the bit of the other input.
-struct Slope {
-  VecF clear, set;
-  LGN_INLINE Slope(const float* t, int64_t side, float factor)
-      : clear(VecF{} + factor * (t[2 - side] - t[0])), set(VecF{} + factor * (t[3] - t[1 + side])) {}
-};
-
 // `x` are the bits of the tile.
 LGN_INLINE void pull_row(const PulledRows& from, const uint8_t* x, int64_t row, int lines, VecF* sum) {
   const BitGates& layer = from.layer;

@@ -31,23 +31,19 @@ Tensor gate_ids(const Tensor& logits) {
   return ids;
 }
 
-// Layer l of the stack, checked.
-struct BitLayer {
-  Tensor table, a, b, candidates;
+// The wires of a layer, checked.
+struct BitWires {
+  Tensor a, b, candidates;
   int64_t inputs, gates;
   std::shared_ptr<const Plan> plan;  // of fixed wires
 
-  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
-           int64_t inputs_in)
-      : table(table_in.contiguous()),
-        a(a_in.to(at::kInt).contiguous()),
+  BitWires(const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in, int64_t inputs_in)
+      : a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
         candidates(candidates_in.to(at::kInt).contiguous()),
         inputs(inputs_in),
         gates(a_in.numel()) {
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
-                "tables, a and b must be [n, 4], [n] and [n]");
-    TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
+    TORCH_CHECK(b.numel() == gates, "a and b must be [n]");
     if (learned()) {
       check_wires(a, b, inputs);
     } else {
@@ -56,35 +52,55 @@ struct BitLayer {
   }
   // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none. The forward pass checks them.
   bool learned() const { return candidates.numel() > 0; }
+};
+
+// A layer with its soft table, which may be given as logits.
+struct BitLayer : BitWires {
+  Tensor table;
+  bool of_logits;
+
+  BitLayer(const Tensor& table_in, bool of_logits_in, const Tensor& a_in, const Tensor& b_in,
+           const Tensor& candidates_in, int64_t inputs_in)
+      : BitWires(a_in, b_in, candidates_in, inputs_in), table(table_in.contiguous()), of_logits(of_logits_in) {
+    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4, "tables must be [n, 4]");
+    TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
+    if (!of_logits) return;
+    const Tensor logits = table;
+    table = new_rows(gates, 4, at::kFloat);
+    const float* from = logits.const_data_ptr<float>();
+    float* to = table.mutable_data_ptr<float>();
+    parallel_for(4 * gates, 4 * kGrain,
+                 [&](int64_t begin, int64_t end) { kernels().bit_layer.sigmoid(from, begin, end, to); });
+  }
   int64_t side_rows() const { return learned() ? 0 : plan->side_rows; }
   BitGates on(const Tensor& words) const {
     return {bytes_of(words), pitch_of(words), a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(),
             table.const_data_ptr<float>()};
   }
+  // From the gradient of the table to that of what was given for it.
+  void finish(const Tensor& grad) const {
+    if (!of_logits) return;
+    const float* from = table.const_data_ptr<float>();
+    float* to = grad.mutable_data_ptr<float>();
+    parallel_for(4 * gates, 4 * kGrain,
+                 [&](int64_t begin, int64_t end) { kernels().bit_layer.sigmoid_backward(from, begin, end, to); });
+  }
 };
 
-void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
-                 at::ArrayRef<double> factors) {
-  TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
-                  tables.size() == candidates.size() && tables.size() == factors.size(),
-              "tables, gates, a, b, candidates and factors must have one entry a layer, and at least one");
-}
-
-std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, TensorList logits, TensorList shares,
+std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList gates, TensorList a, TensorList b,
                                                   TensorList candidates, int64_t k, double tau,
-                                                  at::ArrayRef<double> factors, const std::optional<Tensor>& packed) {
-  check_lists(tables, a, b, candidates, gates.size(), factors);
-  TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
-              "logits and shares must have one entry a layer");
+                                                  const std::optional<Tensor>& packed) {
+  TORCH_CHECK(
+      !gates.empty() && gates.size() == a.size() && gates.size() == b.size() && gates.size() == candidates.size(),
+      "gates, a, b and candidates must have one entry a layer, and at least one");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   const int64_t batch = x.size(0);
   TORCH_CHECK(!packed || (packed->scalar_type() == at::kLong && packed->dim() == 2 &&
                           packed->size(0) == (batch + 63) / 64 && packed->size(1) == x.size(1)),
               "words must be int64 [ceil(batch / 64), in]");
   std::vector<Tensor> words{packed ? copy_words(*packed, batch) : pack(x)};
-  for (size_t l = 0; l < tables.size(); l++) {
-    const BitLayer layer(tables[l], a[l], b[l], candidates[l], words.back().size(1));
+  for (size_t l = 0; l < gates.size(); l++) {
+    const BitWires layer(a[l], b[l], candidates[l], words.back().size(1));
     if (layer.learned()) check_candidates(layer.candidates, layer.gates, layer.inputs);
     const Tensor ids = gates[l].contiguous();
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
@@ -136,14 +152,15 @@ void unpack_scores(const float* grad, int64_t s0, int64_t s1, int64_t classes, f
 class BitBackward {
  public:
   BitBackward(const Tensor& grad, TensorList words_in, TensorList tables, TensorList a, TensorList b, TensorList shares,
-              TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x)
+              TensorList candidates, const c10::List<bool>& of_logits, double tau, at::ArrayRef<double> factors,
+              bool need_grad_x)
       : grad_(grad.to(at::kFloat)),
         factors_(factors),
         scale_(static_cast<float>(1.0 / tau)),
         tiling_(grad.size(0), kFloat) {
     for (size_t l = 0; l < tables.size(); l++) {
       words_.push_back(whole_rows(words_in[l], batch()));
-      layers_.emplace_back(tables[l], a[l], b[l], candidates[l], words_[l].size(1));
+      layers_.emplace_back(tables[l], of_logits[l], a[l], b[l], candidates[l], words_[l].size(1));
       grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
       grad_logits.push_back(layers_[l].learned() ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
       shares_.push_back(shares[l].to(at::kFloat).contiguous());
@@ -170,6 +187,7 @@ class BitBackward {
     } else {
       many_tiles();
     }
+    for (size_t l = 0; l < layers_.size(); l++) layers_[l].finish(grad_tables[l]);
   }
 
   Tensor grad_x;
@@ -367,10 +385,14 @@ class BitBackward {
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
-    TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
-  check_lists(tables, a, b, candidates, words.size(), factors);
-  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
-  const BitBackward made(grad, words, tables, a, b, shares, candidates, tau, factors, need_grad_x);
+    TensorList candidates, c10::List<bool> of_logits, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
+  TORCH_CHECK(
+      !tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == words.size() &&
+          tables.size() == shares.size() && tables.size() == candidates.size() && tables.size() == of_logits.size() &&
+          tables.size() == factors.size(),
+      "words, tables, a, b, shares, candidates, of_logits and factors must have one entry a layer, and at least "
+      "one");
+  const BitBackward made(grad, words, tables, a, b, shares, candidates, of_logits, tau, factors, need_grad_x);
   return {made.grad_x, made.grad_tables, made.grad_logits};
 }
 

@@ -8,6 +8,7 @@
 #include "bit_learned.h"
 #include "bits.h"
 #include "layer.h"
+#include "softmax.h"
 
 namespace lgn {
 namespace {
@@ -17,7 +18,6 @@ typedef uint32_t VecBits __attribute__((vector_size(kBitRowBytes)));
 // Rows of reals to bits: whether the value is above one half. Rows are padded to whole lines, bits past the samples 0.
 void pack_reals(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, int64_t end, uint8_t* out,
                 int64_t pitch) {
-  constexpr int kW = kLanes<float>;
   for (int64_t r = begin; r < end; r++) {
     uint8_t* to = out + r * pitch;
     std::memset(to, 0, static_cast<size_t>(pitch));
@@ -37,7 +37,6 @@ void pack_reals(const char* x, int64_t x_pitch, int64_t samples, int64_t begin, 
 // Ids of the gates that logits settle on: entries with a positive logit are 1, or with 16 logits a gate the largest
 // one.
 void gate_ids(const float* logits, int64_t width, int64_t begin, int64_t end, uint8_t* ids) {
-  constexpr int kW = kLanes<float>;
   constexpr uint8_t kReversed[16] = {0, 8, 4, 12, 2, 10, 6, 14,
                                      1, 9, 5, 13, 3, 11, 7, 15};  // entry 0 is the highest bit
   int64_t g = begin;
@@ -59,6 +58,22 @@ void gate_ids(const float* logits, int64_t width, int64_t begin, int64_t end, ui
       ids[g] = static_cast<uint8_t>(best);
     }
   }
+}
+
+LGN_INLINE VecF sigmoid(VecF x) {
+  const VecF e = exp_negative(select(x > 0, -x, x)), s = 1.0f / (1.0f + e);
+  return select(x == x, select(x > 0, s, e * s), x);  // a NaN stays one
+}
+void sigmoids(const float* logits, int64_t begin, int64_t end, float* out) {
+  int64_t k = begin;
+  for (; k + kW <= end; k += kW) store(out + k, sigmoid(load<VecF>(logits + k)));
+  VecF last{};
+  std::memcpy(&last, logits + k, static_cast<size_t>(end - k) * sizeof(float));
+  last = sigmoid(last);
+  std::memcpy(out + k, &last, static_cast<size_t>(end - k) * sizeof(float));
+}
+void sigmoids_backward(const float* sigmoids, int64_t begin, int64_t end, float* grad) {
+  for (int64_t k = begin; k < end; k++) grad[k] *= sigmoids[k] * (1.0f - sigmoids[k]);
 }
 
 void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
@@ -96,6 +111,10 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       const Step& next = steps[p + kAhead];
       if (!group) prefetch_read(grad + next.gate * grad_pitch, lines);
       if (kGradX) prefetch_write(grad_x.data + next.j * grad_x.pitch, lines);
+      // These lie in the second-level cache, but a gate is too long for the processor to look ahead by itself.
+      prefetch_read(reinterpret_cast<const char*>(x + next.j * x_pitch), 1);
+      prefetch_read(reinterpret_cast<const char*>(table + 4 * static_cast<int64_t>(next.gate)), 1);
+      prefetch_write(static_cast<const char*>(grad_table.data) + 16 * static_cast<int64_t>(next.gate), 1);
     }
     const uint8_t* xi = x + step.i * x_pitch;
     const uint8_t* xj = x + step.j * x_pitch;
@@ -110,9 +129,9 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       }
       gj = grad_x.data + (step.flags & kSideJ ? *side++ : step.j) * grad_x.pitch;
     }
-    const Coefficients<float> c = coefficients(table, step);
-    const VecF i_clear = VecF{} + factor * c.ci, i_set = VecF{} + factor * (c.ci + c.cij);  // slope in i, by the bit j
-    const VecF j_clear = VecF{} + factor * c.cj, j_set = VecF{} + factor * (c.cj + c.cij);
+    const float* t = table + 4 * static_cast<int64_t>(step.gate);
+    const int64_t swap = step.flags & kSwap;
+    const Slope in_i(t, swap, factor), in_j(t, 1 - swap, factor);
     VecF s[4] = {};
     const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
@@ -122,8 +141,8 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       s[2] = add_where(s[2], j, gv);
       s[3] = add_where(s[3], both(i, j), gv);
       if constexpr (kGradX) {
-        store(gi + v * kVectorBytes, fma(gv, choose(j, i_set, i_clear), carry[v]));
-        carry[v] = fma(gv, choose(i, j_set, j_clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
+        store(gi + v * kVectorBytes, fma(gv, choose(j, in_i.set, in_i.clear), carry[v]));
+        carry[v] = fma(gv, choose(i, in_j.set, in_j.clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
       }
     };
     if (!kGradX || (step.flags & kFirstJ)) {
@@ -154,7 +173,7 @@ void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t g
 }
 
 constexpr BitLayerKernels bit_layer_kernels() {
-  return {&pack_reals, &gate_ids, &bit_forward, &bit_backward, &bit_pull, &bit_learned};
+  return {&pack_reals, &gate_ids, &sigmoids, &sigmoids_backward, &bit_forward, &bit_backward, &bit_pull, &bit_learned};
 }
 
 }  // namespace

@@ -165,6 +165,9 @@ struct BitLayerKernels {
                int64_t pitch);
   // Logits [gates][width], width 4 or 16, to gate ids.
   void (*gate_ids)(const float* logits, int64_t width, int64_t begin, int64_t end, uint8_t* ids);
+  // Numbers begin … end-1 of logits to sigmoids, and of gradients of sigmoids to those of the logits, in place.
+  void (*sigmoid)(const float* logits, int64_t begin, int64_t end, float* out);
+  void (*sigmoid_backward)(const float* sigmoids, int64_t begin, int64_t end, float* grad);
   void (*forward)(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,
                   int64_t begin, int64_t end, uint8_t* y, int64_t y_pitch);
   // As LayerKernels::backward, but rows of grad and grad_x are those of one tile; tile.offset tells where its bits are.

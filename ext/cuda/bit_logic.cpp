@@ -5,6 +5,8 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/gt.h>
 #include <ATen/ops/searchsorted.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/sigmoid_backward.h>
 #include <ATen/ops/sort.h>
 #include <ATen/ops/stack.h>
 
@@ -67,24 +69,20 @@ Tensor gate_ids_op(const Tensor& logits) {
   return ids;
 }
 
-// Layer l of the stack, checked.
-struct BitLayer {
-  Tensor table, a, b, candidates;
+// The wires of a layer, checked.
+struct BitWires {
+  Tensor a, b, candidates;
   int64_t inputs, gates;
   std::shared_ptr<const DeviceWalk> walk;  // of fixed wires
 
-  BitLayer(const Tensor& table_in, const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in,
-           const Tensor& words)
-      : table(plain(table_in, at::kFloat)),
-        a(a_in.to(at::kInt).contiguous()),
+  BitWires(const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in, const Tensor& words)
+      : a(a_in.to(at::kInt).contiguous()),
         b(b_in.to(at::kInt).contiguous()),
         candidates(candidates_in.to(at::kInt).contiguous()),
         inputs(words.size(1)),
         gates(a_in.numel()) {
-    check_devices(words, {table, a, b, candidates});
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
-                "tables, a and b must be [n, 4], [n] and [n]");
-    TORCH_CHECK(table_in.scalar_type() == at::kFloat, "tables are ", table_in.scalar_type(), ", but must be float32");
+    check_devices(words, {a, b, candidates});
+    TORCH_CHECK(b.numel() == gates, "a and b must be [n]");
     TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
                 inputs, " inputs passes what 32-bit indices hold");
     if (learned()) {
@@ -100,29 +98,39 @@ struct BitLayer {
   bool learned() const { return candidates.numel() > 0; }
 };
 
-void check_lists(TensorList tables, TensorList a, TensorList b, TensorList candidates, size_t others,
-                 at::ArrayRef<double> factors) {
-  TORCH_CHECK(!tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == others &&
-                  tables.size() == candidates.size() && tables.size() == factors.size(),
-              "tables, gates, a, b, candidates and factors must have one entry a layer, and at least one");
-}
+// A layer with its soft table, which may be given as logits.
+struct BitLayer : BitWires {
+  Tensor table;
+  bool of_logits;
 
-std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList tables, TensorList gates, TensorList a,
-                                                  TensorList b, TensorList logits, TensorList shares,
+  BitLayer(const Tensor& table_in, bool of_logits_in, const Tensor& a_in, const Tensor& b_in,
+           const Tensor& candidates_in, const Tensor& words)
+      : BitWires(a_in, b_in, candidates_in, words),
+        table(plain(of_logits_in ? at::sigmoid(table_in) : table_in, at::kFloat)),
+        of_logits(of_logits_in) {
+    check_devices(words, {table});
+    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4, "tables must be [n, 4]");
+    TORCH_CHECK(table_in.scalar_type() == at::kFloat, "tables are ", table_in.scalar_type(), ", but must be float32");
+  }
+  // From the gradient of the table to that of what was given for it.
+  Tensor finish(const Tensor& grad) const { return of_logits ? at::sigmoid_backward(grad, table) : grad; }
+};
+
+std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList gates, TensorList a, TensorList b,
                                                   TensorList candidates, int64_t k, double tau,
-                                                  at::ArrayRef<double> factors, const std::optional<Tensor>& packed) {
+                                                  const std::optional<Tensor>& packed) {
   const c10::cuda::CUDAGuard guard(x.device());
-  check_lists(tables, a, b, candidates, gates.size(), factors);
-  TORCH_CHECK(logits.size() == candidates.size() && shares.size() == candidates.size(),
-              "logits and shares must have one entry a layer");
+  TORCH_CHECK(
+      !gates.empty() && gates.size() == a.size() && gates.size() == b.size() && gates.size() == candidates.size(),
+      "gates, a, b and candidates must have one entry a layer, and at least one");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
   TORCH_CHECK(!packed, "words that are packed already are taken on a CPU only");
   const int64_t batch = x.size(0);
   const cudaStream_t stream = stream_of(x);
   std::vector<Tensor> words{pack(x)};
-  for (size_t l = 0; l < tables.size(); l++) {
+  for (size_t l = 0; l < gates.size(); l++) {
     const Tensor in = words.back();
-    const BitLayer layer(tables[l], a[l], b[l], candidates[l], in);
+    const BitWires layer(a[l], b[l], candidates[l], in);
     const Tensor ids = gates[l].contiguous();
     check_devices(x, {ids});
     TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
@@ -200,10 +208,14 @@ void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, c
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
-    TensorList candidates, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
+    TensorList candidates, c10::List<bool> of_logits, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(grad.device());
-  check_lists(tables, a, b, candidates, words.size(), factors);
-  TORCH_CHECK(shares.size() == candidates.size(), "shares must have one entry a layer");
+  TORCH_CHECK(
+      !tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == words.size() &&
+          tables.size() == shares.size() && tables.size() == candidates.size() && tables.size() == of_logits.size() &&
+          tables.size() == factors.size(),
+      "words, tables, a, b, shares, candidates, of_logits and factors must have one entry a layer, and at least "
+      "one");
   TORCH_CHECK(grad.dim() == 2, "grad must be [batch, classes]");
   const int64_t batch = grad.size(0), classes = grad.size(1), layers = static_cast<int64_t>(tables.size());
   const auto options = grad.options().dtype(at::kFloat);
@@ -224,7 +236,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
                     words[at_layer].scalar_type() == at::kLong,
                 "words must be int64 [ceil(batch / 64), in]");
     const Tensor bits = whole_rows(words[at_layer], batch);
-    const BitLayer layer(tables[at_layer], a[at_layer], b[at_layer], candidates[at_layer], bits);
+    const BitLayer layer(tables[at_layer], of_logits[at_layer], a[at_layer], b[at_layer], candidates[at_layer], bits);
     if (l == layers - 1) check_groups(layer.gates, classes);
     TORCH_CHECK(l == layers - 1 || upper.size(1) == layer.gates, "words of layer ", l + 1, " have ", upper.size(1),
                 " rows, but layer ", l, " has ", layer.gates, " gates");
@@ -256,6 +268,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
         fixed_backward(layer, bits, factor, to, batch, stream);
       }
     }
+    grad_tables[at_layer] = layer.finish(grad_tables[at_layer]);
     upper = grad_x;
   }
   return {upper, grad_tables, grad_logits};

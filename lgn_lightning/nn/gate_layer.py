@@ -12,7 +12,7 @@ from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
-from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
+from lgn_lightning.nn.samplers import BitSample, GateSample, Sampler, make_sampler
 
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
@@ -136,6 +136,13 @@ class GateLayer(nn.Module):
                 return sample._replace(table=self.table_hook(sample.table))
             return sample
         return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
+
+    def sample_on_bits(self) -> BitSample:
+        """What the layer computes with on packed bits, in training with a hard sampler."""
+        sample = self.sampler.on_bits(self.parametrization, self.weights)
+        if self.table_hook is not None and sample.table.requires_grad:
+            return sample._replace(table=self.table_hook(sample.table))
+        return sample
 
     def table(self) -> Tensor:
         """The table of each gate, ``[num_gates, 2^arity]``: the sampler's in training mode, else 0 or 1."""

@@ -43,6 +43,8 @@ class Parametrization(ABC):
     name: ClassVar[str]
     #: What a gate is while it is soft, as a report says it.
     soft_gate: ClassVar[str] = "a table of numbers between 0 and 1"
+    #: Whether :meth:`table_of_logits` is the sigmoid and nothing else, so that an op may take it on itself.
+    entries_are_sigmoids: ClassVar[bool] = False
 
     @abstractmethod
     def num_weights(self, inputs: int = 2) -> int:
@@ -225,6 +227,8 @@ class Softmax(Parametrization):
 
 class _Entrywise(Parametrization):
     """What parametrizations share whose table entries are sigmoids of one logit each."""
+
+    entries_are_sigmoids = True
 
     def __init__(self, residual_logit: float = RESIDUAL_ENTRY_LOGIT) -> None:
         self.residual_logit = residual_logit

@@ -8,7 +8,7 @@ ones, the hard gates that the forward pass evaluates on bits. Their numbers (``t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,20 @@ class GateSample(NamedTuple):
 
     table: Tensor
     gates: Tensor | None = None
+
+
+class BitSample(NamedTuple):
+    """What a layer of gates computes with on packed bits, see :func:`lgn_lightning.ops.bit_logic`.
+
+    Attributes:
+        table: As of :class:`GateSample`, or the logits whose sigmoids it is.
+        gates: Ids of the hard gates of the forward pass, uint8 ``[n]``.
+        of_logits: Whether ``table`` holds logits.
+    """
+
+    table: Tensor
+    gates: Tensor
+    of_logits: bool = False
 
 
 class Sampler(ABC):
@@ -74,6 +88,11 @@ class Sampler(ABC):
     @abstractmethod
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
+
+    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> BitSample:
+        """Samples a layer for packed bits; only if :attr:`hard`. A sampler may leave the sigmoids to the op."""
+        table, gates = self(parametrization, weights)
+        return BitSample(table, cast(Tensor, gates))
 
     def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
         logits = self._cooled(logits)
@@ -186,10 +205,20 @@ class StraightThrough(Sampler):
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         """Gives hard gates and soft tables."""
         logits = parametrization.logits(weights)
+        return GateSample(self._table(parametrization, logits, plain), self._gates(parametrization, logits))
+
+    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> BitSample:
+        """Gives the same, the sigmoids of a table's entries left to the op."""
+        if not parametrization.entries_are_sigmoids:
+            return super().on_bits(parametrization, weights)
+        logits = parametrization.logits(weights)
+        return BitSample(self._cooled(logits), self._gates(parametrization, logits), of_logits=True)
+
+    def _gates(self, parametrization: Parametrization, logits: Tensor) -> Tensor:
         settled = logits.detach()
         if self.noise > 0:
             settled = settled + self.noise * parametrization.noise_like(settled)
-        return GateSample(self._table(parametrization, logits, plain), parametrization.gates_of_logits(settled))
+        return parametrization.gates_of_logits(settled)
 
     def without_noise(self) -> Sampler:
         """The same with noise 0."""

@@ -117,13 +117,13 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     words = None
     if isinstance(x, ops.BitActivations):
         words, x = x
-    samples = [layer.sample() for layer in stack]
+    samples = [layer.sample_on_bits() for layer in stack]
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.wires() for layer in stack]
     return ops.bit_logic(
         _as_bits(x),
         [sample.table.float() for sample in samples],
-        [cast(Tensor, sample.gates) for sample in samples],
+        [sample.gates for sample in samples],
         [layer.a for layer in wires],
         [layer.b for layer in wires],
         group_sum.k,
@@ -133,6 +133,7 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
         [layer.shares for layer in wires],
         [layer.candidates for layer in wires],
         words,
+        [sample.of_logits for sample in samples],
     )
 
 

@@ -8,7 +8,7 @@ bits u, v of a gate and its soft table t, ∂y/∂t_ij = [u = i][v = j], ∂y/�
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ def bit_logic(
     shares: Sequence[Tensor | None] | None = None,
     candidates: Sequence[Tensor | None] | None = None,
     words: Tensor | None = None,
+    of_logits: Sequence[bool] | None = None,
 ) -> Tensor:
     """Evaluates layers of hard gates one after another and sums groups; the gradient is that of the soft tables.
 
@@ -50,6 +51,8 @@ def bit_logic(
         candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
         words: The bits of ``x`` if they are packed already, as in
             :class:`~lgn_lightning.ops.bit_activations.BitActivations`; ``x`` is their edge then. On a CPU only.
+        of_logits: Of each layer, whether ``tables`` holds the logits whose sigmoids are the soft table; they receive
+            the gradient then, and the table is made in the backward pass alone. False if not given.
 
     Returns:
         Scores, float32 ``[batch, k]``.
@@ -62,7 +65,8 @@ def bit_logic(
     logits = [None] * len(tables) if logits is None else logits
     shares = [None] * len(tables) if shares is None else shares
     candidates = [None] * len(tables) if candidates is None else candidates
-    parts = {"tables": tables, "gates": gates, "a": a, "b": b, "factors": factors}
+    of_logits = [False] * len(tables) if of_logits is None else list(of_logits)
+    parts = {"tables": tables, "gates": gates, "a": a, "b": b, "factors": factors, "of_logits": of_logits}
     parts |= {"logits": logits, "shares": shares, "candidates": candidates}
     if len({len(part) for part in parts.values()}) != 1 or not tables:
         counts = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
@@ -80,7 +84,6 @@ def bit_logic(
                 f"table is {table.dtype}, gates {ids.dtype}, a {first.dtype} and b {second.dtype}, but must be "
                 "float32, uint8, int32 and int32"
             )
-    no_shares, no_candidates = x.new_empty((0,), dtype=torch.float32), x.new_empty((0,), dtype=torch.int32)
     for logit, share, wires, ids in zip(logits, shares, candidates, gates, strict=True):
         if len({part is None for part in (logit, share, wires)}) != 1:
             raise ValueError("a layer has one of logits, shares and candidates without the others")
@@ -92,11 +95,53 @@ def bit_logic(
             f"{gates[-1].shape[0]} features do not divide into k = {k} equal groups; choose a width that is a multiple "
             "of k"
         )
-    lists = [list(tables), list(gates), list(a), list(b)]
-    lists.append([no_shares if logit is None else logit for logit in logits])
-    lists.append([no_shares if share is None else share.detach() for share in shares])
-    lists.append([no_candidates if wires is None else wires for wires in candidates])
-    return torch.ops.lgn.bit_logic(x, *lists, k, tau, factors, words)[0]  # type: ignore[no-any-return]
+    stack = _Stack(len(tables), k, tau, factors, of_logits)
+    shares = [None if share is None else share.detach() for share in shares]
+    return cast(Tensor, _BitLogic.apply(stack, x, words, *tables, *logits, *gates, *a, *b, *shares, *candidates))
+
+
+class _Stack(NamedTuple):
+    """What is no tensor among the arguments of a stack."""
+
+    layers: int
+    k: int
+    tau: float
+    factors: list[float]
+    of_logits: list[bool]
+
+
+class _BitLogic(torch.autograd.Function):
+    """The op with its gradient.
+
+    Lists of tensors come one after the other: formulas that torch registers for an op build trees of such lists at
+    every call, which takes as long as a small net's kernels, and zeros for the words' gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, stack: _Stack, x: Tensor, words: Tensor | None, *parts: Tensor | None) -> Tensor:
+        tables, _, gates, a, b, shares, candidates = _by_kind(parts, stack.layers)
+        candidates = [x.new_empty((0,), dtype=torch.int32) if wires is None else wires for wires in candidates]
+        scores, bits = torch.ops.lgn.bit_logic(x, gates, a, b, candidates, stack.k, stack.tau, words)
+        ctx.stack, ctx.dtype = stack, x.dtype
+        ctx.save_for_backward(*bits, *tables, *a, *b, *shares, *candidates)
+        return scores  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        stack, need_x = ctx.stack, ctx.needs_input_grad[1]
+        bits, tables, a, b, shares, candidates = _by_kind(ctx.saved_tensors, stack.layers)
+        empty = grads[0].new_empty((0,), dtype=torch.float32)
+        values = [empty if share is None else share for share in shares]
+        grad_x, grad_tables, grad_logits = torch.ops.lgn.bit_logic_backward(
+            grads[0], bits, tables, a, b, values, candidates, stack.of_logits, stack.tau, stack.factors, need_x
+        )
+        grad_logits = [None if given is None else grad for given, grad in zip(shares, grad_logits, strict=True)]
+        rest = [None] * (5 * stack.layers)
+        return None, grad_x.to(ctx.dtype) if need_x else None, None, *grad_tables, *grad_logits, *rest
+
+
+def _by_kind(parts: Sequence[Any], layers: int) -> list[list[Any]]:
+    return [list(parts[i : i + layers]) for i in range(0, len(parts), layers)]
 
 
 def gate_ids(logits: Tensor) -> Tensor:
@@ -127,16 +172,12 @@ def _gate_ids(logits: Tensor) -> Tensor:
 
 def _reference(
     x: Tensor,
-    tables: list[Tensor],
     gates: list[Tensor],
     a: list[Tensor],
     b: list[Tensor],
-    logits: list[Tensor],
-    shares: list[Tensor],
     candidates: list[Tensor],
     k: int,
     tau: float,
-    factors: list[float],
     packed: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Scores ``[batch, k]``, and the packed inputs of each layer, int64 ``[ceil(batch / 64), in]``."""
@@ -154,6 +195,7 @@ def _reference_backward(
     b: list[Tensor],
     shares: list[Tensor],
     candidates: list[Tensor],
+    of_logits: list[bool],
     tau: float,
     factors: list[float],
     need_grad_x: bool,
@@ -162,24 +204,26 @@ def _reference_backward(
     g = (grad.float().t() / tau).repeat_interleave(a[-1].shape[0] // grad.shape[1], dim=0).t()
     grad_tables: list[Tensor] = []
     grad_logits: list[Tensor] = []
+    tables = [torch.sigmoid(table) if given else table for table, given in zip(tables, of_logits, strict=True)]
     for layer in range(len(tables) - 1, -1, -1):
         bits = reference.unpack_bits(words[layer], grad.shape[0]).float()
         wanted = need_grad_x or layer > 0
         wires = a[layer], b[layer], candidates[layer]
-        of_logits = bits.new_empty((0,))
+        grad_choice = bits.new_empty((0,))
         if len(candidates[layer]) > 0:
-            of_logits = softmax_backward(reference_backward(g, bits, tables[layer], *wires), shares[layer])
-        grad_logits.insert(0, of_logits)
+            grad_choice = softmax_backward(reference_backward(g, bits, tables[layer], *wires), shares[layer])
+        grad_logits.insert(0, grad_choice)
         g, grad_table = reference.logic_backward(g, bits, tables[layer], a[layer], b[layer], wanted)
+        if of_logits[layer]:
+            grad_table = grad_table * tables[layer] * (1 - tables[layer])
         g = g * factors[layer]
         grad_tables.insert(0, grad_table)
     return g, grad_tables, grad_logits
 
 
 def _fake(
-    x: Tensor, tables: list[Tensor], gates: list[Tensor], a: list[Tensor], b: list[Tensor], *rest: Any
+    x: Tensor, gates: list[Tensor], a: list[Tensor], b: list[Tensor], candidates: list[Tensor], k: int, *rest: Any
 ) -> tuple[Tensor, list[Tensor]]:
-    k = rest[3]
     widths = [x.shape[1], *(first.shape[0] for first in a[:-1])]
     scores = x.new_empty((x.shape[0], k), dtype=torch.float32)
     rows = (x.shape[0] + BITS - 1) // BITS
@@ -213,35 +257,15 @@ schema.define(
     lambda logits: logits.new_empty((logits.shape[0],), dtype=torch.uint8),
 )
 schema.define(
-    "bit_logic(Tensor x, Tensor[] tables, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] logits, Tensor[] shares,"
-    " Tensor[] candidates, int k, float tau, float[] factors, Tensor? words=None) -> (Tensor, Tensor[])",
+    "bit_logic(Tensor x, Tensor[] gates, Tensor[] a, Tensor[] b, Tensor[] candidates, int k, float tau,"
+    " Tensor? words=None) -> (Tensor, Tensor[])",
     _reference,
     _fake,
 )
 schema.define(
     "bit_logic_backward(Tensor grad, Tensor[] words, Tensor[] tables, Tensor[] a, Tensor[] b, Tensor[] shares,"
-    " Tensor[] candidates, float tau, float[] factors, bool need_grad_x) -> (Tensor, Tensor[], Tensor[])",
+    " Tensor[] candidates, bool[] of_logits, float tau, float[] factors, bool need_grad_x)"
+    " -> (Tensor, Tensor[], Tensor[])",
     _reference_backward,
     _fake_backward,
 )
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    x, tables, _, a, b, _, shares, candidates, _, ctx.tau, ctx.factors, _ = inputs
-    ctx.layers, ctx.dtype = len(tables), x.dtype
-    for words in output[1]:
-        words.requires_grad_(False)
-    ctx.save_for_backward(*output[1], *tables, *a, *b, *shares, *candidates)
-
-
-def _grad(ctx: Any, grad: Tensor, grad_words: Any) -> tuple[Any, ...]:
-    n = ctx.layers
-    saved = ctx.saved_tensors  # read once: saved-tensor hooks, such as those of torch.utils.checkpoint, run each time
-    lists = [list(saved[i * n : (i + 1) * n]) for i in range(6)]
-    need_x = ctx.needs_input_grad[0]
-    grad_x, tables, logits = torch.ops.lgn.bit_logic_backward(grad, *lists, ctx.tau, ctx.factors, need_x)
-    none = [None] * n
-    return grad_x.to(ctx.dtype) if need_x else None, tables, none, none, none, logits, none, none, *(None,) * 4
-
-
-torch.library.register_autograd("lgn::bit_logic", _grad, setup_context=_setup, lib=schema.LIBRARY)

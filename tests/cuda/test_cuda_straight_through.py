@@ -38,10 +38,9 @@ def stack(widths: tuple[int, ...] = (11, 400, 240, 300), device: str = "cpu") ->
     return [[t.to(device) for t in of_layers] for of_layers in lists]
 
 
-def fixed(count: int, device: str = "cpu") -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Logits, shares and candidates of layers that have none."""
-    none = [torch.empty(0, device=device)] * count
-    return none, none, [torch.empty(0, dtype=torch.int32, device=device)] * count
+def fixed(device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
+    """Shares and candidates of three layers that have none."""
+    return [torch.empty(0, device=device)] * 3, [torch.empty(0, dtype=torch.int32, device=device)] * 3
 
 
 def test_kernels_are_native() -> None:
@@ -54,13 +53,14 @@ def test_kernels_are_native() -> None:
 def test_stack(batch: int, need_x: bool) -> None:
     lists, on_gpu = stack(), stack(device="cuda")
     x, grad = torch.rand(batch, 11), torch.randn(batch, 3)
-    scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, *fixed(3, "cuda"), 3, 2.5, FACTORS)
-    expected, expected_words = module._reference(x, *lists, *fixed(3), 3, 2.5, FACTORS)
+    scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu[1:], fixed("cuda")[1], 3, 2.5)
+    expected, expected_words = module._reference(x, *lists[1:], fixed()[1], 3, 2.5)
     torch.testing.assert_close(scores.cpu(), expected, atol=0, rtol=2e-7)  # whole numbers over tau
     tables, _, a, b = lists
     double = [t.double() for t in tables]
-    exact = module._reference_backward(grad.double(), expected_words, double, a, b, *fixed(3)[1:], 2.5, FACTORS, need_x)
-    rest = on_gpu[0], on_gpu[2], on_gpu[3], *fixed(3, "cuda")[1:], 2.5, FACTORS, need_x
+    settings = [True, False, True], 2.5, FACTORS, need_x
+    exact = module._reference_backward(grad.double(), expected_words, double, a, b, *fixed(), *settings)
+    rest = on_gpu[0], on_gpu[2], on_gpu[3], *fixed("cuda"), *settings
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), words, *rest)
     # Words of another layout, and a second run: the same bits.
     again = torch.ops.lgn.bit_logic_backward(grad.cuda(), [w.contiguous() for w in words], *rest)
@@ -90,13 +90,9 @@ def test_gate_ids(width: int) -> None:
 
 
 def test_opcheck() -> None:
-    tables, gates, a, b = stack(device="cuda")
-    for table in tables:
-        table.requires_grad_()
-    x = torch.rand(70, 11, device="cuda", requires_grad=True)
-    utils = ("test_schema", "test_autograd_registration", "test_faketensor")
-    arguments = (x, tables, gates, a, b, *fixed(3, "cuda"), 3, 2.0, FACTORS)
-    torch.library.opcheck(torch.ops.lgn.bit_logic.default, arguments, test_utils=utils)
+    _, *lists = stack(device="cuda")
+    arguments = (torch.rand(70, 11, device="cuda"), *lists, fixed("cuda")[1], 3, 2.0)
+    torch.library.opcheck(torch.ops.lgn.bit_logic.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_learned_wires() -> None:
@@ -122,16 +118,16 @@ def test_learned_wires_are_the_reference_and_deterministic(batch: int) -> None:
         a.append(chosen[:, 0].contiguous())
         b.append(chosen[:, 1].contiguous())
     x, grad = torch.rand(batch, 11).round(), torch.randn(batch, 3)
-    logits = [torch.rand(wires.shape) for wires in candidates]
-    shares = [torch.softmax(of_layer, 2) for of_layer in logits]
-    scores, words = module._reference(x, tables, gates, a, b, logits, shares, candidates, 3, 2.5, FACTORS)
-    on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, logits, shares, candidates)]
-    got_scores, got_words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu, 3, 2.5, FACTORS)
+    shares = [torch.softmax(torch.rand(wires.shape), 2) for wires in candidates]
+    scores, words = module._reference(x, gates, a, b, candidates, 3, 2.5)
+    on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, shares, candidates)]
+    got_scores, got_words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu[1:4], on_gpu[5], 3, 2.5)
     torch.testing.assert_close(got_scores.cpu(), scores, atol=0, rtol=2e-7)
+    settings = [True, False, True], 2.5, FACTORS, True
     exact = module._reference_backward(
-        grad.double(), words, [t.double() for t in tables], a, b, shares, candidates, 2.5, FACTORS, True
+        grad.double(), words, [t.double() for t in tables], a, b, shares, candidates, *settings
     )
-    rest = on_gpu[0], on_gpu[2], on_gpu[3], *on_gpu[5:], 2.5, FACTORS, True
+    rest = on_gpu[0], *on_gpu[2:], *settings
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
     again = torch.ops.lgn.bit_logic_backward(grad.cuda(), got_words, *rest)
     assert torch.equal(got[0], again[0])

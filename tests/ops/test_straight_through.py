@@ -38,10 +38,22 @@ def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, .
     return lists
 
 
-def raw(lists: dict[str, list[Any]]) -> list[list[Tensor]]:
-    """The lists as the op takes them: empty tensors where a layer has fixed connections."""
-    empty = {"logits": torch.empty(0), "shares": torch.empty(0), "candidates": torch.empty(0, dtype=torch.int32)}
-    return [[empty[name] if part is None else part for part in parts] for name, parts in lists.items()]
+def raw(lists: dict[str, list[Any]], *names: str) -> list[list[Tensor]]:
+    """Some of the lists as an op takes them: empty tensors where a layer has fixed connections."""
+    empty = {"shares": torch.empty(0), "candidates": torch.empty(0, dtype=torch.int32)}
+    return [[empty[name] if part is None else part.detach() for part in lists[name]] for name in names]
+
+
+def forward(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float) -> tuple[Any, ...]:
+    """The arguments of the op of the forward pass."""
+    return x, *raw(lists, "gates", "a", "b", "candidates"), k, tau
+
+
+def backward(
+    grad: Tensor, words: list[Tensor], lists: dict[str, list[Any]], of_logits: list[bool], need_x: bool = True
+) -> tuple[Any, ...]:
+    """The arguments of the op of the backward pass."""
+    return grad, words, *raw(lists, "tables", "a", "b", "shares", "candidates"), of_logits, 2.0, [1.0, 2.0, 1.0], need_x
 
 
 def layer_by_layer(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float, factors: list[float]) -> Tensor:
@@ -69,6 +81,40 @@ def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> N
         torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
     ):
         torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("batch", [100, 700])
+def test_tables_may_be_given_as_logits(batch: int) -> None:
+    # The last numbers of a layer fill no vector.
+    lists, of_logits = stack((11, 39, 23, 30), learned=(1,)), [True, False, True]
+    for layer in (0, 2):
+        lists["tables"][layer] = (4 * torch.randn(lists["tables"][layer].shape)).requires_grad_()
+    tables = [torch.sigmoid(t) if logits else t for t, logits in zip(lists["tables"], of_logits, strict=True)]
+    x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
+    wanted = x, *lists["tables"]
+    scores = ops.bit_logic(x, **lists, k=3, of_logits=of_logits)
+    expected = ops.bit_logic(x, **{**lists, "tables": tables}, k=3)
+    assert torch.equal(scores, expected)
+    for got, want in zip(
+        torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
+    ):
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-5)
+
+
+def test_logits_may_be_large_and_a_nan_is_not_hidden() -> None:
+    lists = stack((9, 6))
+    values = torch.tensor([-float("inf"), -1000.0, -88.0, -20.0, 0.0, 20.0, 88.0, 1000.0, float("inf")])
+    logits = values.repeat(3)[:24].view(6, 4).requires_grad_()
+    x = torch.rand(40, 9)
+    for bad in (False, True):
+        with torch.no_grad():
+            logits[5, 3] = float("nan") if bad else 1.0
+        one, other = (
+            torch.autograd.grad(ops.bit_logic(x, **{**lists, "tables": [given]}, k=2, of_logits=[how]).sum(), logits)[0]
+            for given, how in ((logits, True), (torch.sigmoid(logits), False))
+        )
+        torch.testing.assert_close(one, other, equal_nan=True)
+        assert one.isnan().any() == bad
 
 
 def test_input_may_be_bool_any_float_and_any_strides() -> None:
@@ -110,7 +156,7 @@ def test_empty_batch() -> None:
 def test_activations_are_kept_as_bits() -> None:
     batch, lists = 1024, stack((16, 64, 64, 64))
     with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(torch.rand(batch, 16), *raw(lists), 2, 1.0, [1.0] * 3)
+        _, words = torch.ops.lgn.bit_logic(*forward(torch.rand(batch, 16), lists, 2, 1.0))
     assert [w.dtype for w in words] == [torch.int64] * 3
     assert sum(w.untyped_storage().nbytes() for w in words) <= 1.05 * (16 + 64 + 64) * batch / 8 + 3 * 4096
 
@@ -146,7 +192,7 @@ def native_and_reference(name: str, *args: Any) -> tuple[Any, Any]:
 
 def test_reference_of_the_forward_pass() -> None:
     (scores, words), (expected, expected_words) = native_and_reference(
-        "bit_logic", torch.rand(100, 11), *raw(stack()), 3, 2.0, [1.0] * 3
+        "bit_logic", *forward(torch.rand(100, 11), stack(), 3, 2.0)
     )
     assert torch.equal(scores, expected)
     for got, want in zip(words, expected_words, strict=True):
@@ -167,17 +213,14 @@ def test_gate_ids(n: int, width: int) -> None:
 
 @pytest.mark.parametrize("learned", [(), (0, 2)])
 def test_opcheck(learned: tuple[int, ...]) -> None:
-    lists, words = stack(learned=learned), None
-    x = torch.rand(70, 11, requires_grad=True)
-    utils = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(torch.ops.lgn.bit_logic.default, (x, *raw(lists), 3, 2.0, [1.0, 2.0, 1.0]), test_utils=utils)
-    with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(x, *raw(lists), 3, 2.0, [1.0] * 3)
-        tables = [t.detach() for t in lists["tables"]]
-    for need in (True, False):
+    lists, x = stack(learned=learned), torch.rand(70, 11)
+    utils = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(torch.ops.lgn.bit_logic.default, forward(x, lists, 3, 2.0), test_utils=utils)
+    _, words = torch.ops.lgn.bit_logic(*forward(x, lists, 3, 2.0))
+    for need_x in (True, False):
         torch.library.opcheck(
             torch.ops.lgn.bit_logic_backward.default,
-            (torch.randn(70, 3), words, tables, lists["a"], lists["b"], *raw(lists)[5:], 2.0, [1.0] * 3, need),
+            backward(torch.randn(70, 3), words, lists, [True, False, True], need_x),
             test_utils=("test_schema", "test_faketensor"),
         )
     torch.library.opcheck(torch.ops.lgn.gate_ids.default, (torch.randn(9, 4),))
@@ -191,13 +234,10 @@ def test_native_kernels_are_there() -> None:
 
 
 def test_words_of_a_caller_may_lie_otherwise() -> None:
-    lists = stack()
-    with torch.no_grad():
-        _, words = torch.ops.lgn.bit_logic(torch.rand(70, 11), *raw(lists), 3, 2.0, [1.0] * 3)
-        rest = [t.detach() for t in lists["tables"]], lists["a"], lists["b"], *raw(lists)[5:], 2.0, [1.0] * 3, True
-        upper = torch.randn(70, 3)
-        first = torch.ops.lgn.bit_logic_backward(upper, words, *rest)
-        other = torch.ops.lgn.bit_logic_backward(upper, [w.contiguous() for w in words], *rest)
+    lists, upper, none = stack(), torch.randn(70, 3), [False] * 3
+    _, words = torch.ops.lgn.bit_logic(*forward(torch.rand(70, 11), lists, 3, 2.0))
+    first = torch.ops.lgn.bit_logic_backward(*backward(upper, words, lists, none))
+    other = torch.ops.lgn.bit_logic_backward(*backward(upper, [w.contiguous() for w in words], lists, none))
     assert torch.equal(first[0], other[0])
     assert all(map(torch.equal, first[1], other[1]))
 
@@ -206,6 +246,8 @@ def test_bad_arguments() -> None:
     lists, x = stack(), torch.rand(5, 11)
     with pytest.raises(ValueError, match="each must have one entry a layer"):
         ops.bit_logic(x, **{**lists, "a": lists["a"][:2]}, k=3)
+    with pytest.raises(ValueError, match=r"3 tables, 3 gates.* 1 of_logits"):
+        ops.bit_logic(x, **lists, k=3, of_logits=[True])
     with pytest.raises(ValueError, match="one of logits, shares and candidates without the others"):
         ops.bit_logic(x, **{**lists, "candidates": stack(learned=(1,))["candidates"]}, k=3)
     with pytest.raises(ValueError, match="30 features do not divide into k = 4"):
