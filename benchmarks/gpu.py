@@ -5,10 +5,10 @@
 Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
 replayed as a CUDA graph; likewise straight-through on packed bits, with gates of four inputs, and with tree
-convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours). A layer of 1,024,000 gates is held
-against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from bools to class sums. With
-the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare step. Medians of CUDA event
-times; needs a GPU.
+convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours), soft and on packed bits. A layer of
+1,024,000 gates is held against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from
+bools to class sums. With the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare
+step. Medians of CUDA event times; needs a GPU.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_check import check  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor, nn
 
 from lgn_lightning import ops
@@ -42,7 +43,7 @@ from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer, PackBitsTensor
 from lgn_lightning.nn.gate_order import order_gates
-from lgn_lightning.ops import loader, lookup_tables, reference
+from lgn_lightning.ops import loader
 from lgn_lightning.tree_net import LogicTreeNet
 
 CLASSES, TAU = 10, 10.0
@@ -117,62 +118,6 @@ class Bench:
             torch.cuda.empty_cache()
 
 
-# Against the reference in float64.
-
-
-def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: int = 3_000, gates: int = 5_000) -> float:
-    """Compares a layer, its gradients and packed evaluation with the reference.
-
-    Returns:
-        The greatest error, as a share of the greatest value of each result.
-
-    Raises:
-        SystemExit: If it is more than rounding explains.
-    """
-    x, table = torch.rand(batch, inputs).to(dtype), torch.rand(gates, 4)
-    a, b = (torch.randint(inputs, (gates,), dtype=torch.int32) for _ in range(2))
-    grad = torch.randn(batch, gates).to(dtype)
-    on = [t.to(device) for t in (x, table, a, b)]
-    exact = [x.double(), table.double(), a, b]
-    bits, ids = torch.rand(batch, inputs) > 0.5, torch.randint(16, (gates,)).byte()
-    if not torch.equal(
-        ops.logic_packed(ops.pack_bits(bits.to(device), 32), ids.to(device), *on[2:]).cpu(),
-        reference.logic_packed(reference.pack_bits(bits, 32), ids, a, b),
-    ):
-        raise SystemExit("packed evaluation differs from the reference: no time is worth measuring")
-    indices = torch.randint(inputs, (4, gates), dtype=torch.int32)
-    entries = torch.rand(gates, 1 << len(indices))
-    luts, exact_luts = (x, entries, indices), (x.double(), entries.double(), indices)
-    luts_on = [t.to(device) for t in luts]
-    words, lut_ids = ops.pack_bits(bits.to(device), 32), ops.lut_ids(entries.to(device) - 0.5)
-    if not torch.equal(
-        ops.lut_packed(words, lut_ids, luts_on[2]).cpu(),
-        lookup_tables._reference_packed(
-            reference.pack_bits(bits, 32), lookup_tables._reference_ids(entries - 0.5), indices
-        ),
-    ):
-        raise SystemExit("packed lookup tables differ from the reference: no time is worth measuring")
-    pairs = [
-        (ops.lut(*luts_on), lookup_tables.reference(*exact_luts)),
-        *zip(
-            torch.ops.lgn.lut_backward(grad.to(device), *luts_on, True),
-            lookup_tables.reference_backward(grad.double(), *exact_luts, True),
-            strict=True,
-        ),
-        (ops.logic(*on), reference.logic(*exact)),
-        (ops.logic_group_sum(*on, CLASSES, TAU), reference.logic_group_sum(*exact, CLASSES, TAU)),
-        *zip(
-            torch.ops.lgn.logic_backward(grad.to(device), *on, True),
-            reference.logic_backward(grad.double(), *exact, True),
-            strict=True,
-        ),
-    ]
-    error = max(((got.cpu().double() - want).abs().max() / want.abs().max()).item() for got, want in pairs)
-    if not error < (1e-5 if dtype == torch.float32 else 1e-2):
-        raise SystemExit(f"{dtype} differs from the reference by {error:.1e}: no time is worth measuring")
-    return error
-
-
 # Training steps.
 
 
@@ -209,15 +154,14 @@ def time_straight_through(bench: Bench, net: str) -> None:
     time_training(bench, f"straight-through step {net}", OURS, "fp32", model, x)
 
 
-def time_trees(bench: Bench, precision: str, leaves: str) -> None:
+def time_trees(bench: Bench, precision: str, leaves: str, sampler: str) -> None:
     """Times the step of a convolutional net on images of CIFAR-10's size."""
     k = bench.sizes.tree_factor
     widths = [k, 4 * k, 16 * k, 32 * k], [1280 * k, 640 * k, 320 * k]
-    model = LogicTreeNet((3, 32, 32), CLASSES, *widths, tau=TAU, thresholds=3, tree_connections=leaves)
+    model = LogicTreeNet((3, 32, 32), CLASSES, *widths, tau=TAU, thresholds=3, tree_connections=leaves, sampler=sampler)
     x = torch.randint(256, (bench.sizes.batch, 3, 32, 32), device=bench.device, dtype=torch.uint8)
-    time_training(
-        bench, f"tree convolutions step, k = {k}, {leaves} leaves", OURS, precision, model.to(bench.device), x
-    )
+    what = f"{'' if sampler == 'soft' else 'straight-through '}tree convolutions step, k = {k}, {leaves} leaves"
+    time_training(bench, what, OURS, precision, model.to(bench.device), x)
 
 
 def time_luts(bench: Bench, net: str, precision: str) -> None:
@@ -377,9 +321,9 @@ def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
         bench.attempt(f"straight-through step {net}", lambda n=net: time_straight_through(bench, n))
         for precision in ("fp32", "bf16"):
             bench.attempt(f"lookup tables step {net}", lambda n=net, p=precision: time_luts(bench, n, p))
-    for precision in ("fp32", "bf16"):
-        for leaves in ("random", "learned"):
-            bench.attempt("tree convolutions step", lambda p=precision, w=leaves: time_trees(bench, p, w))
+    trees = [(precision, leaves, "soft") for precision in ("fp32", "bf16") for leaves in ("random", "learned")]
+    for kind in (*trees, ("fp32", "random", "straight_through")):
+        bench.attempt(f"tree convolutions step, {', '.join(kind)}", lambda k=kind: time_trees(bench, *k))
     rate = copy_gigabytes_per_second(bench)
     for batch in sizes.layer_batches:
         for precision in ("fp32", "bf16"):

@@ -13,7 +13,7 @@ struct BitInput {
     static __device__ __forceinline__ Loaded zero() { return {0}; }
     __device__ __forceinline__ void unpack(float (&out)[4]) const {
 #pragma unroll
-      for (int i = 0; i < 4; i++) out[i] = static_cast<float>(bits >> i & 1);
+      for (int i = 0; i < 4; i++) out[i] = bit_value(bits, i);
     }
   };
   using Element = float;

@@ -3,7 +3,6 @@
 // The forward pass leaves nothing but bits. The backward pass takes the layers from the last to the first, with the
 // gradients of two neighbouring layers in memory at a time.
 #include <ATen/ops/arange.h>
-#include <ATen/ops/gt.h>
 #include <ATen/ops/searchsorted.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/sigmoid_backward.h>
@@ -14,49 +13,13 @@
 #include <tuple>
 #include <vector>
 
-#include "tensors.h"
+#include "bit_rows.h"
 #include "wiring_cache.h"
 
 namespace lgn::cuda {
 namespace {
 
 using at::TensorList;
-
-// Rows of bits are padded to whole vectors, as the fake kernel says.
-constexpr int64_t kRowBytes = kVectorBytes;
-
-int64_t bit_pitch(int64_t batch) {
-  return std::max<int64_t>((batch + 8 * kRowBytes - 1) / (8 * kRowBytes), 1) * kRowBytes;
-}
-
-// [words, features] of 64 samples each, feature-major.
-Tensor new_words(int64_t batch, int64_t features, const Tensor& like) {
-  const int64_t pitch = bit_pitch(batch) / 8;
-  return at::empty({pitch * features}, like.options().dtype(at::kLong))
-      .as_strided({(batch + 63) / 64, features}, {1, pitch});
-}
-
-// Words as the forward pass makes them; a copy where a caller brings others.
-Tensor whole_rows(const Tensor& words, int64_t batch) {
-  const int64_t end = (words.storage_offset() + words.size(1) * words.stride(1)) * 8;
-  const bool fits = (words.size(0) == 1 || words.stride(0) == 1) && byte_pitch(words) >= bit_pitch(batch) &&
-                    byte_pitch(words) % kRowBytes == 0 && end <= static_cast<int64_t>(words.storage().nbytes()) &&
-                    reinterpret_cast<uintptr_t>(words.const_data_ptr()) % kRowBytes == 0;
-  if (fits || words.numel() == 0) return words;
-  Tensor made = new_words(batch, words.size(1), words);
-  made.copy_(words);
-  return made;
-}
-
-Tensor pack(const Tensor& x) {
-  const Tensor bits = x.scalar_type() == at::kBool ? x : at::gt(x, 0.5);
-  const Tensor words = new_words(x.size(0), x.size(1), x);
-  if (x.numel() == 0) return words;
-  pack_bits(bytes_of(bits), bits.stride(0), bits.stride(1), x.size(0), x.size(1),
-            static_cast<uint8_t*>(words.mutable_data_ptr()), byte_pitch(words), stream_of(x));
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return words;
-}
 
 Tensor gate_ids_op(const Tensor& logits) {
   const c10::cuda::CUDAGuard guard(logits.device());
@@ -124,10 +87,15 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ga
       !gates.empty() && gates.size() == a.size() && gates.size() == b.size() && gates.size() == candidates.size(),
       "gates, a, b and candidates must have one entry a layer, and at least one");
   TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
-  TORCH_CHECK(!packed, "words that are packed already are taken on a CPU only");
   const int64_t batch = x.size(0);
+  if (packed) {
+    check_devices(x, {*packed});
+    TORCH_CHECK(packed->scalar_type() == at::kLong && packed->dim() == 2 && packed->size(0) == (batch + 63) / 64 &&
+                    packed->size(1) == x.size(1),
+                "words must be int64 [ceil(batch / 64), in]");
+  }
   const cudaStream_t stream = stream_of(x);
-  std::vector<Tensor> words{pack(x)};
+  std::vector<Tensor> words{packed ? copy_words(*packed, batch) : pack(x)};
   for (size_t l = 0; l < gates.size(); l++) {
     const Tensor in = words.back();
     const BitWires layer(a[l], b[l], candidates[l], in);

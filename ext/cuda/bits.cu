@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
                  int lanes, uint8_t* __restrict__ y, int64_t y_pitch) {
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, gate = thread / lanes;
   if (gate >= gate_count) return;
-  const uint32_t id = __ldg(gates + gate);
+  const BitGate of = bit_gate_of(__ldg(gates + gate));
   const uint8_t* left = x + __ldg(a + gate) * x_pitch;
   const uint8_t* right = x + __ldg(b + gate) * x_pitch;
   uint8_t* to = y + gate * y_pitch;
@@ -66,10 +66,10 @@ __global__ void __launch_bounds__(kThreads)
     const uint4 u = *reinterpret_cast<const uint4*>(left + vector * kVectorBytes);
     const uint4 v = *reinterpret_cast<const uint4*>(right + vector * kVectorBytes);
     uint4 out;
-    out.x = evaluate_bits(id, u.x, v.x);
-    out.y = evaluate_bits(id, u.y, v.y);
-    out.z = evaluate_bits(id, u.z, v.z);
-    out.w = evaluate_bits(id, u.w, v.w);
+    out.x = evaluate(of, u.x, v.x);
+    out.y = evaluate(of, u.y, v.y);
+    out.z = evaluate(of, u.z, v.z);
+    out.w = evaluate(of, u.w, v.w);
     *reinterpret_cast<uint4*>(to + vector * kVectorBytes) = out;
   }
 }

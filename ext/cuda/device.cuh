@@ -57,11 +57,11 @@ struct Samples {
     memcpy(values, &raw, sizeof(raw));
     return widen(values[i]);
   }
-  // All bits of the samples that are set.
-  static __device__ __forceinline__ Samples mask(const bool (&set)[V]) {
+  // All bits of sample i where bit i is set.
+  static __device__ __forceinline__ Samples mask(uint32_t set) {
     UnsignedOf<T> values[V];
 #pragma unroll
-    for (int i = 0; i < V; i++) values[i] = set[i] ? static_cast<UnsignedOf<T>>(~UnsignedOf<T>{0}) : UnsignedOf<T>{0};
+    for (int i = 0; i < V; i++) values[i] = static_cast<UnsignedOf<T>>(UnsignedOf<T>{0} - (set >> i & 1));
     Samples made;
     memcpy(&made.raw, values, sizeof(values));
     return made;

@@ -25,21 +25,24 @@ inline int64_t run_windows(const TreeArgs& tree, int64_t tiles) {
   return most < 1 ? 1 : (most < kMaxRunWindows ? most : kMaxRunWindows);
 }
 
-// Calls body(T{}, leaves): leaves are 0 where their number is not known to the compiler.
+// Calls body(leaves): 0 where their number is not known to the compiler.
+template <typename Body>
+void for_leaves(int depth, const Body& body) {
+  switch (depth) {
+    case 2:
+      return body(std::integral_constant<int, 4>{});
+    case 3:
+      return body(std::integral_constant<int, 8>{});
+    case 4:
+      return body(std::integral_constant<int, 16>{});
+    default:
+      return body(std::integral_constant<int, 0>{});
+  }
+}
+// Calls body(T{}, leaves).
 template <typename Body>
 void for_tree(Storage storage, int depth, const Body& body) {
-  const auto sizes = [&](auto element) {
-    switch (depth) {
-      case 2:
-        return body(element, std::integral_constant<int, 4>{});
-      case 3:
-        return body(element, std::integral_constant<int, 8>{});
-      case 4:
-        return body(element, std::integral_constant<int, 16>{});
-      default:
-        return body(element, std::integral_constant<int, 0>{});
-    }
-  };
+  const auto sizes = [&](auto element) { for_leaves(depth, [&](auto leaves) { body(element, leaves); }); };
   switch (storage) {
     case Storage::kF32:
       return sizes(float{});

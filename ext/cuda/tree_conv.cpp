@@ -4,30 +4,16 @@
 #include <ATen/ops/sort.h>
 #include <ATen/ops/stack.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <tuple>
 
-#include "tensors.h"
-#include "tree.h"
+#include "tree_tensors.h"
 #include "wiring_cache.h"
 
 namespace lgn::cuda {
 namespace {
-
-// Memory for the gradients of leaves: a small share of a GPU's, and slices are large enough to fill it.
-constexpr int64_t kLeafBytes = int64_t{1} << 30;
-constexpr int64_t kMaxPlaces = 256;
-
-Tensor new_image(const Tensor& like, int64_t channels, int64_t height, int64_t width, at::ScalarType dtype) {
-  const int64_t batch = like.size(0);
-  return new_feature_major(batch, channels * height * width, dtype, like).view({batch, channels, height, width});
-}
-
-// [batch, channels, height, width] as [batch, rows]; copies only if the image is not a matrix in memory.
-Tensor flat(const Tensor& image) {
-  return image.reshape({image.size(0), image.size(1) * image.size(2) * image.size(3)});
-}
 
 // Of the leaves of one step, sorted on the device, so that sums have a fixed order and nothing waits.
 DeviceTreeUses sorted_uses(const Tensor& leaves, int64_t channels) {
@@ -58,44 +44,15 @@ struct TreeConv {
         table(plain(table_in, sums)),
         slopes(slopes_in ? plain(*slopes_in, sums) : table),
         leaves(leaves_in.to(at::kInt).contiguous()) {
-    args.storage = storage_of(dtype);
-    TORCH_CHECK(x_in.dim() == 4 && leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2,
-                "x must be [batch, C, H, W] and leaves [3, O, 2^depth]");
-    TORCH_CHECK(kernel_in.size() == 2 && stride.size() == 2 && padding.size() == 2 && pool.size() == 2 &&
-                    std::min(stride[0], stride[1]) > 0 && std::min(pool[0], pool[1]) > 0,
-                "kernel_size, stride, padding and pool must be two numbers each");
-    TORCH_CHECK(pool[0] <= kMaxPlaces && pool[1] <= kMaxPlaces / pool[0], "a pooling of ", pool[0], "x", pool[1],
-                " has more places than the ", kMaxPlaces, " that winners in a byte can name");
     check_devices(x_in, {table, slopes, leaves});
+    args = tree_args(x_in, leaves, kernel_in, stride, padding, pool);
+    args.storage = storage_of(dtype);
+    args.batch = x_in.size(0);
+    std::copy(kernel_in.begin(), kernel_in.end(), kernel);
     const int64_t trees = leaves.size(1), n = leaves.size(2);
-    while (int64_t{1} << args.depth < n) args.depth++;
-    TORCH_CHECK(args.depth <= kMaxTreeDepth, "trees of ", n, " leaves are more than the ", 1 << kMaxTreeDepth,
-                " of the CUDA kernels; pass implementation=\"python\" to the layer");
-    TORCH_CHECK(int64_t{1} << args.depth == n, "trees have ", n, " leaves, but must have a power of two");
     for (const Tensor& t : {table, slopes}) {
       TORCH_CHECK(t.dim() == 2 && t.size(0) == trees * (n - 1) && t.size(1) == 4, "tables must be [gates, 4]");
     }
-    int64_t out[2];
-    for (int i = 0; i < 2; i++) {
-      out[i] = ((x_in.size(2 + i) + 2 * padding[i] - kernel_in[i]) / stride[i] + 1) / pool[i];
-      kernel[i] = static_cast<int32_t>(kernel_in[i]);
-      args.stride[i] = static_cast<int32_t>(stride[i]);
-      args.padding[i] = static_cast<int32_t>(padding[i]);
-      args.pool[i] = static_cast<int32_t>(pool[i]);
-    }
-    TORCH_CHECK(out[0] > 0 && out[1] > 0, "the kernel does not fit into the padded image");
-    const int64_t rows = x_in.size(1) * (x_in.size(2) + 2 * padding[0]) * (x_in.size(3) + 2 * padding[1]);
-    TORCH_CHECK(
-        std::max({rows, trees * n, out[0] * out[1] * pool[0] * pool[1]}) < std::numeric_limits<int32_t>::max() / 4,
-        "an image of ", x_in.size(1), "x", x_in.size(2), "x", x_in.size(3), " and ", trees,
-        " trees pass what 32-bit indices hold");
-    args.trees = static_cast<int32_t>(trees);
-    args.channels = static_cast<int32_t>(x_in.size(1));
-    args.height = static_cast<int32_t>(x_in.size(2));
-    args.width = static_cast<int32_t>(x_in.size(3));
-    args.out_height = static_cast<int32_t>(out[0]);
-    args.out_width = static_cast<int32_t>(out[1]);
-    args.batch = x_in.size(0);
     if (empty()) return;
     if (candidates_in && candidates_in->numel() > 0) {
       candidates = candidates_in->to(at::kInt).contiguous();
@@ -110,18 +67,16 @@ struct TreeConv {
     args.x = x.const_data_ptr();
     args.x_pitch = x.stride(1);
     args.table = table.const_data_ptr();
-    args.leaves = leaves.const_data_ptr<int32_t>();
   }
 
   bool empty() const { return args.batch == 0 || args.trees == 0 || args.channels == 0; }
   bool pooled() const { return args.pool[0] * args.pool[1] > 1; }
-  int64_t out_rows() const { return int64_t{args.trees} * args.out_height * args.out_width; }
 };
 
 std::tuple<Tensor, Tensor> forward(const TreeConv& conv, const Tensor& x) {
   const TreeArgs& args = conv.args;
-  const Tensor y = new_image(x, args.trees, args.out_height, args.out_width, conv.dtype);
-  const Tensor winner = conv.pooled() ? new_image(x, args.trees, args.out_height, args.out_width, at::kByte)
+  const Tensor y = new_image(x, args.batch, args.trees, args.out_height, args.out_width, conv.dtype);
+  const Tensor winner = conv.pooled() ? new_image(x, args.batch, args.trees, args.out_height, args.out_width, at::kByte)
                                       : at::empty({0}, x.options().dtype(at::kByte));
   if (conv.empty()) return {y, winner};
   tree_forward(args, y.mutable_data_ptr(), flat(y).stride(1), static_cast<uint8_t*>(winner.mutable_data_ptr()),
@@ -155,8 +110,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& 
   TORCH_CHECK(grad.sizes() == at::IntArrayRef(out), "grad must have the shape of the output");
   TORCH_CHECK(!conv.pooled() || (winner.sizes() == at::IntArrayRef(out) && winner.scalar_type() == at::kByte),
               "winner must be uint8 of the shape of the output");
-  const Tensor grad_x =
-      need_grad_x ? new_image(x, args.channels, args.height, args.width, conv.dtype) : at::empty({0}, x.options());
+  const Tensor grad_x = need_grad_x ? new_image(x, args.batch, args.channels, args.height, args.width, conv.dtype)
+                                    : at::empty({0}, x.options());
   if (conv.empty()) {
     if (need_grad_x) grad_x.zero_();
     return {grad_x, at::zeros(conv.table.sizes(), conv.table.options()), Tensor()};
@@ -168,7 +123,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& 
   const bool learned = conv.candidates.numel() > 0, need_leaves = need_grad_x || learned;
   to.share = tree_share(args, need_leaves ? kLeafBytes : std::numeric_limits<int64_t>::max());
   const Tensor run_sums = at::empty({to.share.runs * grad_table.numel()}, grad_table.options());
-  const int64_t leaf_rows = need_leaves ? conv.out_rows() << args.depth : 0;
+  const int64_t leaf_rows = need_leaves ? out_rows(args) << args.depth : 0;
   const Tensor leaf_grads = at::empty({leaf_rows * to.share.samples}, grad_table.options());
   to.slopes = conv.slopes.const_data_ptr();
   to.grad = upper.const_data_ptr();

@@ -228,7 +228,7 @@ class LogicTreeConv2d(GateLayer):
         """Straight-through training on packed bits, with the values and gradients of :meth:`forward`.
 
         Args:
-            x: ``[batch, in_channels, H, W]``, on a CPU.
+            x: ``[batch, in_channels, H, W]``.
             pool: A fusible pooling to apply in the same op.
 
         Returns:

@@ -16,15 +16,18 @@ from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 
+#: Where ops on packed bits have native kernels; elsewhere torch runs single layers faster than their references.
+_NATIVE = ("cpu", "cuda")
+
 
 class LogicSequential(nn.Sequential):
     """``nn.Sequential`` that runs layers that belong together as one op.
 
     These are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, a :class:`LogicTreeConv2d` with an
     :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that lead to a :class:`GroupSum`,
-    which then compute on packed bits. On a CPU convolutions do so, too, and hand their bits to the next layer as they
-    are. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused, and get no packed
-    bits, while one of them has hooks, so that hooks see what they would see there.
+    which then compute on packed bits. Convolutions do so, too, and hand their bits to the next layer as they are. The
+    values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused, and get no packed bits,
+    while one of them has hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:
@@ -70,8 +73,8 @@ def _takes_bits(module: nn.Module, x: Any) -> bool:
         return False
     if isinstance(x, ops.BitActivations):
         return True
-    on_cpu = isinstance(x, Tensor) and x.device.type == "cpu"  # elsewhere the op has no native kernel
-    return on_cpu and x.ndim == 4 and (x.dtype == torch.float32 or not x.is_floating_point())
+    fits = isinstance(x, Tensor) and x.device.type in _NATIVE and x.ndim == 4
+    return fits and (x.dtype == torch.float32 or not x.is_floating_point())
 
 
 def _flattens(module: nn.Module) -> bool:
@@ -89,8 +92,8 @@ def _as_bits(x: Tensor) -> Tensor:
 def _unpacked(x: Any) -> Any:
     if not isinstance(x, ops.BitActivations):
         return x
-    autocast = torch.is_autocast_enabled("cpu")
-    return x.unpack(torch.get_autocast_dtype("cpu") if autocast else torch.float32)
+    device = x.edge.device.type
+    return x.unpack(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32)
 
 
 def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
@@ -98,8 +101,7 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
     stack: list[LogicLayer] = []
     if isinstance(x, ops.BitActivations):
         x = x.edge
-    # Elsewhere the op has no native kernel, and torch runs single layers faster than its reference.
-    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64 or x.device.type not in ("cpu", "cuda"):
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype == torch.float64 or x.device.type not in _NATIVE:
         return stack
     width = x.shape[1]
     while index + len(stack) < len(modules):

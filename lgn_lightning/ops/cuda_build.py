@@ -21,6 +21,7 @@ _KERNELS = (
     "tree_backward",
     "tree_forward",
     "tree_choices",
+    "bit_tree",
     "lut",
     "layer",
     "group",

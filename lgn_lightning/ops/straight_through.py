@@ -50,7 +50,7 @@ def bit_logic(
             flows to it. None for the others.
         candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
         words: The bits of ``x`` if they are packed already, as in
-            :class:`~lgn_lightning.ops.bit_activations.BitActivations`; ``x`` is their edge then. On a CPU only.
+            :class:`~lgn_lightning.ops.bit_activations.BitActivations`; ``x`` is their edge then.
         of_logits: Of each layer, whether ``tables`` holds the logits whose sigmoids are the soft table; they receive
             the gradient then, and the table is made in the backward pass alone. False if not given.
 

@@ -28,7 +28,11 @@ def load() -> Any:
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules["benchmark_gpu"] = module  # where dataclasses look for annotations
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPT.parent))  # as for a script
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
     return module
 
 
@@ -81,6 +85,8 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
         for p in ("fp32", "bf16")
         for mode in ("eager", "graph")
     ]
+    bits = "straight-through tree convolutions step, k = 1, random leaves"
+    steps += [(f"{bits}, {mode}", "fp32") for mode in ("eager", "graph")]
     assert set(rows) == {*steps, *layers, *modules, ("packed L, batch 33", "bits"), ("copy", f"{500 / 2**30:g} GiB")}
     assert rows["layer, batch 4", "fp32"]["ms"] == 2 * MS
     assert rows["packed L, batch 33", "bits"]["million_samples_per_second"] == pytest.approx(33 / 2e-3 / 1e6)
@@ -89,7 +95,7 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
     # 50 gates, batch 4, 4 bytes: 80 + 80 bytes of numbers a gate in 4 ms, against 1000 bytes in 2 ms.
     assert rows["layer, batch 4", "fp32"]["share"] == pytest.approx(50 * 160 / 4e-3 / (1000 / 2e-3))
     assert rows["layer, batch 4", "fp32"]["conservative_share"] == pytest.approx(50 * 80 / 4e-3 / (1000 / 2e-3))
-    assert bench.recorder.recorded == 4 + 2 + 4 + 4
+    assert bench.recorder.recorded == 4 + 2 + 4 + 4 + 1
 
 
 def test_bytes_of_a_layer_by_hand() -> None:
@@ -110,6 +116,15 @@ def test_the_check_of_packed_bits_can_fail(monkeypatch: pytest.MonkeyPatch) -> N
     right = gpu.ops.logic_packed
     monkeypatch.setattr(gpu.ops, "logic_packed", lambda x, gates, a, b: right(x, 15 - gates, a, b))
     with pytest.raises(SystemExit, match="packed evaluation differs"):
+        gpu.check(CPU, torch.float32, 10, 30, 50)
+
+
+def test_the_check_of_convolutions_on_bits_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gpu.check.__globals__["bit_tree"]._reference
+    monkeypatch.setattr(
+        gpu.check.__globals__["bit_tree"], "_reference", lambda words, gates, *rest: right(words, 15 - gates, *rest)
+    )
+    with pytest.raises(SystemExit, match="convolutions on packed bits differ"):
         gpu.check(CPU, torch.float32, 10, 30, 50)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import tree, tree_choices
+from lgn_lightning.ops import bit_tree, reference, tree, tree_choices
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -213,3 +213,63 @@ def test_a_leaf_outside_the_receptive_field_is_found(host: ctypes.CDLL) -> None:
     operands.leaves[1, 2, 5] = 3
     with pytest.raises(AssertionError, match="21"):
         operands.backward(host, torch.zeros(5, 3, 2, 2), True, 1)
+
+
+class BitOperands(Operands):
+    """The same on packed bits, in rows whose padding holds ones."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(replace(problem, dtype=F32))
+        self.gates = torch.randint(16, (len(self.table),), dtype=torch.uint8)
+        self.words = reference.pack_bits(self.x.flatten(1) > 0.5, 64).view(-1, *self.x.shape[1:])
+        self.bits = rows(self.words[0].numel(), self.row_bytes, torch.uint8)
+        self.bits[:, : -(-problem.batch // 8)] = reference.pack_bits(self.x.flatten(1) > 0.5, 8).t().view(torch.uint8)
+        if problem.batch % 8:  # bits past the batch
+            self.bits[:, problem.batch // 8] |= 256 - (1 << problem.batch % 8)
+        self.digits = bit_tree._digits(problem.pool)
+        self.y = rows(self.y_rows.shape[0], self.row_bytes, torch.uint8)
+        self.winner = rows(self.digits * len(self.y), self.row_bytes, torch.uint8)
+
+    @property
+    def row_bytes(self) -> int:
+        return len(self.words) * 8
+
+    def arguments(self) -> tuple[object, ...]:
+        x = self.bits
+        return i64(self.problem.batch), at(x), i64(x.shape[1]), at(self.gates), at(self.leaves), self.problem.shape()
+
+    def bits_of(self, made: Tensor) -> Tensor:
+        """Packed rows as bool ``[batch, rows]``."""
+        return reference.unpack_bits(made[:, : self.row_bytes].t().contiguous().view(torch.int8), self.problem.batch)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=Problem.name)
+def test_packed_bits(host: ctypes.CDLL, problem: Problem) -> None:
+    operands = BitOperands(problem)
+    batch, y, winner = problem.batch, operands.y, operands.winner
+    host.host_bit_tree_forward(*operands.arguments(), at(y), at(winner), i64(y.shape[1]))
+    args = operands.words, operands.gates
+    expected, digits = bit_tree._reference(*args, operands.leaves, *problem.geometry)
+    for got, want in ((y, expected), (winner, digits)):
+        assert torch.equal(operands.bits_of(got), reference.unpack_bits(want.flatten(1), batch))
+
+    grad = torch.randn(batch, *expected.shape[1:])
+    soft = operands.slopes.double()
+    wanted = bit_tree._reference_backward(grad.double(), digits, *args, soft, operands.leaves, *problem.geometry, True)
+    upper, kernel = feature_major(grad.flatten(1)), (ctypes.c_int32 * 2)(*problem.kernel)
+    for leaf_bytes, need_x in ((2**30, True), (1, True), (2**30, False)):
+        share = (ctypes.c_int64 * 3)()
+        host.host_tree_share(0, i64(batch), problem.shape(), i64(leaf_bytes), share)
+        samples, _, runs = share
+        run_sums = torch.full((runs, *operands.table.shape), float("nan"))
+        leaf_grads = rows(len(y) * 2**problem.depth, samples, F32)
+        grad_table, grad_x = torch.full_like(operands.table, float("nan")), rows(len(operands.bits), batch, F32)
+        host.host_bit_tree_backward(
+            *operands.arguments(), kernel, i64(leaf_bytes), at(operands.slopes), at(upper), i64(upper.shape[1]),
+            at(winner), i64(winner.shape[1]), at(grad_table), at(run_sums), at(grad_x) if need_x else None,
+            i64(grad_x.shape[1]), at(leaf_grads) if need_x else None,
+        )  # fmt: skip
+        torch.testing.assert_close(grad_table.double(), wanted[1], atol=1e-3, rtol=1e-4)
+        if need_x:
+            got = grad_x[:, :batch].t().view(operands.x.shape)
+            torch.testing.assert_close(got.double(), wanted[0].double(), atol=1e-4, rtol=1e-5)

@@ -133,6 +133,7 @@ def test_compiles_and_links_for_hopper(hopper_plan: BuildPlan) -> None:
     names += ["logic_tree_conv", "logic_tree_conv_backward"]
     names += ["learned_tree_conv", "learned_tree_conv_backward"]
     names += ["lut", "lut_backward", "lut_packed", "lut_ids"]
+    names += ["round_to_bits", "bit_tree_conv", "bit_tree_conv_backward"]
     names += ["gate_ids", "bit_logic", "bit_logic_backward", "choose", "choose_backward", "choices_backward"]
     done = subprocess.run(
         [sys.executable, "-c", code, str(library), *names],

@@ -1,6 +1,7 @@
 // The kernels of tree convolutions as plain functions on host memory, for test_cuda_tree.py.
 #include "cuda_on_host.h"
 // After the stand-ins for CUDA's keywords:
+#include "../../../ext/cuda/bit_tree.cu"
 #include "../../../ext/cuda/tree_backward.cu"
 #include "../../../ext/cuda/tree_choices.cu"
 #include "../../../ext/cuda/tree_forward.cu"
@@ -61,6 +62,23 @@ int64_t host_tree_backward(int32_t storage, int64_t batch, const void* x, int64_
                  {candidates, count, {kernel[0], kernel[1]}, grad_shares, choice_sums}},
                 nullptr);
   return -1;
+}
+
+// x, y and winner being packed bits, their pitches in bytes.
+void host_bit_tree_forward(int64_t batch, const void* x, int64_t x_pitch, const uint8_t* gates, const int32_t* leaves,
+                           const int32_t* shape, uint8_t* y, uint8_t* winner, int64_t pitch) {
+  bit_tree_forward(tree_args(0, batch, x, x_pitch, nullptr, leaves, shape), gates, y, winner, pitch, nullptr);
+}
+void host_bit_tree_backward(int64_t batch, const void* x, int64_t x_pitch, const uint8_t* gates, const int32_t* leaves,
+                            const int32_t* shape, const int32_t* kernel, int64_t leaf_bytes, const void* slopes,
+                            const void* grad, int64_t grad_pitch, const uint8_t* winner, int64_t winner_pitch,
+                            void* grad_table, void* run_sums, void* grad_x, int64_t grad_x_pitch, void* leaf_grads) {
+  const TreeArgs args = tree_args(0, batch, x, x_pitch, nullptr, leaves, shape);
+  const TreeUses uses = make_tree_uses(leaves, args.trees, 1 << args.depth, args.channels, kernel[0], kernel[1]);
+  bit_tree_backward(args, gates,
+                    {tree_share(args, leaf_bytes), slopes, grad, grad_pitch, winner, winner_pitch, grad_table, run_sums,
+                     leaf_grads, grad_x, grad_x_pitch, uses.uses.data(), uses.begin.data()},
+                    nullptr);
 }
 
 }  // extern "C"
