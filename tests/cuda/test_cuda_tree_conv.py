@@ -151,7 +151,7 @@ def test_learned_leaves(problem: dict[str, Any], dtype: torch.dtype, straight: b
     grad = torch.randn(y.shape).to(y.dtype)
     got = lgn.learned_tree_conv_backward(grad.cuda(), winner, *on_gpu((*args, candidates)), *sizes, need_x)
     exact = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
-    expected = tree_choices._reference_backward(grad.double(), winner.cpu(), *exact, candidates, *sizes, True)
+    expected = tree_choices.reference_backward(grad.double(), winner.cpu(), *exact, candidates, *sizes, True)
     error = TOLERANCE[dtype]
     for mine, want in zip(got if need_x else got[1:], expected if need_x else expected[1:], strict=True):
         scale = max(want.abs().max().item(), 1.0)

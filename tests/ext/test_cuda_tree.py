@@ -185,7 +185,7 @@ def test_gradients_of_shares(host: ctypes.CDLL, problem: Problem, leaf_bytes: in
     places = problem.channels * problem.kernel[0] * problem.kernel[1]
     candidates = torch.randint(places, (problem.trees, 2**problem.depth, count), dtype=torch.int32)
     x, *rest = operands.exact()
-    expected = tree_choices._reference_backward(grad.double(), winner, x, *rest, candidates, *problem.geometry, True)
+    expected = tree_choices.reference_backward(grad.double(), winner, x, *rest, candidates, *problem.geometry, True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     for need_x in (True, False):
