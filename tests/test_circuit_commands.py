@@ -186,6 +186,9 @@ def test_predict_needs_no_torch(folder: Path) -> None:
 def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (7, 3)).save("wide.png")
     np.save("wide.npy", np.zeros((2, 9), np.uint8))
+    np.save("intensities.npy", np.zeros((2, 1, 3, 5)))
+    np.save("bits.npy", np.zeros((2, 30), np.int64))
+    np.save("features.npy", np.zeros((2, 12), np.float32))
     Path("broken.npy").write_bytes(b"\x93NUMPY")
     (folder / "empty").mkdir()
     for arguments, message in (
@@ -193,6 +196,9 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["net.lgn"], "give what to predict"),
         (["net.lgn", "wide.png"], "is 3×7 pixels, but the net was trained on 3×5"),
         (["net.lgn", "wide.npy"], "samples must be bool"),
+        (["net.lgn", "intensities.npy"], "pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8)"),
+        (["net.lgn", "bits.npy"], "convert bits first: x.astype(bool)"),
+        (["plain.lgn", "features.npy"], "convert bits first: x.astype(bool)"),
         (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
         (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
         (["net.lgn", "empty"], "no images in empty"),

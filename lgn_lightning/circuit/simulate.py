@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,8 +83,20 @@ def check_samples(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> tuple[str, 
         return "bits", flat.view(np.uint8)
     if samples.dtype == np.uint8 and pixels is not None and width == pixels:
         return "pixels", flat
-    hint = "" if samples.dtype in (np.bool_, np.uint8) else "; convert it first, e.g. x.astype(bool)"
-    raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{hint}")
+    raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{_hint(circuit, samples)}")
+
+
+def _hint(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> str:
+    """How to convert samples of the right width and another dtype."""
+    width = math.prod(samples.shape[1:])
+    if samples.dtype in (np.bool_, np.uint8):
+        return ""
+    if width == circuit.num_pixels:  # thresholds are on the 256 levels of training
+        return (
+            "; convert pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8) if x is from 0 to 1, "
+            "x.round().astype(np.uint8) if it is from 0 to 255"
+        )
+    return "; convert bits first: x.astype(bool)" if width == circuit.num_inputs else ""
 
 
 def gate_levels(circuit: Circuit) -> NDArray[np.int32]:

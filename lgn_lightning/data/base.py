@@ -282,8 +282,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def _check(self, data: ImageSet) -> ImageSet:
         images, labels = data
         name = type(self).__name__
-        if images.dtype != torch.uint8 or images.ndim != 4 or labels.dtype != torch.int64:
-            raise TypeError(f"{name} must load uint8 [N, C, H, W] and int64 [N], got {images.dtype}, {labels.dtype}")
+        kinds = [(part.dtype, part.ndim) if isinstance(part, Tensor) else type(part) for part in data]
+        if kinds != [(torch.uint8, 4), (torch.int64, 1)]:
+            given = [f"{p.dtype} {list(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in data]
+            raise DataError(
+                f"{name}: its images are {given[0]} and its labels {given[1]}; they must be tensors, torch.uint8 "
+                "[N, C, H, W] with pixels from 0 to 255 and torch.int64 [N] with the number of the class: convert them "
+                "where they are loaded, such as (intensities * 255).round().to(torch.uint8) and labels.long()"
+            )
         if len(images) != len(labels) or tuple(images.shape[1:]) != self.image_shape:
             raise DataError(
                 f"{name}: {len(images)} images of shape {tuple(images.shape[1:])} and {len(labels)} labels in "

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -120,6 +122,23 @@ def test_a_split_that_leaves_nothing_to_train_on_is_an_error(monkeypatch: pytest
 def test_fewer_images_than_classes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Numbers, "train_count", 1)
     with pytest.raises(DataError, match="only 1 images for 2 classes"):
+        Numbers().setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(8, 1, 1, 1, dtype=torch.uint8), torch.zeros(8), r"its labels torch.float32 \[8\]; they must be"),
+        (torch.zeros(8, 1, 1, 1), torch.zeros(8, dtype=torch.int64), r"its images are torch.float32 \[8, 1, 1, 1\]"),
+        (torch.zeros(8, 1, 1, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64), r"torch.uint8 \[8, 1, 1\]"),
+        (np.zeros((8, 1, 1, 1), np.uint8), np.zeros(8, np.int64), r"its images are ndarray and its labels ndarray"),
+    ],
+)
+def test_images_and_labels_of_another_kind_are_one_error(
+    monkeypatch: pytest.MonkeyPatch, images: Any, labels: Any, message: str
+) -> None:
+    monkeypatch.setattr(Numbers, "_load_train", lambda self: ImageSet(images, labels))
+    with pytest.raises(DataError, match=rf"Numbers: .*{message}"):
         Numbers().setup("fit")
 
 
