@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import BitSample, GateSample, Sampler, make_sampler
@@ -163,8 +164,9 @@ class GateLayer(nn.Module):
 
 def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
     """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools."""
-    if torch.is_autocast_enabled(x.device.type):
-        return x.to(torch.get_autocast_dtype(x.device.type))
+    dtype = autocast_dtype(x.device.type)
+    if dtype is not None:
+        return x.to(dtype)
     return x if x.is_floating_point() else x.to(parameters)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from lgn_lightning.nn.lut_connections import LUT_CONNECTIONS
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler
-from lgn_lightning.ops import lookup_tables
+from lgn_lightning.ops import lookup_tables, schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,6 +163,6 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         need_x, need_table = ctx.needs_input_grad[:2]
-        backward: Any = lookup_tables.reference_backward if ctx.plain else torch.ops.lgn.lut_backward
+        backward: Any = lookup_tables.reference_backward if ctx.plain else partial(schema.backward, "lut_backward")
         grad_x, grad_table = backward(grads[0], *ctx.saved_tensors, need_x)
         return grad_x if need_x else None, grad_table if need_table else None, None, None, None

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.choice import check_choice, make_choice
 from lgn_lightning.ops import reference
 
@@ -348,11 +349,11 @@ class Walsh(_Entrywise):
 
     def logits(self, weights: Tensor) -> Tensor:
         """Walsh–Hadamard transform of the weights: ``[n, 2^k]``."""
-        with torch.autocast(weights.device.type, enabled=False):
+        with without_autocast(weights.device.type):
             return weights @ _walsh_matrix(weights)
 
     def _weights_of_logits(self, logits: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device.type):
             return logits @ _walsh_matrix(logits).t() / logits.shape[-1]
 
 

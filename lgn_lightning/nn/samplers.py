@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple, cast
 
-import torch
 from torch import Tensor
 
+from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.choice import make_choice
 from lgn_lightning.nn.parametrizations import Parametrization
 
@@ -99,7 +99,7 @@ class Sampler(ABC):
         if not plain:
             return parametrization.table_of_logits(logits)
         # Outside of autocast, so that the table stays float32 as in the native kernels.
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device.type):
             return parametrization.formula(logits)
 
     def _cooled(self, logits: Tensor) -> Tensor:

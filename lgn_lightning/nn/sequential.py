@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum
@@ -93,7 +94,7 @@ def _unpacked(x: Any) -> Any:
     if not isinstance(x, ops.BitActivations):
         return x
     device = x.edge.device.type
-    return x.unpack(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32)
+    return x.unpack(autocast_dtype(device) or torch.float32)
 
 
 def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:

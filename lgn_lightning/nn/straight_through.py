@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import reference, schema
 
 
 def straight_through(
@@ -47,6 +48,6 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         need_x, need_table = ctx.needs_input_grad[:2]
-        backward: Any = reference.logic_backward if ctx.plain else torch.ops.lgn.logic_backward
+        backward: Any = reference.logic_backward if ctx.plain else partial(schema.backward, "logic_backward")
         grad_x, grad_table = backward(grads[0], *ctx.saved_tensors, need_x)
         return grad_x if need_x else None, grad_table if need_table else None, None, None, None, None

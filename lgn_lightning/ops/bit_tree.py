@@ -98,7 +98,9 @@ class _BitTreeConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         need_x = ctx.needs_input_grad[0]
-        grad_x, grad_table = torch.ops.lgn.bit_tree_conv_backward(grads[1], *ctx.saved_tensors, *ctx.geometry, need_x)
+        grad_x, grad_table = schema.backward(
+            "bit_tree_conv_backward", grads[1], *ctx.saved_tensors, *ctx.geometry, need_x
+        )
         return grad_x if need_x else None, grad_table, None, None, None, None
 
 

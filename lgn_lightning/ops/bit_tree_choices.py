@@ -80,8 +80,8 @@ class _LearnedBitTreeConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         need_x = ctx.needs_input_grad[0]
-        grad_x, grad_table, shares = torch.ops.lgn.learned_bit_tree_conv_backward(
-            grads[1], *ctx.saved_tensors, *ctx.geometry, need_x
+        grad_x, grad_table, shares = schema.backward(
+            "learned_bit_tree_conv_backward", grads[1], *ctx.saved_tensors, *ctx.geometry, need_x
         )
         return grad_x if need_x else None, grad_table, shares.to(ctx.dtype), None, None, None, None, None
 

@@ -106,7 +106,7 @@ class _LearnChoices(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         shares = None
         if ctx.needs_input_grad[1]:
-            shares = torch.ops.lgn.choices_backward(grads[0], *ctx.saved_tensors).to(ctx.dtype)
+            shares = schema.backward("choices_backward", grads[0], *ctx.saved_tensors).to(ctx.dtype)
         return grads[0], shares, None, None, None, None, None
 
 
@@ -155,7 +155,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _grad(ctx: Any, _a: None, _b: None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return torch.ops.lgn.choose_backward(grad, *ctx.saved_tensors), None, None, None
+    return schema.backward("choose_backward", grad, *ctx.saved_tensors), None, None, None
 
 
 torch.library.register_autograd("lgn::choose", _grad, setup_context=_setup, lib=schema.LIBRARY)

@@ -185,7 +185,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     need_x, need_table = ctx.needs_input_grad[:2]
-    grad_x, grad_table = torch.ops.lgn.lut_backward(grad, *ctx.saved_tensors, need_x)
+    grad_x, grad_table = schema.backward("lut_backward", grad, *ctx.saved_tensors, need_x)
     return grad_x if need_x else None, grad_table if need_table else None, None
 
 

@@ -6,7 +6,7 @@ Until it is loaded every op runs its Python kernel below, whose first call asks 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,6 +59,48 @@ def define(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) ->
 
     LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"lgn::{name}", fake, lib=LIBRARY)
+
+
+def backward(name: str, *args: Any) -> Any:
+    """Calls the op ``name`` in a backward pass; its results cannot be differentiated again, and say so when they are.
+
+    All formulas call their op by this: torch would take a second derivative for zero, with a warning.
+    """
+    op = getattr(torch.ops.lgn, name)
+    if not torch.is_grad_enabled():  # without create_graph=True
+        return op(*args)
+    with torch.no_grad():
+        results = op(*args)
+    return _marked(
+        results, name.removesuffix("_backward"), [tensor for tensor in _tensors(args) if tensor.requires_grad]
+    )
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    nested = [_tensors(value) if isinstance(value, (list, tuple)) else [value] for value in values]
+    return [value for part in nested for value in part if isinstance(value, Tensor)]
+
+
+def _marked(results: Any, name: str, roots: list[Tensor]) -> Any:
+    if isinstance(results, Tensor):
+        return _Once.apply(name, results, *roots)
+    return type(results)(_marked(result, name, roots) for result in results)
+
+
+class _Once(torch.autograd.Function):
+    """The identity on a first derivative, which depends on the roots in ways that have no kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, result: Tensor, *roots: Tensor) -> Tensor:
+        ctx.name = name
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            f"lgn::{ctx.name} is not differentiable twice, as a gradient of its gradient would need; build the layers "
+            "with implementation='python'"
+        )
 
 
 def feature_major(op: str, like: Tensor, features: int, dtype: torch.dtype, samples: int | None = None) -> Tensor:
@@ -147,7 +189,7 @@ def _softmax_table_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
 
 
 def _softmax_table_grad(ctx: Any, grad: Tensor) -> Tensor:
-    return torch.ops.lgn.softmax_table_backward(grad, *ctx.saved_tensors)  # type: ignore[no-any-return]
+    return backward("softmax_table_backward", grad, *ctx.saved_tensors)  # type: ignore[no-any-return]
 
 
 def _logic_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -156,7 +198,7 @@ def _logic_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _logic_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     need_x, need_table = ctx.needs_input_grad[:2]
-    grad_x, grad_table = torch.ops.lgn.logic_backward(grad, *ctx.saved_tensors, need_x)
+    grad_x, grad_table = backward("logic_backward", grad, *ctx.saved_tensors, need_x)
     return grad_x if need_x else None, grad_table if need_table else None, None, None
 
 
@@ -177,7 +219,7 @@ def _logic_group_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
 
 def _logic_group_sum_grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
     need_x, need_table = ctx.needs_input_grad[:2]
-    grad_x, grad_table = torch.ops.lgn.logic_group_sum_backward(grad, *ctx.saved_tensors, ctx.tau, need_x)
+    grad_x, grad_table = backward("logic_group_sum_backward", grad, *ctx.saved_tensors, ctx.tau, need_x)
     return grad_x if need_x else None, grad_table if need_table else None, None, None, None, None
 
 

@@ -132,8 +132,19 @@ class _BitLogic(torch.autograd.Function):
         bits, tables, a, b, shares, candidates = _by_kind(ctx.saved_tensors, stack.layers)
         empty = grads[0].new_empty((0,), dtype=torch.float32)
         values = [empty if share is None else share for share in shares]
-        grad_x, grad_tables, grad_logits = torch.ops.lgn.bit_logic_backward(
-            grads[0], bits, tables, a, b, values, candidates, stack.of_logits, stack.tau, stack.factors, need_x
+        grad_x, grad_tables, grad_logits = schema.backward(
+            "bit_logic_backward",
+            grads[0],
+            bits,
+            tables,
+            a,
+            b,
+            values,
+            candidates,
+            stack.of_logits,
+            stack.tau,
+            stack.factors,
+            need_x,
         )
         grad_logits = [None if given is None else grad for given, grad in zip(shares, grad_logits, strict=True)]
         rest = [None] * (5 * stack.layers)

@@ -322,7 +322,7 @@ def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | Non
         return (None,) * 8
     need_x, need_table, need_soft = ctx.needs_input_grad[:3]
     saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
-    grad_x, grad_table = torch.ops.lgn.logic_tree_conv_backward(grad, *saved, *ctx.geometry, need_x)
+    grad_x, grad_table = schema.backward("logic_tree_conv_backward", grad, *saved, *ctx.geometry, need_x)
     straight_through = saved[3] is not None
     return (
         grad_x if need_x else None,

@@ -171,7 +171,9 @@ class _LearnedTreeConv(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         need_x, need_table, need_soft = ctx.needs_input_grad[:3]
         saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
-        grad_x, grad_table, shares = torch.ops.lgn.learned_tree_conv_backward(grads[0], *saved, *ctx.geometry, need_x)
+        grad_x, grad_table, shares = schema.backward(
+            "learned_tree_conv_backward", grads[0], *saved, *ctx.geometry, need_x
+        )
         straight_through = saved[3] is not None
         return (
             grad_x if need_x else None,

@@ -1,0 +1,78 @@
+"""What holds for every layer of gates: shapes without values, and a clear end of differentiation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, LutLayer
+from lgn_lightning.nn import LogicSequential
+
+SAMPLERS = ("soft", "gumbel", "straight_through")
+
+
+def stack(**options: Any) -> LogicSequential:
+    return LogicSequential(LogicLayer(9, 40, **options), LogicLayer(40, 30, **options), GroupSum(3))
+
+
+def conv(**options: Any) -> LogicSequential:
+    return LogicSequential(LogicTreeConv2d(2, 4, 3, 2, padding=1, **options), nn.Flatten(), stack_of_36(**options))
+
+
+def stack_of_36(**options: Any) -> LogicLayer:
+    return LogicLayer(36, 20, **{**options, "connections": "random"})
+
+
+def lut(**options: Any) -> nn.Module:
+    return nn.Sequential(LutLayer(9, 30, 3, **{"parametrization": "sigmoid", **options}))
+
+
+NETS = {"stack": (stack, (5, 9)), "conv": (conv, (5, 2, 3, 3)), "lut": (lut, (5, 9))}
+LEARNED = [(name, wiring) for name in NETS for wiring in ("random", "learned") if (name, wiring) != ("lut", "learned")]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("name", "connections"), LEARNED)
+def test_shapes_on_the_meta_device(name: str, connections: str, sampler: str) -> None:
+    make, shape = NETS[name]
+    net = make(sampler=sampler, connections=connections)
+    x = torch.rand(shape)
+    for parametrization in ("sigmoid", "walsh") if name == "lut" else ("softmax", "sigmoid", "walsh"):
+        meta = make(sampler=sampler, connections=connections, parametrization=parametrization, device="meta")
+        for mode in (True, False):
+            y = meta.train(mode)(x.to("meta"))
+            assert y.is_meta
+            assert (y.shape, y.dtype) == (net.train(mode)(x).shape, torch.float32)
+
+
+def gradient_of_the_gradient(net: nn.Module, x: Tensor) -> list[Tensor]:
+    x = x.requires_grad_()
+    grads = torch.autograd.grad(net(x).square().sum(), [x, *net.parameters()], create_graph=True)
+    penalty = torch.stack([grad.double().square().sum() for grad in grads]).sum()
+    return list(torch.autograd.grad(penalty, [x, *net.parameters()], allow_unused=True))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("name", "connections"), LEARNED)
+def test_a_second_derivative_is_an_error_and_not_zero(name: str, connections: str, sampler: str) -> None:
+    make, shape = NETS[name]
+    net = make(sampler=sampler, connections=connections)
+    with pytest.raises(RuntimeError, match=r"not differentiable twice.*implementation='python'"):
+        gradient_of_the_gradient(net, torch.rand(shape))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_plain_torch_has_second_derivatives(name: str) -> None:
+    make, shape = NETS[name]
+    grads = gradient_of_the_gradient(make(implementation="python"), torch.rand(shape))
+    assert sum(grad.abs().sum().item() for grad in grads if grad is not None) > 0
+
+
+def test_a_graph_that_is_not_differentiated_again_is_no_error() -> None:
+    net, x = stack(), torch.rand(5, 9)
+    (once,) = torch.autograd.grad(net(x).sum(), net[0].weights)
+    (kept,) = torch.autograd.grad(net(x).sum(), net[0].weights, create_graph=True)
+    torch.testing.assert_close(once, kept)
