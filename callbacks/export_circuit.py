@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lgn_lightning.checkpoint import class_names, read_checkpoint
+from lgn_lightning.checkpoint import class_names, preparation, read_checkpoint
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.compiler import CompilerError
 from lgn_lightning.circuit.export import FORMATS
@@ -172,6 +172,7 @@ class ExportCircuit(pl.Callback):
         folder = _circuit_folder(root, checkpoint)
         net = _net_with(content["state_dict"], pl_module)
         circuit = circuit_of_net(net, class_names(content), formats=self.formats)
+        circuit = circuit.with_preparation(preparation(content))
         about = {
             "checkpoint": checkpoint.relative_to(root).as_posix(),
             "epoch": content.get("epoch"),

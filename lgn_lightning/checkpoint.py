@@ -45,6 +45,11 @@ def class_names(content: dict[str, Any]) -> list[str] | None:
     return content.get("lgn_class_names")
 
 
+def preparation(content: dict[str, Any]) -> str | None:
+    """What made the images of a checkpoint's training data of files; None if it does not know, or nothing did."""
+    return content.get("lgn_preparation")
+
+
 def load_net(path: str | os.PathLike[str], content: dict[str, Any] | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuilds the net of a checkpoint that ``lgn fit`` wrote, from the recipe kept inside it.
 

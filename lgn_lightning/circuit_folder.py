@@ -182,6 +182,8 @@ def write_circuit_folder(
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,
+            "image_shape": circuit.image_shape,
+            "preparation": circuit.preparation,
             "gates": {
                 "before": circuit.num_gates,
                 "after": smaller.num_gates,

@@ -32,7 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "predict",
         help="classes of images by a circuit file (of a recipe: see below)",
-        description="Classes of images by a circuit file, as CSV. Images have the size that the net was trained on.",
+        description="Classes of images by a circuit file, as CSV. Images are resized if those of the training were; "
+        "otherwise they must have the size that the net was trained on.",
     )
     parser.add_argument(
         "circuit", type=Path, help=f"circuit file (*{SUFFIX}), which lgn export --format circuit writes"
@@ -98,7 +99,7 @@ def _read_images(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tup
             f"this circuit has no thresholds for pixels: it takes {circuit.num_inputs} bits a sample; "
             "give them as a .npy array of bools"
         )
-    channels, *size = circuit.image_shape
+    channels = circuit.image_shape[0]
     if channels not in (1, 3):
         raise LgnError(f"this circuit takes images of {channels} channels; give them as a .npy array of uint8")
     images: list[Path] = []
@@ -112,17 +113,11 @@ def _read_images(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tup
             images.append(path)
         else:
             raise LgnError(f"there is no image or folder {path}")
-    from lgn_lightning.image_file import read_image
+    from lgn_lightning.image_file import prepare_image
 
-    pixels = np.empty((len(images), channels, *size), np.uint8)
+    pixels = np.empty((len(images), *circuit.image_shape), np.uint8)
     for index, file in enumerate(images):
-        image = read_image(file, grayscale=channels == 1)
-        if image.shape != pixels.shape[1:]:
-            raise LgnError(
-                f"{file} is {image.shape[1]}×{image.shape[2]} pixels, but the net was trained on {size[0]}×{size[1]}: "
-                "bring it to that size as the training images were"
-            )
-        pixels[index] = image
+        pixels[index] = prepare_image(file, circuit.image_shape, circuit.preparation)
     return [str(file) for file in images], pixels
 
 

@@ -279,10 +279,13 @@ class LogicClassifier(pl.LightningModule):
         return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps recipe and class names, so that ``lgn export`` can rebuild the circuit from the checkpoint alone."""
+        """Keeps what ``lgn export`` rebuilds the circuit from: recipe, class names, and how images were prepared."""
         checkpoint["lgn_recipe"] = self.recipe
         names = getattr(getattr(self._trainer, "datamodule", None), "class_names", None)
         if names is not None:
             checkpoint["lgn_class_names"] = list(names)
+        preparation = getattr(getattr(self._trainer, "datamodule", None), "preparation", None)
+        if preparation is not None:
+            checkpoint["lgn_preparation"] = preparation
         if self._graphed is not None and checkpoint.get("optimizer_states"):
             self._graphed.clean(checkpoint["optimizer_states"][0])

@@ -17,14 +17,17 @@ from PIL import Image
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer, verification
+from lgn_lightning.border import remove_border
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, form, prove
 from lgn_lightning.circuit.export import export_circuit
-from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes, load_circuit
 from lgn_lightning.circuit.form import circuit_of_net
 from lgn_lightning.circuit_source import CircuitSource
 from lgn_lightning.cli import main
+from lgn_lightning.data.decode import decode_files
 from tests.circuit.random_circuits import image_circuit, random_circuit
 from tests.circuit.test_looped import tree_net
+from tests.data.conftest import digit_like
 
 
 @pytest.fixture
@@ -170,17 +173,53 @@ for arguments in (["x.npy", "--scores"], ["images"]):
 
 
 def test_predict_needs_no_torch(folder: Path) -> None:
-    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5))
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5)).with_preparation("resize")
     circuit.save("net.lgn")
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 5)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 7, 3)).astype(np.uint8)
+    Path("images").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image[: 9 - index, index:]).save(f"images/{index}.png")
+    pixels = decode_files(sorted(Path("images").iterdir()), (3, 5), grayscale=True, resize=True).numpy()
     np.save("x.npy", pixels)
-    (folder / "images").mkdir()
-    for index, image in enumerate(pixels):
-        Image.fromarray(image[0]).save(f"images/{index}.png")
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [row.split(",") for row in done.stdout.splitlines() if not row.startswith("input")]
     assert [int(row[1]) for row in rows] == circuit.predict(pixels).tolist() * 2
+
+
+def test_predict_prepares_images_as_mnist_20_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = random_circuit(3, inputs=800, levels=[63, 200], image_shape=(1, 20, 20)).with_preparation("remove_border")
+    circuit.save("net.lgn")
+    pixels = digit_like(4, seed=1)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(f"{index}.png")
+    Image.fromarray(remove_border(pixels)[0]).save("cropped.png")
+    assert main(["predict", "net.lgn", *(f"{index}.png" for index in range(4)), "cropped.png"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    expected = circuit.predict(remove_border(pixels)).tolist()
+    assert [int(row["class"]) for row in rows] == [*expected, expected[0]]
+    Image.new("L", (28, 28), 9).save("white.png")
+    circuit.with_preparation("squeeze").save("later.lgn")
+    for arguments, message in (
+        (["net.lgn", "white.png"], "white.png: image 0 has only 0 black rows"),
+        (["later.lgn", "0.png"], "prepared by 'squeeze', which this release does not know"),
+    ):
+        assert main(["predict", *arguments]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_a_circuit_keeps_the_preparation_of_its_images(loops: bool) -> None:
+    plain = LoopedCircuit.from_module(tree_net()) if loops else image_circuit()
+    circuit = plain.with_preparation("resize")
+    assert circuit != plain
+    assert circuit_from_bytes(circuit_to_bytes(circuit)) == circuit
+    assert b"preparation" not in circuit_to_bytes(plain)  # so that files are as they were before there was one
+    assert circuit_from_bytes(circuit_to_bytes(plain)).preparation is None
+    assert circuit.optimize().preparation == "resize"
+    if isinstance(circuit, LoopedCircuit):
+        assert circuit.unroll().optimize().preparation == "resize"
+    assert random_circuit().with_preparation("resize").preparation is None  # it takes bits and no images
 
 
 def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

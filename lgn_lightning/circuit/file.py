@@ -5,7 +5,7 @@ Layout, all integers little-endian::
     8 bytes   b"LGNCIRC\n"
     4 bytes   format version
     4 bytes   length of the header
-    header    JSON: counts, class names, encoder, and for each array its name, dtype and length
+    header    JSON: counts, class names, encoder, preparation of images, and for each array its name, dtype and length
     arrays    one after another, without padding
     32 bytes  SHA-256 of everything before
 
@@ -66,7 +66,7 @@ def circuit_to_bytes(circuit: Circuit | LoopedCircuit) -> bytes:
             stages.append({"kind": "gates"})
             found = _arrays_of(stage)
         arrays |= {f"{number}.{name}": array for name, array in found.items()}
-    header = {
+    header: dict[str, Any] = {
         "num_inputs": circuit.num_inputs,
         "num_classes": circuit.num_classes,
         "tau": circuit.tau,
@@ -74,6 +74,8 @@ def circuit_to_bytes(circuit: Circuit | LoopedCircuit) -> bytes:
         "class_names": circuit.class_names,
         "arrays": [[name, array.size] for name, array in arrays.items()],
     }
+    if circuit.preparation is not None:
+        header["preparation"] = circuit.preparation
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
     body = b"".join(
         [_PREFIX.pack(MAGIC, 2 if looped else 1, len(text)), text]
@@ -112,10 +114,11 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit | L
     try:
         header = json.loads(body[_PREFIX.size : _PREFIX.size + length])
         arrays = _read_arrays(body, _PREFIX.size + length, header["arrays"])
-        shape, names = header["image_shape"], header["class_names"]
+        shape, names, preparation = header["image_shape"], header["class_names"], header.get("preparation")
         encoding: dict[str, Any] = {
             "levels": arrays.pop("levels", None),
             "image_shape": None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+            "preparation": None if preparation is None else str(preparation),
         }
         parts = [
             {name: arrays.pop(f"{i}.{name}") for name in _ARRAYS if f"{i}.{name}" in arrays}

@@ -92,6 +92,7 @@ class LoopedCircuit:
             classes and their names.
         levels: As in `Circuit`.
         image_shape: As in `Circuit`.
+        preparation: As in `Circuit`.
 
     Raises:
         CircuitError: If the stages do not fit one another; the message says which.
@@ -102,6 +103,7 @@ class LoopedCircuit:
     tail: Circuit
     levels: NDArray[np.uint8] | None = None
     image_shape: tuple[int, int, int] | None = None
+    preparation: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.num_inputs < MAX_NODES:
@@ -205,11 +207,15 @@ class LoopedCircuit:
             node = np.concatenate([node, added])
         node = np.concatenate([node, _append(builder, node, self.tail.gates, self.tail.a, self.tail.b)])
         builder.group_sum(node[self.outputs], self.num_classes, self.tau)
-        return builder.finish(node[self.outputs], self.class_names)
+        return builder.finish(node[self.outputs], self.class_names).with_preparation(self.preparation)
 
     def with_class_names(self, names: Sequence[str] | None) -> LoopedCircuit:
         """Returns the circuit with other class names."""
         return replace(self, tail=self.tail.with_class_names(names))
+
+    def with_preparation(self, name: str | None) -> LoopedCircuit:
+        """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
+        return replace(self, preparation=name if self.image_shape is not None else None)
 
     def simulate(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Evaluates packed inputs, uint64 ``[num_inputs, w]`` → ``[outputs, w]``; see `Circuit.simulate`."""

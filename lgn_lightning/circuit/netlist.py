@@ -47,6 +47,8 @@ class Circuit:
             ``t · pixels + p`` is ``pixel[p] > levels[t]``. None for plain booleans.
         image_shape: (C, H, W) of those pixels.
         class_names: One name a class, or None.
+        preparation: What makes such images of image files, see `lgn_lightning.image_file.prepare_image`; None if they
+            are taken as they are.
 
     Raises:
         CircuitError: If the arrays are not a valid circuit; the message says which entry.
@@ -63,6 +65,7 @@ class Circuit:
     levels: NDArray[np.uint8] | None = None
     image_shape: tuple[int, int, int] | None = None
     class_names: tuple[str, ...] | None = None
+    preparation: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.num_inputs < MAX_NODES:
@@ -165,6 +168,10 @@ class Circuit:
         """Returns the circuit with other class names."""
         return replace(self, class_names=None if names is None else tuple(names))
 
+    def with_preparation(self, name: str | None) -> Circuit:
+        """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
+        return replace(self, preparation=name if self.image_shape is not None else None)
+
     def simulate(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Evaluates packed inputs, uint64 ``[num_inputs, w]`` → ``[outputs, w]``: the oracle of every engine."""
         from lgn_lightning.circuit.simulate import simulate
@@ -244,7 +251,7 @@ class Circuit:
         if not isinstance(other, Circuit):
             return NotImplemented
         arrays = ("gates", "a", "b", "c", "outputs", "levels")
-        values = ("num_inputs", "num_classes", "tau", "image_shape", "class_names")
+        values = ("num_inputs", "num_classes", "tau", "image_shape", "class_names", "preparation")
         return all(_same(getattr(self, name), getattr(other, name)) for name in arrays) and all(
             getattr(self, name) == getattr(other, name) for name in values
         )

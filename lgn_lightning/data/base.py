@@ -109,6 +109,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of an image."""
 
+    @property
+    def preparation(self) -> str | None:
+        """What makes the data set's images of files, a name of `lgn_lightning.image_file.prepare_image`.
+
+        Checkpoints and circuits keep it, for ``lgn predict``; ``None`` where files are taken as they are.
+        """
+        return None
+
     @abstractmethod
     def _load_train(self) -> ImageSet:
         """All training images, the validation split included."""

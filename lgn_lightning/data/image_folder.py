@@ -99,6 +99,11 @@ class ImageFolder(ImageDataModule):
             self._image_shape = (1 if self.grayscale else 3, height, width)
         return self._image_shape
 
+    @property
+    def preparation(self) -> str | None:
+        """``"resize"`` with an ``image_size``."""
+        return None if self.size is None else "resize"
+
     def prepare_data(self) -> None:
         """Checks that there are class folders, so that a wrong root is reported before any process starts to load.
 

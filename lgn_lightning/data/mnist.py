@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor
 
+from lgn_lightning.border import BORDER, remove_border
 from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
-from lgn_lightning.data.crop import BORDER, remove_border
 from lgn_lightning.data.download import corrupt_file, download_files, missing_data
 from lgn_lightning.data.idx import read_idx
 
@@ -144,11 +144,16 @@ class MNIST(_IdxDataModule):
         return 1, self.size, self.size
 
     @property
+    def preparation(self) -> str | None:
+        """``"remove_border"`` of images 20×20."""
+        return "remove_border" if self.size == 28 - BORDER else None
+
+    @property
     def _dataset(self) -> Any:
         return torchvision.datasets.MNIST
 
     def _transform(self, images: Tensor) -> Tensor:
-        return remove_border(images) if self.size == 28 - BORDER else images
+        return torch.from_numpy(remove_border(images.numpy())) if self.size == 28 - BORDER else images
 
 
 class FashionMNIST(_IdxDataModule):

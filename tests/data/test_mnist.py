@@ -13,44 +13,12 @@ import pytest
 import torch
 import torchvision
 
+from lgn_lightning.border import remove_border
 from lgn_lightning.data import MNIST, DataError, FashionMNIST
-from lgn_lightning.data.crop import remove_border
 from tests.data.conftest import digit_like, idx_bytes
+from tests.test_border import crop_one
 
 TRAIN_IMAGES = "MNIST/raw/train-images-idx3-ubyte"
-
-
-def crop_one(image: np.ndarray) -> np.ndarray:
-    """The crop of the original experiments, restated for one image: 8 black lines go, per axis."""
-    for axis in (0, 1):
-        black = [not line.any() for line in np.moveaxis(image, axis, 0)]
-        low = next((i for i, blank in enumerate(black[:14]) if not blank), 14)
-        high = next((i for i, blank in enumerate(black[:13:-1]) if not blank), 14)
-        while low + high >= 10:
-            low, high = max(low - 1, 0), max(high - 1, 0)
-        if low + high == 9:
-            low, high = (low - 1, high) if low > 0 else (low, high - 1)
-        image = np.moveaxis(np.moveaxis(image, axis, 0)[low : 28 - high], 0, axis)
-    return image
-
-
-def test_crop_equals_the_restatement() -> None:
-    images = digit_like(2000, seed=7)
-    images[0] = 0  # nothing but border
-    for index, (row, column) in enumerate([(0, 0), (0, 27), (27, 0), (27, 27), (13, 14)], start=1):
-        images[index] = 0
-        images[index, row, column] = 255
-    cropped = remove_border(torch.from_numpy(images))
-    assert cropped.shape == (2000, 20, 20)
-    assert np.array_equal(cropped.numpy(), np.stack([crop_one(image) for image in images]))
-    assert torch.equal(cropped.long().sum((1, 2)), torch.from_numpy(images).long().sum((1, 2)))  # no ink is lost
-
-
-def test_crop_of_an_image_without_border_is_an_error() -> None:
-    images = torch.zeros(3, 28, 28, dtype=torch.uint8)
-    images[1, 2:24, 5] = 1
-    with pytest.raises(DataError, match=r"image 1 has only 6 black rows.*use size 28"):
-        remove_border(images)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -74,7 +42,8 @@ def test_size_20(write_mnist: Callable[..., Path]) -> None:
     data = MNIST(20, root=str(root))
     images = torch.cat([images for images, _ in data.test_dataloader()])
     assert tuple(images.shape[1:]) == data.image_shape == (1, 20, 20)
-    assert torch.equal(images[:, 0], remove_border(torch.from_numpy(digit_like(50, seed=1))))
+    assert np.array_equal(images[:, 0].numpy(), remove_border(digit_like(50, seed=1)))
+    assert (data.preparation, MNIST().preparation) == ("remove_border", None)
     with pytest.raises(ValueError, match="size must be 28 or 20, got 24"):
         MNIST(24)  # type: ignore[arg-type]
 
