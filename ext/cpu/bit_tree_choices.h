@@ -57,15 +57,28 @@ struct BitTreeChoices {
     for (int64_t c = 0; c < (count + 3) / 4 * 4; c++) sums[c] = VecF{};
   }
 
-  // kPool is 0 where the number of positions is not known.
-  template <int kPool>
-  LGN_INLINE void gather(const TreeShape& shape, const uint64_t* place) const {
-    const int64_t pool = kPool ? kPool : shape.pool();
+  // What all candidates read at the winners of the window whose first position is at `place`.
+  void gather(const TreeShape& shape, const uint64_t* place) const {
     for (int64_t c = 0; c < count; c++) {
       const uint64_t* from = place + row[c];
       uint64_t bits = 0;
-      for (int64_t p = 0; p < pool; p++) bits |= won[p] & from[shift[p]];
+      for (int64_t p = 0; p < shape.pool(); p++) bits |= won[p] & from[shift[p]];
       word[c] = bits;
+    }
+  }
+
+  // The same of the usual window, 2x2 at steps of 1, whose lines are two words side by side. What is read comes before
+  // the loop: the words that are written could be anything here, as far as a compiler knows.
+  void gather_pairs(const uint64_t* place) const {
+    typedef uint64_t Pair __attribute__((vector_size(16)));
+    const Pair upper = load<Pair>(won), lower = load<Pair>(won + 2);
+    const int64_t below = shift[2], end = count;
+    const int64_t* rows = row;
+    uint64_t* to = word;
+    for (int64_t c = 0; c < end; c++) {
+      const uint64_t* from = place + rows[c];
+      const Pair both = (load<Pair>(from) & upper) | (load<Pair>(from + below) & lower);
+      to[c] = both[0] | both[1];
     }
   }
 
@@ -75,11 +88,12 @@ struct BitTreeChoices {
   LGN_INLINE void add(const TreeShape& shape, int64_t top, int64_t side, int lines, const Grad& grad) const {
     const int vectors = (kLines ? kLines : lines) * kLineVectors;
     const uint64_t* place = image + top * shape.pool_h * shape.stride_h * width + side * shape.pool_w * shape.stride_w;
-    shape.pool() == 4 ? gather<4>(shape, place) : gather<0>(shape, place);
+    shape.pool_h == 2 && shape.pool_w == 2 && shape.stride_w == 1 ? gather_pairs(place) : gather(shape, place);
     const auto bits = [&](int64_t c) { return reinterpret_cast<const uint8_t*>(word + c); };
-    for (int64_t c = 0; c < count;) {
-      const int64_t leaf = c / shape.candidates, end = (leaf + 1) * shape.candidates;
-      const char* from = grad(static_cast<int>(leaf));
+    int64_t c = 0;
+    for (int leaf = 0; leaf < static_cast<int>(shape.leaves); leaf++) {
+      const int64_t end = c + shape.candidates;
+      const char* from = grad(leaf);
       for (; c + kBlock <= end; c += kBlock) {
         VecF s[kBlock];
         for (int q = 0; q < kBlock; q++) s[q] = sums[c + q];
