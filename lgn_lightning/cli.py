@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,9 +100,10 @@ def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[s
             "`lgn fit --resume` needs a recipe or a run: lgn fit <recipe> --resume, lgn fit --resume <folder>"
         )
     recipe = find_recipe(rest.pop(0)) if named else Path(folder).absolute().parent.with_suffix(".yaml")
-    run = find_run(recipe.stem, Path(folder) if folder else None)
+    name = re.search(r"(?:^|\0)--run_name[=\0]([^\0]+)", "\0".join(rest))
+    run = find_run(recipe.stem, Path(folder) if folder else None, name and name[1])
     if run is None:
-        print(f"{recipe.stem} has no run to go on with: a new one starts")
+        print(f"{recipe.stem} has no run {name[1] + ' yet' if name else 'to go on with'}: a new one starts")
     else:
         print(f"going on with {run.path}" + ("" if run.resume_point.is_file() else " from its first step"))
     return recipe, run, rest

@@ -45,6 +45,11 @@ class RunLogger(CSVLogger):
             self._writer = self._experiment = _Writer(self.log_dir, self._resume_at)
         return self._writer
 
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder; None as long as it has not been chosen."""
+        return None if self._version is None else Path(self.log_dir)
+
     def _get_next_version(self) -> int:
         # Made right away: of two runs that start together, each gets a folder of its own. Other ranks are told by
         # Lightning what rank zero chose (Trainer.log_dir) and must not choose.

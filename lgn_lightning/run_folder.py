@@ -17,6 +17,8 @@ from lgn_lightning.files import atomic_write_text
 RUNS: Final = Path("runs")
 #: What an interrupted write leaves beside its place, see ``atomic_path`` and ``ExportCircuit``.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
+#: What is in a run's folder before its first step.
+_BEFORE_TRAINING: Final = {".lock", "config.yaml"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,22 @@ class RunFolder:
         result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
         return result
 
+    def check_new(self) -> None:
+        """Refuses to start a run where there is one.
+
+        Raises:
+            RunError: If the folder holds a run's settings.
+        """
+        if not self.config.is_file():
+            return
+        kind, go_on = "an unfinished run", f"go on with it by `lgn fit --resume {self.path}`, or "
+        if self.result_file.is_file():
+            kind, go_on = "a finished run", ""
+        raise RunError(
+            f"{self.path} holds {kind}, which would be overwritten: {go_on}give another --run_name, or remove the "
+            "folder to start anew"
+        )
+
     def finish(self, result: dict[str, Any]) -> None:
         """Writes the result, and removes the resume point, which has nothing left to go on to."""
         atomic_write_text(self.result_file, json.dumps(result, indent=2) + "\n")
@@ -72,6 +90,20 @@ class RunFolder:
             ) from None
         return lock
 
+    def discard(self) -> None:
+        """Removes the folder of a run that failed before its first step, unless it holds more than settings."""
+        if not self.path.is_dir():
+            return
+        try:
+            lock = self.lock()
+        except RunError:  # the run of another process, which this one was to train into
+            return
+        try:
+            if {path.name for path in self.path.iterdir()} <= _BEFORE_TRAINING:
+                shutil.rmtree(self.path)
+        finally:
+            lock.release()
+
     def remove_leftovers(self) -> None:
         """Removes what a killed process left half written. Only call it with the lock held."""
         for folder in (self.path, self.path / "checkpoints", self.path / "circuits"):
@@ -80,20 +112,27 @@ class RunFolder:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def find_run(recipe: str, given: Path | None = None) -> RunFolder | None:
+def find_run(recipe: str, given: Path | None = None, name: str | None = None) -> RunFolder | None:
     """Finds the run that ``lgn fit <recipe> --resume [given]`` goes on with.
 
     Args:
         recipe: The recipe's name.
-        given: The run's folder; the newest run of the recipe if not given.
+        given: The run's folder. Without it or a name, the newest run of the recipe that has a resume point; where none
+            has, the newest.
+        name: The run's name, ``--run_name``, if its folder is not given.
 
     Returns:
-        The run, which may not have reached its first resume point yet; None if the recipe has no run at all.
+        The run, which may not have reached its first resume point yet; None if the recipe has no run at all, or none of
+        that name.
 
     Raises:
         RunError: If the folder is none of a run, or the run is finished.
     """
-    run = _newest(recipe) if given is None else RunFolder(given)
+    if given is None and name is not None:
+        given = RUNS / recipe / name
+        if not RunFolder(given).config.is_file():
+            return None
+    run = _run_to_go_on_with(recipe) if given is None else RunFolder(given)
     if run is None:
         return None
     if not run.config.is_file():
@@ -106,8 +145,13 @@ def find_run(recipe: str, given: Path | None = None) -> RunFolder | None:
     return run
 
 
-def _newest(recipe: str) -> RunFolder | None:
+def _run_to_go_on_with(recipe: str) -> RunFolder | None:
     runs = [RunFolder(config.parent) for config in (RUNS / recipe).glob("*/config.yaml")]
+    stopped = [run for run in runs if run.resume_point.is_file() and not run.result_file.is_file()]
+    return _newest(stopped or runs)
+
+
+def _newest(runs: list[RunFolder]) -> RunFolder | None:
     # The number tells, and not the time: a copy has the time at which it was copied.
     numbered = [(int(run.path.name.removeprefix("version_")), run) for run in runs if _is_numbered(run.path)]
     if numbered:

@@ -16,6 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lgn_lightning import strategies  # noqa: F401 - recipes name its strategy
@@ -58,7 +59,7 @@ class SaveConfig(SaveConfigCallback):
             run = RunFolder(folder)
             self._lock = run.lock()
             run.remove_leftovers()
-        name = "config" if stage == "fit" else stage
+        name = "config" if stage == "fit" else TrainerFn(stage).value
         atomic_write_text(folder / f"{name}.yaml", self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers[1:]:  # metrics.csv has no place for settings
             logger.log_hyperparams(self.config.as_dict())
@@ -107,13 +108,16 @@ class TrainingCLI(LightningCLI):
             help="csv, tensorboard, wandb, or some of them with commas between; metrics.csv is always written",
         )
         parser.add_argument(
-            "--run_name", type=str | None, default=None, help="the run's folder below runs/<recipe>/; version_N if null"
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="the run's folder below runs/<recipe>/, which must be new; version_N if null",
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with the run's loggers, and with checkpoints that a kill cannot damage."""
         config = self.config[self.subcommand]
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+        if self._logs_into_run:
             kwargs["logger"] = make_loggers(split_names(config.logger), self._run_logger(config))
         given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
         defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
@@ -140,14 +144,22 @@ class TrainingCLI(LightningCLI):
         """Does nothing: the base class would take arguments of the model from the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
-        """Checks the checkpoint before minutes are spent on data and nets."""
+        """Checks folder and checkpoint before minutes are spent on data and nets."""
         path = self.config[self.subcommand].get("ckpt_path")
+        name = self.config[self.subcommand].run_name
+        if self.subcommand == "fit" and name is not None and self.resume is None and self._logs_into_run:
+            # On all ranks: none writes before all are there.
+            RunFolder(RUNS / self.recipe_name / name).check_new()
         if path is None and self.subcommand != "fit":
             raise CheckpointError(
                 f"`lgn {self.subcommand}` needs a trained net: give --ckpt_path{self._newest_checkpoint()}"
             )
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
+
+    @property
+    def _logs_into_run(self) -> bool:
+        return self.config[self.subcommand].trainer.logger in (None, True) and not self._dry_run
 
     @property
     def _dry_run(self) -> bool:
@@ -166,17 +178,32 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
         self.config_init[subcommand]["weights_only"] = True
-        failed = True
         try:
             super()._run_subcommand(subcommand)
-            failed = self.trainer.interrupted
-        finally:
-            for logger in self.trainer.loggers:
-                if isinstance(logger, RunWandbLogger):
-                    logger.finish(int(failed))
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveConfig):
-                    callback.release()
+        except BaseException as error:
+            self._close(failed=True)
+            # Ctrl-C and SIGTERM stop a run that can go on.
+            if subcommand == "fit" and isinstance(error, Exception):
+                self._discard_untrained()
+            raise
+        self._close(self.trainer.interrupted)
+
+    def _close(self, failed: bool) -> None:
+        """Ends what this process alone may do to the run."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.finish(int(failed))
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.release()
+
+    def _discard_untrained(self) -> None:
+        """Leaves nothing of a run that failed before its first step: its name is free, and nothing is resumed."""
+        trainer, logger = self.trainer, self.trainer.logger
+        if trainer.global_step or self.resume is not None or not trainer.is_global_zero:
+            return
+        if isinstance(logger, RunLogger) and logger.folder is not None:
+            RunFolder(logger.folder).discard()
 
     def after_fit(self) -> None:
         """Tests the checkpoint that validation chose, once, and prints the result."""

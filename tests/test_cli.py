@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from lgn_lightning.checkpoint import load_net
-from lgn_lightning.cli import main
+from lgn_lightning.cli import _run_to_resume, main
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.recipe_index import find_recipe
 
@@ -82,6 +82,7 @@ def test_test_and_predict_read_the_checkpoint(trained: Path, folder: Path, capsy
     checkpoint = str(trained / "checkpoints" / "best.ckpt")
     assert main(["test", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
     assert "test/acc_hard" in capsys.readouterr().out
+    assert [path.name for path in folder.rglob("*.yaml")] == ["test.yaml"]
     assert main(["predict", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
     lines = next(folder.rglob("predictions.csv")).read_text().splitlines()
     assert lines[0] == "index,class,name"
@@ -99,6 +100,42 @@ def test_fit_goes_on_from_a_checkpoint_also_when_the_first_run_is_gone(
     assert "Result on the test split" in capsys.readouterr().out
     resumed = folder / "runs" / "digits" / "version_0" / "checkpoints" / "last.ckpt"
     assert torch.load(resumed, weights_only=True)["global_step"] == 40
+
+
+def test_a_run_is_not_overwritten_by_another_of_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = ["fit", "digits", *SMALL, "--run_name=mine"]
+    assert main(named) == 0
+    run = folder / "runs" / "digits" / "mine"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main([*named, "--seed_everything=1"]) == 1
+    assert "runs/digits/mine holds a finished run, which would be overwritten: give another" in error_of(capsys)
+    (run / "result.json").unlink()
+    assert main(named) == 1
+    assert "go on with it by `lgn fit --resume runs/digits/mine`" in error_of(capsys)
+    assert all(path.read_bytes() == content for path, content in before.items() if path.is_file())
+    assert main([*named, "--trainer.fast_dev_run=true"]) == 0, "a rehearsal writes nothing"
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+@pytest.mark.parametrize("fault", ["--data.batch_size=5000", "--model.net.in_shape=[1, 9, 9]"])
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
+    folder: Path, name: str | None, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [f"--run_name={name}"] if name else []
+    assert main(["fit", "digits", *SMALL, *named, fault]) == 1
+    assert "lgn: error: " in error_of(capsys)
+    assert list((folder / "runs" / "digits").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--resume", "--run_name", "mine"], ["--run_name=mine", "--resume"]], ids=len)
+def test_resume_finds_the_run_by_its_name(folder: Path, arguments: list[str]) -> None:
+    assert _run_to_resume(["digits", *arguments])[1] is None
+    for name in ("mine", "version_0"):
+        (folder / "runs" / "digits" / name).mkdir(parents=True)
+        (folder / "runs" / "digits" / name / "config.yaml").touch()
+    run = _run_to_resume(["digits", *arguments])[1]
+    assert run is not None
+    assert run.path == Path("runs/digits/mine")
 
 
 def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
