@@ -205,6 +205,11 @@ class TrainingCLI(LightningCLI):
         if isinstance(logger, RunLogger) and logger.folder is not None:
             RunFolder(logger.folder).discard()
 
+    def before_fit(self) -> None:
+        """Finds out before training, and not after it, that there is nothing to test on."""
+        if not self._dry_run and not self.datamodule.has_test:
+            self.datamodule.setup("test")  # says what is missing
+
     def after_fit(self) -> None:
         """Tests the checkpoint that validation chose, once, and prints the result."""
         trainer, model = self.trainer, self.model

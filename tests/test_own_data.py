@@ -68,3 +68,20 @@ def test_a_net_predicts_the_folder_that_it_was_trained_on(folder: Path) -> None:
     assert predicted == dict(zip(files, classes, strict=True))
     assert len(set(classes)) > 1
     assert {row["name"] for row in rows} <= set(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("test", "tests", "my_images/test; put test images into test/<class>/"),
+        ("test/bee", "test/bees", "test has class folders that train has not: bees"),
+        ("train", "training", "my_images/train; data.root"),
+    ],
+)
+def test_a_wrong_split_is_an_error_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str], source: str, target: str, message: str
+) -> None:
+    (folder / "my_images" / source).rename(folder / "my_images" / target)
+    assert main(["fit", "digits", *FIT]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(folder.glob("runs/*/*/*"))

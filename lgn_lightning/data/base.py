@@ -117,6 +117,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         return None
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split; ``lgn fit``, which ends with a test, asks before it trains."""
+        return True
+
     @abstractmethod
     def _load_train(self) -> ImageSet:
         """All training images, the validation split included."""
@@ -147,6 +152,8 @@ class ImageDataModule(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Loads the images that the stage needs, once; downloads nothing.
 
+        ``fit`` loads the test images, too, if there are some: a fault in them must not show after hours of training.
+
         Args:
             stage: ``fit``, ``validate``, ``test``, ``predict``, or ``None`` for all.
 
@@ -160,7 +167,8 @@ class ImageDataModule(LightningDataModule, ABC):
             if own_val is None:
                 self._train_indices, self._val_indices = self._split(train.labels)
             self._train = train
-        if stage in ("test", "predict", None) and self._test is None:
+        needs_test = stage in ("test", "predict") or (stage in ("fit", None) and self.has_test)
+        if needs_test and self._test is None:
             self._test = self._check(self._load_test())
 
     def teardown(self, stage: str) -> None:

@@ -20,7 +20,8 @@ class ImageFolder(ImageDataModule):
     """Images in ``<root>/train/<class>/…``, and optionally ``<root>/val/<class>/…`` and ``<root>/test/<class>/…``.
 
     Classes are the folders of ``train``, in alphabetical order. Without ``val`` a share of the training images is the
-    validation split. All images are decoded into memory.
+    validation split; ``lgn fit`` ends with a test and does not start without ``test``. All images are decoded into
+    memory.
 
     Args:
         root: Folder that holds ``train``; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
@@ -104,13 +105,21 @@ class ImageFolder(ImageDataModule):
         """``"resize"`` with an ``image_size``."""
         return None if self.size is None else "resize"
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a ``test`` folder."""
+        return (self.root / "test").is_dir()
+
     def prepare_data(self) -> None:
-        """Checks that there are class folders, so that a wrong root is reported before any process starts to load.
+        """Checks the class folders of all parts, so that a wrong one is reported before any process starts to load.
 
         Raises:
-            DataError: If there is no ``train`` folder or it holds fewer than two class folders.
+            DataError: If there is no ``train`` folder or it holds fewer than two class folders, or if ``val`` or
+                ``test`` has other ones.
         """
-        _ = self.class_names
+        for part in ("train", "val", "test"):
+            if part == "train" or (self.root / part).is_dir():
+                self._list(part)
 
     def _load_train(self) -> ImageSet:
         return self._load("train")
@@ -119,23 +128,12 @@ class ImageFolder(ImageDataModule):
         return self._load("val") if (self.root / "val").is_dir() else None
 
     def _load_test(self) -> ImageSet:
-        folder = self.root / "test"
-        if not folder.is_dir():
+        if self.class_names and not self.has_test:  # in this order: of a wrong root, train is what to name
             raise DataError(
-                f"ImageFolder: no folder {folder.absolute()}; put test images into test/<class>/ to test or predict"
+                f"ImageFolder: no folder {(self.root / 'test').absolute()}; put test images into test/<class>/, of "
+                "every class: `lgn fit` ends with a test. If you have none, move some of the training images there"
             )
         return self._load("test")
-
-    def setup(self, stage: str | None = None) -> None:
-        """Loads the images that the stage needs, once; ``None`` loads all parts that there are.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test``, ``predict``, or ``None`` for all.
-
-        Raises:
-            DataError: If a folder is missing, a file cannot be read or sizes differ.
-        """
-        super().setup("fit" if stage is None and not (self.root / "test").is_dir() else stage)
 
     def _find_classes(self) -> list[str]:
         folder = self.root / "train"

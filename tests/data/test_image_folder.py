@@ -155,6 +155,25 @@ def test_a_folder_that_cannot_hold_the_cache_is_read_all_the_same(root: Path) ->
     assert values(ImageFolder(str(root)).test_dataloader()) == [(0, 0), (1, 0), (10, 1), (11, 1)]
 
 
+def test_faults_of_the_test_split_show_before_training(root: Path) -> None:
+    write_image(root / "test/bee/1.png", 0, (5, 5))
+    with pytest.raises(DataError, match=r"bee/1.png is 5×5 pixels"):
+        ImageFolder(str(root)).setup("fit")
+    (root / "test/ant").rename(root / "test/ants")
+    with pytest.raises(DataError, match=r"test has class folders that train has not: ants"):
+        ImageFolder(str(root)).prepare_data()
+
+
+def test_fit_alone_needs_no_test_split(root: Path) -> None:
+    (root / "test").rename(root / "kept")
+    data = ImageFolder(str(root), batch_size=4)
+    data.prepare_data()
+    for stage in ("fit", None):
+        data.setup(stage)
+    assert not data.has_test
+    assert len(values(data.train_dataloader())) == 8
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_truncated_image(root: Path, suffix: str) -> None:
     path = root / "train/bee" / f"9.{suffix}"
