@@ -94,9 +94,9 @@ class ResumePoint(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Brings the metrics of the resume point's own step to disk, if it logged any."""
-        # Lightning leaves out the plateau schedule in the epoch that a run goes on in, as its checkpoints lack the
-        # metric that it watches; these have it. The property would also tell the validation loop that it goes on in
-        # the middle, in every run that is bounded by steps.
+        # Lightning leaves out the plateau schedules of modules of one's own in the epoch that a run goes on in, as its
+        # checkpoints lack the metric that they watch; these have it. The property would also tell the validation loop
+        # that it goes on in the middle, in every run that is bounded by steps.
         trainer.fit_loop._restarting = False
         if self._unflushed:
             self._unflushed = False

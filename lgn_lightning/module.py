@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -43,7 +44,7 @@ class LogicClassifier(pl.LightningModule):
         optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
         lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each group from its own.
         scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
-            always steps each epoch.
+            always steps after each validation, whose ``val/loss_hard`` it watches if it names no ``monitor``.
         loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` gets the images in training, too.
         compile: Whether to ``torch.compile`` the training step's net.
         cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
@@ -75,6 +76,7 @@ class LogicClassifier(pl.LightningModule):
         self._parameter_groups = parameter_groups or {}
         self._make_scheduler = lr_scheduler
         self._scheduler_interval = scheduler_interval
+        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and what it watches
         # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
         self.cuda_graph = cuda_graph
@@ -148,7 +150,13 @@ class LogicClassifier(pl.LightningModule):
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Decides whether this fit trains by a CUDA graph."""
+        """Decides whether this fit trains by a CUDA graph.
+
+        Raises:
+            ValueError: If the learning rate waits for validations, and there will be none.
+        """
+        if self._plateau is not None and not self.trainer.enable_validation:
+            raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         self._graphed, self._stepped = None, False
         if self.cuda_graph:
             reason = reason_against(self.trainer, self)
@@ -208,8 +216,19 @@ class LogicClassifier(pl.LightningModule):
         return self(x).argmax(1)  # type: ignore[no-any-return]
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation metrics."""
+        """Logs the validation metrics, and shows them to a scheduler that waits for a plateau."""
         self._log_metrics("val")
+        # Here, before checkpoints are written, so that they hold the scheduler as it goes on.
+        if self._plateau is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._step_plateau(*self._plateau)
+
+    def _step_plateau(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, monitor: str) -> None:
+        metrics = self.trainer.callback_metrics
+        if monitor not in metrics:
+            raise ValueError(
+                f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {', '.join(sorted(metrics))}"
+            )
+        scheduler.step(metrics[monitor].item())
 
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics."""
@@ -247,9 +266,14 @@ class LogicClassifier(pl.LightningModule):
             return optimizer
         scheduler = self._make_scheduler(optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            # It watches a validation metric, which changes once an epoch.
+            # Lightning would step it at epochs, of which one may end before the first validation or see several. It
+            # only keeps the state: `_step_plateau` steps.
             monitor = getattr(scheduler, "monitor", "val/loss_hard")
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+            self._plateau = scheduler, monitor
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
+            }
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},

@@ -23,8 +23,8 @@ STEPS = 40
 SCHEDULES = {
     "cosine": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": STEPS}},
     "plateau": {
-        "class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
-        "init_args": {"monitor": "val/loss_hard", "patience": 0, "threshold": 0.5},
+        "class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "init_args": {"patience": 0, "threshold": 0.5},
     },
 }
 
