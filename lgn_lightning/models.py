@@ -132,3 +132,4 @@ class MLP(nn.Sequential):
         dims = [math.prod(in_shape), *[width] * (depth - 1)]
         hidden = [m for i, o in pairwise(dims) for m in (nn.Linear(i, o), nn.ReLU())]
         super().__init__(Intensity(), *hidden, nn.Linear(width, num_classes))
+        self.in_shape = tuple(in_shape)

@@ -22,6 +22,7 @@ from lgn_lightning.graph_training import reason_against
 from lgn_lightning.losses import ImageLoss
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.rank_check import check_same_start
+from lgn_lightning.size_check import check_sizes
 
 Batch = tuple[Tensor, Tensor]
 
@@ -141,11 +142,13 @@ class LogicClassifier(pl.LightningModule):
         return loss
 
     def setup(self, stage: str) -> None:
-        """Checks that all ranks built the same net: afterwards DDP would hide it.
+        """Checks that net and data fit, and that all ranks built the same net: afterwards DDP would hide it.
 
         Raises:
-            RankError: If a rank did not.
+            DataError: If shape of the images or number of classes differ, see `check_sizes`.
+            RankError: If a rank built another net.
         """
+        check_sizes(self.net, self.num_classes, getattr(self._trainer, "datamodule", None))
         if stage == "fit":
             check_same_start(self.net)
 

@@ -59,6 +59,7 @@ class TorchvisionNet(nn.Module):
             raise ValueError(f"{name!r} is no image classifier of torchvision{hint}")
         if len(in_shape) != 3 or in_shape[0] not in (1, 3):
             raise ValueError(f"in_shape={list(in_shape)}: torchvision nets take images of 1 or 3 channels")
+        self.num_classes = num_classes
         self.resize = resize
         self.net = zoo.get_model(name, num_classes=num_classes)
         if weights is not None:

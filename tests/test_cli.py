@@ -194,7 +194,7 @@ def test_unknown_override_is_named(folder: Path, capsys: pytest.CaptureFixture[s
         ("--model.net.width=[300, 333]", "does not divide into 10 classes"),
         ("--model.net.width=[20, 100]", "make the layer at least"),
         ("--model.net.thresholds=[0.5, 0.2]", "increasing"),
-        ("--model.net.in_shape=[1, 9, 9]", "built for images"),
+        ("--model.net.in_shape=[1, 9, 9]", "set --model.net.in_shape=[1,8,8]"),
     ],
 )
 def test_a_net_that_does_not_fit_is_one_error(
