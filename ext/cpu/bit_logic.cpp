@@ -35,7 +35,6 @@ Tensor gate_ids(const Tensor& logits) {
 struct BitWires {
   Tensor a, b, candidates;
   int64_t inputs, gates;
-  std::shared_ptr<const Plan> plan;  // of fixed wires
 
   BitWires(const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in, int64_t inputs_in)
       : a(a_in.to(at::kInt).contiguous()),
@@ -44,11 +43,7 @@ struct BitWires {
         inputs(inputs_in),
         gates(a_in.numel()) {
     TORCH_CHECK(b.numel() == gates, "a and b must be [n]");
-    if (learned()) {
-      check_wires(a, b, inputs);
-    } else {
-      plan = plan_of(a, b, inputs);
-    }
+    check_wires(a, b, inputs);
   }
   // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none. The forward pass checks them.
   bool learned() const { return candidates.numel() > 0; }
@@ -58,12 +53,14 @@ struct BitWires {
 struct BitLayer : BitWires {
   Tensor table;
   bool of_logits;
+  std::shared_ptr<const Plan> plan;  // of fixed wires
 
   BitLayer(const Tensor& table_in, bool of_logits_in, const Tensor& a_in, const Tensor& b_in,
            const Tensor& candidates_in, int64_t inputs_in)
       : BitWires(a_in, b_in, candidates_in, inputs_in), table(table_in.contiguous()), of_logits(of_logits_in) {
     TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4, "tables must be [n, 4]");
     TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
+    if (!learned()) plan = plan_of(a, b, inputs);
     if (!of_logits) return;
     const Tensor logits = table;
     table = new_rows(gates, 4, at::kFloat);

@@ -67,6 +67,7 @@ LGN_INLINE VecF sigmoid(VecF x) {
 void sigmoids(const float* logits, int64_t begin, int64_t end, float* out) {
   int64_t k = begin;
   for (; k + kW <= end; k += kW) store(out + k, sigmoid(load<VecF>(logits + k)));
+  if (k == end) return;
   VecF last{};
   std::memcpy(&last, logits + k, static_cast<size_t>(end - k) * sizeof(float));
   last = sigmoid(last);

@@ -66,8 +66,22 @@ void logic_bits(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const i
   }
 }
 
-// Adds up 64 samples at once in bit-sliced counters: plane[p] holds bit p of every sample's count.
+// Adds 2^L rows to planes 0 … L-1, plane p being bit p of every sample's count, and gives what is carried to plane L.
+template <int L>
+LGN_INLINE uint64_t add_rows(const uint8_t* x, int64_t pitch, uint64_t* plane) {
+  if constexpr (L == 0) {
+    return load_word(x);
+  } else {
+    const uint64_t u = add_rows<L - 1>(x, pitch, plane), v = add_rows<L - 1>(x + (pitch << (L - 1)), pitch, plane),
+                   half = plane[L - 1] ^ u, carry = (plane[L - 1] & u) | (half & v);
+    plane[L - 1] = half ^ v;
+    return carry;
+  }
+}
+
+// Adds up 64 samples at once in bit-sliced counters.
 void count_bits(const uint8_t* x, int64_t pitch, int64_t byte, int64_t begin, int64_t end, int32_t* counts) {
+  constexpr int kBlock = 4;  // 16 rows leave one carry to ripple
   uint64_t plane[32] = {};
   const auto add = [&plane](uint64_t word, int p) {
     for (; word != 0 && p < 32; p++) {
@@ -77,12 +91,7 @@ void count_bits(const uint8_t* x, int64_t pitch, int64_t byte, int64_t begin, in
     }
   };
   int64_t f = begin;
-  for (; f + 3 <= end; f += 3) {  // a full adder takes three rows and leaves one carry to ripple
-    const uint64_t u = load_word(x + f * pitch + byte), v = load_word(x + (f + 1) * pitch + byte),
-                   w = load_word(x + (f + 2) * pitch + byte);
-    add(u ^ v ^ w, 0);
-    add((u & v) | (w & (u ^ v)), 1);
-  }
+  for (; f + (1 << kBlock) <= end; f += 1 << kBlock) add(add_rows<kBlock>(x + f * pitch + byte, pitch, plane), kBlock);
   for (; f < end; f++) add(load_word(x + f * pitch + byte), 0);
   for (int s = 0; s < 64; s++) {
     uint32_t total = 0;

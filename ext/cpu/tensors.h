@@ -129,6 +129,10 @@ inline void refuse_gate(int64_t bad, const Tensor& a, const Tensor& b, int64_t i
 }
 
 inline void check_wires(const Tensor& a, const Tensor& b, int64_t inputs) {
+  const auto fit = [&](const Tensor& wires) {
+    return kernels().choice.largest(wires.const_data_ptr<int32_t>(), wires.numel()) < inputs;
+  };
+  if (fit(a) && fit(b)) return;
   refuse_gate(find_bad_gate(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs), a, b, inputs);
 }
 
