@@ -270,6 +270,7 @@ class LogicTreeConv2d(GateLayer):
         Raises:
             ValueError: If the input has another number of channels, is smaller than the kernel, or the pooling does not
                 divide the output.
+            TypeError: If the input is no tensor, or complex.
         """
         window = self._check_input(x, pool)
         if not isinstance(x, Tensor):

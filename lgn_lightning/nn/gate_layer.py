@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar, cast
 
 import torch
@@ -162,8 +164,34 @@ class GateLayer(nn.Module):
         return "".join(f", {name}={value!r}" for name, value, default in (*options, *common) if value != default)
 
 
+def check_grad_factor(factor: float) -> float:
+    """Gives the factor on a layer's gradient back.
+
+    Raises:
+        ValueError: If it is no finite number.
+    """
+    if not isinstance(factor, Real) or not math.isfinite(factor):
+        raise ValueError(f"grad_factor={factor!r} is not a finite number")
+    return factor
+
+
+def check_real(x: Tensor) -> None:
+    """Refuses complex inputs, of which torch would drop the imaginary part.
+
+    Raises:
+        TypeError: If the input is complex.
+    """
+    if x.is_complex():
+        raise TypeError(f"gates take real numbers or bools, not {x.dtype}; pass x.real or x.abs()")
+
+
 def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
-    """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools."""
+    """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools.
+
+    Raises:
+        TypeError: If the input is complex.
+    """
+    check_real(x)
     dtype = autocast_dtype(x.device.type)
     if dtype is not None:
         return x.to(dtype)

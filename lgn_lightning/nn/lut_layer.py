@@ -13,6 +13,7 @@ from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.gate_layer import (
     GateLayer,
     as_activations,
+    check_grad_factor,
     check_indices_when_loaded,
     scale_gradient,
     table_dtype,
@@ -59,7 +60,7 @@ class LutLayer(GateLayer):
         - Output: ``[batch, out_dim]``, feature-major in memory; packed if the input was.
 
     Raises:
-        ValueError: If an argument is not one of the choices or the widths do not fit.
+        ValueError: If an argument is not one of the choices, ``grad_factor`` is no number, or the widths do not fit.
     """
 
     indices: Tensor
@@ -92,7 +93,7 @@ class LutLayer(GateLayer):
         super().__init__(out_dim, device, implementation, init, parametrization, sampler, arity)
         self.in_dim = in_dim
         self.out_dim = out_dim
-        self.grad_factor = grad_factor
+        self.grad_factor = check_grad_factor(grad_factor)
         self.connections = connections
         self.register_buffer("indices", LUT_CONNECTIONS[connections](in_dim, out_dim, arity).to(self.weights.device))
         check_indices_when_loaded(self)
@@ -113,7 +114,7 @@ class LutLayer(GateLayer):
 
         Raises:
             ValueError: If the input has another width.
-            TypeError: If packed bits are given in training mode.
+            TypeError: If packed bits are given in training mode, or the input is complex.
         """
         if x.shape[-1] != self.in_dim or len(x.shape) != 2:
             raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
-from lgn_lightning.nn.gate_layer import GateLayer
+from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 
@@ -87,6 +87,7 @@ def _packed(x: Any) -> ops.BitActivations:
 
 
 def _as_bits(x: Tensor) -> Tensor:
+    check_real(x)
     return x if x.is_floating_point() or x.dtype == torch.bool else x > 0.5
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor
 from lgn_lightning.gates import TRUTH_TABLES
+from lgn_lightning.nn import LogicSequential
 from lgn_lightning.nn.parametrizations import RESIDUAL_LOGIT
 
 
@@ -270,6 +271,8 @@ def test_repr_and_sizes() -> None:
         ({"init": "zeros"}, "init='zeros' is not one of 'gaussian', 'residual'"),
         ({"implementation": "cuda", "device": "cpu"}, "needs device='cuda', but the layer is on cpu"),
         ({"in_dim": 4, "out_dim": 7, "connections": "unique"}, "have only 6"),
+        ({"grad_factor": "foo"}, "grad_factor='foo' is not a finite number"),
+        ({"grad_factor": float("nan")}, "grad_factor=nan is not a finite number"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], match: str) -> None:
@@ -281,6 +284,15 @@ def test_bad_arguments(arguments: dict[str, Any], match: str) -> None:
 def test_bad_input(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"LogicLayer\(10, 20\) got an input of shape .* takes \[batch, 10\]"):
         LogicLayer(10, 20)(torch.rand(shape))
+
+
+@pytest.mark.parametrize("sampler", ["soft", "straight_through"])
+def test_complex_input_is_refused(sampler: str) -> None:
+    net = LogicSequential(LogicLayer(10, 20, sampler=sampler), GroupSum(2))
+    x = torch.rand(3, 10, dtype=torch.complex64)
+    for module in (net, net.eval(), net[0]):
+        with pytest.raises(TypeError, match=r"real numbers or bools, not torch\.complex64"):
+            module(x)
 
 
 def test_packed_bits_cannot_train_or_have_another_width() -> None:
