@@ -37,6 +37,7 @@ class Summary:
             of `LogicTreeNet`); None for a net without logic layers.
         gates_exported: Gates that the exported circuit evaluates.
         entropy: Mean entropy of the gate distributions, in bits.
+        arity: Inputs of a gate; None where layers differ.
         wires: Share of the gates that are only wires: the gate that they settle on copies or negates one input.
         constants: Share of the gates that settle on 0 or 1.
         checkpoint: The checkpoint that was tested.
@@ -51,6 +52,7 @@ class Summary:
     gates: int | None = None
     gates_exported: int | None = None
     entropy: float | None = None
+    arity: int | None = None
     wires: float | None = None
     constants: float | None = None
     checkpoint: Path | None = None
@@ -81,11 +83,13 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
     if not layers:
         return Summary(soft, hard, checkpoint=checkpoint)
     statistics = GateEntropy.summary(module.net)
+    arities = {layer.arity for layer in layers.values()}
     summary = Summary(
         soft,
         hard,
         gates=getattr(module.net, "num_gates", sum(layer.num_neurons for layer in layers.values())),
         entropy=statistics["gate_entropy/mean"],
+        arity=arities.pop() if len(arities) == 1 else None,
         wires=statistics["gates/pass_through"],
         constants=statistics["gates/constant"],
         checkpoint=checkpoint,
@@ -166,7 +170,8 @@ def print_summary(summary: Summary) -> None:
         exported = f", {summary.gates_exported:,} in the exported circuit" if summary.gates_exported else ""
         table.add_row("gates", f"{summary.gates:,}{exported}")
     if summary.entropy is not None:
-        table.add_row("gate entropy", f"{summary.entropy:.2f} of 4 bits")
+        limit = "" if summary.arity is None else f" of {2**summary.arity}"
+        table.add_row("gate entropy", f"{summary.entropy:.2f}{limit} bits")
     if summary.wires is not None and summary.constants is not None:
         share = f"{summary.wires:.1%} wires, {summary.constants:.1%} constants"
         table.add_row("gates that compute nothing", share)

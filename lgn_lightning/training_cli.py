@@ -185,6 +185,9 @@ class TrainingCLI(LightningCLI):
             # Ctrl-C and SIGTERM stop a run that can go on.
             if subcommand == "fit" and isinstance(error, Exception):
                 self._discard_untrained()
+            # Lightning ends after Ctrl-C with exit code 1.
+            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
             raise
         self._close(self.trainer.interrupted)
 
