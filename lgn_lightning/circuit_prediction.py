@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds the command to the command line."""
     parser = commands.add_parser(
         "predict",
-        help="classes of images by a circuit file (of a recipe: see below)",
+        help="classes of images by a recipe's checkpoint or a circuit file",
         description="Classes of images by a circuit file, as CSV. Images are resized if those of the training were; "
         "otherwise they must have the size that the net was trained on.",
     )

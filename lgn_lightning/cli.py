@@ -7,10 +7,11 @@ import dataclasses
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lgn_lightning import bench, circuit_prediction, export, results, verification
 from lgn_lightning.errors import LgnError
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from lgn_lightning.run_folder import RunFolder
 
 TRAINING_COMMANDS = {
-    "fit": "train a recipe, test the checkpoint that validation chose, export its circuit",
+    "fit": "train a recipe, test its best checkpoint, export the circuit",
     "validate": "measure a checkpoint on the validation split",
     "test": "measure a checkpoint on the test split",
     "predict": "write the classes that a checkpoint predicts for the test split",
 }
-SEVERAL_TRAININGS = {"reproduce": "train recipes with several seeds and compare with their papers' figures"}
+
+#: Columns of a terminal that `lgn ls` needs for borders and what a recipe is about.
+_LEAST_TITLE = 30
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -34,27 +37,49 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command line without the program's name; ``sys.argv`` if not given.
 
     Returns:
-        The exit code: 0, 1 after an error that the user can mend, 2 after wrong usage, 130 after Ctrl-C.
+        The exit code: 0, 1 after an error that the user can mend or if nobody reads the output any more (``| head``),
+        2 after wrong usage, 130 after Ctrl-C.
     """
-    argv = list(sys.argv[1:] if args is None else args)
     try:
-        if argv and argv[0] in TRAINING_COMMANDS and not _predicts_by_circuit(argv):
-            return _train(argv[0], argv[1:])
-        if argv and argv[0] == "reproduce":
-            from lgn_lightning import reproduce
-
-            return reproduce.main(argv[1:])
-        namespace = _parser().parse_args(argv)
-        return int(namespace.run(namespace))
+        try:
+            return _run(list(sys.argv[1:] if args is None else args))
+        finally:
+            sys.stdout.flush()  # here, and not at the interpreter's end, where a closed pipe is a traceback
     except KeyboardInterrupt:
         return 130
     except (LgnError, ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+            return 1
         if os.environ.get("LGN_DEBUG"):
             raise
         print(f"lgn: error: {error}", file=sys.stderr)
         if not isinstance(error, LgnError):
             print("(LGN_DEBUG=1 shows where it comes from)", file=sys.stderr)
         return 1
+
+
+def _run(argv: list[str]) -> int:
+    if argv and argv[0] in TRAINING_COMMANDS and not _predicts_by_circuit(argv):
+        return _train(argv[0], argv[1:])
+    if argv and argv[0] == "reproduce":
+        from lgn_lightning import reproduce
+
+        return reproduce.main(argv[1:])
+    namespace = _parser().parse_args(argv)
+    return int(namespace.run(namespace))
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of standard output is gone; what is left of the output then goes nowhere."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:  # no file: what the error is about is something else
+        return False
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _predicts_by_circuit(argv: list[str]) -> bool:
@@ -109,15 +134,27 @@ def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[s
     return recipe, run, rest
 
 
+class _ArgumentParser(argparse.ArgumentParser):
+    """Takes options by their full names only: a typo is no abbreviation."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+
 def _parser() -> argparse.ArgumentParser:
-    training = "\n".join(f"  {name:<11}{text}" for name, text in {**TRAINING_COMMANDS, **SEVERAL_TRAININGS}.items())
-    parser = argparse.ArgumentParser(
+    parser = _ArgumentParser(
         prog="lgn",
         description="Train differentiable logic gate networks and ship them as verified circuits.",
-        epilog=f"training commands, lgn <command> <recipe> [--key value …]:\n{training}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`lgn <command> --help` says more of one.",
     )
-    commands = parser.add_subparsers(title="further commands", metavar="<command>", required=True)
+    commands: Any = parser.add_subparsers(title="commands", metavar="<command>", required=True)
+    # Listed here, run by `_run`: their options are those of the recipe.
+    for name, text in TRAINING_COMMANDS.items():
+        if name == "predict":
+            circuit_prediction.add_parser(commands)
+        else:
+            commands.add_parser(name, help=text)
+    commands.add_parser("reproduce", help="train recipes with several seeds, beside their papers' figures")
 
     ls = commands.add_parser("ls", help="list the recipes")
     ls.add_argument("--json", action="store_true", help="print JSON")
@@ -129,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     cp.set_defaults(run=_cp)
 
     export.add_parser(commands)
-    circuit_prediction.add_parser(commands)
     verification.add_parser(commands)
     bench.add_parser(commands)
     results.add_parser(commands)
@@ -163,12 +199,24 @@ def _ls(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "what", "gates", "paper, %")
+    rows = [("recipe", "gates", "paper, %", "what")]
     for recipe in recipes:
         paper = recipe.paper
         gates = f"{paper.gates:,}" if paper.gates else "–"
-        table.add_row(recipe.name, paper.title, gates, f"{paper.accuracy:.2f}" if paper.accuracy else "–")
-    Console().print(table)
+        rows.append((recipe.name, gates, f"{paper.accuracy:.2f}" if paper.accuracy else "–", paper.title))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    console = Console()
+    # A name is there to be copied: it is never cut, also where the table does not fit.
+    if not console.is_terminal or console.width < sum(widths[:-1]) + _LEAST_TITLE:
+        for name, gates, accuracy, title in rows:
+            print(f"{name:<{widths[0]}}  {gates:>{widths[1]}}  {accuracy:>{widths[2]}}  {title}")
+        return 0
+    table = Table()
+    for title, justify in zip(rows[0], ("left", "right", "right", "left"), strict=True):
+        table.add_column(title, justify=justify, no_wrap=title != "what")  # type: ignore[arg-type]
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)
     return 0
 
 

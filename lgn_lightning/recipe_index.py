@@ -13,6 +13,9 @@ import yaml
 from lgn_lightning.errors import RecipeError
 from lgn_lightning.files import atomic_path
 
+#: What tells a recipe's file from its name.
+_SUFFIXES = (".yaml", ".yml")
+
 
 @dataclass
 class PaperResult:
@@ -78,7 +81,7 @@ def find_recipe(name_or_path: str) -> Path:
         RecipeError: If there is none; the message suggests the nearest name.
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in _SUFFIXES:
         if path.is_file():
             return path
         raise RecipeError(f"there is no recipe file {path}; `lgn ls` lists the recipes, `lgn cp` copies one")
@@ -95,7 +98,8 @@ def copy_recipe(name: str, destination: Path | None = None) -> Path:
 
     Args:
         name: Name of a shipped recipe or sweep.
-        destination: File or folder; ``<name>.yaml`` in the current folder if not given.
+        destination: File or folder; ``<name>.yaml`` in the current folder if not given. A name of a file that is not
+            one of YAML gets the suffix, without which no command takes it.
 
     Returns:
         The file written.
@@ -108,6 +112,8 @@ def copy_recipe(name: str, destination: Path | None = None) -> Path:
     target = destination or Path(f"{source.stem}.yaml")
     if target.is_dir():
         target = target / source.name
+    elif target.suffix not in _SUFFIXES:
+        target = target.with_name(f"{target.name}.yaml")
     if target.exists():
         raise RecipeError(f"{target} exists already; name another file or remove it first")
     with atomic_path(target) as temporary:

@@ -1,16 +1,24 @@
 """The command line: what it does, and that bad input gets one clear error, a non-zero exit and no files."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from lgn_lightning.checkpoint import load_net
-from lgn_lightning.cli import _run_to_resume, main
-from lgn_lightning.nn import logic_layers
-from lgn_lightning.recipe_index import find_recipe
+from lgn_lightning.cli import TRAINING_COMMANDS, _run_to_resume, main
+from lgn_lightning.module import LogicClassifier
+from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
+from lgn_lightning.recipe_index import find_recipe, recipe_files
+from lgn_lightning.summary import print_summary, summarize
 
 SMALL = [
     "--model.net.width=300",
@@ -142,9 +150,7 @@ def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, capsys: pytest.Ca
     recipe = yaml.safe_load(find_recipe("digits").read_text())
     recipe["trainer"]["callbacks"] = [{"class_path": "tests.synthetic.InterruptAt", "init_args": {"step": 7}}]
     Path("interrupted.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.raises(SystemExit) as exit_info:
-        main(["fit", "interrupted.yaml", *SMALL])
-    assert exit_info.value.code
+    assert main(["fit", "interrupted.yaml", *SMALL]) == 130
     checkpoint = next(folder.rglob("resume.ckpt"))
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 7
 
@@ -233,3 +239,75 @@ def test_missing_data_set_names_path_and_fix(folder: Path, capsys: pytest.Captur
     error = error_of(capsys)
     assert "nowhere" in error
     assert not (folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ls_never_cuts_a_name(
+    width: int, terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+    assert main(["ls"]) == 0
+    words = capsys.readouterr().out.split()
+    assert {path.stem for path in recipe_files()} <= set(words)
+    assert ("│" in words) == (terminal and width == 80)
+
+
+@pytest.mark.parametrize("command", ["ls", "ls --json", "--help", "fit digits --help"])
+def test_closed_pipe_is_silent(command: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        lgn = [sys.executable, "-m", "lgn_lightning.cli", *command.split()]
+        done = subprocess.run(lgn, stdout=write, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(write)
+    assert done.stderr == b""
+
+
+def test_broken_pipe_of_anything_else_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("lgn_lightning.recipe_index.copy_recipe", lambda *_: fail(None))
+    assert main(["cp", "digits"]) == 1
+    assert "Broken pipe" in error_of(capsys)
+
+
+@pytest.mark.parametrize("name", ["noext", "my.v2"])
+def test_cp_writes_a_name_that_the_next_command_takes(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cp", "digits", name]) == 0
+    assert f"lgn fit {name}.yaml" in capsys.readouterr().out
+    assert find_recipe(f"{name}.yaml").is_file()
+    assert main(["cp", "digits", name]) == 1
+    assert f"{name}.yaml exists already" in error_of(capsys)
+
+
+@pytest.mark.parametrize("arguments", [["foo"], ["--help"]])
+def test_every_command_is_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    printed = "".join(capsys.readouterr())
+    assert all(name in printed for name in (*TRAINING_COMMANDS, "reproduce", "ls", "cp", "export", "verify", "doctor"))
+
+
+@pytest.mark.parametrize(
+    ("net", "row"),
+    [
+        (LutLayer(8, 8, arity=4, parametrization="sigmoid"), r" of 16 bits"),
+        (LogicLayer(8, 8), r" of 4 bits"),
+        (nn.Sequential(LutLayer(8, 8, arity=3, parametrization="sigmoid"), LogicLayer(8, 8)), r" bits"),
+    ],
+)
+def test_entropy_is_beside_its_maximum(net: nn.Module, row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    class Tested:
+        callback_metrics: ClassVar = {"test/acc_soft": 0.5, "test/acc_hard": 0.5}
+
+    summary = summarize(Tested(), LogicClassifier(net, 2), None, None)  # type: ignore[arg-type]
+    print_summary(summary)
+    assert re.search(r"gate entropy +│ \d+\.\d\d" + row, capsys.readouterr().out)
