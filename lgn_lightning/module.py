@@ -22,6 +22,7 @@ from lgn_lightning.graph_training import reason_against
 from lgn_lightning.losses import ImageLoss
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.rank_check import check_same_start
+from lgn_lightning.schedule_length import warn_of_another_length
 from lgn_lightning.size_check import check_sizes
 
 Batch = tuple[Tensor, Tensor]
@@ -153,13 +154,14 @@ class LogicClassifier(pl.LightningModule):
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Decides whether this fit trains by a CUDA graph.
+        """Decides whether this fit trains by a CUDA graph, and looks at the length of the schedule.
 
         Raises:
             ValueError: If the learning rate waits for validations, and there will be none.
         """
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
+        warn_of_another_length(self.trainer)
         self._graphed, self._stepped = None, False
         if self.cuda_graph:
             reason = reason_against(self.trainer, self)

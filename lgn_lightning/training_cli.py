@@ -31,6 +31,7 @@ from lgn_lightning.module import LogicClassifier
 from lgn_lightning.provenance import source_version
 from lgn_lightning.recipe_index import PaperResult
 from lgn_lightning.run_folder import RUNS, RunFolder
+from lgn_lightning.schedule_length import follow_max_steps
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
 from lgn_lightning.wandb_logger import RunWandbLogger
 
@@ -87,6 +88,7 @@ class TrainingCLI(LightningCLI):
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
             recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
+        self._recipe, self._overrides = recipe, overrides
         super().__init__(
             LogicClassifier,
             ImageDataModule,
@@ -139,6 +141,9 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the given arguments; the base class would warn that they are not ``sys.argv``."""
         self.config = parser.parse_args(args)
+        config = self.config[self.config.subcommand]
+        if self.config.subcommand == "fit" and config.ckpt_path is None:  # a checkpoint holds its schedule
+            follow_max_steps(self._recipe, self._overrides, config)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: the base class would take arguments of the model from the checkpoint."""

@@ -53,6 +53,8 @@ def test_fit_leaves_checkpoints_metrics_and_a_circuit(trained: Path) -> None:
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     header = (trained / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"val/acc_hard", "val/acc_soft", "val/gap_acc", "test/acc_hard", "gate_entropy/mean"} <= set(header)
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["lr_scheduler"]["init_args"]["T_max"] == config["trainer"]["max_steps"] == 30
     names = {path.suffix for path in (trained / "circuits" / "best").iterdir()}
     assert {".c", ".h", ".json"} <= names
 

@@ -1,0 +1,66 @@
+"""Whether the schedule of the learning rate is as long as the training: another cosine ends half-way, or rises."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+#: Arguments of schedules that are the length of a whole training.
+_LENGTHS: Final = ("T_max", "total_steps")
+
+
+def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> None:
+    """Sets a schedule that a recipe makes as long as its training to the steps of the command line.
+
+    It follows only where ``trainer.max_steps`` is overridden and the schedule's own length is not.
+
+    Args:
+        recipe: The recipe's file.
+        overrides: The arguments of the command line.
+        config: What the two amount to; its schedule is changed.
+    """
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    planned, steps = (content.get("trainer") or {}).get("max_steps"), config.trainer.max_steps
+    schedule = config.model.lr_scheduler
+    arguments = getattr(schedule, "init_args", None)
+    if arguments is None or steps == planned or steps < 1 or config.model.scheduler_interval != "step":
+        return
+    own = ((content.get("model") or {}).get("lr_scheduler") or {}).get("init_args") or {}
+    for name in _LENGTHS:
+        given = re.compile(rf"--model\.lr_scheduler((\.init_args)?\.{name})?(=|$)")
+        if own.get(name) == planned == arguments.get(name) and not any(map(given.match, overrides)):
+            arguments[name] = steps
+            rank_zero_info(
+                f"trainer.max_steps is {steps:,} in the place of {planned:,}, and the schedule follows: "
+                f"model.lr_scheduler.init_args.{name} is {steps:,}, too"
+            )
+
+
+def warn_of_another_length(trainer: pl.Trainer) -> None:
+    """Warns of schedules that are shorter or longer than the training, and names the key to set.
+
+    Args:
+        trainer: The trainer, when its training starts.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for config in trainer.lr_scheduler_configs:
+        steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs or math.inf
+        for name in _LENGTHS:
+            length = getattr(config.scheduler, name, None)
+            if length is None or length == steps or not 0 < steps < math.inf:
+                continue
+            mend = f"set model.lr_scheduler.init_args.{name} to {steps}"
+            if trainer.global_step:
+                mend = f"it comes from the checkpoint; for another one start anew with {name} {steps}"
+            rank_zero_warn(
+                f"the schedule {type(config.scheduler).__name__} is made for {length:,} {config.interval}s and the "
+                f"training has {steps:,}, so the learning rate does not end where it should: {mend}"
+            )
