@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lgn_lightning import nn as nn
     from lgn_lightning import ops as ops
+    from lgn_lightning.checkpoint import load_net
     from lgn_lightning.circuit import Circuit, CompiledLogicNet
     from lgn_lightning.module import LogicClassifier
     from lgn_lightning.nn import (
@@ -34,12 +35,18 @@ __all__ = [
     "PackBitsTensor",
     "Threshold",
     "load_difflogic_state_dict",
+    "load_net",
     "soft_gates",
 ]
 
 # Imported on first use (PEP 562): torch and Lightning take seconds to import, which a script that runs a circuit, or
 # one that only needs layers, should not pay.
-_HOMES = {"Circuit": "circuit", "CompiledLogicNet": "circuit", "LogicClassifier": "module"}  # the others: nn
+_HOMES = {  # the others: nn
+    "Circuit": "circuit",
+    "CompiledLogicNet": "circuit",
+    "LogicClassifier": "module",
+    "load_net": "checkpoint",
+}
 _PACKAGES = ("nn", "ops")
 
 

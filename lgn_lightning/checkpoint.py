@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lgn_lightning.circuit_source import find_checkpoint
 from lgn_lightning.errors import CheckpointError
+from lgn_lightning.net_arguments import describe_net
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -50,49 +52,95 @@ def preparation(content: dict[str, Any]) -> str | None:
     return content.get("lgn_preparation")
 
 
-def load_net(path: str | os.PathLike[str], content: dict[str, Any] | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuilds the net of a checkpoint that ``lgn fit`` wrote, from the recipe kept inside it.
+def load_net(source: str | os.PathLike[str]) -> nn.Module:
+    """Rebuilds the trained net of a run or a checkpoint.
+
+    Args:
+        source: A checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which the newest run is taken. A
+            run stands for its best checkpoint, or its last one if there is no best.
+
+    Returns:
+        The net, on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
+
+    Raises:
+        LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
+    """
+    path = Path(source)
+    return rebuild_net(find_checkpoint(path) if path.is_dir() else path)
+
+
+def rebuild_net(path: Path, content: dict[str, Any] | None = None) -> nn.Module:
+    """Rebuilds the net of a checkpoint, see :func:`load_net`.
 
     Args:
         path: The ``.ckpt`` file.
         content: What :func:`read_checkpoint` gave of it, if it was read already.
+    """
+    content = read_checkpoint(path) if content is None else content
+    net: nn.Module = module_arguments(path, content)["net"]
+    weights = {k.removeprefix("net."): value for k, value in content["state_dict"].items() if k.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
+    return net.eval()
 
-    Returns:
-        The net in ``.eval()`` mode, and the recipe as a plain dict.
+
+def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that a checkpoint keeps: that of ``lgn fit``, or the model alone.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be read, names no recipe, or does not fit its recipe's net.
+        CheckpointError: If it keeps none.
     """
     import yaml
+
+    text = content.get("lgn_recipe")
+    if not text:
+        raise CheckpointError(
+            f"checkpoint {path} does not say how its net is built: it was not written by `lgn fit`, and the net is "
+            "none of lgn_lightning.models, or has arguments that are no plain values. In Python, "
+            "module = LogicClassifier.load_from_checkpoint(path, net=…) fills a net that you build, and "
+            "export_circuit(Circuit.from_module(module.net), folder, name) exports it"
+        )
+    recipe: dict[str, Any] = yaml.safe_load(text)
+    return recipe
+
+
+def describe_module(net: nn.Module, arguments: dict[str, Any]) -> str | None:
+    """The recipe of a checkpoint that ``lgn fit`` does not write; None if the net does not say how it was built.
+
+    Args:
+        net: The module's net.
+        arguments: What else the module was built with.
+    """
+    import yaml
+
+    described = describe_net(net)
+    if described is None:
+        return None
+    try:
+        return yaml.safe_dump({"model": {"net": described, **arguments}})
+    except yaml.YAMLError:  # options of the optimizer that are no plain values
+        return None
+
+
+def module_arguments(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the LogicClassifier of a checkpoint, made from its recipe; its net has fresh weights.
+
+    Raises:
+        CheckpointError: If it keeps no recipe, or one that cannot be used here.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
 
     from lgn_lightning.module import LogicClassifier
     from lgn_lightning.nn.gate_order import gates_as_drawn
 
-    content = read_checkpoint(path) if content is None else content
-    recipe_text = content.get("lgn_recipe")
-    if not recipe_text:
-        raise CheckpointError(
-            f"checkpoint {path} was not written by `lgn fit` and does not say how its net is built; in Python, build "
-            "the net, load the state dict and use Circuit.from_module(net)"
-        )
-    recipe: dict[str, Any] = yaml.safe_load(recipe_text)
-    with gates_as_drawn():  # the order is in the checkpoint
-        module = build_module(recipe)
-    if not isinstance(module, LogicClassifier):
-        raise CheckpointError(f"checkpoint {path} holds a {type(module).__name__}, not a LogicClassifier")
-    try:
-        module.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
-    return module.net.eval(), recipe
-
-
-def build_module(recipe: dict[str, Any]) -> nn.Module:
-    """Builds the LogicClassifier of a recipe, with fresh weights."""
-    from jsonargparse import ArgumentParser
-
-    from lgn_lightning.module import LogicClassifier
-
+    recipe = recipe_of(path, content)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(LogicClassifier, "model")
-    return parser.instantiate(parser.parse_object({"model": recipe["model"]})).model  # type: ignore[no-any-return]
+    parser.add_class_arguments(LogicClassifier, "model", instantiate=False)
+    try:
+        parsed = parser.parse_object({"model": recipe["model"]})
+    except ArgumentError as error:
+        raise CheckpointError(f"the recipe in checkpoint {path} cannot be used: {error}") from error
+    with gates_as_drawn():  # the order is in the checkpoint
+        return dict(vars(parser.instantiate(parsed).model))

@@ -62,10 +62,10 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
             raise LgnError(f"{file} holds a circuit without loops; give the checkpoint that it was made of")
         return CircuitSource(file, circuit)
     # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.checkpoint import class_names, load_net, preparation, read_checkpoint
+    from lgn_lightning.checkpoint import class_names, preparation, read_checkpoint, rebuild_net
 
     content = read_checkpoint(file)
-    net, _ = load_net(file, content)
+    net = rebuild_net(file, content)
     circuit = circuit_of_net(net, class_names(content), form, formats)
     return CircuitSource(file, circuit.with_preparation(preparation(content)), net)
 

@@ -43,8 +43,9 @@ class DistillationLoss(ImageLoss):
     its parameters. It sees the very images of the student, augmented if they are.
 
     Args:
-        teacher: A checkpoint of ``lgn fit``, which is read when training starts; or a net that maps images to logits,
-            such as :class:`~lgn_lightning.models.TorchvisionNet`.
+        teacher: A checkpoint or the folder of a run, as :func:`~lgn_lightning.load_net` takes it, which is read when
+            training starts; or a net that maps images to logits, such as
+            :class:`~lgn_lightning.models.TorchvisionNet`.
         weight: Share w of the soft labels, in (0, 1].
         temperature: T; above 1 the teacher's labels are softer.
 
@@ -105,6 +106,6 @@ def _load(source: str | nn.Module) -> nn.Module:
     if isinstance(source, nn.Module):
         return source.eval().requires_grad_(False)
     try:
-        return load_net(source)[0].requires_grad_(False)
+        return load_net(source).requires_grad_(False)
     except CheckpointError as error:
         raise CheckpointError(f"DistillationLoss: the teacher cannot be used: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from lgn_lightning.net_arguments import KnowsArguments
 from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold, recommended_tau
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
@@ -19,7 +20,7 @@ from lgn_lightning.tree_net import LogicTreeNet
 __all__ = ["MLP", "LogicMLP", "LogicTreeNet", "TorchvisionNet"]
 
 
-class LogicMLP(LogicSequential):
+class LogicMLP(KnowsArguments, LogicSequential):
     """A dense logic gate network on thresholded images (Petersen et al., NeurIPS 2022).
 
     Args:
@@ -109,7 +110,7 @@ class LogicMLP(LogicSequential):
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 
 
-class MLP(nn.Sequential):
+class MLP(KnowsArguments, nn.Sequential):
     """The real-valued baseline of the same paper: fully connected layers with ReLU.
 
     Args:

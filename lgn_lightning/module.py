@@ -6,7 +6,8 @@ import math
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lgn_lightning.checkpoint import describe_module, module_arguments, read_checkpoint
 from lgn_lightning.cuda_graph import GraphedStep, warn
 from lgn_lightning.graph_training import reason_against
 from lgn_lightning.losses import ImageLoss
@@ -24,6 +26,9 @@ from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.rank_check import check_same_start
 from lgn_lightning.schedule_length import warn_of_another_length
 from lgn_lightning.size_check import check_sizes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 Batch = tuple[Tensor, Tensor]
 
@@ -97,6 +102,42 @@ class LogicClassifier(pl.LightningModule):
         )
         #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
         self.recipe: str | None = None
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # no open files
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the module of a checkpoint: net, optimizer, loss as its recipe says. :func:`load_net` has the bare net.
+
+        Args:
+            checkpoint_path: The ``.ckpt`` file.
+            map_location: As in :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`, like the next two.
+            hparams_file: Likewise.
+            strict: Likewise.
+            weights_only: Read nothing but tensors and plain values, which is what these checkpoints hold.
+            **kwargs: Arguments of the constructor, in place of those of the recipe. With ``net`` the recipe is not
+                read, and what is not given here is what the checkpoint was written with, where that is a plain value:
+                optimizer, scheduler and loss are those by default.
+
+        Raises:
+            CheckpointError: If the checkpoint does not say how its net is built, and ``net`` is not given.
+        """
+        recipe = None
+        if "net" not in kwargs:
+            content = read_checkpoint(checkpoint_path)
+            kwargs = {**module_arguments(checkpoint_path, content), **kwargs}
+            recipe = content["lgn_recipe"]
+        module = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
+        )
+        module.recipe = recipe
+        return module
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets an attribute; what changes many times a step goes past the look for parameters in it.
@@ -309,7 +350,17 @@ class LogicClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what ``lgn export`` rebuilds the circuit from: recipe, class names, and how images were prepared."""
-        checkpoint["lgn_recipe"] = self.recipe
+        arguments = {
+            "num_classes": self.num_classes,
+            "scheduler_interval": self._scheduler_interval,
+            "compile": self._train_net[0] is not self.net,
+            "cuda_graph": self.cuda_graph,
+            "parameter_groups": self._parameter_groups,
+        }
+        checkpoint["lgn_recipe"] = self.recipe or describe_module(self.net, arguments)
+        # Not by `save_hyperparameters`, which finds no arguments by these names in a subclass that a CLI builds.
+        key = self.CHECKPOINT_HYPER_PARAMS_KEY
+        checkpoint[key] = {**arguments, **checkpoint.get(key, {})}
         names = getattr(getattr(self._trainer, "datamodule", None), "class_names", None)
         if names is not None:
             checkpoint["lgn_class_names"] = list(names)

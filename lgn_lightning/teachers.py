@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning.errors import CheckpointError
+from lgn_lightning.net_arguments import KnowsArguments
 from lgn_lightning.nn.encoders import as_intensity
 
 
-class TorchvisionNet(nn.Module):
+class TorchvisionNet(KnowsArguments, nn.Module):
     """An image classifier of torchvision on pixels: a teacher for :class:`~lgn_lightning.losses.DistillationLoss`.
 
     Train one with ``lgn fit`` like any other net, and give its checkpoint to the loss.

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from lgn_lightning.net_arguments import KnowsArguments
 from lgn_lightning.nn import (
     EdgeChannels,
     GroupSum,
@@ -25,7 +26,7 @@ from lgn_lightning.nn.samplers import Sampler, make_sampler
 T = TypeVar("T")
 
 
-class LogicTreeNet(LogicSequential):
+class LogicTreeNet(KnowsArguments, LogicSequential):
     """Convolutions with trees of gates, each followed by OR pooling, then dense layers (Petersen et al., 2024, sec. 4).
 
     The paper's nets for CIFAR-10 have, with a factor k for the size, ``channels=[k, 4k, 16k, 32k]`` and

@@ -77,11 +77,12 @@ def test_progress_bar_is_the_users_choice(option: str, folder: Path, capsys: pyt
 
 def test_checkpoint_rebuilds_its_net_and_exports_identical_c(trained: Path, folder: Path) -> None:
     checkpoint = trained / "checkpoints" / "best.ckpt"
-    net, recipe = load_net(checkpoint)
-    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    net = load_net(checkpoint)
+    content = torch.load(checkpoint, weights_only=True)
+    saved = content["state_dict"]
     for name, layer in logic_layers(net).items():
         assert torch.equal(layer.indices_a, saved[f"net.{name}.indices_a"])
-    assert recipe["model"]["net"]["init_args"]["width"] == 300
+    assert yaml.safe_load(content["lgn_recipe"])["model"]["net"]["init_args"]["width"] == 300
     assert main(["export", str(checkpoint), "--out", str(folder / "a")]) == 0
     assert main(["export", str(checkpoint), "--out", str(folder / "b")]) == 0
     assert (folder / "a" / "lgn_net.c").read_bytes() == (folder / "b" / "lgn_net.c").read_bytes()

@@ -34,7 +34,7 @@ def test_c_of_a_trained_net_is_the_hard_net_on_all_test_images(
     assert "equal scores on all 10,000 test images" in capsys.readouterr().out
 
     checkpoint = next(tmp_path.rglob("best.ckpt"))
-    net, _ = load_net(checkpoint)
+    net = load_net(checkpoint)
     manifest = json.loads((checkpoint.parents[1] / "circuits" / "best" / "manifest.json").read_text())
     assert manifest["check"]["compared"] == ["simulated circuit", "machine-code engine", "compiled C"]
 
@@ -48,5 +48,5 @@ def test_c_of_a_trained_net_is_the_hard_net_on_all_test_images(
     assert (scores.argmax(1) == labels.numpy()).mean() > 0.7
 
     first = export_circuit(circuit, tmp_path / "first", "net").files["c"].read_bytes()
-    again = export_circuit(Circuit.from_module(load_net(checkpoint)[0]), tmp_path / "again", "net").files["c"]
+    again = export_circuit(Circuit.from_module(load_net(checkpoint)), tmp_path / "again", "net").files["c"]
     assert first == again.read_bytes()

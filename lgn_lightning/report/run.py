@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.checkpoint import load_net, read_checkpoint
+from lgn_lightning.checkpoint import read_checkpoint, rebuild_net, recipe_of
 from lgn_lightning.data import DataError, ImageDataModule
 from lgn_lightning.errors import CheckpointError, LgnError
 
@@ -72,8 +72,9 @@ def open_run(target: str | os.PathLike[str]) -> Run:
     folder = checkpoint.parent
     if folder.name == "checkpoints":
         folder = folder.parent
-    net, recipe = load_net(checkpoint)
-    step = int(read_checkpoint(checkpoint).get("global_step", 0))
+    content = read_checkpoint(checkpoint)
+    net, recipe = rebuild_net(checkpoint, content), recipe_of(checkpoint, content)
+    step = int(content.get("global_step", 0))
     resolved = folder.resolve()
     return Run(f"{resolved.parent.name}/{resolved.name}", folder, checkpoint, net, recipe, step)
 
@@ -117,7 +118,7 @@ def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSpl
 
     config = recipe.get("data")
     if not config:
-        raise DataError("the recipe of this checkpoint names no data")
+        raise DataError("the checkpoint names no data set, as those of `lgn fit` do")
     if root is not None:
         config = {**config, "init_args": {**(config.get("init_args") or {}), "root": str(root)}}
     parser = ArgumentParser(exit_on_error=False)

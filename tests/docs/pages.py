@@ -1,8 +1,8 @@
 """Does what a page of the documentation tells its reader to do.
 
-A block with a title is a file of that name. ``python`` and ``shell`` blocks are run in their order, all in one folder;
-blocks of other languages are only shown. The page's `lgn` commands run in this process, which saves the seconds that
-importing torch takes each time, and trainings are shortened.
+A block with a title is a file of that name. ``python`` and ``shell`` blocks are run in their order, all in one folder,
+the former as one program; blocks of other languages are only shown. The page's `lgn` commands run in this process, which
+saves the seconds that importing torch takes each time, and trainings are shortened.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ def blocks(page: Path) -> list[Block]:
 def follow(page: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> str:
     """Does what a page says, starting in the working directory, and returns what was printed."""
     said = []
+    page_variables = {"__name__": "__main__"}
     for language, title, text in blocks(page):
         if title:
             Path(title).write_text(text)
         elif language == "python":
-            exec(compile(text, f"{page.name}: {text.splitlines()[0]}", "exec"), {"__name__": "__main__"})
+            exec(compile(text, f"{page.name}: {text.splitlines()[0]}", "exec"), page_variables)
         elif language == "shell":
             said += [_run(line, patch, capture) for line in text.replace("\\\n", " ").splitlines()]
     return "".join(said) + capture.readouterr().out

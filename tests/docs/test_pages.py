@@ -55,6 +55,17 @@ def test_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert sum(row.split(",")[2] == "two" for row in rows) > 0.7 * len(rows) > 10
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "python.md", monkeypatch, capsys)
+    hard = re.search(r"hard accuracy ([\d.]+)%", said)
+    assert hard is not None
+    assert float(hard[1]) > 80
+    assert "\nequal" in said
+    assert {path.suffix for path in (folder / "circuit").iterdir()} >= {".c", ".h", ".lgn", ".v"}
+    assert (folder / "exported" / "lgn_net.c").is_file()
+
+
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 def test_deploy(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     said = follow(DOCS / "deploy.md", monkeypatch, capsys)

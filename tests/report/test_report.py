@@ -93,7 +93,7 @@ def test_accuracy_and_confusion_are_those_of_the_net(
     run: Path, page: str, test_images: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     images, labels = test_images
-    net, _ = load_net(run / "checkpoints" / "best.ckpt")
+    net = load_net(run / "checkpoints" / "best.ckpt")
     with torch.no_grad():
         predicted = net(images).argmax(1)
     matrix = np.zeros((10, 10), int)
@@ -109,7 +109,7 @@ def test_accuracy_and_confusion_are_those_of_the_net(
 
 
 def test_layers_are_those_of_the_net(run: Path, page: str, test_images: tuple[torch.Tensor, torch.Tensor]) -> None:
-    net, _ = load_net(run / "checkpoints" / "best.ckpt")
+    net = load_net(run / "checkpoints" / "best.ckpt")
     entropies = GateEntropy.summary(net)
     x = net[0](test_images[0])
     for number, (entry, layer) in enumerate(zip(data_of(page)["layers"], logic_layers(net).values(), strict=True), 1):
@@ -125,7 +125,7 @@ def test_layers_are_those_of_the_net(run: Path, page: str, test_images: tuple[to
 
 
 def test_circuit_is_that_of_the_net(run: Path, page: str) -> None:
-    net, _ = load_net(run / "checkpoints" / "best.ckpt")
+    net = load_net(run / "checkpoints" / "best.ckpt")
     circuit = Circuit.from_module(net)
     data = data_of(page)["circuit"]
     assert data["gates"] == 900
@@ -208,7 +208,7 @@ def test_baseline_without_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nets_of_other_shapes_are_measured_on_plain_tensors(run: Path, page: str) -> None:
-    net, _ = load_net(run / "checkpoints" / "best.ckpt")
+    net = load_net(run / "checkpoints" / "best.ckpt")
     images = torch.cat([x for x, _ in Digits().test_dataloader()]).numpy()
     packed, count = layer_facts(net, images)
     plain, same = layer_facts(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(*net)), images)
