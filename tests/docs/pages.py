@@ -1,8 +1,8 @@
 """Does what a page of the documentation tells its reader to do.
 
 A block with a title is a file of that name. ``python`` and ``shell`` blocks are run in their order, all in one folder,
-the former as one program; blocks of other languages are only shown. The page's `lgn` commands run in this process, which
-saves the seconds that importing torch takes each time, and trainings are shortened.
+the former as one program; blocks of other languages are only shown. The page's `lgn` commands run in this process,
+which saves the seconds that importing torch takes each time, and trainings are shortened.
 """
 
 from __future__ import annotations
