@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgn_lightning import bench, circuit_prediction, export, results, verification
-from lgn_lightning.errors import LgnError
+from lgn_lightning.errors import LgnError, UsageError
 
 if TYPE_CHECKING:
     from lgn_lightning.run_folder import RunFolder
@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"lgn: error: {error}", file=sys.stderr)
         if not isinstance(error, LgnError):
             print("(LGN_DEBUG=1 shows where it comes from)", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def _run(argv: list[str]) -> int:

@@ -7,6 +7,10 @@ class LgnError(RuntimeError):
     """What went wrong, where, and how to mend it, in one message."""
 
 
+class UsageError(LgnError):
+    """A command line, or a key or value of a recipe, that cannot be read; the exit code is 2."""
+
+
 class RecipeError(LgnError):
     """A recipe is not there or cannot be used."""
 

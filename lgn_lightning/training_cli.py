@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from jsonargparse import Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -32,6 +33,7 @@ from lgn_lightning.provenance import source_version
 from lgn_lightning.recipe_index import PaperResult
 from lgn_lightning.run_folder import RUNS, RunFolder
 from lgn_lightning.schedule_length import follow_max_steps
+from lgn_lightning.setting_errors import SettingsParser, named_errors
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
 from lgn_lightning.wandb_logger import RunWandbLogger
 
@@ -97,6 +99,7 @@ class TrainingCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
+            parser_class=SettingsParser,
             auto_configure_optimizers=False,  # the module takes its optimizer as an argument
         )
 
@@ -176,15 +179,19 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds trainer, module and data, and tells the module its recipe."""
-        super().instantiate_classes()
         config = self.config[self.subcommand]
+        if isinstance(config.trainer.callbacks, Namespace):  # one alone, as Lightning takes it, too
+            config.trainer.callbacks = [config.trainer.callbacks]
+        with named_errors(config):
+            super().instantiate_classes()
         self.model.recipe = self._parser(self.subcommand).dump(config, skip_none=False)
 
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
         self.config_init[subcommand]["weights_only"] = True
         try:
-            super()._run_subcommand(subcommand)
+            with named_errors(self.config[subcommand]):
+                super()._run_subcommand(subcommand)
         except BaseException as error:
             self._close(failed=True)
             # Ctrl-C and SIGTERM stop a run that can go on.
