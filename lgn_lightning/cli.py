@@ -25,6 +25,8 @@ TRAINING_COMMANDS = {
     "test": "measure a checkpoint on the test split",
     "predict": "write the classes that a checkpoint predicts for the test split",
 }
+#: What comes first on their command lines.
+_TARGETS = dict.fromkeys(TRAINING_COMMANDS, "<run folder or checkpoint>") | {"fit": "<recipe or path.yaml>"}
 
 #: Columns of a terminal that `lgn ls` needs for borders and what a recipe is about.
 _LEAST_TITLE = 30
@@ -91,12 +93,15 @@ def _train(command: str, arguments: list[str]) -> int:
     if not resuming and (not arguments or arguments[0].startswith("-")):
         if arguments in (["-h"], ["--help"]):
             print(
-                f"usage: lgn {command} <recipe or path.yaml> [--key value …]\n\n{TRAINING_COMMANDS[command]}\n\n"
+                f"usage: lgn {command} {_TARGETS[command]} [--key value …]\n\n{TRAINING_COMMANDS[command]}\n\n"
                 f"`lgn ls` lists the recipes; `lgn {command} <recipe> --help` lists every key."
                 + ("\n`lgn fit <recipe> --resume [run folder]` goes on with a run." if command == "fit" else "")
             )
             return 0
-        raise LgnError(f"`lgn {command}` needs a recipe first: lgn {command} <recipe or path.yaml> [--key value …]")
+        needed = "a recipe" if command == "fit" else "a trained net"
+        raise LgnError(f"`lgn {command}` needs {needed} first: lgn {command} {_TARGETS[command]} [--key value …]")
+    if command != "fit":
+        return _measure(command, arguments[0], arguments[1:])
     from lgn_lightning.recipe_index import find_recipe
 
     if resuming:
@@ -107,6 +112,31 @@ def _train(command: str, arguments: list[str]) -> int:
 
     training_cli.run(command, recipe, overrides, run)
     return 0
+
+
+def _measure(command: str, first: str, overrides: list[str]) -> int:
+    """Runs ``validate``, ``test`` or ``predict`` of a run, of a checkpoint, or of a recipe and ``--ckpt_path``."""
+    from lgn_lightning.recipe_index import find_recipe, recipe_files
+
+    path, checkpoint = Path(first), _option(overrides, "--ckpt_path")
+    is_recipe = path.suffix in (".yaml", ".yml") or first in {file.stem for file in recipe_files()}
+    is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
+    recipe = None if is_trained else find_recipe(first)
+    target = Path(checkpoint) if checkpoint else path if is_trained else None
+    from lgn_lightning import training_cli
+    from lgn_lightning.trained_net import open_trained
+
+    trained = None if target is None else open_trained(target, recipe is not None)
+    if trained is not None and trained.settings is not None and recipe is not None:
+        print(f"the settings are those of {trained.checkpoint}, in the place of {recipe.name}")
+    training_cli.run(command, recipe or path, overrides, trained=trained)
+    return 0
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """The value of ``--name value`` or ``--name=value``, of which the last one counts; None if there is none."""
+    found = re.findall(rf"\0{name}[=\0]([^\0]+)", "\0".join(["", *arguments]))
+    return found[-1] if found else None
 
 
 def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[str]]:
@@ -125,10 +155,10 @@ def _run_to_resume(arguments: list[str]) -> tuple[Path, RunFolder | None, list[s
             "`lgn fit --resume` needs a recipe or a run: lgn fit <recipe> --resume, lgn fit --resume <folder>"
         )
     recipe = find_recipe(rest.pop(0)) if named else Path(folder).absolute().parent.with_suffix(".yaml")
-    name = re.search(r"(?:^|\0)--run_name[=\0]([^\0]+)", "\0".join(rest))
-    run = find_run(recipe.stem, Path(folder) if folder else None, name and name[1])
+    name = _option(rest, "--run_name")
+    run = find_run(recipe.stem, Path(folder) if folder else None, name)
     if run is None:
-        print(f"{recipe.stem} has no run {name[1] + ' yet' if name else 'to go on with'}: a new one starts")
+        print(f"{recipe.stem} has no run {name + ' yet' if name else 'to go on with'}: a new one starts")
     else:
         print(f"going on with {run.path}" + ("" if run.resume_point.is_file() else " from its first step"))
     return recipe, run, rest

@@ -28,13 +28,20 @@ class RunLogger(CSVLogger):
         name: Name of the recipe.
         version: Name of the run's folder; the next free ``version_N`` if not given.
         resume_at: The step that a resumed run goes on with: earlier rows are kept, later ones are logged anew.
+        file: Another name of the file, of what is measured after the training.
     """
 
     def __init__(
-        self, save_dir: str | os.PathLike[str], name: str, version: str | None = None, resume_at: int | None = None
+        self,
+        save_dir: str | os.PathLike[str],
+        name: str,
+        version: str | None = None,
+        resume_at: int | None = None,
+        file: str = "metrics.csv",
     ) -> None:
         super().__init__(os.fspath(save_dir), name=name, version=version)
         self._resume_at = resume_at
+        self._file = file
         self._writer: _Writer | None = None
 
     @property
@@ -42,7 +49,7 @@ class RunLogger(CSVLogger):
     def experiment(self) -> ExperimentWriter:
         """Writes the file."""
         if self._writer is None:
-            self._writer = self._experiment = _Writer(self.log_dir, self._resume_at)
+            self._writer = self._experiment = _Writer(self.log_dir, self._resume_at, self._file)
         return self._writer
 
     @property
@@ -66,8 +73,9 @@ class RunLogger(CSVLogger):
 class _Writer(ExperimentWriter):
     """Lightning's writer deletes an older metrics.csv, and loses all of it when it is killed while adding a column."""
 
-    def __init__(self, log_dir: str, resume_at: int | None) -> None:
+    def __init__(self, log_dir: str, resume_at: int | None, file: str) -> None:
         self._resume_at = resume_at
+        self.NAME_METRICS_FILE = file
         super().__init__(log_dir)
 
     def _check_log_dir_exists(self) -> None:

@@ -35,6 +35,7 @@ from lgn_lightning.run_folder import RUNS, RunFolder
 from lgn_lightning.schedule_length import follow_max_steps
 from lgn_lightning.setting_errors import SettingsParser, named_errors
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
+from lgn_lightning.trained_net import TrainedNet
 from lgn_lightning.wandb_logger import RunWandbLogger
 
 # Lightning's own use of a torch API that is about to change: nothing that a user could act on.
@@ -81,21 +82,34 @@ class TrainingCLI(LightningCLI):
         recipe: The recipe's YAML file.
         overrides: Further arguments of the command line.
         resume: The run to go on with: its own settings take the place of the recipe's.
+        trained: What the other commands measure: the settings of its checkpoint take the place of the recipe's.
     """
 
-    def __init__(self, command: str, recipe: Path, overrides: list[str], resume: RunFolder | None = None) -> None:
+    def __init__(
+        self,
+        command: str,
+        recipe: Path,
+        overrides: list[str],
+        resume: RunFolder | None = None,
+        trained: TrainedNet | None = None,
+    ) -> None:
         self.recipe_name = recipe.stem
         self.source = source_version()  # now: a long training may outlive the state of the working tree
         self.resume = resume
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
             recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
+        self.trained, settings = trained, str(recipe)
+        if trained is not None:
+            settings = trained.settings or settings
+            # To log where the training did takes a word.
+            overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.checkpoint}"]
         self._recipe, self._overrides = recipe, overrides
         super().__init__(
             LogicClassifier,
             ImageDataModule,
             subclass_mode_data=True,
-            args=[command, "--config", str(recipe), *overrides],
+            args=[command, "--config", settings, *overrides],
             seed_everything_default=0,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
@@ -135,6 +149,9 @@ class TrainingCLI(LightningCLI):
         return trainer
 
     def _run_logger(self, config: Any) -> RunLogger:
+        if self.trained is not None:
+            folder = self.trained.folder if len(self.trained.folder.parts) > 1 else self.trained.folder.resolve()
+            return RunLogger(folder.parent.parent, folder.parent.name, folder.name, file=f"{self.subcommand}.csv")
         if self.resume is None:
             return RunLogger(RUNS, self.recipe_name, config.run_name)
         folder = self.resume.path
@@ -153,15 +170,17 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks folder and checkpoint before minutes are spent on data and nets."""
+        if self.subcommand != "fit":
+            if self.trained is None:
+                raise CheckpointError(
+                    f"`lgn {self.subcommand}` needs a trained net: lgn {self.subcommand} {self._newest_run()}"
+                )
+            return
         path = self.config[self.subcommand].get("ckpt_path")
         name = self.config[self.subcommand].run_name
-        if self.subcommand == "fit" and name is not None and self.resume is None and self._logs_into_run:
+        if name is not None and self.resume is None and self._logs_into_run:
             # On all ranks: none writes before all are there.
             RunFolder(RUNS / self.recipe_name / name).check_new()
-        if path is None and self.subcommand != "fit":
-            raise CheckpointError(
-                f"`lgn {self.subcommand}` needs a trained net: give --ckpt_path{self._newest_checkpoint()}"
-            )
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
 
@@ -173,9 +192,11 @@ class TrainingCLI(LightningCLI):
     def _dry_run(self) -> bool:
         return bool(self.config[self.subcommand].trainer.fast_dev_run)
 
-    def _newest_checkpoint(self) -> str:
+    def _newest_run(self) -> str:
         found = sorted(RUNS.glob(f"{self.recipe_name}/*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
-        return f" {found[-1]}" if found else f" <file>; `lgn fit {self.recipe_name}` writes one"
+        if found:
+            return str(found[-1].parent.parent)
+        return f"<run folder or checkpoint>; `lgn fit {self.recipe_name}` leaves one"
 
     def instantiate_classes(self) -> None:
         """Builds trainer, module and data, and tells the module its recipe."""
@@ -280,6 +301,12 @@ class TrainingCLI(LightningCLI):
         print(f"{len(classes)} predictions written to {target}")
 
 
-def run(command: str, recipe: Path, overrides: list[str], resume: RunFolder | None = None) -> Any:
+def run(
+    command: str,
+    recipe: Path,
+    overrides: list[str],
+    resume: RunFolder | None = None,
+    trained: TrainedNet | None = None,
+) -> Any:
     """Runs a recipe; see :class:`TrainingCLI`."""
-    return TrainingCLI(command, recipe, overrides, resume)
+    return TrainingCLI(command, recipe, overrides, resume, trained)

@@ -1,8 +1,10 @@
 """The command line: what it does, and that bad input gets one clear error, a non-zero exit and no files."""
 
+import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,15 +91,48 @@ def test_checkpoint_rebuilds_its_net_and_exports_identical_c(trained: Path, fold
     assert (folder / "a" / "lgn_net.c").read_bytes() == (trained / "circuits" / "best" / "lgn_net.c").read_bytes()
 
 
-def test_test_and_predict_read_the_checkpoint(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = str(trained / "checkpoints" / "best.ckpt")
-    assert main(["test", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
+def test_a_run_is_measured_with_its_own_settings(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, "runs/digits/version_0")
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    expected = json.loads((trained / "result.json").read_text())["accuracy_hard"]
+    assert main(["test", "runs/digits/version_0"]) == 0
     assert "test/acc_hard" in capsys.readouterr().out
-    assert [path.name for path in folder.rglob("*.yaml")] == ["test.yaml"]
-    assert main(["predict", "digits", *SMALL, f"--ckpt_path={checkpoint}"]) == 0
-    lines = next(folder.rglob("predictions.csv")).read_text().splitlines()
+    [row] = csv.DictReader(Path("runs/digits/version_0/test.csv").read_text().splitlines())
+    assert float(row["test/acc_hard"]) == pytest.approx(expected)
+    assert main(["predict", "runs/digits"]) == 0, "the newest run of the recipe"
+    lines = Path("runs/digits/version_0/predictions.csv").read_text().splitlines()
     assert lines[0] == "index,class,name"
     assert len(lines) == 1 + 360
+    assert main(["validate", "runs/digits/version_0/checkpoints/last.ckpt", "--data.eval_batch_size=50"]) == 0
+    new = {str(path.relative_to("runs/digits/version_0")) for path in Path("runs").rglob("*") if path.is_file()}
+    old = {str(path.relative_to("runs/digits/version_0")) for path in before}
+    assert new - old == {"test.yaml", "test.csv", "predict.yaml", "predictions.csv", "validate.yaml", "validate.csv"}
+    assert all(path.read_bytes() == content for path, content in before.items()), "the run stays as it was"
+
+
+def test_a_checkpoint_brings_its_settings_also_where_a_recipe_is_named(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copyfile(trained / "checkpoints" / "best.ckpt", "net.ckpt")
+    assert main(["test", "digits", "--ckpt_path", "net.ckpt"]) == 0
+    output = capsys.readouterr().out
+    assert "the settings are those of net.ckpt, in the place of digits.yaml" in output
+    assert "test/acc_hard" in output
+    assert {path.name for path in folder.iterdir()} == {"net.ckpt", "test.yaml", "test.csv"}
+
+
+def test_a_checkpoint_without_settings_needs_the_recipe(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    for settings in (None, yaml.safe_dump({"model": yaml.safe_load(content["lgn_recipe"])["model"]})):
+        torch.save({**content, "lgn_recipe": settings}, "bare.ckpt")
+        assert main(["test", "bare.ckpt"]) == 1
+        assert "give the recipe, as in `lgn test <recipe> --ckpt_path bare.ckpt`" in error_of(capsys)
+    assert main(["test", "digits", *SMALL, "--ckpt_path=bare.ckpt"]) == 0
+    assert "test/acc_hard" in capsys.readouterr().out
 
 
 def test_fit_goes_on_from_a_checkpoint_also_when_the_first_run_is_gone(
@@ -229,9 +264,20 @@ def test_checkpoint_with_code_is_refused(folder: Path, capsys: pytest.CaptureFix
     assert "cannot be read" in error_of(capsys)
 
 
-def test_evaluation_without_a_checkpoint_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_without_a_checkpoint_is_an_error(
+    trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["test", "digits"]) == 1
-    assert "give --ckpt_path" in error_of(capsys)
+    assert "needs a trained net: lgn test <run folder or checkpoint>; `lgn fit digits` leaves one" in error_of(capsys)
+    assert main(["test"]) == 1
+    assert "needs a trained net first: lgn test <run folder or checkpoint>" in error_of(capsys)
+    for target in ("nowhere.ckpt", "runs/digits/version_9"):
+        assert main(["test", target]) == 1
+        assert f"there is no run or checkpoint {target}; runs are in runs/<recipe>/" in error_of(capsys)
+    assert list(folder.iterdir()) == []
+    monkeypatch.chdir(trained.parents[2])
+    assert main(["test", "digits"]) == 1
+    assert "needs a trained net: lgn test runs/digits/version_0" in error_of(capsys)
 
 
 def test_missing_data_set_names_path_and_fix(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
