@@ -30,7 +30,7 @@ from torch import nn
 NETS = {"S": (400, 8_000, 6), "L": (784, 64_000, 6)}
 BATCH, CLASSES, TAU = 100, 10, 10.0
 #: Ways to train of our own: arguments of the layers by name. The plain row is the original's method.
-METHODS: dict[str, dict[str, str]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "sigmoid": {"parametrization": "sigmoid"},
     "walsh": {"parametrization": "walsh"},
     "straight_through": {"parametrization": "sigmoid", "sampler": "straight_through"},
@@ -39,6 +39,7 @@ METHODS: dict[str, dict[str, str]] = {
     "straight_through noise": {"parametrization": "sigmoid"},
     "gumbel": {"sampler": "gumbel"},
     "learned": {"parametrization": "sigmoid", "connections": "learned"},  # 8 candidates an input
+    **{f"lut{k}": {"arity": k, "parametrization": "sigmoid"} for k in (3, 4, 6)},  # gates of more inputs
     "straight_through learned": {"parametrization": "sigmoid", "sampler": "straight_through", "connections": "learned"},
 }
 PEERS = ("difflogic", "torchlogix", "torchlogix-compile", "reference")
@@ -52,7 +53,7 @@ def widths(net: str) -> Iterator[tuple[int, int]]:
 
 
 def lgn_lightning_net(net: str, method: str = "") -> nn.Module:
-    from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
+    from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer
     from lgn_lightning.nn.gate_order import order_gates
     from lgn_lightning.nn.samplers import StraightThrough
     from lgn_lightning.ops import loader
@@ -62,6 +63,8 @@ def lgn_lightning_net(net: str, method: str = "") -> nn.Module:
     arguments: dict[str, Any] = {"connections": "random", **METHODS.get(method, {})}
     if method.endswith("noise"):
         arguments["sampler"] = StraightThrough(noise=1.0)
+    if "arity" in arguments:
+        return LogicSequential(*(LutLayer(i, o, **arguments) for i, o in widths(net)), GroupSum(CLASSES, TAU))
     layers = [LogicLayer(i, o, **arguments) for i, o in widths(net)]
     order_gates(layers)  # as LogicMLP does
     return LogicSequential(*layers, GroupSum(CLASSES, TAU))
