@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--trainer.callbacks=lgn_test_plugin.Hello", "trainer.callbacks (lgn_test_plugin.Hello): module"),
         ("--trainer.callbacks=nowhere.Hello", "No module named 'nowhere'; install it"),
         ("--trainer.callbacks+=lgn_test_plugin.NoCallback", "lgn_test_plugin.NoCallback is no subclass of Callback"),
-        ("--trainer.foo=1", "unrecognized arguments: --trainer.foo=1"),
+        ("--trainer.foo=1", "unrecognized arguments: --trainer.foo=1$"),
         ("--trainer.max_step 5", "--trainer.max_step 5; did you mean --trainer.max_steps?"),
         ("--trainer.max_steps=abc", "trainer.max_steps: expected int, got abc"),
         (
@@ -116,5 +116,5 @@ def test_a_bug_keeps_its_traceback(name: str, folder: Path) -> None:
 def _assert_one_error(printed: str, error: str) -> None:
     lines = [line for line in printed.splitlines() if "lgn: error: " in line]
     assert len(lines) == 1
-    assert error in lines[0]
+    assert error in f"{lines[0]}$"
     assert not any(text in printed for text in ("usage:", "Union", "Namespace", "Traceback"))
