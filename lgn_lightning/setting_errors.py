@@ -47,15 +47,12 @@ class SettingsParser(LightningArgumentParser):
         unknown = re.search(r"unrecognized arguments: (?:--)?([^\s=]+)|[Oo]ption '([^']+)'", message)
         if unknown and "did you mean" not in message:
             given = unknown[1] or unknown[2]
-            parent = given.rpartition(".")[0]
+            parent, _, word = given.rpartition(".")
             # Of keys below the same one only the last word tells how near they are.
-            leaves = {o.rpartition(".")[2]: o for o in options if o.rpartition(".")[0] == parent}
-            near = difflib.get_close_matches(given.rpartition(".")[2], leaves, n=1, cutoff=0.7)
-            near = (
-                [leaves[name] for name in near]
-                if leaves
-                else difflib.get_close_matches(given, options, n=1, cutoff=0.7)
-            )
+            keys = {o.rpartition(".")[2]: o for o in options if o.rpartition(".")[0] == parent}
+            if not keys:
+                word, keys = given, {o: o for o in options}
+            near = [keys[name] for name in difflib.get_close_matches(word, keys, n=1, cutoff=0.7)]
             dashes = "--" if self.exit_on_error else ""
             message += f"; did you mean {dashes}{near[0]}?" if near else ""
         if not self.exit_on_error:
