@@ -73,15 +73,17 @@ def bit_convolution(device: torch.device, batch: int) -> list[tuple[Tensor, Tens
         SystemExit: If the values or winners are not those of the reference.
     """
     leaves, gates = draw_leaves(6, 20, (3, 3), 8, 2), torch.randint(16, (140,)).byte()
-    sizes = [3, 3], [1, 1], [1, 1], [2, 2]
+    geometry = ops.ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
     x, soft, grad = torch.rand(batch, 6, 8, 8), torch.rand(140, 4), torch.randn(batch, 20, 4, 4)
     words = reference.pack_bits(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
-    made = lgn.bit_tree_conv(lgn.round_to_bits(x.to(device)), gates.to(device), leaves.to(device), *sizes)
-    expected = bit_tree._reference(words, gates, leaves, *sizes)
+    made = lgn.bit_tree_conv(lgn.round_to_bits(x.to(device)), gates.to(device), leaves.to(device), *geometry)
+    expected = bit_tree._reference(words, gates, leaves, geometry)
     for got, want in zip(made, expected, strict=True):
         if not torch.equal(*(reference.unpack_bits(part.cpu().flatten(1), batch) for part in (got, want))):
             raise SystemExit("convolutions on packed bits differ from the reference: no time is worth measuring")
     on = [t.to(device) for t in (gates, soft, leaves)]
-    back = lgn.bit_tree_conv_backward(grad.to(device), made[1], lgn.round_to_bits(x.to(device)), *on, *sizes, True)
-    exact = bit_tree._reference_backward(grad.double(), expected[1], words, gates, soft.double(), leaves, *sizes, True)
+    back = lgn.bit_tree_conv_backward(grad.to(device), made[1], lgn.round_to_bits(x.to(device)), *on, *geometry, True)
+    exact = bit_tree._reference_backward(
+        grad.double(), expected[1], words, gates, soft.double(), leaves, geometry, True
+    )
     return list(zip(back, exact, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,7 +14,8 @@ from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
 from lgn_lightning.nn.leaves import LearnedLeaves, Leaves, draw_leaves
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
-from lgn_lightning.ops import tree
+from lgn_lightning.ops import ConvGeometry, tree
+from lgn_lightning.ops.geometry import MAX_POOL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +55,7 @@ class OrPool2d(nn.Module):
     @property
     def fusible(self) -> bool:
         """Whether a convolution can apply this pooling in its own op."""
-        return self.stride == self.kernel_size and self.kernel_size[0] * self.kernel_size[1] <= tree.MAX_POOL
+        return self.stride == self.kernel_size and math.prod(self.kernel_size) <= MAX_POOL
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output for an input of this size.
@@ -207,14 +209,16 @@ class LogicTreeConv2d(GateLayer):
         Raises:
             ValueError: If the kernel is larger than the padded input.
         """
-        return self._output_size((height, width), (1, 1))
+        return self._geometry((height, width)).output_size((height, width))
 
-    def _output_size(self, size: tuple[int, ...], pool: tuple[int, int]) -> tuple[int, int]:
+    def _geometry(self, size: tuple[int, ...], pool: tuple[int, int] = (1, 1)) -> ConvGeometry:
+        """What the ops take, for an image that fits."""
+        geometry = ConvGeometry(self.kernel_size, self.stride, self.padding, pool)
         try:
-            tree.check_geometry(size, self.kernel_size, self.stride, self.padding, pool)
+            geometry.check(size)
         except ValueError as error:
             raise ValueError(f"{self._name}: {error}") from None
-        return tree.output_size(size, self.kernel_size, self.stride, self.padding, pool)
+        return geometry
 
     @property
     def runs_on_bits(self) -> bool:
@@ -237,25 +241,22 @@ class LogicTreeConv2d(GateLayer):
         Raises:
             ValueError: As :meth:`forward`.
         """
-        window = self._check_input(x.edge, pool)
+        geometry = self._check_input(x.edge, pool)
         sample = self.sample()
         table, gates = sample.table.float(), cast(Tensor, sample.gates)
         leaves, shares, candidates = self.sample_leaves()
-        geometry = (self.kernel_size, self.stride, self.padding, window)
         if shares is not None and candidates is not None:
-            return ops.learned_bit_tree_conv(x, table, shares, gates, leaves, candidates, *geometry)
-        return ops.bit_tree_conv(x, table, gates, leaves, *geometry)
+            return ops.learned_bit_tree_conv(x, table, shares, gates, leaves, candidates, geometry)
+        return ops.bit_tree_conv(x, table, gates, leaves, geometry)
 
-    def _check_input(self, x: Tensor, pool: OrPool2d | None) -> tuple[int, int]:
-        """Refuses an input that does not fit, and gives the window that the convolution's op pools."""
+    def _check_input(self, x: Tensor, pool: OrPool2d | None) -> ConvGeometry:
+        """Refuses an input that does not fit, and gives what the convolution's op does to it."""
         if len(x.shape) != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_channels}, height, "
                 "width]"
             )
-        window = (1, 1) if pool is None or not pool.fusible else pool.kernel_size
-        self._output_size(tuple(x.shape[2:]), window)
-        return window
+        return self._geometry(tuple(x.shape[2:]), (1, 1) if pool is None or not pool.fusible else pool.kernel_size)
 
     def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
         """Evaluates the trees.
@@ -272,7 +273,7 @@ class LogicTreeConv2d(GateLayer):
                 divide the output.
             TypeError: If the input is no tensor, or complex.
         """
-        window = self._check_input(x, pool)
+        geometry = self._check_input(x, pool)
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")
         x = as_activations(x, self.weights.dtype)
@@ -282,13 +283,12 @@ class LogicTreeConv2d(GateLayer):
             table, soft_table = ops.hard_table(sample.gates, table.dtype), table
             x = cast(Tensor, _RoundToBits.apply(x))
         leaves, shares, candidates = self.sample_leaves()
-        geometry = (self.kernel_size, self.stride, self.padding, window)
         if shares is not None and candidates is not None:
-            y = ops.learned_tree_conv(x, table, shares, leaves, candidates, *geometry, soft_table)
+            y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft_table)
         elif self.implementation == "python":
-            y = tree.reference(x, table, leaves, *geometry, soft_table)
+            y = tree.reference(x, table, leaves, geometry, soft_table)
         else:
-            y = ops.logic_tree_conv(x, table, leaves, *geometry, soft_table)
+            y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -15,6 +15,7 @@ from lgn_lightning.ops.functional import (
     softmax_table,
     unpack_bits,
 )
+from lgn_lightning.ops.geometry import ConvGeometry
 from lgn_lightning.ops.lookup_tables import lut, lut_ids, lut_packed, lut_table
 from lgn_lightning.ops.straight_through import bit_logic, gate_ids
 from lgn_lightning.ops.tree import logic_tree_conv
@@ -22,6 +23,7 @@ from lgn_lightning.ops.tree_choices import learned_tree_conv
 
 __all__ = [
     "BitActivations",
+    "ConvGeometry",
     "bit_logic",
     "bit_tree_conv",
     "choose",

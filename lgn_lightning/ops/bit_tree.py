@@ -9,7 +9,6 @@ a ``soft_table``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from lgn_lightning.ops import reference, schema, tree
 from lgn_lightning.ops.bit_activations import BitActivations, empty_words, new_edge
+from lgn_lightning.ops.geometry import ConvGeometry, define_convolution
 
 
 def bit_tree_conv(
@@ -24,10 +24,7 @@ def bit_tree_conv(
     soft_table: Tensor,
     gates: Tensor,
     leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    pool: Sequence[int] = (1, 1),
+    geometry: ConvGeometry,
 ) -> BitActivations:
     """Evaluates a tree of hard gates per output channel, then the OR of windows; the gradient is that of a soft table.
 
@@ -35,11 +32,8 @@ def bit_tree_conv(
         x: Images ``[batch, C, H, W]``. What lies outside reads as 0.
         soft_table: Soft tables, float32 ``[O · (2^depth - 1), 4]``, which receive the gradient.
         gates: Ids of the hard gates, uint8 ``[O · (2^depth - 1)]``.
-        leaves: As in :func:`~lgn_lightning.ops.logic_tree_conv`, like the rest.
-        kernel_size: Height and width of the receptive field.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
-        pool: Height and width of the windows that the OR is taken of; they divide the convolution's output.
+        leaves: As in :func:`~lgn_lightning.ops.logic_tree_conv`.
+        geometry: Receptive field, steps, border and pooling, whose maximum is the OR.
 
     Returns:
         The bits ``[batch, O, H', W']``.
@@ -48,33 +42,42 @@ def bit_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    check(x, soft_table, gates, leaves, kernel_size, stride, padding, pool)
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
+    check(x, soft_table, gates, leaves, geometry)
     return BitActivations(*_BitTreeConv.apply(x.edge, soft_table, x.words, gates, leaves, geometry))
 
 
-def check(
-    x: BitActivations,
-    soft_table: Tensor,
-    gates: Tensor,
-    leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    pool: Sequence[int],
-) -> None:
+def check(x: BitActivations, soft_table: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry) -> None:
     """Refuses arguments that do not fit one another.
 
     Raises:
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    tree.check(x.edge, soft_table, leaves, kernel_size, stride, padding, pool, None)
+    tree.check(x.edge, soft_table, leaves, geometry, None)
     if gates.shape != soft_table.shape[:1] or gates.dtype != torch.uint8:
         raise ValueError(
             f"gates is {gates.dtype} {list(gates.shape)}, but a table {list(soft_table.shape)} takes torch.uint8 "
             f"[{soft_table.shape[0]}]"
         )
+
+
+def forward(
+    ctx: Any,
+    edge: Tensor,
+    soft_table: Tensor,
+    words: Tensor,
+    gates: Tensor,
+    leaves: Tensor,
+    geometry: ConvGeometry,
+    *candidates: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The forward pass of an autograd function: words and edge of the result; keeps what its backward op takes."""
+    y, winner = torch.ops.lgn.bit_tree_conv(words, gates, leaves, *geometry)
+    ctx.save_for_backward(winner, words, gates, soft_table, leaves, *candidates)
+    ctx.geometry = geometry
+    ctx.mark_non_differentiable(y)
+    ctx.set_materialize_grads(False)  # no zeros for the words
+    return y, new_edge(edge, (edge.shape[0], *y.shape[1:]))
 
 
 class _BitTreeConv(torch.autograd.Function):
@@ -86,14 +89,9 @@ class _BitTreeConv(torch.autograd.Function):
         words: Tensor,
         gates: Tensor,
         leaves: Tensor,
-        geometry: list[list[int]],
+        geometry: ConvGeometry,
     ) -> tuple[Tensor, Tensor]:
-        y, winner = torch.ops.lgn.bit_tree_conv(words, gates, leaves, *geometry)
-        ctx.save_for_backward(winner, words, gates, soft_table, leaves)
-        ctx.geometry = geometry
-        ctx.mark_non_differentiable(y)
-        ctx.set_materialize_grads(False)  # no zeros for the words
-        return y, new_edge(edge, (edge.shape[0], *y.shape[1:]))
+        return forward(ctx, edge, soft_table, words, gates, leaves, geometry)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -104,22 +102,14 @@ class _BitTreeConv(torch.autograd.Function):
         return grad_x if need_x else None, grad_table, None, None, None, None
 
 
-def _digits(pool: Sequence[int]) -> int:
+def _digits(geometry: ConvGeometry) -> int:
     """Binary digits that tell the positions of a window apart."""
-    return (math.prod(pool) - 1).bit_length()
+    return (geometry.positions - 1).bit_length()
 
 
-def _reference(
-    words: Tensor,
-    gates: Tensor,
-    leaves: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
-) -> tuple[Tensor, Tensor]:
+def _reference(words: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry) -> tuple[Tensor, Tensor]:
     """Words ``[rows, O, H', W']``, and the digits of the winner's position, ``[rows, digits, O, H', W']``."""
-    index, places = tree.leaf_rows(words.shape[1:], leaves, kernel_size, stride, padding)
+    index = tree.leaf_rows(words.shape[1:], leaves, geometry)
     # A row of zeros behind the others is what a leaf outside the image reads.
     rows = torch.nn.functional.pad(words.permute(1, 2, 3, 0).flatten(0, 2), (0, 0, 0, 1))
     nodes = rows.index_select(0, index.flatten()).view(*index.shape, words.shape[0])
@@ -130,18 +120,19 @@ def _reference(
         m00, m01, m10, m11 = masks[:, first : first + count].unbind(2)
         nodes = (~left & (~right & m00 | right & m01)) | (left & (~right & m10 | right & m11))
         first += count
-    windows = tree.windows(nodes[:, 0], places, pool)
+    size = geometry.output_size(words.shape[2:])
+    windows = tree.windows(nodes[:, 0], size, geometry.pool)
     y = torch.zeros_like(windows[:, :, 0])
-    digits = [torch.zeros_like(y) for _ in range(_digits(pool))]
+    digits = [torch.zeros_like(y) for _ in range(_digits(geometry))]
     for position, root in enumerate(windows.unbind(2)):
         for k, digit in enumerate(digits):
             if position >> k & 1:
                 digit |= root & ~y
         y = y | root
-    size = words.shape[0], leaves.shape[1], places[0] // pool[0], places[1] // pool[1]
-    winner = torch.stack(digits).permute(3, 0, 1, 2) if digits else words.new_empty((words.shape[0], 0, *y.shape[:2]))
-    winner = winner.reshape(size[0], len(digits), *size[1:])
-    return y.permute(2, 0, 1).reshape(size).contiguous(), winner.contiguous()
+    image = (leaves.shape[1], *size)
+    winner = torch.stack(digits, dim=2) if digits else y.new_empty((*y.shape[:2], 0, y.shape[2]))
+    winner = winner.permute(3, 2, 0, 1).reshape(y.shape[2], len(digits), *image)
+    return y.permute(2, 0, 1).reshape(y.shape[2], *image).contiguous(), winner.contiguous()
 
 
 def unpacked(
@@ -164,42 +155,42 @@ def _reference_backward(
     gates: Tensor,
     soft_table: Tensor,
     leaves: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
+    geometry: ConvGeometry,
     need_grad_x: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the input (empty if not wanted) and of the soft table, float32."""
     position, x, table = unpacked(grad, winner, words, gates, soft_table)
-    geometry = kernel_size, stride, padding, pool
-    grad_table, node = tree.node_gradients(grad, position, x, table, soft_table, leaves, *geometry)
-    return tree.scatter_leaves(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,)), grad_table
+    grad_table, node = tree.node_gradients(grad, position, x, table, soft_table, leaves, geometry)
+    return tree.input_gradient(node, x, leaves, geometry, need_grad_x), grad_table
 
 
-def _fake(words: Tensor, gates: Tensor, leaves: Tensor, *geometry: list[int]) -> tuple[Tensor, Tensor]:
-    size = (leaves.shape[1], *tree.output_size(words.shape[2:], *geometry))
-    rows, features, digits = words.shape[0], math.prod(size), _digits(geometry[-1])
+def _fake(words: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry) -> tuple[Tensor, Tensor]:
+    size = (leaves.shape[1], *geometry.output_size(words.shape[2:]))
+    rows, features, digits = words.shape[0], math.prod(size), _digits(geometry)
     y, winner = (empty_words("bit_tree_conv", words, rows, n * features) for n in (1, digits))
     return y.view(rows, *size), winner.view(rows, digits, *size)
+
+
+def fake_input(grad: Tensor, words: Tensor) -> Tensor:
+    """What the words stand for, without values: a float image of as many samples as a gradient has."""
+    return grad.new_empty((grad.shape[0], *words.shape[1:]), dtype=torch.float32)
 
 
 def _fake_backward(
     grad: Tensor, winner: Tensor, words: Tensor, gates: Tensor, soft_table: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    *_, need_grad_x = rest
-    empty = grad.new_empty((0,), dtype=torch.float32)
-    op = "bit_tree_conv_backward"
-    grad_x = tree.fake_image(op, grad, words.shape[1:], torch.float32) if need_grad_x else empty
+    grad_x = schema.empty_grad_x("bit_tree_conv_backward", fake_input(grad, words), rest[-1])
     return grad_x, soft_table.new_empty(soft_table.shape)
 
 
-schema.define(
-    f"bit_tree_conv(Tensor words, Tensor gates, Tensor leaves, {tree.SIZES}) -> (Tensor, Tensor)", _reference, _fake
+define_convolution(
+    "bit_tree_conv(Tensor words, Tensor gates, Tensor leaves, ConvGeometry geometry) -> (Tensor, Tensor)",
+    _reference,
+    _fake,
 )
-schema.define(
-    "bit_tree_conv_backward(Tensor grad, Tensor winner, Tensor words, Tensor gates, Tensor soft_table, Tensor leaves, "
-    f"{tree.SIZES}, bool need_grad_x) -> (Tensor, Tensor)",
+define_convolution(
+    "bit_tree_conv_backward(Tensor grad, Tensor winner, Tensor words, Tensor gates, Tensor soft_table, Tensor leaves,"
+    " ConvGeometry geometry, bool need_grad_x) -> (Tensor, Tensor)",
     _reference_backward,
     _fake_backward,
 )

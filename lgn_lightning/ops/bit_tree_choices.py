@@ -6,14 +6,14 @@ The forward pass is :func:`lgn_lightning.ops.bit_tree_conv` at the leaves of a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import bit_tree, schema, tree, tree_choices
-from lgn_lightning.ops.bit_activations import BitActivations, new_edge
+from lgn_lightning.ops import bit_tree, schema, tree_choices
+from lgn_lightning.ops.bit_activations import BitActivations
+from lgn_lightning.ops.geometry import ConvGeometry, define_convolution
 
 
 def learned_bit_tree_conv(
@@ -23,10 +23,7 @@ def learned_bit_tree_conv(
     gates: Tensor,
     leaves: Tensor,
     candidates: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    pool: Sequence[int] = (1, 1),
+    geometry: ConvGeometry,
 ) -> BitActivations:
     """:func:`~lgn_lightning.ops.bit_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
 
@@ -37,10 +34,7 @@ def learned_bit_tree_conv(
         gates: As in :func:`~lgn_lightning.ops.bit_tree_conv`.
         leaves: What was chosen.
         candidates: What leaves choose among, int32 ``[O, 2^depth, K]``.
-        kernel_size: Height and width of the receptive field.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
-        pool: Height and width of the windows that the OR is taken of.
+        geometry: Receptive field, steps, border and pooling.
 
     Returns:
         The bits ``[batch, O, H', W']``.
@@ -49,9 +43,8 @@ def learned_bit_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    bit_tree.check(x, soft_table, gates, leaves, kernel_size, stride, padding, pool)
+    bit_tree.check(x, soft_table, gates, leaves, geometry)
     tree_choices.check_candidates(shares, leaves, candidates)
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
     return BitActivations(
         *_LearnedBitTreeConv.apply(x.edge, soft_table, shares, x.words, gates, leaves, candidates, geometry)
     )
@@ -68,14 +61,10 @@ class _LearnedBitTreeConv(torch.autograd.Function):
         gates: Tensor,
         leaves: Tensor,
         candidates: Tensor,
-        geometry: list[list[int]],
+        geometry: ConvGeometry,
     ) -> tuple[Tensor, Tensor]:
-        y, winner = torch.ops.lgn.bit_tree_conv(words, gates, leaves, *geometry)
-        ctx.save_for_backward(winner, words, gates, soft_table, leaves, candidates)
-        ctx.geometry, ctx.dtype = geometry, shares.dtype
-        ctx.mark_non_differentiable(y)
-        ctx.set_materialize_grads(False)  # no zeros for the words
-        return y, new_edge(edge, (edge.shape[0], *y.shape[1:]))
+        ctx.dtype = shares.dtype
+        return bit_tree.forward(ctx, edge, soft_table, words, gates, leaves, geometry, candidates)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -94,17 +83,13 @@ def _reference_backward(
     soft_table: Tensor,
     leaves: Tensor,
     candidates: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
+    geometry: ConvGeometry,
     need_grad_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the input (empty if not wanted), of the soft table and of the shares, float32."""
     position, x, table = bit_tree.unpacked(grad, winner, words, gates, soft_table)
-    geometry = kernel_size, stride, padding, pool
     return tree_choices.reference_backward(
-        grad, position, x, table, soft_table, leaves, candidates, *geometry, need_grad_x
+        grad, position, x, table, soft_table, leaves, candidates, geometry, need_grad_x
     )
 
 
@@ -118,15 +103,14 @@ def _fake_backward(
     candidates: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    *_, need_grad_x = rest
-    op, empty = "learned_bit_tree_conv_backward", grad.new_empty((0,), dtype=torch.float32)
-    grad_x = tree.fake_image(op, grad, words.shape[1:], torch.float32) if need_grad_x else empty
+    x = bit_tree.fake_input(grad, words)
+    grad_x = schema.empty_grad_x("learned_bit_tree_conv_backward", x, rest[-1])
     return grad_x, soft_table.new_empty(soft_table.shape), soft_table.new_empty(candidates.shape)
 
 
-schema.define(
-    "learned_bit_tree_conv_backward(Tensor grad, Tensor winner, Tensor words, Tensor gates, Tensor soft_table, "
-    f"Tensor leaves, Tensor candidates, {tree.SIZES}, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
+define_convolution(
+    "learned_bit_tree_conv_backward(Tensor grad, Tensor winner, Tensor words, Tensor gates, Tensor soft_table,"
+    " Tensor leaves, Tensor candidates, ConvGeometry geometry, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
     _reference_backward,
     _fake_backward,
 )

@@ -151,8 +151,7 @@ def _check_indices(indices: Tensor) -> None:
 
 
 def _fake_backward(grad: Tensor, x: Tensor, table: Tensor, indices: Tensor, need_grad_x: bool) -> tuple[Tensor, Tensor]:
-    grad_x = schema.feature_major("lut_backward", x, x.shape[1], x.dtype) if need_grad_x else x.new_empty((0,))
-    return grad_x, table.new_empty(table.shape)
+    return schema.empty_grad_x("lut_backward", x, need_grad_x), table.new_empty(table.shape)
 
 
 def _fake_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Until it is loaded every op runs its Python kernel below, whose first call asks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,8 +120,11 @@ def _words(op: str, like: Tensor, rows: int, features: int, dtype: torch.dtype) 
     return like.new_empty((rows, features), dtype=dtype)
 
 
-def _grad_x(op: str, x: Tensor, needed: bool) -> Tensor:
-    return feature_major(op, x, x.shape[1], x.dtype) if needed else x.new_empty((0,))
+def empty_grad_x(op: str, x: Tensor, needed: bool) -> Tensor:
+    """An empty gradient of ``x`` in the memory format of the op's kernel; of no elements if it is not needed."""
+    if not needed:
+        return x.new_empty((0,))
+    return feature_major(op, x, math.prod(x.shape[1:]), x.dtype).view(x.shape)
 
 
 define(
@@ -141,7 +145,10 @@ define(
 define(
     "logic_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, bool need_grad_x) -> (Tensor, Tensor)",
     reference.logic_backward,
-    lambda grad, x, table, a, b, need_grad_x: (_grad_x("logic_backward", x, need_grad_x), table.new_empty(table.shape)),
+    lambda grad, x, table, a, b, need_grad_x: (
+        empty_grad_x("logic_backward", x, need_grad_x),
+        table.new_empty(table.shape),
+    ),
 )
 define(
     "group_sum(Tensor x, int k, float tau) -> Tensor",
@@ -158,7 +165,7 @@ define(
     " -> (Tensor, Tensor)",
     reference.logic_group_sum_backward,
     lambda grad, x, table, a, b, tau, need_grad_x: (
-        _grad_x("logic_group_sum_backward", x, need_grad_x),
+        empty_grad_x("logic_group_sum_backward", x, need_grad_x),
         table.new_empty(table.shape),
     ),
 )

@@ -18,30 +18,11 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import schema
-
-#: Positions under one pooling window that the index of the winner can tell apart.
-MAX_POOL = 256
-
-
-def output_size(
-    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], pool: Sequence[int]
-) -> tuple[int, int]:
-    """Height and width after a convolution and a pooling that divides it."""
-    height, width = (
-        ((n + 2 * p - k) // s + 1) // q for n, k, s, p, q in zip(size, kernel_size, stride, padding, pool, strict=True)
-    )
-    return height, width
+from lgn_lightning.ops.geometry import ConvGeometry, define_convolution
 
 
 def logic_tree_conv(
-    x: Tensor,
-    table: Tensor,
-    leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    pool: Sequence[int] = (1, 1),
-    soft_table: Tensor | None = None,
+    x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None = None
 ) -> Tensor:
     """Evaluates one tree of gates per output channel at every place of an image, then takes the maximum of windows.
 
@@ -49,10 +30,7 @@ def logic_tree_conv(
         x: Inputs in [0, 1], ``[batch, C, H, W]``, floating point. What lies outside the image reads as 0.
         table: Tables ``[O · (2^depth - 1), 4]``, float32 (float64 if ``x`` is).
         leaves: int32 ``[3, O, 2^depth]``: the channel of each leaf, and its row and column in the kernel.
-        kernel_size: Height and width of the receptive field.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
-        pool: Height and width of the windows that the maximum is taken of; they divide the convolution's output.
+        geometry: Receptive field, steps, border and pooling.
         soft_table: Of a straight-through estimate: ``table`` gives the values, while gradients pass through the slopes
             of ``soft_table``, at those values, and the gradient of the table goes to ``soft_table``.
 
@@ -63,35 +41,18 @@ def logic_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
+    check(x, table, leaves, geometry, soft_table)
     return cast(Tensor, torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0])
 
 
 def reference(
-    x: Tensor,
-    table: Tensor,
-    leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    pool: Sequence[int],
-    soft_table: Tensor | None = None,
+    x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None = None
 ) -> Tensor:
     """:func:`logic_tree_conv` in plain torch, differentiated by autograd."""
-    return _reference(x, table, soft_table, leaves, list(kernel_size), list(stride), list(padding), list(pool))[0]
+    return _reference(x, table, soft_table, leaves, geometry)[0]
 
 
-def check(
-    x: Tensor,
-    table: Tensor,
-    leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    pool: Sequence[int],
-    soft_table: Tensor | None,
-) -> None:
+def check(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None) -> None:
     """Refuses arguments of a convolution that do not fit one another.
 
     Raises:
@@ -112,36 +73,7 @@ def check(
             raise ValueError(f"{name} has shape {list(given.shape)}, but leaves {list(leaves.shape)} take {wanted}")
         if given is not None and given.dtype != dtype:
             raise TypeError(f"{name} is {given.dtype}, but x of {x.dtype} takes a table of {dtype}")
-    check_geometry(tuple(x.shape[2:]), kernel_size, stride, padding, pool)
-
-
-def check_geometry(
-    size: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], pool: Sequence[int]
-) -> None:
-    """Refuses a kernel that is larger than the padded image, and a pooling that does not divide what it is applied to.
-
-    Raises:
-        ValueError: If so.
-    """
-    if min(*kernel_size, *stride, *pool) < 1 or min(padding) < 0:
-        raise ValueError(
-            f"kernel_size={tuple(kernel_size)}, stride={tuple(stride)} and pool={tuple(pool)} must be at least 1, "
-            f"padding={tuple(padding)} at least 0"
-        )
-    padded = [n + 2 * p for n, p in zip(size, padding, strict=True)]
-    if any(k > n for k, n in zip(kernel_size, padded, strict=True)):
-        raise ValueError(
-            f"a kernel of {kernel_size[0]}x{kernel_size[1]} does not fit into {padded[0]}x{padded[1]}, an image of "
-            f"{size[0]}x{size[1]} with padding {tuple(padding)}; take a smaller kernel or more padding"
-        )
-    if pool[0] * pool[1] > MAX_POOL:
-        raise ValueError(f"pooling {pool[0]}x{pool[1]} is more than the {MAX_POOL} positions that can be told apart")
-    height, width = output_size(size, kernel_size, stride, padding, (1, 1))
-    if height % pool[0] or width % pool[1]:
-        raise ValueError(
-            f"pooling {pool[0]}x{pool[1]} does not divide the {height}x{width} outputs of the convolution; change its "
-            "padding or kernel, or the pooling"
-        )
+    geometry.check(x.shape[2:])
 
 
 def _levels(
@@ -180,49 +112,35 @@ def _coefficients(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
 
 
-def leaf_rows(
-    image: Sequence[int],
-    leaves: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> tuple[Tensor, tuple[int, int]]:
-    """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last; places."""
-    size = image[1:]
-    height, width = output_size(size, kernel_size, stride, padding, (1, 1))
+def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> Tensor:
+    """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last."""
+    size, stride, padding = image[1:], geometry.stride, geometry.padding
+    height, width = geometry.places(size)
     channel, dy, dx = (part[:, :, None, None].long() for part in leaves)
     line = torch.arange(height, device=leaves.device)[:, None] * stride[0] - padding[0] + dy
     column = torch.arange(width, device=leaves.device) * stride[1] - padding[1] + dx
     inside = (line >= 0) & (line < size[0]) & (column >= 0) & (column < size[1])
     rows = (channel * size[0] + line) * size[1] + column
-    return torch.where(inside, rows, math.prod(image)).flatten(2), (height, width)
+    return torch.where(inside, rows, math.prod(image)).flatten(2)
 
 
-def windows(values: Tensor, places: tuple[int, int], pool: Sequence[int]) -> Tensor:
-    """Sorts ``[O, places, batch]`` by pooling window: ``[O, windows, positions, batch]``."""
-    height, width = places[0] // pool[0], places[1] // pool[1]
-    split = values.reshape(values.shape[0], height, pool[0], width, pool[1], values.shape[2])
-    return split.transpose(2, 3).reshape(values.shape[0], height * width, pool[0] * pool[1], values.shape[2])
+def windows(values: Tensor, size: tuple[int, int], pool: Sequence[int]) -> Tensor:
+    """Sorts ``[O, places, batch]`` by pooling window, ``size`` of them: ``[O, windows, positions, batch]``."""
+    split = values.reshape(values.shape[0], size[0], pool[0], size[1], pool[1], values.shape[2])
+    return split.transpose(2, 3).reshape(values.shape[0], math.prod(size), math.prod(pool), values.shape[2])
 
 
 def _reference(
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, geometry: ConvGeometry
 ) -> tuple[Tensor, Tensor]:
     """Values ``[batch, O, H', W']`` and, of a pooling, the position of the first maximum in each window (uint8)."""
-    index, places = leaf_rows(x.shape[1:], leaves, kernel_size, stride, padding)
-    root = _levels(x, table, soft_table, leaves, index)[-1][0][:, 0]
-    size = (leaves.shape[1], places[0] // pool[0], places[1] // pool[1], x.shape[0])
-    if pool[0] * pool[1] == 1:
-        return root.to(x.dtype).view(size).permute(3, 0, 1, 2), x.new_empty((0,), dtype=torch.uint8)
-    y, winner = windows(root, places, pool).max(2)
-    return y.to(x.dtype).view(size).permute(3, 0, 1, 2), winner.to(torch.uint8).view(size).permute(3, 0, 1, 2)
+    root = _levels(x, table, soft_table, leaves, leaf_rows(x.shape[1:], leaves, geometry))[-1][0][:, 0]
+    size = geometry.output_size(x.shape[2:])
+    image = (leaves.shape[1], *size, x.shape[0])
+    if geometry.positions == 1:
+        return root.to(x.dtype).view(image).permute(3, 0, 1, 2), x.new_empty((0,), dtype=torch.uint8)
+    y, winner = windows(root, size, geometry.pool).max(2)
+    return y.to(x.dtype).view(image).permute(3, 0, 1, 2), winner.to(torch.uint8).view(image).permute(3, 0, 1, 2)
 
 
 def node_gradients(
@@ -232,20 +150,18 @@ def node_gradients(
     table: Tensor,
     soft_table: Tensor | None,
     leaves: Tensor,
-    *geometry: list[int],
+    geometry: ConvGeometry,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the table and of every leaf at every place, ``[O, leaves, places, batch]``."""
-    channels, width = leaves.shape[1:]
-    pool = geometry[-1]
-    index, places = leaf_rows(x.shape[1:], leaves, *geometry[:-1])
+    index = leaf_rows(x.shape[1:], leaves, geometry)
     g = grad.permute(1, 2, 3, 0).flatten(1, 2).to(table.dtype)
-    if pool[0] * pool[1] > 1:
-        windows = torch.zeros(*g.shape[:2], pool[0] * pool[1], g.shape[2], dtype=g.dtype, device=g.device)
+    if geometry.positions > 1:
+        windows = torch.zeros(*g.shape[:2], geometry.positions, g.shape[2], dtype=g.dtype, device=g.device)
         windows.scatter_(2, winner.permute(1, 2, 3, 0).flatten(1, 2).long().unsqueeze(2), g.unsqueeze(2))
-        split = windows.view(channels, places[0] // pool[0], places[1] // pool[1], *pool, g.shape[2])
-        g = split.transpose(2, 3).reshape(channels, places[0] * places[1], g.shape[2])
+        split = windows.view(g.shape[0], *grad.shape[2:], *geometry.pool, g.shape[2])
+        g = split.transpose(2, 3).flatten(1, 4)
     slopes = table if soft_table is None else soft_table
-    first, parts = width - 1, []
+    first, parts = leaves.shape[2] - 1, []
     node = g.unsqueeze(1)
     for left, right in reversed(_levels(x, table, soft_table, leaves, index)[:-1]):
         first -= left.shape[1]
@@ -258,56 +174,77 @@ def node_gradients(
     return torch.cat(parts[::-1], dim=1).flatten(0, 1), node
 
 
-def scatter_leaves(node: Tensor, x: Tensor, leaves: Tensor, geometry: Sequence[list[int]]) -> Tensor:
-    """The gradient of ``x`` from those of the leaves."""
-    index, _ = leaf_rows(x.shape[1:], leaves, *geometry[:-1])
+def input_gradient(node: Tensor, x: Tensor, leaves: Tensor, geometry: ConvGeometry, needed: bool) -> Tensor:
+    """The gradient of ``x`` from those of the leaves; empty if not needed."""
+    if not needed:
+        return x.new_empty((0,))
+    index = leaf_rows(x.shape[1:], leaves, geometry)
     rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=node.dtype, device=x.device)
     rows.index_add_(0, index.flatten(), node.flatten(0, 2))
     return rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2)
 
 
-def _reference_backward(*args: Any) -> tuple[Tensor, Tensor]:
+def _reference_backward(
+    grad: Tensor,
+    winner: Tensor,
+    x: Tensor,
+    table: Tensor,
+    soft_table: Tensor | None,
+    leaves: Tensor,
+    geometry: ConvGeometry,
+    need_grad_x: bool,
+) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` (empty if not wanted) and of the table that they pass through."""
-    *passed, need_grad_x = args
-    _, _, x, _, _, leaves, *geometry = passed
-    grad_table, node = node_gradients(*passed)
-    return scatter_leaves(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,)), grad_table
-
-
-def fake_image(op: str, like: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An empty image ``[batch, *size]`` in the memory format of the op's kernel."""
-    return schema.feature_major(op, like, math.prod(size), dtype).view(like.shape[0], *size)
+    grad_table, node = node_gradients(grad, winner, x, table, soft_table, leaves, geometry)
+    return input_gradient(node, x, leaves, geometry, need_grad_x), grad_table
 
 
 def fake(
-    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, *geometry: list[int]
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, geometry: ConvGeometry
 ) -> tuple[Tensor, Tensor]:
     """What :func:`logic_tree_conv` gives, without values: also the op of learned leaves."""
-    size, pool = (leaves.shape[1], *output_size(x.shape[2:], *geometry)), geometry[-1]
-    pooled = pool[0] * pool[1] > 1
-    op = "logic_tree_conv"
-    winner = fake_image(op, x, size, torch.uint8) if pooled else x.new_empty((0,), dtype=torch.uint8)
-    return fake_image(op, x, size, x.dtype), winner
+    size = (leaves.shape[1], *geometry.output_size(x.shape[2:]))
+
+    def image(dtype: torch.dtype) -> Tensor:
+        return schema.feature_major("logic_tree_conv", x, math.prod(size), dtype).view(x.shape[0], *size)
+
+    winner = image(torch.uint8) if geometry.positions > 1 else x.new_empty((0,), dtype=torch.uint8)
+    return image(x.dtype), winner
 
 
 def _fake_backward(grad: Tensor, winner: Tensor, x: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *_, need_grad_x = rest
-    grad_x = fake_image("logic_tree_conv_backward", x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
-    return grad_x, table.new_empty(table.shape)
+    return schema.empty_grad_x("logic_tree_conv_backward", x, rest[-1]), table.new_empty(table.shape)
 
 
-#: How schemas name the geometry.
-SIZES = "int[] kernel_size, int[] stride, int[] padding, int[] pool"
-_GEOMETRY = f"Tensor leaves, {SIZES}"
-schema.define(
-    f"logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, {_GEOMETRY}) -> (Tensor, Tensor)", _reference, fake
+define_convolution(
+    "logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, ConvGeometry geometry)"
+    " -> (Tensor, Tensor)",
+    _reference,
+    fake,
 )
-schema.define(
-    "logic_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, "
-    f"{_GEOMETRY}, bool need_grad_x) -> (Tensor, Tensor)",
+define_convolution(
+    "logic_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves,"
+    " ConvGeometry geometry, bool need_grad_x) -> (Tensor, Tensor)",
     _reference_backward,
     _fake_backward,
 )
+
+
+def backward(ctx: Any, op: str, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of x, table and soft_table where they are needed, and what else the op gives.
+
+    The first three inputs of ``ctx`` are these, and the saved tensors and ``ctx.geometry`` the op's other arguments.
+    """
+    need_x, need_table, need_soft = ctx.needs_input_grad[:3]
+    saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
+    grad_x, grad_table, *others = schema.backward(op, grad, *saved, *ctx.geometry, need_x)
+    straight_through = saved[3] is not None
+    return (
+        grad_x if need_x else None,
+        grad_table if need_table and not straight_through else None,
+        grad_table if need_soft else None,
+        *others,
+    )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -320,16 +257,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
-    need_x, need_table, need_soft = ctx.needs_input_grad[:3]
-    saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
-    grad_x, grad_table = schema.backward("logic_tree_conv_backward", grad, *saved, *ctx.geometry, need_x)
-    straight_through = saved[3] is not None
-    return (
-        grad_x if need_x else None,
-        grad_table if need_table and not straight_through else None,
-        grad_table if need_soft else None,
-        *(None,) * 5,
-    )
+    return (*backward(ctx, "logic_tree_conv_backward", grad), *(None,) * 5)
 
 
 torch.library.register_autograd("lgn::logic_tree_conv", _grad, setup_context=_setup, lib=schema.LIBRARY)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import schema, tree
+from lgn_lightning.ops.geometry import ConvGeometry, define_convolution
 
 
 def learned_tree_conv(
@@ -22,10 +23,7 @@ def learned_tree_conv(
     shares: Tensor,
     leaves: Tensor,
     candidates: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    pool: Sequence[int] = (1, 1),
+    geometry: ConvGeometry,
     soft_table: Tensor | None = None,
 ) -> Tensor:
     """:func:`~lgn_lightning.ops.logic_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
@@ -38,10 +36,7 @@ def learned_tree_conv(
         leaves: What was chosen.
         candidates: What leaves choose among, int32 ``[O, 2^depth, K]``: (channel · height + row) · width + column of
             the kernel.
-        kernel_size: Height and width of the receptive field.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
-        pool: Height and width of the windows that the maximum is taken of.
+        geometry: Receptive field, steps, border and pooling.
         soft_table: Of a straight-through estimate.
 
     Returns:
@@ -51,9 +46,8 @@ def learned_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    tree.check(x, table, leaves, kernel_size, stride, padding, pool, soft_table)
+    tree.check(x, table, leaves, geometry, soft_table)
     check_candidates(shares, leaves, candidates)
-    geometry = [list(pair) for pair in (kernel_size, stride, padding, pool)]
     return cast(Tensor, _LearnedTreeConv.apply(x, table, soft_table, shares, leaves, candidates, geometry))
 
 
@@ -82,7 +76,7 @@ def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
 
 
 def _forward(
-    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, candidates: Tensor, *geometry: list[int]
+    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, candidates: Tensor, geometry: ConvGeometry
 ) -> tuple[Tensor, Tensor]:
     """:func:`~lgn_lightning.ops.logic_tree_conv`: only a GPU has to know that the leaves are some of the candidates.
 
@@ -99,23 +93,18 @@ def reference_backward(
     soft_table: Tensor | None,
     leaves: Tensor,
     candidates: Tensor,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    pool: list[int],
+    geometry: ConvGeometry,
     need_grad_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``x`` (empty if not wanted), of the table and of the shares, ``[O, leaves, K]``."""
-    geometry = kernel_size, stride, padding, pool
-    grad_table, node = tree.node_gradients(grad, winner, x, table, soft_table, leaves, *geometry)
+    grad_table, node = tree.node_gradients(grad, winner, x, table, soft_table, leaves, geometry)
     rows = torch.nn.functional.pad(x.permute(1, 2, 3, 0).flatten(0, 2).to(table.dtype), (0, 0, 0, 1))
     shares = []
     for places in candidates.unbind(2):  # one after the other: the values of all would be K times the activations
-        index, _ = tree.leaf_rows(x.shape[1:], decode_places(places, kernel_size), kernel_size, stride, padding)
+        index = tree.leaf_rows(x.shape[1:], decode_places(places, geometry.kernel_size), geometry)
         values = rows.index_select(0, index.flatten()).view_as(node)
         shares.append((node * values).sum((2, 3)))
-    grad_x = tree.scatter_leaves(node, x, leaves, geometry) if need_grad_x else x.new_empty((0,))
-    return grad_x, grad_table, torch.stack(shares, dim=2)
+    return tree.input_gradient(node, x, leaves, geometry, need_grad_x), grad_table, torch.stack(shares, dim=2)
 
 
 def _fake_backward(
@@ -128,21 +117,19 @@ def _fake_backward(
     candidates: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    *_, need_grad_x = rest
-    op = "learned_tree_conv_backward"
-    grad_x = tree.fake_image(op, x, x.shape[1:], x.dtype) if need_grad_x else x.new_empty((0,))
+    grad_x = schema.empty_grad_x("learned_tree_conv_backward", x, rest[-1])
     return grad_x, table.new_empty(table.shape), table.new_empty(candidates.shape)
 
 
-schema.define(
-    f"learned_tree_conv(Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, Tensor candidates, {tree.SIZES})"
-    " -> (Tensor, Tensor)",
+define_convolution(
+    "learned_tree_conv(Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, Tensor candidates,"
+    " ConvGeometry geometry) -> (Tensor, Tensor)",
     _forward,
-    lambda x, table, soft_table, leaves, candidates, *geometry: tree.fake(x, table, soft_table, leaves, *geometry),
+    lambda x, table, soft_table, leaves, candidates, geometry: tree.fake(x, table, soft_table, leaves, geometry),
 )
-schema.define(
-    "learned_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, "
-    f"Tensor candidates, {tree.SIZES}, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
+define_convolution(
+    "learned_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves,"
+    " Tensor candidates, ConvGeometry geometry, bool need_grad_x) -> (Tensor, Tensor, Tensor)",
     reference_backward,
     _fake_backward,
 )
@@ -160,7 +147,7 @@ class _LearnedTreeConv(torch.autograd.Function):
         shares: Tensor,
         leaves: Tensor,
         candidates: Tensor,
-        geometry: list[list[int]],
+        geometry: ConvGeometry,
     ) -> Tensor:
         y, winner = torch.ops.lgn.learned_tree_conv(x, table, soft_table, leaves, candidates, *geometry)
         ctx.save_for_backward(winner, x, table, soft_table, leaves, candidates)
@@ -169,18 +156,5 @@ class _LearnedTreeConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        need_x, need_table, need_soft = ctx.needs_input_grad[:3]
-        saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
-        grad_x, grad_table, shares = schema.backward(
-            "learned_tree_conv_backward", grads[0], *saved, *ctx.geometry, need_x
-        )
-        straight_through = saved[3] is not None
-        return (
-            grad_x if need_x else None,
-            grad_table if need_table and not straight_through else None,
-            grad_table if need_soft else None,
-            shares.to(ctx.dtype),
-            None,
-            None,
-            None,
-        )
+        *of_inputs, shares = tree.backward(ctx, "learned_tree_conv_backward", grads[0])
+        return (*of_inputs, cast(Tensor, shares).to(ctx.dtype), None, None, None)

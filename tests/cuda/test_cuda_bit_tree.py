@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.ops import bit_tree, loader, reference, schema
+from lgn_lightning.ops import ConvGeometry, bit_tree, loader, reference, schema
 from tests.nn.test_bit_convolutions import convolutions_on_bits
-from tests.ops.test_bit_tree import Sizes, example, hard_problem
+from tests.ops.test_bit_tree import example, hard_problem
 from tests.ops.test_tree import problems
 
 pytestmark = pytest.mark.cuda
@@ -39,21 +39,23 @@ def same_bits(got: Tensor, want: Tensor, batch: int) -> bool:
     return torch.equal(*(reference.unpack_bits(part.cpu().flatten(1), batch) for part in (got, want)))
 
 
-def compare(x: Tensor, soft: Tensor, gates: Tensor, leaves: Tensor, sizes: Sizes, need_x: bool = True) -> None:
+def compare(
+    x: Tensor, soft: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry, need_x: bool = True
+) -> None:
     batch = len(x)
     words = reference.pack_bits(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
     on = [t.cuda() for t in (gates, soft, leaves)]
     on_words = lgn.round_to_bits(x.cuda())
     assert same_bits(on_words, words, batch)
-    y, winner = lgn.bit_tree_conv(on_words, on[0], on[2], *sizes)
-    expected, digits = bit_tree._reference(words, gates, leaves, *sizes)
+    y, winner = lgn.bit_tree_conv(on_words, on[0], on[2], *geometry)
+    expected, digits = bit_tree._reference(words, gates, leaves, geometry)
     assert y.shape == expected.shape
     assert winner.shape == digits.shape
     assert same_bits(y, expected, batch)
     assert same_bits(winner, digits, batch)
     grad = torch.randn(batch, *y.shape[1:])
-    got = lgn.bit_tree_conv_backward(grad.cuda(), winner, on_words, *on, *sizes, need_x)
-    want = bit_tree._reference_backward(grad.double(), digits, words, gates, soft.double(), leaves, *sizes, True)
+    got = lgn.bit_tree_conv_backward(grad.cuda(), winner, on_words, *on, *geometry, need_x)
+    want = bit_tree._reference_backward(grad.double(), digits, words, gates, soft.double(), leaves, geometry, True)
     scale = max(want[1].abs().max().item(), 1.0)
     torch.testing.assert_close(got[1].cpu().double(), want[1], atol=2e-5 * scale, rtol=2e-5)
     if need_x:
@@ -78,17 +80,17 @@ def test_large_windows(pool: tuple[int, int]) -> None:
     leaves = torch.zeros(3, 1, 2, dtype=torch.int32)
     gates = torch.tensor([3], dtype=torch.uint8)  # the input itself
     x = (torch.rand(100, 1, *pool) > 0.97).float()
-    compare(x, torch.rand(1, 4), gates, leaves, [[1, 1], [1, 1], [0, 0], list(pool)])
+    compare(x, torch.rand(1, 4), gates, leaves, ConvGeometry((1, 1), pool=pool))
 
 
 @pytest.mark.parametrize("kind", ["again", "padded", "strided", "float64"])
 def test_same_bits_of_any_strides_and_whatever_is_in_the_padding(kind: str) -> None:
-    x, soft, gates, leaves, sizes = example(batch=70)
+    x, soft, gates, leaves, geometry = example(batch=70)
     on = [t.cuda() for t in (gates, soft, leaves)]
     words = lgn.round_to_bits(x.cuda())
-    y, winner = lgn.bit_tree_conv(words, on[0], on[2], *sizes)
+    y, winner = lgn.bit_tree_conv(words, on[0], on[2], *geometry)
     grad = torch.randn(70, *y.shape[1:], device="cuda")
-    expected = lgn.bit_tree_conv_backward(grad, winner, words, *on, *sizes, True)
+    expected = lgn.bit_tree_conv_backward(grad, winner, words, *on, *geometry, True)
     if kind == "padded":  # lanes past the batch hold NaN
         rows = torch.full((*grad.shape[1:], 128), float("nan"), device="cuda")
         rows[..., :70] = grad.permute(1, 2, 3, 0)
@@ -97,22 +99,22 @@ def test_same_bits_of_any_strides_and_whatever_is_in_the_padding(kind: str) -> N
         words, winner = words.contiguous(memory_format=torch.channels_last), winner.contiguous()
     elif kind == "float64":
         grad = grad.double()
-    got = lgn.bit_tree_conv_backward(grad, winner, words, *on, *sizes, True)
+    got = lgn.bit_tree_conv_backward(grad, winner, words, *on, *geometry, True)
     assert all(map(torch.equal, got, expected))
 
 
 def test_a_batch_in_slices() -> None:
     """Gradients of leaves that would take several gigabytes."""
-    x, soft, gates, leaves, sizes = [t.cuda() if isinstance(t, Tensor) else t for t in example(trees=300)]
+    x, soft, gates, leaves, geometry = [t.cuda() if isinstance(t, Tensor) else t for t in example(trees=300)]
     x = (torch.rand(1024, 3, 32, 32, device="cuda") > 0.5).float()
     words = lgn.round_to_bits(x)
-    _, winner = lgn.bit_tree_conv(words, gates, leaves, *sizes)
+    _, winner = lgn.bit_tree_conv(words, gates, leaves, *geometry)
     grad = torch.randn(1024, 300, 16, 16, device="cuda")
-    grad_x, grad_table = lgn.bit_tree_conv_backward(grad, winner, words, gates, soft, leaves, *sizes, True)
+    grad_x, grad_table = lgn.bit_tree_conv_backward(grad, winner, words, gates, soft, leaves, *geometry, True)
     tables = torch.zeros_like(soft)
     for part, rows in ((slice(0, 448), slice(0, 7)), (slice(448, 1024), slice(7, 16))):
         few_x, few_table = lgn.bit_tree_conv_backward(
-            grad[part].contiguous(), winner[rows], words[rows], gates, soft, leaves, *sizes, True
+            grad[part].contiguous(), winner[rows], words[rows], gates, soft, leaves, *geometry, True
         )
         torch.testing.assert_close(few_x, grad_x[part])
         tables += few_table
@@ -120,28 +122,28 @@ def test_a_batch_in_slices() -> None:
 
 
 def test_opcheck_and_empty_batch() -> None:
-    x, soft, gates, leaves, sizes = [t.cuda() if isinstance(t, Tensor) else t for t in example()]
+    x, soft, gates, leaves, geometry = [t.cuda() if isinstance(t, Tensor) else t for t in example()]
     for some in (x, x[:0]):
         torch.library.opcheck(lgn.round_to_bits.default, (some,), test_utils=UTILS)
         words = lgn.round_to_bits(some)
-        torch.library.opcheck(lgn.bit_tree_conv.default, (words, gates, leaves, *sizes), test_utils=UTILS)
-        y, winner = lgn.bit_tree_conv(words, gates, leaves, *sizes)
+        torch.library.opcheck(lgn.bit_tree_conv.default, (words, gates, leaves, *geometry), test_utils=UTILS)
+        y, winner = lgn.bit_tree_conv(words, gates, leaves, *geometry)
         for need in (False, True):
             grad = torch.randn(len(some), *y.shape[1:], device="cuda")
-            arguments = (grad, winner, words, gates, soft, leaves, *sizes, need)
+            arguments = (grad, winner, words, gates, soft, leaves, *geometry, need)
             torch.library.opcheck(lgn.bit_tree_conv_backward.default, arguments, test_utils=UTILS)
     assert not lgn.bit_tree_conv_backward(*arguments)[1].any()
 
 
 def test_errors() -> None:
-    x, soft, gates, leaves, sizes = [t.cuda() if isinstance(t, Tensor) else t for t in example()]
+    x, soft, gates, leaves, geometry = [t.cuda() if isinstance(t, Tensor) else t for t in example()]
     bits = ops.pack_activations(x)
     wrong = leaves.clone()
     wrong[0, 1, 2] = 3
     with pytest.raises(IndexError, match="leaf 2 of tree 1 reads channel 3"):
-        ops.bit_tree_conv(bits, soft, gates, wrong, *sizes)
+        ops.bit_tree_conv(bits, soft, gates, wrong, geometry)
     with pytest.raises(RuntimeError, match="move the module and its input to one device"):
-        ops.bit_tree_conv(bits, soft, gates.cpu(), leaves, *sizes)
+        ops.bit_tree_conv(bits, soft, gates.cpu(), leaves, geometry)
 
 
 def make_net(device: str = "cuda", **options: Any) -> LogicTreeNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import loader, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, loader, tree, tree_choices
 from tests.ops.test_tree import example, make, problems
 from tests.ops.test_tree_choices import candidates_of
 
@@ -33,20 +34,20 @@ def on_gpu(values: Any) -> list[Any]:
 
 
 def compare(
-    x: Tensor, table: Tensor, soft: Tensor | None, leaves: Tensor, sizes: list[list[int]], need_x: bool = True
+    x: Tensor, table: Tensor, soft: Tensor | None, leaves: Tensor, geometry: ConvGeometry, need_x: bool = True
 ) -> None:
     args, exact = (
         (x, table, soft, leaves),
         (x.double(), table.double(), None if soft is None else soft.double(), leaves),
     )
-    y, winner = lgn.logic_tree_conv(*on_gpu(args), *sizes)
+    y, winner = lgn.logic_tree_conv(*on_gpu(args), *geometry)
     error = TOLERANCE[x.dtype]
-    expected, _ = tree._reference(*exact, *sizes)
+    expected, _ = tree._reference(*exact, geometry)
     torch.testing.assert_close(y.cpu().double(), expected, atol=error, rtol=0)
     grad = torch.randn(y.shape).to(y.dtype)
     # At the kernel's own winners: near ties fall either way.
-    grad_x, grad_table = lgn.logic_tree_conv_backward(grad.cuda(), winner, *on_gpu(args), *sizes, need_x)
-    want_x, want_table = tree._reference_backward(grad.double(), winner.cpu(), *exact, *sizes, True)
+    grad_x, grad_table = lgn.logic_tree_conv_backward(grad.cuda(), winner, *on_gpu(args), *geometry, need_x)
+    want_x, want_table = tree._reference_backward(grad.double(), winner.cpu(), *exact, geometry, True)
     scale = max(want_table.abs().max().item(), 1.0)
     torch.testing.assert_close(grad_table.cpu().double(), want_table, atol=error * scale, rtol=error)
     if need_x:
@@ -60,7 +61,7 @@ def compare(
 def test_any_problem(problem: dict[str, Any], dtype: torch.dtype, straight: bool, need_x: bool) -> None:
     x, table, leaves, geometry = make(problem, dtype)
     soft = torch.rand_like(table) if straight else None
-    compare(x, table.round() if straight else table, soft, leaves, list(map(list, geometry.values())), need_x)
+    compare(x, table.round() if straight else table, soft, leaves, geometry, need_x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -68,28 +69,29 @@ def test_any_problem(problem: dict[str, Any], dtype: torch.dtype, straight: bool
 def test_layers_of_the_papers_kind(dtype: torch.dtype, depth: int) -> None:
     leaves = draw_leaves(64, 96, (3, 3), 2**depth, 2)
     x, table = torch.rand(130, 64, 16, 16).to(dtype), torch.rand(96 * (2**depth - 1), 4)
-    compare(x, table, None, leaves, [[3, 3], [1, 1], [1, 1], [2, 2]])
+    compare(x, table, None, leaves, ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2)))
 
 
 def test_a_batch_in_slices() -> None:
     """Gradients of leaves that would take several gigabytes."""
     leaves = draw_leaves(8, 300, (3, 3), 8, 2)
     x, table = torch.rand(1000, 8, 32, 32).bfloat16().cuda(), torch.rand(2100, 4).cuda()
-    args, sizes = (table, None, leaves.cuda()), [[3, 3], [1, 1], [1, 1], [2, 2]]
-    y, winner = lgn.logic_tree_conv(x, *args, *sizes)
+    args, geometry = (table, None, leaves.cuda()), ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
+    y, winner = lgn.logic_tree_conv(x, *args, *geometry)
     grad = torch.randn(y.shape, device="cuda").bfloat16()
-    grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, x, *args, *sizes, True)
+    grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, x, *args, *geometry, True)
     tables = torch.zeros_like(table)
     for part in (slice(0, 400), slice(400, 1000)):
         few = (t[part].contiguous() for t in (grad, winner, x))
-        few_x, few_table = lgn.logic_tree_conv_backward(*few, *args, *sizes, True)
+        few_x, few_table = lgn.logic_tree_conv_backward(*few, *args, *geometry, True)
         torch.testing.assert_close(few_x, grad_x[part])
         tables += few_table
     torch.testing.assert_close(tables, grad_table, rtol=1e-3, atol=0.1)
 
 
 def test_two_runs_give_the_same_bits() -> None:
-    args = on_gpu(example(torch.float32))
+    *args, geometry = on_gpu(example(torch.float32))
+    args += geometry
     y, winner = lgn.logic_tree_conv(*args)
     runs = [lgn.logic_tree_conv_backward(torch.ones_like(y), winner, *args, True) for _ in range(2)]
     assert all(map(torch.equal, *runs))
@@ -97,29 +99,29 @@ def test_two_runs_give_the_same_bits() -> None:
 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_opcheck_and_gradcheck(pool: int) -> None:
-    x, table, soft, leaves, *sizes = on_gpu(example(torch.float32, pool))
-    args = (x.requires_grad_(), table.requires_grad_(), soft, leaves, *sizes)
+    x, table, soft, leaves, geometry = on_gpu(example(torch.float32, pool))
+    args = (x.requires_grad_(), table.requires_grad_(), soft, leaves, *geometry)
     torch.library.opcheck(lgn.logic_tree_conv.default, args)
     x, table = x.detach().double().requires_grad_(), table.detach().double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, table: ops.logic_tree_conv(x, table, leaves, *sizes), (x, table))
+    assert torch.autograd.gradcheck(lambda x, table: ops.logic_tree_conv(x, table, leaves, geometry), (x, table))
 
 
 def test_empty_batch_and_other_strides() -> None:
-    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
-    y = ops.logic_tree_conv(x, table, leaves, *sizes)
+    x, table, _, leaves, geometry = on_gpu(example(torch.float32))
+    y = ops.logic_tree_conv(x, table, leaves, geometry)
     assert y.stride(0) == 1
     torch.testing.assert_close(
-        ops.logic_tree_conv(x.contiguous(memory_format=torch.channels_last), table, leaves, *sizes), y
+        ops.logic_tree_conv(x.contiguous(memory_format=torch.channels_last), table, leaves, geometry), y
     )
-    torch.testing.assert_close(ops.logic_tree_conv(y.new_empty(0, 3, 4, 4), table, leaves, *sizes), y[:0])
+    torch.testing.assert_close(ops.logic_tree_conv(y.new_empty(0, 3, 4, 4), table, leaves, geometry), y[:0])
 
 
 def test_a_graph_holds_both_passes() -> None:
-    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
+    x, table, _, leaves, geometry = on_gpu(example(torch.float32))
     x, table = x.requires_grad_(), table.requires_grad_()
 
     def step() -> tuple[Tensor, ...]:
-        y = ops.logic_tree_conv(x, table, leaves, *sizes)
+        y = ops.logic_tree_conv(x, table, leaves, geometry)
         return (y, *torch.autograd.grad(y.square().sum(), (x, table)))
 
     side = torch.cuda.Stream()
@@ -143,15 +145,14 @@ def test_learned_leaves(problem: dict[str, Any], dtype: torch.dtype, straight: b
     x, table, leaves, geometry = make(problem, dtype)
     soft = torch.rand_like(table) if straight else None
     args = (x, table.round() if straight else table, soft, leaves)
-    sizes = list(map(list, geometry.values()))
-    candidates = candidates_of(x, leaves, sizes[0], count)
-    y, winner = lgn.learned_tree_conv(*on_gpu((*args, candidates)), *sizes)
-    for got, want in zip((y, winner), lgn.logic_tree_conv(*on_gpu(args), *sizes), strict=True):
+    candidates = candidates_of(x, leaves, geometry[0], count)
+    y, winner = lgn.learned_tree_conv(*on_gpu((*args, candidates)), *geometry)
+    for got, want in zip((y, winner), lgn.logic_tree_conv(*on_gpu(args), *geometry), strict=True):
         assert torch.equal(got, want)
     grad = torch.randn(y.shape).to(y.dtype)
-    got = lgn.learned_tree_conv_backward(grad.cuda(), winner, *on_gpu((*args, candidates)), *sizes, need_x)
+    got = lgn.learned_tree_conv_backward(grad.cuda(), winner, *on_gpu((*args, candidates)), *geometry, need_x)
     exact = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
-    expected = tree_choices.reference_backward(grad.double(), winner.cpu(), *exact, candidates, *sizes, True)
+    expected = tree_choices.reference_backward(grad.double(), winner.cpu(), *exact, candidates, geometry, True)
     error = TOLERANCE[dtype]
     for mine, want in zip(got if need_x else got[1:], expected if need_x else expected[1:], strict=True):
         scale = max(want.abs().max().item(), 1.0)
@@ -159,17 +160,19 @@ def test_learned_leaves(problem: dict[str, Any], dtype: torch.dtype, straight: b
 
 
 def test_learned_leaves_twice_the_same_bits_and_opcheck() -> None:
-    x, table, soft, leaves, *sizes = on_gpu(example(torch.float32))
-    candidates = candidates_of(x.cpu(), leaves.cpu(), sizes[0], 5).cuda()
-    y, winner = lgn.learned_tree_conv(x, table, soft, leaves, candidates, *sizes)
-    args = (torch.ones_like(y), winner, x, table, soft, leaves, candidates, *sizes, True)
+    x, table, soft, leaves, geometry = on_gpu(example(torch.float32))
+    candidates = candidates_of(x.cpu(), leaves.cpu(), geometry[0], 5).cuda()
+    y, winner = lgn.learned_tree_conv(x, table, soft, leaves, candidates, *geometry)
+    args = (torch.ones_like(y), winner, x, table, soft, leaves, candidates, *geometry, True)
     assert all(map(torch.equal, *(lgn.learned_tree_conv_backward(*args) for _ in range(2))))
     utils = ("test_schema", "test_faketensor")
-    torch.library.opcheck(lgn.learned_tree_conv.default, (x, table, soft, leaves, candidates, *sizes), test_utils=utils)
+    torch.library.opcheck(
+        lgn.learned_tree_conv.default, (x, table, soft, leaves, candidates, *geometry), test_utils=utils
+    )
     torch.library.opcheck(lgn.learned_tree_conv_backward.default, args, test_utils=utils)
-    candidates[1, 2, 3] = x.shape[1] * sizes[0][0] * sizes[0][1]
+    candidates[1, 2, 3] = x.shape[1] * math.prod(geometry.kernel_size)
     with pytest.raises(IndexError, match="candidates must be places 0"):
-        lgn.learned_tree_conv(x, table, soft, leaves, candidates, *sizes)
+        lgn.learned_tree_conv(x, table, soft, leaves, candidates, *geometry)
 
 
 @pytest.mark.parametrize("sampler", ["soft", "straight_through"])
@@ -199,11 +202,11 @@ def test_a_graph_holds_the_step_of_learned_leaves(sampler: str) -> None:
 
 
 def test_errors() -> None:
-    x, table, _, leaves, *sizes = on_gpu(example(torch.float32))
+    x, table, _, leaves, geometry = on_gpu(example(torch.float32))
     wrong = leaves.clone()
     wrong[0, 1, 2] = 3
     with pytest.raises(IndexError, match="leaf 2 of tree 1 reads channel 3"):
-        ops.logic_tree_conv(x, table, wrong, *sizes)
+        ops.logic_tree_conv(x, table, wrong, geometry)
     deep = draw_leaves(3, 1, (3, 3), 128, 2).cuda()
     with pytest.raises(RuntimeError, match="trees of 128 leaves are more than the 64"):
-        ops.logic_tree_conv(x, torch.rand(127, 4, device="cuda"), deep, *sizes)
+        ops.logic_tree_conv(x, torch.rand(127, 4, device="cuda"), deep, geometry)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import bit_tree, reference, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, bit_tree, reference, tree, tree_choices
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -55,8 +55,8 @@ class Problem:
         return [(w * q - 1) * s + k - 2 * p for w, q, s, k, p in zipped]
 
     @property
-    def geometry(self) -> tuple[list[int], ...]:
-        return tuple(list(pair) for pair in (self.kernel, self.stride, self.padding, self.pool))
+    def geometry(self) -> ConvGeometry:
+        return ConvGeometry(self.kernel, self.stride, self.padding, self.pool)
 
     def shape(self) -> ctypes.Array[ctypes.c_int32]:
         flat = [*self.size, *self.stride, *self.padding, *self.pool, *self.windows]
@@ -153,7 +153,7 @@ def test_values_and_winners(host: ctypes.CDLL, problem: Problem) -> None:
     operands = Operands(problem)
     y, winner = operands.forward(host)
     x, table, _, leaves = operands.exact()
-    expected, first = tree._reference(x, table, None, leaves, *problem.geometry)
+    expected, first = tree._reference(x, table, None, leaves, problem.geometry)
     torch.testing.assert_close(y.double(), expected, atol=TOLERANCE[problem.dtype], rtol=0)
     if problem.straight or problem.dtype == torch.float64:  # without rounding there are no near ties
         assert torch.equal(winner, first)
@@ -167,7 +167,7 @@ def test_gradients(host: ctypes.CDLL, problem: Problem, leaf_bytes: int, need_x:
     y, winner = operands.forward(host)
     grad = torch.randn(y.shape).to(problem.dtype)
     grad_x, grad_table, _ = operands.backward(host, grad, need_x, leaf_bytes)
-    expected = tree._reference_backward(grad.double(), winner, *operands.exact(), *problem.geometry, True)
+    expected = tree._reference_backward(grad.double(), winner, *operands.exact(), problem.geometry, True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     torch.testing.assert_close(grad_table.double(), expected[1], atol=wide, rtol=1e-4)
@@ -185,7 +185,7 @@ def test_gradients_of_shares(host: ctypes.CDLL, problem: Problem, leaf_bytes: in
     places = problem.channels * problem.kernel[0] * problem.kernel[1]
     candidates = torch.randint(places, (problem.trees, 2**problem.depth, count), dtype=torch.int32)
     x, *rest = operands.exact()
-    expected = tree_choices.reference_backward(grad.double(), winner, x, *rest, candidates, *problem.geometry, True)
+    expected = tree_choices.reference_backward(grad.double(), winner, x, *rest, candidates, problem.geometry, True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     for need_x in (True, False):
@@ -226,7 +226,7 @@ class BitOperands(Operands):
         self.bits[:, : -(-problem.batch // 8)] = reference.pack_bits(self.x.flatten(1) > 0.5, 8).t().view(torch.uint8)
         if problem.batch % 8:  # bits past the batch
             self.bits[:, problem.batch // 8] |= 256 - (1 << problem.batch % 8)
-        self.digits = bit_tree._digits(problem.pool)
+        self.digits = bit_tree._digits(problem.geometry)
         self.y = rows(self.y_rows.shape[0], self.row_bytes, torch.uint8)
         self.winner = rows(self.digits * len(self.y), self.row_bytes, torch.uint8)
 
@@ -249,13 +249,13 @@ def test_packed_bits(host: ctypes.CDLL, problem: Problem) -> None:
     batch, y, winner = problem.batch, operands.y, operands.winner
     host.host_bit_tree_forward(*operands.arguments(), at(y), at(winner), i64(y.shape[1]))
     args = operands.words, operands.gates
-    expected, digits = bit_tree._reference(*args, operands.leaves, *problem.geometry)
+    expected, digits = bit_tree._reference(*args, operands.leaves, problem.geometry)
     for got, want in ((y, expected), (winner, digits)):
         assert torch.equal(operands.bits_of(got), reference.unpack_bits(want.flatten(1), batch))
 
     grad = torch.randn(batch, *expected.shape[1:])
     soft = operands.slopes.double()
-    wanted = bit_tree._reference_backward(grad.double(), digits, *args, soft, operands.leaves, *problem.geometry, True)
+    wanted = bit_tree._reference_backward(grad.double(), digits, *args, soft, operands.leaves, problem.geometry, True)
     upper, kernel = feature_major(grad.flatten(1)), (ctypes.c_int32 * 2)(*problem.kernel)
     for leaf_bytes, need_x in ((2**30, True), (1, True), (2**30, False)):
         share = (ctypes.c_int64 * 3)()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import bit_tree_choices
-from tests.ops.test_bit_tree import Sizes, example, hard_problem
+from lgn_lightning.ops import ConvGeometry, bit_tree_choices
+from tests.ops.test_bit_tree import example, hard_problem
 from tests.ops.test_tree import problems
 from tests.ops.test_tree_choices import candidates_of
 
@@ -24,16 +24,18 @@ backward = lgn.learned_bit_tree_conv_backward
 
 def kept(batch: int = 70, trees: int = 5, count: int = 3) -> tuple[Tensor, list[Any]]:
     """A gradient of the output, and what the forward pass leaves for the backward pass, with candidates and sizes."""
-    x, soft, gates, leaves, sizes = example(batch, trees)
+    x, soft, gates, leaves, geometry = example(batch, trees)
     words = lgn.round_to_bits(x)
-    y, winner = lgn.bit_tree_conv(words, gates, leaves, *sizes)
-    candidates = candidates_of(x, leaves, sizes[0], count)
-    return torch.randn(batch, *y.shape[1:]), [winner, words, gates, soft, leaves, candidates, *sizes]
+    y, winner = lgn.bit_tree_conv(words, gates, leaves, *geometry)
+    candidates = candidates_of(x, leaves, geometry[0], count)
+    return torch.randn(batch, *y.shape[1:]), [winner, words, gates, soft, leaves, candidates, *geometry]
 
 
-def learn(x: Tensor, problem: tuple[Tensor, Tensor, Tensor, Sizes], shares: Tensor, candidates: Tensor) -> Tensor:
-    soft, gates, leaves, sizes = problem
-    y = ops.learned_bit_tree_conv(ops.pack_activations(x), soft, shares, gates, leaves, candidates, *sizes)
+def learn(
+    x: Tensor, problem: tuple[Tensor, Tensor, Tensor, ConvGeometry], shares: Tensor, candidates: Tensor
+) -> Tensor:
+    soft, gates, leaves, geometry = problem
+    y = ops.learned_bit_tree_conv(ops.pack_activations(x), soft, shares, gates, leaves, candidates, geometry)
     return y.unpack(torch.float32)
 
 
@@ -41,15 +43,15 @@ def learn(x: Tensor, problem: tuple[Tensor, Tensor, Tensor, Sizes], shares: Tens
 def test_values_and_gradients_are_those_of_the_float_op(
     problem: dict[str, Any], batch: int, needs_grad: bool, count: int
 ) -> None:
-    x, soft, gates, leaves, sizes = hard_problem({**problem, "batch": batch})
-    candidates = candidates_of(x, leaves, sizes[0], count)
+    x, soft, gates, leaves, geometry = hard_problem({**problem, "batch": batch})
+    candidates = candidates_of(x, leaves, geometry[0], count)
     shares = torch.rand(candidates.shape, requires_grad=True)
     bits = (x > 0.5).float().detach().requires_grad_(needs_grad)
     x.requires_grad_(needs_grad)
     soft.requires_grad_()
     table = ops.hard_table(gates, torch.float32)
-    expected = ops.learned_tree_conv(bits, table, shares, leaves, candidates, *sizes, soft)
-    y = learn(x, (soft, gates, leaves, sizes), shares, candidates)
+    expected = ops.learned_tree_conv(bits, table, shares, leaves, candidates, geometry, soft)
+    y = learn(x, (soft, gates, leaves, geometry), shares, candidates)
     assert torch.equal(y, expected)
     upper = torch.randn_like(y)
     wanted = ((x, soft, shares), (bits, soft, shares)) if needs_grad else ((soft, shares),) * 2
@@ -60,13 +62,14 @@ def test_values_and_gradients_are_those_of_the_float_op(
 
 @given(problems(), st.integers(1, 18))
 def test_native_is_the_reference(problem: dict[str, Any], count: int) -> None:
-    x, soft, gates, leaves, sizes = hard_problem(problem)
+    x, soft, gates, leaves, geometry = hard_problem(problem)
     words = lgn.round_to_bits(x)
-    y, winner = lgn.bit_tree_conv(words, gates, leaves, *sizes)
-    grad, candidates = torch.randn(len(x), *y.shape[1:]), candidates_of(x, leaves, sizes[0], count)
+    y, winner = lgn.bit_tree_conv(words, gates, leaves, *geometry)
+    grad, candidates = torch.randn(len(x), *y.shape[1:]), candidates_of(x, leaves, geometry[0], count)
     for need in (False, True):
-        arguments = (grad, winner, words, gates, soft, leaves, candidates, *sizes, need)
-        for got, want in zip(backward(*arguments), bit_tree_choices._reference_backward(*arguments), strict=True):
+        arguments = (grad, winner, words, gates, soft, leaves, candidates)
+        expected = bit_tree_choices._reference_backward(*arguments, geometry, need)
+        for got, want in zip(backward(*arguments, *geometry, need), expected, strict=True):
             torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
 
 
@@ -76,9 +79,9 @@ def test_large_windows() -> None:
     leaves, candidates = torch.zeros(3, 1, 2, dtype=torch.int32), torch.zeros(1, 2, 3, dtype=torch.int32)
     gates, soft = torch.tensor([3], dtype=torch.uint8), torch.rand(1, 4)  # the input itself
     shares = torch.rand(1, 2, 3, requires_grad=True)
-    y = learn(x, (soft, gates, leaves, [[1, 1], [1, 1], [0, 0], [16, 16]]), shares, candidates)
-    table, geometry = ops.hard_table(gates, torch.float32), ((1, 1), (1, 1), (0, 0), (16, 16))
-    expected = ops.learned_tree_conv(x, table, shares, leaves, candidates, *geometry, soft)
+    table, geometry = ops.hard_table(gates, torch.float32), ConvGeometry((1, 1), pool=(16, 16))
+    y = learn(x, (soft, gates, leaves, geometry), shares, candidates)
+    expected = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft)
     assert torch.equal(y, expected)
     torch.testing.assert_close(*(torch.autograd.grad(part.sum(), shares)[0] for part in (y, expected)))
 
@@ -136,25 +139,25 @@ def test_opcheck_and_compile() -> None:
 
 
 def test_empty_batch() -> None:
-    x, soft, gates, leaves, sizes = example()
-    candidates = candidates_of(x, leaves, sizes[0], 4)
+    x, soft, gates, leaves, geometry = example()
+    candidates = candidates_of(x, leaves, geometry[0], 4)
     shares = torch.rand(candidates.shape, requires_grad=True)
-    y = learn(x[:0], (soft, gates, leaves, sizes), shares, candidates)
+    y = learn(x[:0], (soft, gates, leaves, geometry), shares, candidates)
     assert y.shape == (0, 5, 2, 2)
     assert not torch.autograd.grad(y.sum(), shares)[0].any()
 
 
 def test_bad_arguments() -> None:
-    x, soft, gates, leaves, sizes = example()
-    candidates = candidates_of(x, leaves, sizes[0], 4)
+    x, soft, gates, leaves, geometry = example()
+    candidates = candidates_of(x, leaves, geometry[0], 4)
     shares = torch.rand(candidates.shape, requires_grad=True)
-    problem = (soft, gates, leaves, sizes)
+    problem = (soft, gates, leaves, geometry)
     with pytest.raises(ValueError, match=r"do not fit leaves \[3, 5, 8\]: both are \[5, 8, K\]"):
         learn(x, problem, shares[:, :, :3], candidates)
     with pytest.raises(TypeError, match=r"candidates is torch\.int64"):
         learn(x, problem, shares, candidates.long())
     with pytest.raises(ValueError, match=r"gates is torch\.uint8 \[34\]"):
-        learn(x, (soft, gates[1:], leaves, sizes), shares, candidates)
+        learn(x, (soft, gates[1:], leaves, geometry), shares, candidates)
     if os.environ.get("LGN_BACKEND") != "torch":
         candidates[4, 1, 2] = 27
         with pytest.raises(IndexError, match=r"places 0 … 26 of a receptive field of 3 channels and 3x3"):

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import tree
-
-Geometry = dict[str, tuple[int, int]]
+from lgn_lightning.ops import ConvGeometry, tree
 
 
 @st.composite
@@ -30,7 +28,7 @@ def problems(draw: Any) -> dict[str, Any]:
         for k, s, p, q, w in zip(kernel, stride, padding, pool, windows, strict=True)
     ]
     # An image that had to be grown to one row may leave a remainder: pool nothing then.
-    out = tree.output_size(size, kernel, stride, padding, (1, 1))
+    out = ConvGeometry(kernel, stride, padding).places(size)
     pool = tuple(q if n % q == 0 and n > 0 else 1 for q, n in zip(pool, out, strict=True))
     return {
         "batch": draw(st.sampled_from([1, 2, 15, 16, 17, 64, 65, 130])),
@@ -38,18 +36,18 @@ def problems(draw: Any) -> dict[str, Any]:
         "out_channels": draw(st.integers(1, 3)),
         "depth": draw(st.integers(1, 4)),
         "size": size,
-        "geometry": {"kernel_size": kernel, "stride": stride, "padding": padding, "pool": pool},
+        "geometry": ConvGeometry(kernel, stride, padding, pool),
         "seed": draw(st.integers(0, 2**16)),
     }
 
 
-def make(problem: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Geometry]:
+def make(problem: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, ConvGeometry]:
     """Random input, table, leaves and the geometry."""
     torch.manual_seed(problem["seed"])
     leaves = draw_leaves(
         problem["in_channels"],
         problem["out_channels"],
-        problem["geometry"]["kernel_size"],
+        problem["geometry"].kernel_size,
         2 ** problem["depth"],
         min(2, problem["in_channels"]),
     )
@@ -58,9 +56,9 @@ def make(problem: dict[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, T
     return x, table.to(torch.float64 if dtype == torch.float64 else torch.float32), leaves, problem["geometry"]
 
 
-def by_definition(x: Tensor, table: Tensor, leaves: Tensor, geometry: Geometry) -> Tensor:
+def by_definition(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry) -> Tensor:
     """The convolution written as its definition reads, with torch's own padding and pooling."""
-    (kh, kw), (sh, sw), (ph, pw) = geometry["kernel_size"], geometry["stride"], geometry["padding"]
+    (kh, kw), (sh, sw), (ph, pw), pool = geometry
     padded = torch.nn.functional.pad(x, (pw, pw, ph, ph))
     height, width = (padded.shape[2] - kh) // sh + 1, (padded.shape[3] - kw) // sw + 1
     gates = leaves.shape[2] - 1
@@ -75,7 +73,7 @@ def by_definition(x: Tensor, table: Tensor, leaves: Tensor, geometry: Geometry) 
             t = table[o * gates + j]
             nodes.append(t[0] * (1 - a) * (1 - b) + t[1] * (1 - a) * b + t[2] * a * (1 - b) + t[3] * a * b)
         channels.append(nodes[-1])
-    return torch.nn.functional.max_pool2d(torch.stack(channels, dim=1), geometry["pool"])
+    return torch.nn.functional.max_pool2d(torch.stack(channels, dim=1), pool)
 
 
 @given(problems())
@@ -83,7 +81,7 @@ def test_values_and_gradients_are_those_of_the_definition(problem: dict[str, Any
     x, table, leaves, geometry = make(problem, torch.float64)
     x.requires_grad_()
     table.requires_grad_()
-    y = ops.logic_tree_conv(x, table, leaves, **geometry)
+    y = ops.logic_tree_conv(x, table, leaves, geometry)
     expected = by_definition(x, table, leaves, geometry)
     torch.testing.assert_close(y, expected)
     upper = torch.rand_like(expected)
@@ -98,9 +96,9 @@ def test_straight_through_has_hard_values_and_soft_slopes(problem: dict[str, Any
     x = x.round().requires_grad_()
     soft.requires_grad_()
     hard = soft.detach().round()
-    y = ops.logic_tree_conv(x, hard, leaves, **geometry, soft_table=soft)
-    assert torch.equal(y, ops.logic_tree_conv(x, hard, leaves, **geometry))
-    expected = tree.reference(x, hard, leaves, **geometry, soft_table=soft)  # by autograd
+    y = ops.logic_tree_conv(x, hard, leaves, geometry, soft_table=soft)
+    assert torch.equal(y, ops.logic_tree_conv(x, hard, leaves, geometry))
+    expected = tree.reference(x, hard, leaves, geometry, soft_table=soft)  # by autograd
     upper = torch.rand_like(y)
     torch.testing.assert_close(
         torch.autograd.grad(y, (x, soft), upper), torch.autograd.grad(expected, (x, soft), upper)
@@ -111,12 +109,13 @@ def example(dtype: torch.dtype, pool: int = 2) -> tuple[Any, ...]:
     leaves = draw_leaves(3, 2, (3, 3), 8, 2)
     x = torch.rand(5, 3, 4, 4, dtype=dtype, requires_grad=True)
     table = torch.rand(14, 4, dtype=torch.float64 if dtype == torch.float64 else torch.float32, requires_grad=True)
-    return x, table, None, leaves, [3, 3], [1, 1], [1, 1], [pool, pool]
+    return x, table, None, leaves, ConvGeometry((3, 3), padding=(1, 1), pool=(pool, pool))
 
 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_opcheck(pool: int) -> None:
-    args = example(torch.float32, pool)
+    *args, geometry = example(torch.float32, pool)
+    args += geometry
     torch.library.opcheck(torch.ops.lgn.logic_tree_conv, args)
     with torch.no_grad():
         y, winner = torch.ops.lgn.logic_tree_conv(*args)
@@ -127,13 +126,13 @@ def test_opcheck(pool: int) -> None:
 
 @pytest.mark.parametrize("pool", [1, 2])
 def test_gradcheck(pool: int) -> None:
-    x, table, _, leaves, *geometry = example(torch.float64, pool)
-    assert torch.autograd.gradcheck(lambda x, table: ops.logic_tree_conv(x, table, leaves, *geometry), (x, table))
+    x, table, _, leaves, geometry = example(torch.float64, pool)
+    assert torch.autograd.gradcheck(lambda x, table: ops.logic_tree_conv(x, table, leaves, geometry), (x, table))
 
 
 def test_output_lies_batch_innermost() -> None:
-    x, table, _, leaves, *geometry = example(torch.float32)
-    y = ops.logic_tree_conv(x, table, leaves, *geometry)
+    x, table, _, leaves, geometry = example(torch.float32)
+    y = ops.logic_tree_conv(x, table, leaves, geometry)
     assert y.shape == (5, 2, 2, 2)
     assert y.stride(0) == 1
     flat = y.flatten(1)
@@ -146,23 +145,32 @@ def test_output_lies_batch_innermost() -> None:
     [
         ({"kernel_size": (7, 3)}, "kernel of 7x3 does not fit into 6x6, an image of 4x4 with padding"),
         ({"pool": (3, 2)}, "pooling 3x2 does not divide the 4x4 outputs"),
-        ({"pool": (17, 16)}, "pooling 17x16 is more than the 256 positions"),
+        ({"pool": (17, 16)}, "pooling 17x16 has more than 256 positions"),
         ({"stride": (0, 1)}, "must be at least 1"),
+    ],
+)
+def test_geometry_that_does_not_fit_is_a_value_error(change: dict[str, Any], message: str) -> None:
+    x, table, _, leaves, geometry = example(torch.float32)
+    with pytest.raises(ValueError, match=message):
+        ops.logic_tree_conv(x, table, leaves, geometry._replace(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"x": torch.rand(5, 48)}, r"x has shape \[5, 48\]"),
         ({"table": torch.rand(13, 4)}, r"table has shape \[13, 4\]"),
         ({"leaves": torch.zeros(3, 2, 7, dtype=torch.int32)}, r"must be \[3, out_channels, 2\^depth\]"),
     ],
 )
-def test_bad_input_is_a_value_error(change: dict[str, Any], message: str) -> None:
-    x, table, _, leaves, kernel_size, stride, padding, pool = example(torch.float32)
-    arguments = {"x": x, "table": table, "leaves": leaves, "kernel_size": kernel_size, "stride": stride}
-    arguments |= {"padding": padding, "pool": pool} | change
+def test_input_that_does_not_fit_is_a_value_error(change: dict[str, Any], message: str) -> None:
+    x, table, _, leaves, geometry = example(torch.float32)
     with pytest.raises(ValueError, match=message):
-        ops.logic_tree_conv(**arguments)
+        ops.logic_tree_conv(**{"x": x, "table": table, "leaves": leaves, "geometry": geometry} | change)
 
 
 def test_wrong_dtypes_are_type_errors() -> None:
-    x, table, _, leaves, *geometry = example(torch.float32)
+    x, table, _, leaves, geometry = example(torch.float32)
     for wrong in ((x.int(), table, leaves), (x, table.double(), leaves), (x, table, leaves.long())):
         with pytest.raises(TypeError, match=r"x is|table is|leaves is"):
-            ops.logic_tree_conv(*wrong, *geometry)
+            ops.logic_tree_conv(*wrong, geometry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, tree, tree_choices
 from tests.ops.test_tree import make, problems
 from tests.ops.test_tree_native import TOLERANCE, strided
 
 pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
-def candidates_of(x: Tensor, leaves: Tensor, kernel: list[int], count: int) -> Tensor:
+def candidates_of(x: Tensor, leaves: Tensor, kernel: Sequence[int], count: int) -> Tensor:
     """Places of the receptive field, with the leaves themselves first."""
     channel, row, column = leaves
     own = (channel * kernel[0] + row) * kernel[1] + column
@@ -46,7 +47,7 @@ def test_is_the_gradient_of_the_mixture_at_the_chosen_leaves(pool: int, straight
     table = torch.rand(6, 4, dtype=torch.float64)
     soft = torch.rand_like(table) if straight_through else None
     shares = torch.rand(2, 4, 4, dtype=torch.float64, requires_grad=True)
-    geometry = (3, 3), (1, 1), (1, 1), (pool, pool)
+    geometry = ConvGeometry((3, 3), padding=(1, 1), pool=(pool, pool))
 
     # Every leaf as a channel of its own, one place wide: what it reads is the chosen value plus nothing that learns.
     rows = torch.nn.functional.unfold(x, (3, 3), padding=1)  # [batch, places of the field, places of the image]
@@ -54,9 +55,9 @@ def test_is_the_gradient_of_the_mixture_at_the_chosen_leaves(pool: int, straight
     chosen = rows[:, candidates[..., 0].long().flatten()].view_as(mixed)
     as_channels = (chosen + mixed - mixed.detach()).reshape(5, 8, 6, 6)
     own = torch.stack((torch.arange(8).view(2, 4), torch.zeros(2, 4), torch.zeros(2, 4))).int()
-    expected = tree.reference(as_channels, table, own, (1, 1), (1, 1), (0, 0), (pool, pool), soft)
+    expected = tree.reference(as_channels, table, own, ConvGeometry((1, 1), pool=(pool, pool)), soft)
 
-    y = ops.learned_tree_conv(x, table, shares, leaves, candidates, *geometry, soft)
+    y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft)
     torch.testing.assert_close(y, expected)
     upper = torch.randn_like(y)
     got, want = (torch.autograd.grad(part, shares, upper) for part in (y, expected))
@@ -77,15 +78,14 @@ def test_native_is_the_reference(
 ) -> None:
     x, table, leaves, geometry = make(problem, dtype)
     soft = torch.rand_like(table) if straight_through else None
-    sizes = list(map(list, geometry.values()))
-    candidates = candidates_of(x, leaves, sizes[0], count)
+    candidates = candidates_of(x, leaves, geometry[0], count)
     x = strided(x, form)
-    y, winner = torch.ops.lgn.logic_tree_conv(x, table, soft, leaves, *sizes)
+    y, winner = torch.ops.lgn.logic_tree_conv(x, table, soft, leaves, *geometry)
     grad = strided(torch.randn(y.shape, dtype=dtype), form)
-    rest = (table, soft, leaves, candidates, *sizes, need_grad_x)
-    got = torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, *rest)
+    rest = (table, soft, leaves, candidates)
+    got = torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, *rest, *geometry, need_grad_x)
     wide = table.dtype
-    expected = tree_choices.reference_backward(grad.to(wide), winner, x.to(wide), *rest)
+    expected = tree_choices.reference_backward(grad.to(wide), winner, x.to(wide), *rest, geometry, need_grad_x)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(got[0], expected[0].to(dtype), atol=10 * tolerance, rtol=10 * tolerance)
     for mine, want in zip(got[1:], expected[1:], strict=True):
@@ -102,15 +102,17 @@ def layer(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, T
 
 def test_threads_change_no_bit() -> None:
     x, table, leaves, candidates = layer()
-    sizes = [[3, 3], [1, 1], [1, 1], [2, 2]]
-    y, winner = torch.ops.lgn.logic_tree_conv(x, table, None, leaves, *sizes)
+    geometry = ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
+    y, winner = torch.ops.lgn.logic_tree_conv(x, table, None, leaves, *geometry)
     grad, before = torch.randn_like(y), torch.get_num_threads()
     results = []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             results.append(
-                torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, table, None, leaves, candidates, *sizes, True)
+                torch.ops.lgn.learned_tree_conv_backward(
+                    grad, winner, x, table, None, leaves, candidates, *geometry, True
+                )
             )
     finally:
         torch.set_num_threads(before)
@@ -119,9 +121,9 @@ def test_threads_change_no_bit() -> None:
 
 def test_opcheck_and_compile() -> None:
     x, table, leaves, candidates = layer()
-    x, sizes = x[:20], [[3, 3], [1, 1], [1, 1], [2, 2]]
-    y, winner = torch.ops.lgn.logic_tree_conv(x, table, None, leaves, *sizes)
-    arguments = (torch.randn_like(y), winner, x, table, None, leaves, candidates, *sizes, True)
+    x, geometry = x[:20], ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
+    y, winner = torch.ops.lgn.logic_tree_conv(x, table, None, leaves, *geometry)
+    arguments = (torch.randn_like(y), winner, x, table, None, leaves, candidates, *geometry, True)
     utils = ("test_schema", "test_faketensor")
     for one in (x[:0], x):
         torch.library.opcheck(torch.ops.lgn.learned_tree_conv.default, (one, *arguments[3:-1]), test_utils=utils)
@@ -130,7 +132,7 @@ def test_opcheck_and_compile() -> None:
     shares = torch.rand(40, 8, 4, requires_grad=True)
 
     def loss(shares: Tensor) -> Tensor:
-        return ops.learned_tree_conv(x, table, shares, leaves, candidates, *sizes).square().sum()
+        return ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry).square().sum()
 
     expected = torch.autograd.grad(loss(shares), shares)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
@@ -140,7 +142,7 @@ def test_opcheck_and_compile() -> None:
 def test_empty_batch() -> None:
     x, table, leaves, candidates = layer()
     shares = torch.rand(40, 8, 4, requires_grad=True)
-    y = ops.learned_tree_conv(x[:0], table, shares, leaves, candidates, (3, 3), pool=(2, 2))
+    y = ops.learned_tree_conv(x[:0], table, shares, leaves, candidates, ConvGeometry((3, 3), pool=(2, 2)))
     assert not torch.autograd.grad(y.sum(), shares)[0].any()
 
 
@@ -148,11 +150,11 @@ def test_bad_arguments() -> None:
     x, table, leaves, candidates = layer()
     shares = torch.rand(40, 8, 4, requires_grad=True)
     with pytest.raises(ValueError, match=r"do not fit leaves \[3, 40, 8\]: both are \[40, 8, K\]"):
-        ops.learned_tree_conv(x, table, shares[:, :, :3], leaves, candidates, (3, 3))
+        ops.learned_tree_conv(x, table, shares[:, :, :3], leaves, candidates, ConvGeometry((3, 3)))
     with pytest.raises(TypeError, match=r"candidates is torch\.int64"):
-        ops.learned_tree_conv(x, table, shares, leaves, candidates.long(), (3, 3))
+        ops.learned_tree_conv(x, table, shares, leaves, candidates.long(), ConvGeometry((3, 3)))
     if os.environ.get("LGN_BACKEND") != "torch":
         candidates[4, 1, 2] = 27
-        y = ops.learned_tree_conv(x, table, shares, leaves, candidates, (3, 3))
+        y = ops.learned_tree_conv(x, table, shares, leaves, candidates, ConvGeometry((3, 3)))
         with pytest.raises(IndexError, match=r"places 0 … 26 of a receptive field of 3 channels and 3x3"):
             y.sum().backward()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lgn_lightning.ops import tree
+from lgn_lightning.ops import ConvGeometry, tree
 from tests.ops.test_tree import example, make, problems
 
 pytestmark = pytest.mark.usefixtures("native_cpu")
@@ -50,18 +50,17 @@ def test_both_passes_are_the_reference(
 ) -> None:
     x, table, leaves, geometry = make(problem, dtype)
     soft = torch.rand_like(table) if straight_through else None
-    sizes = list(map(list, geometry.values()))
     x = strided(x, form)
-    y, winner = lgn.logic_tree_conv(x, table, soft, leaves, *sizes)
+    y, winner = lgn.logic_tree_conv(x, table, soft, leaves, *geometry)
     exact = x.to(table.dtype)
-    expected, first = tree._reference(exact, table, soft, leaves, *sizes)
+    expected, first = tree._reference(exact, table, soft, leaves, geometry)
     assert_near(y, expected)
     assert winner.shape == first.shape
     # Near ties may be decided differently, and the gradient follows: both passes back get the same winners.
     grad = strided(torch.randn(y.shape, dtype=dtype), form)
-    grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, x, table, soft, leaves, *sizes, need_grad_x)
+    grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, x, table, soft, leaves, *geometry, need_grad_x)
     expected_x, expected_table = tree._reference_backward(
-        grad.to(table.dtype), winner, exact, table, soft, leaves, *sizes, need_grad_x
+        grad.to(table.dtype), winner, exact, table, soft, leaves, geometry, need_grad_x
     )
     assert_near(grad_x, expected_x, 10)
     assert_near(grad_table, expected_table, 100)
@@ -77,8 +76,8 @@ def test_first_of_equal_maxima_wins() -> None:
 
 
 def test_nan_weights_show() -> None:
-    x, table, _, leaves, *sizes = example(torch.float32)
-    y, _ = lgn.logic_tree_conv(x.detach(), torch.full_like(table, float("nan")), None, leaves, *sizes)
+    x, table, _, leaves, geometry = example(torch.float32)
+    y, _ = lgn.logic_tree_conv(x.detach(), torch.full_like(table, float("nan")), None, leaves, *geometry)
     assert y.isnan().all()
 
 
@@ -86,17 +85,16 @@ def test_nan_weights_show() -> None:
 @pytest.mark.parametrize("batch", [3, 64, 100, 128, 700])
 def test_same_bits_at_any_number_of_threads(batch: int, dtype: torch.dtype) -> None:
     problem = {"batch": batch, "in_channels": 4, "out_channels": 24, "depth": 3, "size": [8, 8], "seed": 0}
-    problem["geometry"] = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "pool": (2, 2)}
+    problem["geometry"] = ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
     x, table, leaves, geometry = make(problem, dtype)
-    sizes = list(map(list, geometry.values()))
     grad = torch.randn(batch, 24, 4, 4, dtype=dtype)
     threads = torch.get_num_threads()
     results = []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            y, winner = lgn.logic_tree_conv(x, table, None, leaves, *sizes)
-            back = lgn.logic_tree_conv_backward(grad, winner, x, table, None, leaves, *sizes, True)
+            y, winner = lgn.logic_tree_conv(x, table, None, leaves, *geometry)
+            back = lgn.logic_tree_conv_backward(grad, winner, x, table, None, leaves, *geometry, True)
             results.append((y, winner, *back))
     finally:
         torch.set_num_threads(threads)
@@ -106,7 +104,8 @@ def test_same_bits_at_any_number_of_threads(batch: int, dtype: torch.dtype) -> N
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_opcheck(dtype: torch.dtype) -> None:
-    args = example(dtype)
+    *args, geometry = example(dtype)
+    args += geometry
     torch.library.opcheck(lgn.logic_tree_conv.default, args)
     with torch.no_grad():
         y, winner = lgn.logic_tree_conv(*args)
@@ -114,17 +113,17 @@ def test_opcheck(dtype: torch.dtype) -> None:
 
 
 def test_empty_batch() -> None:
-    x, table, _, leaves, *sizes = example(torch.float32)
-    y, winner = lgn.logic_tree_conv(x.detach()[:0], table, None, leaves, *sizes)
+    x, table, _, leaves, geometry = example(torch.float32)
+    y, winner = lgn.logic_tree_conv(x.detach()[:0], table, None, leaves, *geometry)
     assert y.shape == winner.shape == (0, 2, 2, 2)
-    grad_x, grad_table = lgn.logic_tree_conv_backward(y, winner, x.detach()[:0], table, None, leaves, *sizes, True)
+    grad_x, grad_table = lgn.logic_tree_conv_backward(y, winner, x.detach()[:0], table, None, leaves, *geometry, True)
     assert grad_x.shape == (0, 3, 4, 4)
     assert not grad_table.any()
 
 
 @pytest.mark.parametrize(("part", "bad"), [(0, 3), (1, 3), (2, -1)])
 def test_leaf_out_of_range_is_one_clear_error(part: int, bad: int) -> None:
-    x, table, _, leaves, *sizes = example(torch.float32)
+    x, table, _, leaves, geometry = example(torch.float32)
     leaves[part, 1, 4] = bad
     with pytest.raises(IndexError, match=rf"leaves\[{part}\] has values from .* must be in 0 … 2"):
-        lgn.logic_tree_conv(x, table, None, leaves, *sizes)
+        lgn.logic_tree_conv(x, table, None, leaves, *geometry)

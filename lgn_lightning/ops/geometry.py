@@ -1,0 +1,87 @@
+"""Where a convolution is evaluated: the sizes that all its functions and ops share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from lgn_lightning.ops import schema
+
+#: Positions under one pooling window that the index of the winner can tell apart.
+MAX_POOL = 256
+
+
+class ConvGeometry(NamedTuple):
+    """Receptive field, steps, border and pooling of a convolution, height and width each.
+
+    Attributes:
+        kernel_size: The receptive field.
+        stride: Steps of the receptive field.
+        padding: Rows and columns of zeros on every side.
+        pool: The windows that the maximum is taken of; they divide the convolution's output.
+    """
+
+    kernel_size: Sequence[int]
+    stride: Sequence[int] = (1, 1)
+    padding: Sequence[int] = (0, 0)
+    pool: Sequence[int] = (1, 1)
+
+    @property
+    def positions(self) -> int:
+        """Places of the convolution under one pooling window."""
+        return math.prod(self.pool)
+
+    def places(self, size: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the convolution of an image of this size, before the pooling."""
+        height, width = (
+            (n + 2 * p - k) // s + 1
+            for n, k, s, p in zip(size, self.kernel_size, self.stride, self.padding, strict=True)
+        )
+        return height, width
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Height and width after the convolution of an image of this size and the pooling."""
+        height, width = self.places(size)
+        return height // self.pool[0], width // self.pool[1]
+
+    def check(self, size: Sequence[int]) -> None:
+        """Refuses a kernel larger than the padded image, and a pooling that does not divide what it is applied to.
+
+        Raises:
+            ValueError: If so.
+        """
+        kernel_size, stride, padding, pool = map(tuple, self)
+        if min(*kernel_size, *stride, *pool) < 1 or min(padding) < 0:
+            raise ValueError(f"{kernel_size=}, {stride=} and {pool=} must be at least 1, {padding=} at least 0")
+        padded = [n + 2 * p for n, p in zip(size, padding, strict=True)]
+        if any(k > n for k, n in zip(kernel_size, padded, strict=True)):
+            raise ValueError(
+                f"a kernel of {kernel_size[0]}x{kernel_size[1]} does not fit into {padded[0]}x{padded[1]}, an image of "
+                f"{size[0]}x{size[1]} with padding {padding}; take a smaller kernel or more padding"
+            )
+        if self.positions > MAX_POOL:
+            raise ValueError(
+                f"pooling {pool[0]}x{pool[1]} has more than {MAX_POOL} positions, which cannot be told apart"
+            )
+        height, width = self.places(size)
+        if height % pool[0] or width % pool[1]:
+            raise ValueError(
+                f"pooling {pool[0]}x{pool[1]} does not divide the {height}x{width} outputs of the convolution; change "
+                "its padding or kernel, or the pooling"
+            )
+
+
+def define_convolution(op: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Defines an op of a convolution.
+
+    ``ConvGeometry geometry`` in the schema stands for four lists of ints, which both functions get as one.
+    """
+    before = op[: op.index("ConvGeometry")].count(",")
+    after = before + len(ConvGeometry._fields)
+
+    def gathered(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: function(*args[:before], ConvGeometry(*args[before:after]), *args[after:])
+
+    sizes = ", ".join(f"int[] {name}" for name in ConvGeometry._fields)
+    schema.define(op.replace("ConvGeometry geometry", sizes), gathered(kernel), gathered(fake))
