@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.ops import ConvGeometry, bit_tree, loader, reference, schema
+from lgn_lightning.ops import ConvGeometry, bit_tree, reference, schema
+from tests.cuda.steps import check_graphed_training, check_training_waits_for_nothing
 from tests.nn.test_bit_convolutions import convolutions_on_bits
 from tests.ops.test_bit_tree import example, hard_problem
 from tests.ops.test_tree import problems
@@ -22,12 +22,6 @@ from tests.ops.test_tree import problems
 pytestmark = pytest.mark.cuda
 lgn = torch.ops.lgn
 UTILS = ("test_schema", "test_faketensor")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def test_kernels_are_native() -> None:
@@ -191,36 +185,8 @@ def test_autocast_and_compile() -> None:
 
 
 def test_the_step_as_a_cuda_graph() -> None:
-    x, y = make_batch()
-    losses = []
-    for graphed in (False, True):
-        net = make_net()
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
-
-        def loss(x: Tensor, y: Tensor, net: nn.Module = net) -> Tensor:
-            return nn.functional.cross_entropy(net(x), y)
-
-        def eager(x: Tensor, y: Tensor, loss: Any = loss, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            value: Tensor = loss(x, y)
-            value.backward()
-            optimizer.step()
-            return value
-
-        step = GraphedStep(net, loss, optimizer) if graphed else eager
-        for _ in range(12):
-            step(x, y)
-        losses.append(loss(x, y).item())
-        if isinstance(step, GraphedStep):
-            assert step.recorded
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    check_graphed_training(make_net, *make_batch())
 
 
 def test_no_call_waits_for_the_device() -> None:
-    net, (x, y) = make_net(), make_batch()
-    nn.functional.cross_entropy(net(x), y).backward()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        nn.functional.cross_entropy(net(x), y).backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    check_training_waits_for_nothing(make_net(), *make_batch())

@@ -8,19 +8,14 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.ops import loader, lookup_tables, reference
+from lgn_lightning.ops import lookup_tables, reference
+from tests.cuda.steps import record
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
 INPUTS = [2, 3, 4, 5, 6]
 SHAPES = [(100, 400, 8000), (1, 30, 60), (1024, 500, 1000), (3000, 784, 900), (257, 64, 5000)]
 lgn = torch.ops.lgn
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def layer(
@@ -123,14 +118,7 @@ def test_a_graph_holds_the_step_of_a_net(sampler: str) -> None:
         y = net(x)
         return (y, *torch.autograd.grad(y.square().sum(), weights))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        got = step()
+    graph, got = record(step)
     x.random_(256)
     graph.replay()
     assert all(map(torch.equal, got, step()))

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import loader, reference
+from lgn_lightning.ops import reference
+from tests.cuda.steps import no_waiting
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def layer(
@@ -200,11 +195,8 @@ def test_no_call_waits_for_the_device() -> None:
         ops.logic(x, table, a, b)
 
     step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     torch.cuda.synchronize()
     torch.cuda._sleep(2_000_000_000)
     event = torch.cuda.Event()

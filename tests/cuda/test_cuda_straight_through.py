@@ -10,20 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
-from lgn_lightning.ops import choices, loader, schema
+from lgn_lightning.ops import choices, schema
 from lgn_lightning.ops import straight_through as module
+from tests.cuda.steps import check_graphed_training, check_training_waits_for_nothing
 
 pytestmark = pytest.mark.cuda
 FACTORS = [1.0, 2.0, 1.5]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def stack(widths: tuple[int, ...] = (11, 400, 240, 300), device: str = "cpu") -> list[list[Tensor]]:
@@ -194,36 +188,8 @@ def test_a_net_trains_on_bits_as_layer_by_layer(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("connections", ["random", "learned"])
 def test_the_step_as_a_cuda_graph(connections: str) -> None:
-    x, y = make_batch()
-    losses = []
-    for graphed in (False, True):
-        net = make_net(connections)
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.01, fused=True)
-
-        def loss(x: Tensor, y: Tensor, net: LogicSequential = net) -> Tensor:
-            return nn.functional.cross_entropy(net(x), y)
-
-        def eager(x: Tensor, y: Tensor, loss: Any = loss, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            value: Tensor = loss(x, y)
-            value.backward()
-            optimizer.step()
-            return value
-
-        step = GraphedStep(net, loss, optimizer) if graphed else eager
-        for _ in range(12):
-            step(x, y)
-        losses.append(loss(x, y).item())
-        if isinstance(step, GraphedStep):
-            assert step.recorded
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    check_graphed_training(lambda: make_net(connections), *make_batch())
 
 
 def test_no_call_waits_for_the_device() -> None:
-    net, (x, y) = make_net(), make_batch()
-    nn.functional.cross_entropy(net(x), y).backward()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        nn.functional.cross_entropy(net(x), y).backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    check_training_waits_for_nothing(make_net(), *make_batch())

@@ -19,15 +19,9 @@ from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
-from lgn_lightning.ops import loader
+from tests.cuda.steps import no_waiting
 
 pytestmark = pytest.mark.cuda
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def make_net(implementation: str | None = None) -> LogicSequential:
@@ -131,11 +125,8 @@ def test_a_replay_neither_waits_nor_launches_from_python() -> None:
     step = graphed(net)
     for _ in range(5):
         step(x, y)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         loss = step(x, y)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
 
 

@@ -14,19 +14,14 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.nn.leaves import draw_leaves
-from lgn_lightning.ops import ConvGeometry, loader, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, tree, tree_choices
+from tests.cuda.steps import record
 from tests.ops.test_tree import example, make, problems
 from tests.ops.test_tree_choices import candidates_of
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
 lgn = torch.ops.lgn
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _native() -> None:
-    if torch.cuda.is_available():
-        loader.require("cuda")
 
 
 def on_gpu(values: Any) -> list[Any]:
@@ -124,14 +119,7 @@ def test_a_graph_holds_both_passes() -> None:
         y = ops.logic_tree_conv(x, table, leaves, geometry)
         return (y, *torch.autograd.grad(y.square().sum(), (x, table)))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        got = step()
+    graph, got = record(step)
     with torch.no_grad():
         x.uniform_()
         table.uniform_()
@@ -185,14 +173,7 @@ def test_a_graph_holds_the_step_of_learned_leaves(sampler: str) -> None:
         y = net(x)
         return (y, *torch.autograd.grad(y.square().sum(), weights))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        got = step()
+    graph, got = record(step)
     x.random_(256)
     with torch.no_grad():
         for parameter in weights:
