@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CXX_SOURCES = $(shell git ls-files 'ext/*.cpp' 'ext/*.h' 'ext/*.cu' 'ext/*.cuh')
+CXX_SOURCES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: demo test lint soak format sanitize clean
 

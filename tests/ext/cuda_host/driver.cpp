@@ -80,9 +80,9 @@ void host_choices_backward(int32_t storage, int64_t batch, const void* x, int64_
                            const void* grad, int64_t grad_pitch, int32_t group, void* grad_shares, void* grad_table,
                            float factor, const int32_t* uses, const int32_t* begin, int64_t inputs, void* grad_x,
                            int64_t grad_x_pitch) {
-  const ChoiceArgs args{static_cast<Storage>(storage < 0 ? 0 : storage), batch, x,     x_pitch,    table, a,
-                        b,                                               candidates, gates, count, grad,
-                        grad_pitch,                                      group, grad_shares, grad_table};
+  const Storage of_x = static_cast<Storage>(storage < 0 ? 0 : storage);
+  const ChoiceArgs args{of_x,  batch, x,    x_pitch,    table, a,           b,         candidates,
+                        gates, count, grad, grad_pitch, group, grad_shares, grad_table};
   storage < 0 ? bit_choices_backward(args, nullptr) : choices_backward(args, nullptr);
   if (uses != nullptr) {
     bit_inputs_backward(args, factor, uses, begin, inputs, static_cast<float*>(grad_x), grad_x_pitch, nullptr);
