@@ -66,8 +66,8 @@ class RunFolder:
         if self.result_file.is_file():
             kind, go_on = "a finished run", ""
         raise RunError(
-            f"{self.path} holds {kind}, which would be overwritten: {go_on}give another --run_name, or remove the "
-            "folder to start anew"
+            f"{self.path} holds {kind}, which would be overwritten: {go_on}give another name or folder (--run_name, "
+            "--trainer.default_root_dir), or remove this one to start anew"
         )
 
     def finish(self, result: dict[str, Any]) -> None:

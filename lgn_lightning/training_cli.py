@@ -54,6 +54,9 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks for the folder on all ranks, who are told by rank zero: alone, it would wait for them forever."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        run = RunFolder(self._folder)
+        if stage == "fit" and not self.overwrite and trainer.strategy.broadcast(run.config.is_file()):
+            run.check_new()
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -105,6 +108,7 @@ class TrainingCLI(LightningCLI):
             # To log where the training did takes a word.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.checkpoint}"]
         self._recipe, self._overrides = recipe, overrides
+        self._run: RunLogger | None = None
         super().__init__(
             LogicClassifier,
             ImageDataModule,
@@ -112,7 +116,7 @@ class TrainingCLI(LightningCLI):
             args=[command, "--config", settings, *overrides],
             seed_everything_default=0,
             save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
+            save_config_kwargs={"save_to_log_dir": False, "overwrite": resume is not None},
             parser_class=SettingsParser,
             auto_configure_optimizers=False,  # the module takes its optimizer as an argument
         )
@@ -136,8 +140,12 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with the run's loggers, and with checkpoints that a kill cannot damage."""
         config = self.config[self.subcommand]
-        if self._logs_into_run:
-            kwargs["logger"] = make_loggers(split_names(config.logger), self._run_logger(config))
+        if self._makes_run:
+            self._run = self._run_logger(config)
+            if config.trainer.logger is False:
+                kwargs["default_root_dir"] = self._run.log_dir
+            else:
+                kwargs["logger"] = make_loggers(split_names(config.logger), self._run)
         given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
         defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
         if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
@@ -178,15 +186,18 @@ class TrainingCLI(LightningCLI):
             return
         path = self.config[self.subcommand].get("ckpt_path")
         name = self.config[self.subcommand].run_name
-        if name is not None and self.resume is None and self._logs_into_run:
+        if name is not None and self.resume is None and self._makes_run:
             # On all ranks: none writes before all are there.
             RunFolder(RUNS / self.recipe_name / name).check_new()
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
 
     @property
-    def _logs_into_run(self) -> bool:
-        return self.config[self.subcommand].trainer.logger in (None, True) and not self._dry_run
+    def _makes_run(self) -> bool:
+        """Whether files go to ``runs/<recipe>/``, and not where a logger or a root folder of the user's own says."""
+        trainer = self.config[self.subcommand].trainer
+        elsewhere = trainer.default_root_dir if trainer.logger is False else trainer.logger not in (None, True)
+        return not elsewhere and not self._dry_run
 
     @property
     def _dry_run(self) -> bool:
@@ -235,11 +246,11 @@ class TrainingCLI(LightningCLI):
 
     def _discard_untrained(self) -> None:
         """Leaves nothing of a run that failed before its first step: its name is free, and nothing is resumed."""
-        trainer, logger = self.trainer, self.trainer.logger
+        trainer = self.trainer
         if trainer.global_step or self.resume is not None or not trainer.is_global_zero:
             return
-        if isinstance(logger, RunLogger) and logger.folder is not None:
-            RunFolder(logger.folder).discard()
+        if self._run is not None and self._run.folder is not None:
+            RunFolder(self._run.folder).discard()
 
     def before_fit(self) -> None:
         """Finds out before training, and not after it, that there is nothing to test on."""

@@ -162,6 +162,33 @@ def test_a_run_is_not_overwritten_by_another_of_its_name(folder: Path, capsys: p
     assert main([*named, "--trainer.fast_dev_run=true"]) == 0, "a rehearsal writes nothing"
 
 
+def test_without_a_logger_a_run_has_its_folder_all_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unlogged = ["fit", "digits", *SMALL, "--trainer.logger=false"]
+    assert main(unlogged) == 0
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+    run = Path("runs/digits/version_0")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    left = {"config.yaml", "result.json", "checkpoints", "circuits", ".lock"}
+    assert {path.name for path in run.iterdir()} == left, "and no metrics.csv"
+    assert main(["test", str(run)]) == 0
+    assert main([*unlogged, "--model.net.in_shape=[1, 9, 9]"]) == 1
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"], "nothing of a run that failed at once"
+    assert main(unlogged) == 0
+    assert {path.name for path in Path("runs/digits/version_1").iterdir()} == left
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_folder_of_ones_own_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["fit", "digits", *SMALL, "--trainer.logger=false", "--trainer.default_root_dir=mine"]
+    assert main(own) == 0
+    before = {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()}
+    assert Path("mine/checkpoints/best.ckpt") in before
+    assert main(own) == 1
+    assert "mine holds a finished run, which would be overwritten: give another name or folder" in error_of(capsys)
+    assert {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()} == before
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("name", [None, "mine"])
 @pytest.mark.parametrize("fault", ["--data.batch_size=5000", "--model.net.in_shape=[1, 9, 9]"])
 def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
@@ -184,13 +211,16 @@ def test_resume_finds_the_run_by_its_name(folder: Path, arguments: list[str]) ->
     assert run.path == Path("runs/digits/mine")
 
 
-def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--trainer.logger=false"]], ids=len)
+def test_interrupt_leaves_a_resumable_checkpoint(folder: Path, options: list[str]) -> None:
     recipe = yaml.safe_load(find_recipe("digits").read_text())
     recipe["trainer"]["callbacks"] = [{"class_path": "tests.synthetic.InterruptAt", "init_args": {"step": 7}}]
     Path("interrupted.yaml").write_text(yaml.safe_dump(recipe))
-    assert main(["fit", "interrupted.yaml", *SMALL]) == 130
-    checkpoint = next(folder.rglob("resume.ckpt"))
-    assert torch.load(checkpoint, weights_only=True)["global_step"] == 7
+    assert main(["fit", "interrupted.yaml", *SMALL, *options]) == 130
+    run = Path("runs/interrupted/version_0")
+    assert torch.load(run / "checkpoints" / "resume.ckpt", weights_only=True)["global_step"] == 7
+    assert main(["fit", "interrupted.yaml", "--resume"]) == 0
+    assert json.loads((run / "result.json").read_text())["steps"] == 30
 
 
 def test_ls_and_doctor_print_tables_and_json(capsys: pytest.CaptureFixture[str]) -> None:
