@@ -39,8 +39,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Command line without the program's name; ``sys.argv`` if not given.
 
     Returns:
-        The exit code: 0, 1 after an error that the user can mend or if nobody reads the output any more (``| head``),
-        2 after wrong usage, 130 after Ctrl-C.
+        The exit code: 0, 1 after an error that the user can mend, 2 after wrong usage, and as a shell tells the signals
+        SIGINT and SIGPIPE, 130 after Ctrl-C, 141 if nobody reads the output any more (``| head``).
     """
     try:
         try:
@@ -51,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 130
     except (LgnError, ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            return 1
+            return 141
         if os.environ.get("LGN_DEBUG"):
             raise
         print(f"lgn: error: {error}", file=sys.stderr)

@@ -331,16 +331,19 @@ def test_ls_never_cuts_a_name(
     assert ("│" in words) == (terminal and width == 80)
 
 
-@pytest.mark.parametrize("command", ["ls", "ls --json", "--help", "fit digits --help"])
+@pytest.mark.parametrize("command", ["ls", "ls --json", "--help", "fit --help", "ls --help", "fit digits --help"])
 def test_closed_pipe_is_silent(command: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
         lgn = [sys.executable, "-m", "lgn_lightning.cli", *command.split()]
-        done = subprocess.run(lgn, stdout=write, stderr=subprocess.PIPE, check=False)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(lgn, stdout=write, stderr=subprocess.PIPE, check=False, env=buffered)
     finally:
         os.close(write)
     assert done.stderr == b""
+    # argparse takes a long help that cannot be printed for printed, from Python 3.11 on.
+    assert done.returncode in ((0, 141) if command == "fit digits --help" else (141,))
 
 
 def test_broken_pipe_of_anything_else_is_told(
