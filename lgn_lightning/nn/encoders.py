@@ -44,7 +44,7 @@ class Threshold(nn.Module):
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1] of that shape, which are rounded to
-          the nearest of the 256 levels, so that the net sees what its exported circuit sees.
+          the nearest of the 256 levels, by ``(x * 255).round()``, so that the net sees what its exported circuit sees.
         - Output: float32 0 or 1, ``[batch, thresholds · channels · height · width]``, ordered by threshold, channel,
           row and column; with ``flatten=False`` ``[batch, thresholds · channels, height, width]``. Batch innermost in
           memory.
@@ -183,14 +183,13 @@ class Threshold(nn.Module):
     def _bits(self, pixels: Tensor) -> Tensor:
         # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
         levels = self.current_levels().view(self.num_thresholds, -1, 1, 1)
-        # Float intensities k/255 come back as k up to rounding: compare half a level higher.
-        above = pixels.float() * PIXEL_MAX > levels + 0.5 if pixels.is_floating_point() else pixels > levels
-        return above.float()
+        return (_whole(pixels) > levels).float()
 
     def _learned_bits(self, pixels: Tensor) -> Tensor:
         bits = self._bits(pixels)
-        whole = (pixels.float() * PIXEL_MAX).round() if pixels.is_floating_point() else pixels.float()
-        soft = torch.sigmoid((whole - self._reals().view(self.num_thresholds, -1, 1, 1)) / (PIXEL_MAX * self.softness))
+        soft = torch.sigmoid(
+            (_whole(pixels) - self._reals().view(self.num_thresholds, -1, 1, 1)) / (PIXEL_MAX * self.softness)
+        )
         return bits + (soft - soft.detach())
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -226,6 +225,11 @@ def uniform_thresholds(count: int) -> list[float]:
     if not 1 <= count < PIXEL_MAX:
         raise ValueError(f"thresholds={count}: there can be 1 to {PIXEL_MAX - 1} of them")
     return [i / (count + 1) for i in range(1, count + 1)]
+
+
+def _whole(pixels: Tensor) -> Tensor:
+    """The level of each pixel: of floats the nearest one, of two the even one, as torch and numpy round."""
+    return (pixels.float() * PIXEL_MAX).round() if pixels.is_floating_point() else pixels
 
 
 class Intensity(nn.Module):

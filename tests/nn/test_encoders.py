@@ -23,6 +23,18 @@ def test_every_pixel_value_as_in_the_original(thresholds: list[float]) -> None:
     assert torch.equal(encoder(intensity.double()), expected)
 
 
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("learnable", [False, True])
+def test_floats_between_two_levels_are_what_the_circuit_gets(learnable: bool, train: bool) -> None:
+    middle = (torch.arange(255) + 0.5) / 255  # as near to the middle as floats go, and the floats beside it
+    beside = [torch.nextafter(middle, torch.tensor(end)) for end in (0.0, 1.0)]
+    x = torch.cat([middle, *beside, torch.tensor([0.5, 0.1])]).view(-1, 1, 1, 1)
+    encoder = Threshold([k / 255 for k in range(255)], (1, 1, 1), learnable=learnable).train(train)
+    pixels = (x.numpy() * 255).round().astype("uint8")  # as `Circuit.scores` says
+    assert torch.equal(encoder(x), encoder(torch.from_numpy(pixels)))
+    assert torch.equal(encoder(x).sum(1).int(), torch.from_numpy(pixels).flatten().int())
+
+
 def test_one_half_is_the_originals_round() -> None:
     intensity = ALL_PIXELS.float() / 255
     assert torch.equal(Threshold([0.5], (1, 1, 1))(ALL_PIXELS), intensity.round().flatten(1))
