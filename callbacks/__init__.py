@@ -17,6 +17,7 @@ from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
 from lgn_lightning.callbacks.step_progress import StepProgressBar
 from lgn_lightning.callbacks.wire_penalty import WirePenalty
+from lgn_lightning.callbacks.wire_schedule import WireSchedule
 
 __all__ = [
     "AvoidConstantInputs",
@@ -33,4 +34,5 @@ __all__ = [
     "ScoreSaturation",
     "StepProgressBar",
     "WirePenalty",
+    "WireSchedule",
 ]

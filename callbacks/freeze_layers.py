@@ -73,12 +73,7 @@ class FreezeLayers(pl.Callback):
                 "FreezeLayers: the net trains on grey values (grey_in_training: true), between which hard gates are "
                 "no gates; set it to false"
             )
-        strategy = trainer.strategy
-        if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
-            raise ValueError(
-                "FreezeLayers leaves parameters without gradients: give --trainer.strategy="
-                "ddp_find_unused_parameters_true"
-            )
+        check_strategy(trainer, "FreezeLayers")
         self._steps = training_steps(trainer, "FreezeLayers")
 
     def on_train_batch_start(
@@ -112,6 +107,23 @@ class FreezeLayers(pl.Callback):
             layer.sampler = sampler
             layer.requires_grad_(True)
         self._frozen = []
+
+
+def check_strategy(trainer: pl.Trainer, who: str) -> None:
+    """Refuses a DDP that waits for the gradients of all parameters.
+
+    Args:
+        trainer: The trainer, in a fit.
+        who: Names what leaves parameters without gradients in the error.
+
+    Raises:
+        ValueError: If the strategy is such a DDP.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
+        raise ValueError(
+            f"{who} leaves parameters without gradients: give --trainer.strategy=ddp_find_unused_parameters_true"
+        )
 
 
 def _freeze(layer: GateLayer) -> None:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -42,8 +43,13 @@ int64_t find_bad_gate(const int32_t* a, const int32_t* b, int64_t gates, int64_t
 void list_uses(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs, const int32_t* begin_above,
                int32_t* begin, BitUse* uses);
 
-// The plan of a wiring, made once and kept. It is found by address and trusted only after comparing every index with
-// the ones it was made for, so wires may change at any time. Safe to call from several threads and after a fork.
-std::shared_ptr<const Plan> cached_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs);
+// Whether the memory of a wiring is still in use.
+typedef std::function<bool()> WiresLive;
+
+// The plan of a wiring, made once and kept while the wires live. It is found by address and trusted only after
+// comparing every index with the ones it was made for, so wires may change at any time. Safe to call from several
+// threads and after a fork.
+std::shared_ptr<const Plan> cached_plan(const int32_t* a, const int32_t* b, int64_t gates, int64_t inputs,
+                                        const WiresLive& live);
 
 }  // namespace lgn

@@ -137,7 +137,9 @@ inline void check_wires(const Tensor& a, const Tensor& b, int64_t inputs) {
 }
 
 inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int64_t inputs) {
-  const auto plan = cached_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs);
+  const c10::weak_intrusive_ptr<c10::StorageImpl> storage(a.storage().getWeakStorageImpl());
+  const auto plan = cached_plan(a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), a.numel(), inputs,
+                                [storage] { return !storage.expired(); });
   refuse_gate(plan->bad_gate, a, b, inputs);
   return plan;
 }

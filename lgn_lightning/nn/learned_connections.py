@@ -45,7 +45,7 @@ class LearnedConnections(nn.Module):
 
     Attributes:
         candidates: int32 ``[out_dim, 2, num_candidates]``.
-        logits: Parameter of the same shape.
+        logits: Parameter of the same shape. Frozen logits leave the wires as they are.
 
     Raises:
         ValueError: If there are fewer than 2 candidates.
@@ -85,7 +85,13 @@ class LearnedConnections(nn.Module):
         return a, b
 
     def sample(self, noise: float) -> Wires:
-        """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`."""
+        """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
+
+        While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the step costs
+        what it costs with fixed wires.
+        """
+        if not self.logits.requires_grad:
+            return Wires(*self.settled())
         return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
 
     def extra_repr(self) -> str:

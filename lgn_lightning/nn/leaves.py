@@ -110,10 +110,10 @@ class LearnedLeaves(LearnedConnections):
         return self._places(*self.settled())
 
     def sample_leaves(self, noise: float) -> Leaves:
-        """The leaves of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`."""
+        """The leaves of a training step, chosen with noise of a scale, as :meth:`LearnedConnections.sample` does."""
         a, b, shares, candidates = self.sample(noise)
-        assert shares is not None
-        assert candidates is not None
+        if shares is None or candidates is None:
+            return Leaves(self._places(a, b))
         by_leaf = (*self.shape, candidates.shape[2])
         return Leaves(self._places(a, b), shares.view(by_leaf), candidates.view(by_leaf))
 

@@ -15,6 +15,7 @@ from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
+from lgn_lightning.nn.learned_connections import Wires
 from lgn_lightning.nn.logic_layer import LogicLayer
 
 #: Where ops on packed bits have native kernels; elsewhere torch runs single layers faster than their references.
@@ -133,12 +134,16 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
         group_sum.k,
         group_sum.tau,
         [layer.grad_factor for layer in stack],
-        [None if layer.learned is None else layer.learned.logits.float() for layer in stack],
+        [_logits(layer, of_layer) for layer, of_layer in zip(stack, wires, strict=True)],
         [layer.shares for layer in wires],
         [layer.candidates for layer in wires],
         words,
         [sample.of_logits for sample in samples],
     )
+
+
+def _logits(layer: LogicLayer, wires: Wires) -> Tensor | None:
+    return None if layer.learned is None or wires.shares is None else layer.learned.logits.float()
 
 
 def _hooked(*modules: nn.Module) -> bool:

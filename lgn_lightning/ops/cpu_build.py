@@ -54,7 +54,7 @@ def _units() -> tuple[Unit, ...]:
             for name, flags in reversed(_INSTRUCTION_SETS.items())
         ]
     units.append(Unit("isa.cpp", "baseline.o", ("-O3", "-DLGN_ISA=baseline", "-DLGN_WITH_F64")))
-    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in ("plan", "pool", "dispatch")]
+    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in ("plan", "plan_cache", "pool", "dispatch")]
     return tuple(units)
 
 

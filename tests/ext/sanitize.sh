@@ -53,7 +53,7 @@ esac
 $cxx $flags $objects -c "$root/ext/cpu/isa.cpp" -o "$out/baseline.o"
 $cxx $flags "$root/tests/ext/kernel_driver.cpp" "$root/tests/ext/tree_driver.cpp" \
   "$root/tests/ext/bit_tree_driver.cpp" "$root/tests/ext/lut_driver.cpp" "$root/tests/ext/choices_driver.cpp" \
-  "$root/ext/cpu/plan.cpp" "$root/ext/cpu/pool.cpp" "$root/ext/cpu/dispatch.cpp" \
+  "$root/ext/cpu/plan.cpp" "$root/ext/cpu/plan_cache.cpp" "$root/ext/cpu/pool.cpp" "$root/ext/cpu/dispatch.cpp" \
   "$out/baseline.o" $vector_objects -o "$out/kernel_driver" -pthread
 for set in $sets; do
   LGN_CPU_ISA=$set "$out/kernel_driver"

@@ -3,6 +3,7 @@
 import copy
 import io
 import multiprocessing
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -206,6 +207,14 @@ def test_wires_may_change_in_place() -> None:
     lgn.logic(x, table, a, b)
     a.data.copy_((a + 1) % 8)
     torch.testing.assert_close(lgn.logic(x, table, a, b), reference.logic(x, table, a, b))
+
+
+def test_wires_that_are_gone_leave_no_memory_behind() -> None:
+    x, table, _, _ = operands(1, 50_000, 50_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(400):  # plans of 1.2 MB each, all kept while wires were found by value alone
+        lgn.logic(x, table, *wiring(50_000, 50_000))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000  # KiB
 
 
 @pytest.mark.parametrize("bad", [-1, 8])

@@ -1,0 +1,96 @@
+"""Learned connections that choose at some steps only."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+
+from lgn_lightning.callbacks.freeze_layers import check_strategy
+from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
+from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
+
+
+class WireSchedule(pl.Callback):
+    """Lets learned connections choose their wires at every n-th step, and towards the end no more.
+
+    Most of a training step of learned connections goes into the gradients of their candidates. In the steps between,
+    the logits of the candidates are frozen, the wires are those that they settle on (without ``choice_noise``), and a
+    step costs what it costs with fixed wires; the gates learn at every step. The optimizer leaves frozen logits and
+    their moments as they are. Which steps choose depends on the step alone: a resumed run goes on exactly.
+
+    Logged as ``wires/moved``: of all inputs of gates that choose, the share, in [0, 1], whose wire is another than when
+    it was logged last, which tells when wires have settled.
+
+    Args:
+        every_n_steps: Optimizer steps from one choice to the next; 1 chooses at every step.
+        until: Share of the training, in (0, 1], after which wires stay.
+
+    Raises:
+        ValueError: If an argument is out of range, or when training starts, if the net has no learned connections,
+            shares gradients by a DDP that must not leave parameters out, or is to be a CUDA graph, which would be
+            recorded again and again.
+    """
+
+    def __init__(self, every_n_steps: int = 4, until: float = 1.0) -> None:
+        if every_n_steps < 1 or not 0 < until <= 1:
+            raise ValueError(
+                f"WireSchedule(every_n_steps={every_n_steps}, until={until}): at least one step, and a share of the "
+                "training in (0, 1]"
+            )
+        self.every_n_steps = every_n_steps
+        self.until = until
+        self._steps = 0.0
+        self._layers: list[tuple[GateLayer, LearnedConnections]] = []
+        self._logged: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the net; freezes nothing yet."""
+        layers = logic_layers(pl_module).values()
+        self._layers = [
+            (layer, part) for layer in layers for part in layer.modules() if isinstance(part, LearnedConnections)
+        ]
+        if not self._layers:
+            raise ValueError(
+                "WireSchedule is for learned connections, and this net has none; choose connections: learned (of "
+                "convolutions tree_connections: learned) or leave the callback out"
+            )
+        if self.every_n_steps > 1 and getattr(pl_module, "cuda_graph", False):
+            raise ValueError(
+                f"WireSchedule(every_n_steps={self.every_n_steps}) changes the training step again and again, which a "
+                "CUDA graph cannot; take every_n_steps=1 or leave cuda_graph out"
+            )
+        check_strategy(trainer, "WireSchedule")
+        self._steps = training_steps(trainer, "WireSchedule")
+        self._logged = self._wires()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Freezes the logits, or lets them learn."""
+        step = trainer.global_step
+        learns = step % self.every_n_steps == 0 and step < self.until * self._steps
+        for layer, part in self._layers:
+            # A layer that is frozen altogether stays so.
+            part.logits.requires_grad_(learns and layer.weights.requires_grad)
+            if not learns:
+                part.logits.grad = None
+        if logs_this_step(trainer):
+            before, self._logged = self._logged, self._wires()
+            moved = sum(int((old != new).sum()) for old, new in zip(before, self._logged, strict=True))
+            pl_module.log("wires/moved", moved / sum(map(torch.numel, before)), sync_dist=False)
+
+    def _wires(self) -> list[torch.Tensor]:
+        return [torch.stack(part.settled()) for _, part in self._layers]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lets the logits learn again."""
+        self._release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The same after a training that failed."""
+        self._release()
+
+    def _release(self) -> None:
+        for _, part in self._layers:
+            part.logits.requires_grad_(True)
+        self._layers, self._logged = [], []
