@@ -42,6 +42,9 @@ METHODS: dict[str, dict[str, Any]] = {
     **{f"lut{k}": {"arity": k, "parametrization": "sigmoid"} for k in (3, 4, 6)},  # gates of more inputs
     "straight_through learned": {"parametrization": "sigmoid", "sampler": "straight_through", "connections": "learned"},
 }
+#: Learned wires that choose at every n-th step only, as the callback WireSchedule lets them.
+EVERY = (2, 4)
+METHODS |= {f"{m} every {n}": METHODS[m] for m in ("learned", "straight_through learned") for n in EVERY}
 PEERS = ("difflogic", "torchlogix", "torchlogix-compile", "reference")
 WARM_UP = 3
 
@@ -105,9 +108,13 @@ def measure(name: str, net: str, threads: int, steps: int, clock: str) -> dict[s
     y = torch.randint(CLASSES, (BATCH,))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     now = time.perf_counter if clock == "wall" else time.process_time
+    every = int(name.rpartition(" every ")[2]) if " every " in name else 1
+    logits = [parameter for key, parameter in model.named_parameters() if key.endswith("learned.logits")]
     times = []
-    for _ in range(WARM_UP + steps):
+    for step in range(-WARM_UP * every, steps):
         optimizer.zero_grad()
+        for parameter in logits:
+            parameter.requires_grad_(step % every == 0)
         start = now()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name.endswith("bf16")):
             loss = nn.functional.cross_entropy(model(x), y)
@@ -117,7 +124,11 @@ def measure(name: str, net: str, threads: int, steps: int, clock: str) -> dict[s
         optimizer.step()
         end = now()
         times.append((forward - start, backward - forward, end - backward, end - start))
-    parts = [1e3 * statistics.median(part) for part in zip(*times[WARM_UP:], strict=True)]
+    times = times[WARM_UP * every :]
+    # Steps that choose wires and those between take unlike times: the mean over them of a median each.
+    kinds = [zip(*times[kind::every], strict=True) for kind in range(every)]
+    medians = [[1e3 * statistics.median(part) for part in kind] for kind in kinds]
+    parts = [statistics.fmean(part) for part in zip(*medians, strict=True)]
     return {
         "library": name,
         "net": net,
@@ -125,7 +136,7 @@ def measure(name: str, net: str, threads: int, steps: int, clock: str) -> dict[s
         "steps": steps,
         "clock": clock,
         **dict(zip(("forward_ms", "backward_ms", "optimizer_ms", "step_ms"), parts, strict=True)),
-        "fastest_step_ms": 1e3 * min(t[3] for t in times[WARM_UP:]),
+        "fastest_step_ms": 1e3 * min(t[3] for t in times),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "loss": loss.item(),
     }
