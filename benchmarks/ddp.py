@@ -33,10 +33,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 NETS = {"S": (400, 8_000, 6), "L": (784, 64_000, 6)}
 CLASSES, TAU = 10, 10.0
-ALONE, APART, TABLES = "one process", "no reduction", "logic_ddp"
+ALONE, APART, TABLES, SOCKETS = "one process", "no reduction", "logic_ddp", "logic_ddp, over gloo"
 #: Arguments of DistributedDataParallel by name; None of LogicDDPStrategy, which leaves nothing of this net to it.
 VARIANTS: dict[str, dict[str, Any] | None] = {
     TABLES: None,
+    SOCKETS: None,
     "ddp": {},
     "ddp, gradient_as_bucket_view": {"gradient_as_bucket_view": True},
     "the same, buffers not broadcast": {"gradient_as_bucket_view": True, "broadcast_buffers": False},
@@ -61,16 +62,21 @@ def make_net(name: str, parametrization: str) -> nn.Module:
     return LogicSequential(*layers, GroupSum(CLASSES, TAU))
 
 
-def parallel(net: nn.Module, options: dict[str, Any] | None) -> nn.Module:
+def parallel(net: nn.Module, variant: str) -> nn.Module:
     """The net with gradients that are means over the ranks."""
-    from lgn_lightning.strategies import mean_over_ranks, table_layers
+    from lgn_lightning.strategies import average_tables, mean_over_ranks, table_layers
 
+    options = VARIANTS[variant]
     if options is not None:
         with warnings.catch_warnings():  # torch renames broadcast_buffers
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(net, **options)
-    for layer in table_layers(net).values():
-        layer.table_hook = mean_over_ranks
+    layers = table_layers(net)
+    if variant == TABLES:
+        average_tables(layers)
+    else:
+        for layer in layers.values():
+            layer.table_hook = mean_over_ranks
     return net
 
 
@@ -115,7 +121,7 @@ def worker(rank: int, options: argparse.Namespace, store: str) -> None:
     }
     for name in options.variant or VARIANTS:
         net = make_net(options.net, options.parametrization)
-        rows[name] = make_step(parallel(net, VARIANTS[name]), batch)
+        rows[name] = make_step(parallel(net, name), batch)
     for step in rows.values():
         timed(step, 3, options.clock)
     seconds = [

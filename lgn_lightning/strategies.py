@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lgn_lightning.host_means import HostMeans
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.rank_check import check_same_weights
 
@@ -30,6 +32,7 @@ class LogicDDPStrategy(DDPStrategy):
     gradient of the table, the same one on every rank, as all have the same weights: so the mean over the ranks is taken
     of the tables' gradients, and each rank maps it to its weights, with the same result. That is a quarter of what DDP
     sends, and none of DDP's copies between gradients and buckets; as with DDP, the backward pass goes on meanwhile.
+    Processes that train on the CPU of one host send nothing: they make the mean in memory that they share.
     What has no tables (learned thresholds and connections, other modules), what has as many weights as entries, and
     what draws its table anew on every rank (Gumbel) goes through DDP as usual.
 
@@ -51,8 +54,7 @@ class LogicDDPStrategy(DDPStrategy):
         module = self.model
         assert isinstance(module, pl.LightningModule)
         self._direct = table_layers(module)
-        for layer in self._direct.values():
-            layer.table_hook = mean_over_ranks
+        average_tables(self._direct)
         ignored = {f"{name}.weights" for name in self._direct}
         if all(name in ignored for name, parameter in module.named_parameters() if parameter.requires_grad):
             return  # DDP refuses a module that leaves it nothing to do
@@ -92,6 +94,20 @@ def table_layers(module: nn.Module) -> dict[str, GateLayer]:
         for name, layer in logic_layers(module).items()
         if layer.weights.shape[1] > 1 << layer.arity and layer.sampler.same_on_ranks
     }
+
+
+def average_tables(layers: Mapping[str, GateLayer]) -> None:
+    """Lets layers train with the mean over the ranks of their tables' gradients; called on all ranks.
+
+    Processes of one host that train on its CPU do it in memory that they share
+    (:class:`~lgn_lightning.host_means.HostMeans`), others by the collectives of the process group.
+
+    Args:
+        layers: Layers of :func:`table_layers` by name, the same on all ranks.
+    """
+    means = HostMeans.of(layers)
+    for name, layer in layers.items():
+        layer.table_hook = mean_over_ranks if means is None else means.hook(name)
 
 
 def mean_over_ranks(table: Tensor) -> Tensor:

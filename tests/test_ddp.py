@@ -13,12 +13,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.rank_check import RankError, check_same_start
 from lgn_lightning.run_folder import RunFolder
-from tests.killed_runs import run_lgn
+from tests.killed_runs import differences, kill_at_step, run_lgn
 
 SMALL = [
     "--model.net.width=300",
     "--model.net.depth=2",
     "--model.net.init=residual",
+    "--model.net.parametrization=softmax",  # which logic_ddp has something to gain from
+    "--model.net.sampler=soft",  # 20 steps move soft gates, but no hard ones
     "--data.eval_batch_size=37",
     "--trainer.max_steps=20",
     "--trainer.val_check_interval=5",
@@ -42,8 +44,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("alone"), 1)
 
 
-def train(folder: Path, processes: int, *options: str, strategy: str = "ddp") -> Path:
-    """Trains as torchrun would start it, one process a rank."""
+def train(folder: Path, processes: int, *options: str, strategy: str = "ddp", kill_at: int | None = None) -> Path:
+    """Trains as torchrun would start it, one process a rank; kills all of them in the middle of a step, if asked to."""
     arguments = ["fit", "digits", *SMALL, f"--data.batch_size={120 // processes}", *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -54,20 +56,21 @@ def train(folder: Path, processes: int, *options: str, strategy: str = "ddp") ->
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
-            mp.start_processes(_rank, (arguments, processes, port), nprocs=processes, start_method="fork")
+            mp.start_processes(_rank, (arguments, processes, port, kill_at), nprocs=processes, start_method="fork")
     return folder / "runs" / "digits" / "version_0"
 
 
-def _rank(rank: int, arguments: list[str], processes: int, port: int) -> None:
+def _rank(rank: int, arguments: list[str], processes: int, port: int, kill_at: int | None) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     rank_zero_only.rank = rank  # what importing Lightning in a process of torchrun's does
-    code = run_lgn(arguments)
-    assert code == 0, Path("log.txt").read_text()
+    code = run_lgn(arguments) if kill_at is None else run_lgn(arguments, kill_at_step(kill_at))
+    # The first rank to be killed may take the others with it.
+    assert code == 0 if kill_at is None else code != 0, f"exit code {code}: {Path('log.txt').read_text()}"
 
 
-@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (4, "ddp"), (2, "logic_ddp")])
+@pytest.mark.parametrize(("processes", "strategy"), [(2, "ddp"), (4, "ddp"), (2, "logic_ddp"), (4, "logic_ddp")])
 def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes: int, strategy: str) -> None:
     named = ["--run_name=version_0"] if strategy == "logic_ddp" else []  # as jobs of a cluster are
     run = train(tmp_path, processes, *named, strategy=strategy)
@@ -85,6 +88,19 @@ def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes:
     # The compiled C runs on the images of all ranks, so it has the accuracy that they measured together.
     assert result["compared"] == one["compared"] == 360
     assert result["accuracy_c"] == pytest.approx(result["accuracy_hard"], abs=1e-6)
+
+
+def test_killed_processes_end_with_the_same_bits_when_resumed(tmp_path: Path) -> None:
+    every = ["--trainer.callbacks+=lgn_lightning.callbacks.ResumePoint", "--trainer.callbacks.every_n_steps=3"]
+    every.append("--trainer.callbacks.max_overhead=1e9")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = train(whole, 2, *every, strategy="logic_ddp")
+    train(parts, 2, *every, strategy="logic_ddp", kill_at=14)
+    resumed = train(parts, 2, "--resume", strategy="logic_ddp")  # with the run's own settings
+    assert "going on with runs/digits/version_0" in (parts / "log.txt").read_text()
+    assert differences(expected, resumed) == []
 
 
 def _start(rank: int, folder: Path, differing: int) -> None:

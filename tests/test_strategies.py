@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
-from lgn_lightning import LogicClassifier
+from lgn_lightning import LogicClassifier, host_means
 from lgn_lightning.models import LogicMLP, LogicTreeNet
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
 from lgn_lightning.rank_check import RankError, check_same_weights
@@ -48,7 +48,8 @@ class Recorder(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             wrapped = isinstance(trainer.strategy.model, DistributedDataParallel)
-            torch.save({"wrapped": wrapped, "net": pl_module.net.state_dict()}, self.path)
+            sent = any(layer.table_hook is mean_over_ranks for layer in table_layers(pl_module).values())
+            torch.save({"wrapped": wrapped, "sent": sent, "net": pl_module.net.state_dict()}, self.path)
 
 
 def train(kind: str, strategy: pl.strategies.Strategy, path: Path, accumulate: int = 1) -> dict:
@@ -77,8 +78,15 @@ def train(kind: str, strategy: pl.strategies.Strategy, path: Path, accumulate: i
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize(("kind", "accumulate"), [*((kind, 1) for kind in KINDS), ("mixed", 2)])
-def test_the_weights_are_those_of_ddp(tmp_path: Path, kind: str, accumulate: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "accumulate", "one_host"),
+    [*((kind, 1, True) for kind in KINDS), ("mixed", 2, True), ("straight_through", 1, False), ("mixed", 2, False)],
+)
+def test_the_weights_are_those_of_ddp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, accumulate: int, one_host: bool
+) -> None:
+    if not one_host:
+        monkeypatch.setattr(host_means, "_MEMORY", tmp_path / "none")
     ours = train(kind, LogicDDPStrategy(start_method="fork"), tmp_path / "ours.pt", accumulate)
     theirs = train(kind, DDPStrategy(start_method="fork"), tmp_path / "theirs.pt", accumulate)
     start = make_net(kind).state_dict()
@@ -87,6 +95,7 @@ def test_the_weights_are_those_of_ddp(tmp_path: Path, kind: str, accumulate: int
         if name.endswith("weights"):
             assert (weights - start[name]).abs().max() > 0.01, f"{name} was hardly trained"
     assert ours["wrapped"] == (kind == "mixed")
+    assert ours["sent"] != one_host
 
 
 def test_which_layers_have_fewer_entries_than_weights() -> None:

@@ -32,6 +32,7 @@ def test_ratios_are_of_one_round_and_count_the_samples_of_all_processes() -> Non
 
 def test_every_variant_is_what_torch_takes() -> None:
     ddp = load()
-    assert ddp.VARIANTS[ddp.TABLES] is None
-    net = ddp.parallel(ddp.make_net("S", "softmax"), None)
-    assert all(layer.table_hook is not None for layer in net[:-1])
+    for name in (ddp.TABLES, ddp.SOCKETS):
+        assert ddp.VARIANTS[name] is None
+        net = ddp.parallel(ddp.make_net("S", "softmax"), name)
+        assert all(layer.table_hook is not None for layer in net[:-1])
