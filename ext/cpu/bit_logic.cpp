@@ -66,7 +66,7 @@ struct BitLayer : BitWires {
     table = new_rows(gates, 4, at::kFloat);
     const float* from = logits.const_data_ptr<float>();
     float* to = table.mutable_data_ptr<float>();
-    parallel_for(4 * gates, 4 * kGrain,
+    parallel_for(4 * gates, 16 * kGrain,
                  [&](int64_t begin, int64_t end) { kernels().bit_layer.sigmoid(from, begin, end, to); });
   }
   int64_t side_rows() const { return learned() ? 0 : plan->side_rows; }
@@ -79,7 +79,7 @@ struct BitLayer : BitWires {
     if (!of_logits) return;
     const float* from = table.const_data_ptr<float>();
     float* to = grad.mutable_data_ptr<float>();
-    parallel_for(4 * gates, 4 * kGrain,
+    parallel_for(4 * gates, 16 * kGrain,
                  [&](int64_t begin, int64_t end) { kernels().bit_layer.sigmoid_backward(from, begin, end, to); });
   }
 };
@@ -104,7 +104,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ga
     const Tensor& in = words.back();
     Tensor out = new_words(batch, layer.gates);
     auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
-    parallel_for(batch > 0 ? layer.gates : 0, kGrain, [&](int64_t begin, int64_t end) {
+    parallel_for(batch > 0 ? layer.gates : 0, word_grain((batch + 63) / 64), [&](int64_t begin, int64_t end) {
       kernels().bit_layer.forward(bytes_of(in), pitch_of(in), ids.const_data_ptr<uint8_t>(),
                                   layer.a.const_data_ptr<int32_t>(), layer.b.const_data_ptr<int32_t>(), begin, end, to,
                                   bit_pitch(batch));
@@ -118,7 +118,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ga
   const int64_t group = last.size(1) / k;
   if (batch > 0 && group > 0) {
     float* to = scores.mutable_data_ptr<float>();
-    parallel_for((batch + 63) / 64 * k, 1, [&](int64_t begin, int64_t end) {
+    parallel_for((batch + 63) / 64 * k, word_grain(group), [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; task++) {
         const int64_t word = task / k, c = task % k;
         int32_t counts[64];

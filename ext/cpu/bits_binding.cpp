@@ -46,7 +46,7 @@ Tensor logic_packed(const Tensor& x, const Tensor& gates, const Tensor& a_in, co
   Tensor y = new_feature_major(x.size(0), a.numel(), x.scalar_type());
   if (y.numel() == 0) return y;
   const Rows from = feature_major(x), to = rows_of(y);
-  parallel_for(a.numel(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(a.numel(), word_grain(to.pitch / 8), [&](int64_t begin, int64_t end) {
     kernels().bits.logic(reinterpret_cast<const uint8_t*>(from.data), from.pitch, ids.const_data_ptr<uint8_t>(),
                          a.const_data_ptr<int32_t>(), b.const_data_ptr<int32_t>(), begin, end,
                          reinterpret_cast<uint8_t*>(to.data), to.pitch);
@@ -63,7 +63,7 @@ Tensor group_sum_packed(const Tensor& x, int64_t k, int64_t batch) {
   const Rows rows = feature_major(x);
   const int64_t group = x.size(1) / k, words = (batch + 63) / 64;
   int32_t* to = out.mutable_data_ptr<int32_t>();
-  parallel_for(words * k, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(words * k, word_grain(group), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; task++) {
       const int64_t word = task / k, c = task % k;
       int32_t counts[64];

@@ -22,6 +22,10 @@ using at::Tensor;
 // Gates that one thread takes at a time where gates are independent of one another.
 constexpr int64_t kGrain = 2048;
 
+// The same of packed bits, where an item is `words` of 64 samples: a small part of the work on floats, and a range
+// should take longer than threads take to meet.
+inline int64_t word_grain(int64_t words) { return std::max<int64_t>(1, 8 * kGrain / std::max<int64_t>(words, 1)); }
+
 inline int64_t padded_bytes(int64_t bytes) { return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes; }
 
 inline void release(void* block) { pool_put(block); }
