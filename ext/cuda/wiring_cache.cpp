@@ -36,7 +36,8 @@ struct Seen {
     return t.is_inference() ? 0 : t.unsafeGetTensorImpl()->version_counter().current_version();
   }
   bool expired() const { return storage.expired(); }
-  bool is(const Tensor& t) const { return data == t.const_data_ptr() && version == version_of(t) && !expired(); }
+  bool same_memory(const Tensor& t) const { return data == t.const_data_ptr() && !expired(); }
+  bool is(const Tensor& t) const { return same_memory(t) && version == version_of(t); }
 };
 
 struct Entry {
@@ -44,13 +45,22 @@ struct Entry {
   c10::DeviceIndex device;
   std::vector<Seen> indices;
   std::vector<int64_t> sizes;
+  std::vector<Tensor> host;  // the indices that it was made of
   std::shared_ptr<const void> made;
+  bool captured = false;  // whether a CUDA graph may read it at any time
 
-  bool is(const std::type_info& other_kind, const std::vector<Tensor>& others,
-          const std::vector<int64_t>& other_sizes) const {
+  // Whether it was made of these tensors: as they are, or as they were before they were written to.
+  bool is(const std::type_info& other_kind, const std::vector<Tensor>& others, const std::vector<int64_t>& other_sizes,
+          bool of_any_version = false) const {
     return *kind == other_kind && sizes == other_sizes &&
-           std::equal(indices.begin(), indices.end(), others.begin(), others.end(),
-                      [](const Seen& seen, const Tensor& t) { return seen.is(t); });
+           std::equal(
+               indices.begin(), indices.end(), others.begin(), others.end(),
+               [&](const Seen& seen, const Tensor& t) { return of_any_version ? seen.same_memory(t) : seen.is(t); });
+  }
+  bool holds(const std::vector<Tensor>& others) const {
+    return std::equal(host.begin(), host.end(), others.begin(), others.end(), [](const Tensor& a, const Tensor& b) {
+      return a.nbytes() == b.nbytes() && std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
+    });
   }
   bool expired() const {
     return std::any_of(indices.begin(), indices.end(), [](const Seen& seen) { return seen.expired(); });
@@ -67,6 +77,8 @@ Cache& cache() {
   return *instance;
 }
 
+bool capturing() { return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None; }
+
 std::shared_ptr<const void> find(const std::type_info& kind, const std::vector<Tensor>& indices,
                                  const std::vector<int64_t>& sizes) {
   Cache& kept = cache();
@@ -74,7 +86,22 @@ std::shared_ptr<const void> find(const std::type_info& kind, const std::vector<T
   for (auto entry = kept.entries.begin(); entry != kept.entries.end(); ++entry) {
     if (entry->is(kind, indices, sizes)) {
       kept.entries.splice(kept.entries.begin(), kept.entries, entry);
-      return kept.entries.front().made;
+      entry->captured = entry->captured || capturing();
+      return entry->made;
+    }
+  }
+  return nullptr;
+}
+
+// Of indices that were written to with what they held before, as DDP does with all buffers at every step.
+std::shared_ptr<const void> find_unchanged(const std::type_info& kind, const std::vector<Tensor>& indices,
+                                           const std::vector<int64_t>& sizes, const std::vector<Tensor>& host) {
+  Cache& kept = cache();
+  const std::lock_guard<std::mutex> guard(kept.mutex);
+  for (Entry& entry : kept.entries) {
+    if (entry.is(kind, indices, sizes, true) && entry.holds(host)) {
+      entry.indices = {indices.begin(), indices.end()};
+      return entry.made;
     }
   }
   return nullptr;
@@ -85,11 +112,16 @@ template <typename Make>
 auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& sizes, const Make& make) {
   using Made = std::invoke_result_t<Make, const std::vector<Tensor>&>;
   if (const auto known = find(typeid(Made), indices, sizes)) return std::static_pointer_cast<const Made>(known);
-  TORCH_CHECK(c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None,
+  TORCH_CHECK(!capturing(),
               "a CUDA graph is being captured, but the wiring of a logic layer is new to the kernels and has to be "
               "prepared, which a graph cannot hold; run the step once before the capture");
   std::vector<Tensor> host;
-  for (const Tensor& t : indices) host.push_back(t.cpu());
+  for (const Tensor& t : indices) {
+    host.push_back(t.to(t.options().device(at::kCPU), /*non_blocking=*/false, /*copy=*/true));
+  }
+  if (const auto known = find_unchanged(typeid(Made), indices, sizes, host)) {
+    return std::static_pointer_cast<const Made>(known);
+  }
   auto made = std::make_shared<const Made>(make(host));
   // From here on any stream may read it.
   c10::cuda::getCurrentCUDAStream(indices[0].get_device()).synchronize();
@@ -98,12 +130,14 @@ auto cached(const std::vector<Tensor>& indices, const std::vector<int64_t>& size
   std::list<Entry> dead;
   {
     const std::lock_guard<std::mutex> guard(kept.mutex);
-    kept.entries.push_front({&typeid(Made), indices[0].get_device(), {indices.begin(), indices.end()}, sizes, made});
-    // It lives as long as the indices, also when they were changed: a captured graph may still read it.
+    // What a captured graph may still read lives as long as the indices; else it ends when they are changed.
     for (auto entry = kept.entries.begin(); entry != kept.entries.end();) {
       const auto here = entry++;
-      if (here->expired()) dead.splice(dead.end(), kept.entries, here);
+      const bool replaced = !here->captured && here->is(typeid(Made), indices, sizes, true);
+      if (here->expired() || replaced) dead.splice(dead.end(), kept.entries, here);
     }
+    kept.entries.push_front(
+        {&typeid(Made), indices[0].get_device(), {indices.begin(), indices.end()}, sizes, host, made});
   }
   for (const Entry& entry : dead) {  // kernels on other streams may not be done with it
     const c10::cuda::CUDAGuard guard(entry.device);

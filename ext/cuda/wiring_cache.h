@@ -1,8 +1,9 @@
 // What is made of the wirings that a process has seen, in device memory.
 //
 // It is made once, on the host: that waits for the device, every later call does not. A wiring is known by its memory
-// and by its version counter, which every change in place counts up, so that it is made anew after a load_state_dict
-// and never compared. Functions throw if an index is out of range, or if a CUDA graph is being captured and the wiring
+// and by its version counter, which every change in place counts up. Only of another version it is looked at, which
+// waits too, and what differs is made anew; what was made before is freed unless a CUDA graph was captured with it.
+// Functions throw if an index is out of range, or if a CUDA graph is being captured and the wiring
 // was not seen before. Index tensors are int32, contiguous, on one GPU.
 #pragma once
 
