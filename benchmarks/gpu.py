@@ -9,38 +9,33 @@ convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours), 
 1,024,000 gates is held against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from
 bools to class sums. With the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare
 step. Medians of CUDA event times; needs a GPU.
+
+Each part fails by itself, and the file of `--json` is written after each. Where a kernel has left the GPU unusable for
+the process, a new one goes on; `--resume` goes on with a file, past what did not end. The exit status is 1 if a part
+failed: then, above all if a check did, look at the reasons before the times.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import importlib.util
-import itertools
-import json
 import os
-import platform
-import shlex
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_check import check  # type: ignore[import-not-found]  # beside this file
+from gpu_bench import Bench, Sizes, Timer, facts, table  # type: ignore[import-not-found]  # beside this file
+from gpu_check import check  # type: ignore[import-not-found]  # likewise
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.cuda_graph import GraphedStep, Recorder
-from lgn_lightning.errors import LgnError
-from lgn_lightning.files import atomic_write_text
+from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer, PackBitsTensor
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.ops import loader
@@ -48,74 +43,6 @@ from lgn_lightning.tree_net import LogicTreeNet
 
 CLASSES, TAU = 10, 10.0
 OURS, THEIRS = "lgn-lightning", "difflogic"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is measured; tests take less."""
-
-    nets: dict[str, tuple[int, int, int]] = field(
-        default_factory=lambda: {"S": (400, 8_000, 6), "L": (784, 64_000, 6), "XL": (95_232, 1_024_000, 5)}
-    )
-    batch: int = 100
-    tree_factor: int = 32  # k of LogicTreeNet
-    lut_inputs: int = 4
-    layer_gates: int = 1_024_000
-    layer_batches: tuple[int, ...] = (100, 1024)
-    packed_net: str = "L"
-    packed_batch: int = 32_768
-    copy_bytes: int = 2**31
-    repeats: int = 50
-
-
-class Timer:
-    """Median milliseconds of a call, by events on the GPU, each call timed for itself."""
-
-    def __call__(self, call: Callable[[], object], repeats: int) -> float:
-        """Calls a few times first: a graph is recorded at the fourth."""
-        for _ in range(5):
-            call()
-        marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
-        torch.cuda.synchronize()
-        marks[0].record()
-        for mark in marks[1:]:
-            call()
-            mark.record()
-        torch.cuda.synchronize()
-        return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
-
-
-@dataclass
-class Bench:
-    """Where and how to measure.
-
-    Args:
-        device: Where tensors are made.
-        timer: Median milliseconds of a call and a number of repeats.
-        sizes: What is measured.
-        recorder: Of graphs; CUDA's if not given.
-    """
-
-    device: torch.device
-    timer: Callable[[Callable[[], object], int], float]
-    sizes: Sizes = field(default_factory=Sizes)
-    recorder: Recorder | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, what: str, library: str, precision: str, ms: float, **more: Any) -> None:
-        """Notes a result."""
-        self.rows.append({"what": what, "library": library, "precision": precision, "ms": ms, **more})
-        print(f"{what}, {library}, {precision}: {ms:.4f} ms {more or ''}", file=sys.stderr)
-
-    def attempt(self, what: str, measure: Callable[[], None]) -> None:
-        """Measures, or says in a line why that could not be."""
-        try:
-            measure()
-        except (torch.OutOfMemoryError, ImportError, LgnError) as error:
-            print(f"skipped {what}: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 # Training steps.
@@ -192,9 +119,10 @@ def time_training(bench: Bench, what: str, library: str, precision: str, model: 
     bench.add(f"{what}, eager", library, precision, bench.timer(step, repeats))
     if library == OURS:
         replay = GraphedStep(model, loss, optimizer, bench.recorder)
-        bench.add(f"{what}, graph", library, precision, bench.timer(lambda: replay(x, y), repeats))
+        ms = bench.timer(lambda: replay(x, y), repeats)
         if not replay.recorded:
-            raise SystemExit(f"the {what} was not recorded: the row above is an eager one")
+            raise SystemExit(f"the {what} was not recorded, so {ms:.4f} ms is that of an eager one")
+        bench.add(f"{what}, graph", library, precision, ms)
 
 
 # A layer against the copy bandwidth.
@@ -216,18 +144,17 @@ def layer_bytes(gates: int, batch: int, itemsize: int) -> tuple[int, int]:
     return rows + (walk + table + gradient) * gates, rows
 
 
-def copy_gigabytes_per_second(bench: Bench) -> float:
-    """Bandwidth of a copy within the GPU's memory, reads and writes counted."""
+def time_copy(bench: Bench) -> None:
+    """Times a copy within the GPU's memory, reads and writes counted."""
     source = torch.zeros(bench.sizes.copy_bytes, dtype=torch.uint8, device=bench.device)
     target = torch.empty_like(source)
     ms = bench.timer(lambda: target.copy_(source), bench.sizes.repeats)
     rate = 2 * source.numel() / ms / 1e6
     bench.add("copy", "torch", f"{source.numel() / 2**30:g} GiB", ms, gigabytes_per_second=rate)
-    return rate
 
 
-def time_layer(bench: Bench, batch: int, precision: str, copy_rate: float) -> None:
-    """Times forward and backward of a wide layer."""
+def time_layer(bench: Bench, batch: int, precision: str) -> None:
+    """Times forward and backward of a wide layer, as a share of the bandwidth of the copy, if that was timed."""
     gates = bench.sizes.layer_gates
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     layer = LogicLayer(gates, gates).to(bench.device)
@@ -241,9 +168,11 @@ def time_layer(bench: Bench, batch: int, precision: str, copy_rate: float) -> No
         "backward": bench.timer(lambda: torch.ops.lgn.logic_backward(grad, x, table, a, b, True), bench.sizes.repeats),
     }
     total = sum(ms.values())
-    moved, rows = (count / total / 1e6 / copy_rate for count in layer_bytes(gates, batch, dtype.itemsize))
-    parts = {f"{name}_ms": value for name, value in ms.items()}
-    bench.add(f"layer, batch {batch}", OURS, precision, total, share=moved, conservative_share=rows, **parts)
+    more = {f"{name}_ms": value for name, value in ms.items()}
+    for rate in [row["gigabytes_per_second"] for row in bench.rows if row["what"] == "copy"]:
+        moved, rows = (count / total / 1e6 / rate for count in layer_bytes(gates, batch, dtype.itemsize))
+        more |= {"share": moved, "conservative_share": rows}
+    bench.add(f"layer, batch {batch}", OURS, precision, total, **more)
 
 
 def time_module(bench: Bench, batch: int, library: str) -> None:
@@ -312,63 +241,33 @@ def time_fit(bench: Bench, root: str, steps: int = 1_000) -> None:
     bench.add("lgn fit mnist", OURS, "fp32", 1e3 / rate, steps_per_second=rate, share=rate * bare / 1e3)
 
 
-def run(bench: Bench, nets: Iterable[str], root: str | None) -> None:
-    """Measures all that can be measured here."""
-    sizes = bench.sizes
+def parts(bench: Bench, nets: Iterable[str], root: str | None) -> dict[str, Callable[[], object]]:
+    """All that can be measured, by name, in the order of measurement."""
+    made: dict[str, Callable[[], object]] = {"copy": partial(time_copy, bench)}
+    for batch in bench.sizes.layer_batches:
+        for precision in ("fp32", "bf16"):
+            made[f"layer, batch {batch}, {precision}"] = partial(time_layer, bench, batch, precision)
+        for library in (OURS, THEIRS):
+            made[f"layer as a module, batch {batch}, {library}"] = partial(time_module, bench, batch, library)
     for net in nets:
         for library, precision in ((OURS, "fp32"), (OURS, "bf16"), (THEIRS, "fp32")):
-            bench.attempt(f"step {net}, {library}", lambda n=net, o=library, p=precision: time_steps(bench, n, o, p))
-        bench.attempt(f"straight-through step {net}", lambda n=net: time_straight_through(bench, n))
+            made[f"step {net}, {library}, {precision}"] = partial(time_steps, bench, net, library, precision)
+        made[f"straight-through step {net}"] = partial(time_straight_through, bench, net)
         for precision in ("fp32", "bf16"):
-            bench.attempt(f"lookup tables step {net}", lambda n=net, p=precision: time_luts(bench, n, p))
+            made[f"lookup tables step {net}, {precision}"] = partial(time_luts, bench, net, precision)
     trees = [(precision, leaves, "soft") for precision in ("fp32", "bf16") for leaves in ("random", "learned")]
     for kind in (*trees, ("fp32", "random", "straight_through")):
-        bench.attempt(f"tree convolutions step, {', '.join(kind)}", lambda k=kind: time_trees(bench, *k))
-    rate = copy_gigabytes_per_second(bench)
-    for batch in sizes.layer_batches:
-        for precision in ("fp32", "bf16"):
-            bench.attempt(f"layer, batch {batch}", lambda b=batch, p=precision: time_layer(bench, b, p, rate))
-        for library in (OURS, THEIRS):
-            bench.attempt(f"layer as a module, {library}", lambda b=batch, o=library: time_module(bench, b, o))
+        made[f"tree convolutions step, {', '.join(kind)}"] = partial(time_trees, bench, *kind)
     for library in (OURS, THEIRS):
-        bench.attempt(f"packed, {library}", lambda o=library: time_packed(bench, o))
+        made[f"packed, {library}"] = partial(time_packed, bench, library)
     if root is not None:
-        bench.attempt("lgn fit mnist", lambda: time_fit(bench, root))
+        made["lgn fit mnist"] = partial(time_fit, bench, root)
+    return made
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The results as Markdown; the ratio is the original's time over ours, of the same step."""
-    theirs = {row["what"].removesuffix(", eager"): row["ms"] for row in rows if row["library"] == THEIRS}
-    lines = ["| what | library | precision | ms | × original | and |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        known = theirs.get(row["what"].removesuffix(", eager").removesuffix(", graph"))
-        ratio = f"{known / row['ms']:.1f}" if known else ""
-        more = []
-        for name, value in row.items():
-            if name.endswith("share"):
-                of = "bare step" if row["what"].startswith("lgn fit") else "copy bandwidth"
-                more.append(f"{name.replace('_', ' ')} of {of} {value:.1%}")
-            elif name not in ("what", "library", "precision", "ms"):
-                more.append(f"{name.replace('_', ' ')} {value:.4g}")
-        cells = (row["what"], row["library"], row["precision"], f"{row['ms']:.4f}", ratio, ", ".join(more))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def facts(device: torch.device) -> dict[str, Any]:
-    """GPU, driver, versions and command, which a table needs to mean something."""
-    driver = "unknown"
-    with suppress(OSError, subprocess.SubprocessError, IndexError):
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
-    return {
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "driver": driver,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": platform.python_version(),
-        "command": shlex.join(["python", *sys.argv]),
-    }
+def note_check(bench: Bench, dtype: torch.dtype) -> None:
+    """Compares the kernels with the reference, and notes the greatest error."""
+    bench.known.setdefault("check", {})[str(dtype)] = check(bench.device, dtype)
 
 
 def main() -> int:
@@ -377,23 +276,31 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=Sizes.repeats, help="timed calls of each")
     parser.add_argument("--net", action="append", choices=tuple(Sizes().nets), help="only this net's step")
     parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--resume", action="store_true", help="go on with the file of --json")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print(f"no GPU is visible to torch {torch.__version__}: nothing can be measured", file=sys.stderr)
         return 2
     device = torch.device("cuda", torch.cuda.current_device())
-    known = facts(device)
+    file = (options.json or Path(tempfile.mkdtemp()) / "gpu.json").absolute()
+    bench = Bench(device, Timer(), Sizes(repeats=options.repeats), file=file, known=facts(device))
+    if options.resume:
+        bench.resume()
     start = time.perf_counter()
     loader.require("cuda")
-    known["build_s"] = time.perf_counter() - start
-    known["check"] = {str(dtype): check(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    bench = Bench(device, Timer(), Sizes(repeats=options.repeats))
-    run(bench, options.net or bench.sizes.nets, str(Path(options.root).absolute()) if options.root else None)
-    print("; ".join(f"{name} {value}" for name, value in known.items()))
-    print(table(bench.rows))
-    if options.json:
-        atomic_write_text(options.json, json.dumps({**known, "results": bench.rows}, indent=2) + "\n")
-    return 0
+    bench.known.setdefault("build_s", time.perf_counter() - start)
+    checks = {f"check {dtype}": partial(note_check, bench, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    root = str(Path(options.root).absolute()) if options.root else None
+    bench.run({**checks, **parts(bench, options.net or bench.sizes.nets, root)})
+    if bench.lost:
+        print("the GPU is lost to this process; a new one goes on", file=sys.stderr, flush=True)
+        again = [*sys.argv, *([] if options.resume else ["--resume"]), *([] if options.json else ["--json", str(file)])]
+        os.execv(sys.executable, [sys.executable, *again])
+    print("; ".join(f"{name} {value}" for name, value in bench.known.items()))
+    print(table(bench.rows, THEIRS))
+    for what, outcome in bench.failures.items():
+        print(f"{what} {outcome}")
+    return 1 if bench.failures else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def bench() -> Any:
 
 
 def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    gpu.run(bench, ("S", "L"), None)
+    bench.run(gpu.parts(bench, ("S", "L"), None))
     told = capsys.readouterr().err
     assert told.count("ImportError: difflogic has no CUDA module here") == 2 + 2 + 1
     rows = {(row["what"], row["precision"]): row for row in bench.rows}
@@ -132,6 +133,7 @@ def test_a_step_that_was_not_recorded_is_no_graph_row(bench: Any) -> None:
     bench.recorder = StandIn(error="no")
     with pytest.warns(UserWarning, match="without a CUDA graph"), pytest.raises(SystemExit, match="was not recorded"):
         gpu.time_steps(bench, "S", gpu.OURS, "fp32")
+    assert [row["what"] for row in bench.rows] == ["step S, eager"]
 
 
 def test_peers_are_timed_where_they_are(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +159,7 @@ def test_table_has_the_ratio_of_the_same_measurement() -> None:
         {"what": "lgn fit mnist", "library": gpu.OURS, "precision": "fp32", "ms": 1.25, "share": 0.8},
         {"what": "layer, batch 100", "library": gpu.OURS, "precision": "fp32", "ms": 3.0, "share": 0.75},
     ]
-    lines = gpu.table(rows).splitlines()[2:]
+    lines = gpu.table(rows, gpu.THEIRS).splitlines()[2:]
     assert [line.split(" | ")[4] for line in lines] == ["5.0", "10.0", "", "1.0", "", ""]
     assert "share of bare step 80.0%" in lines[4]
     assert "share of copy bandwidth 75.0%" in lines[5]
@@ -169,6 +171,66 @@ def test_what_does_not_fit_is_left_out(bench: Any, capsys: pytest.CaptureFixture
 
     bench.attempt("layer", full)
     assert capsys.readouterr().err == "skipped layer: OutOfMemoryError: out of memory\n"
+
+
+def wrong() -> None:
+    raise RuntimeError("an illegal memory access\nand more")
+
+
+def exits() -> None:
+    raise SystemExit("differs from the reference")
+
+
+def test_a_part_fails_by_itself_and_what_is_known_is_in_the_file(bench: Any, tmp_path: Path) -> None:
+    bench.file, bench.known = tmp_path / "gpu.json", {"gpu": "none"}
+    seen = []
+
+    def measured() -> None:
+        seen.append(json.loads(bench.file.read_text())["parts"]["good"])
+        bench.add("step", gpu.OURS, "fp32", MS)
+
+    bench.run({"bad": wrong, "check": exits, "good": measured})
+    assert seen == ["running"]
+    written = json.loads(bench.file.read_text())
+    assert written["gpu"] == "none"
+    assert written["parts"] == {
+        "bad": "failed: RuntimeError: an illegal memory access",
+        "check": "failed: SystemExit: differs from the reference",
+        "good": "done",
+    }
+    assert [row["what"] for row in written["results"]] == ["step"]
+    assert list(bench.failures) == ["bad", "check"]
+
+
+def test_a_lost_gpu_ends_the_parts_of_a_process_and_the_next_goes_on(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.file, bench.device = tmp_path / "gpu.json", torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    parts = {"first": lambda: bench.add("step", gpu.OURS, "fp32", MS), "second": lambda: None, "third": lambda: None}
+    bench.attempt("first", parts["first"])
+    monkeypatch.setattr(torch.cuda, "synchronize", wrong)
+    bench.run(parts)
+    assert bench.lost
+    assert bench.parts == {"first": "done", "second": "failed: RuntimeError: an illegal memory access"}
+    following = gpu.Bench(CPU, bench.timer, bench.sizes, file=bench.file, known={"gpu": "another"})
+    following.resume()
+    following.run(parts)
+    assert following.parts == {**bench.parts, "third": "done"}
+    assert following.rows == bench.rows
+    assert following.known["gpu"] == "another"
+
+
+def test_a_part_that_did_not_end_is_not_tried_again(bench: Any, tmp_path: Path) -> None:
+    bench.file = tmp_path / "gpu.json"
+    bench.resume()
+    assert bench.parts == {}
+    bench.file.write_text(json.dumps({"build_s": 9, "parts": {"hangs": "running"}, "results": []}))
+    bench.resume()
+    bench.run({"hangs": wrong})
+    assert bench.failures == {"hangs": "failed: it did not end"}
+    assert bench.known["build_s"] == 9
 
 
 def test_facts() -> None:
@@ -211,6 +273,6 @@ def test_the_loop_is_held_against_the_bare_step(bench: Any, tmp_path: Path, monk
 @pytest.mark.cuda
 def test_the_real_timer_and_the_real_graphs() -> None:
     bench = gpu.Bench(torch.device("cuda:0"), gpu.Timer(), small())
-    gpu.run(bench, ("S", "L"), None)
+    bench.run(gpu.parts(bench, ("S", "L"), None))
     assert all(row["ms"] > 0 for row in bench.rows)
     assert {"step S, graph", "step L, graph", "layer, batch 9", "packed L, batch 33"} <= {r["what"] for r in bench.rows}
