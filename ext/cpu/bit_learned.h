@@ -6,6 +6,7 @@
 #pragma once
 
 #include "bit_lanes.h"
+#include "bit_subset_sums.h"
 #include "choices.h"
 #include "layer.h"
 
@@ -64,12 +65,8 @@ LGN_INLINE void prefetch_gate(const BitGates& layer, const Candidates& candidate
   if (candidates.shares) prefetch_read(reinterpret_cast<const char*>(candidates.shares + list), list_lines);
 }
 
-// From the gradient `g` of a gate's output to those of its table and of its candidates' shares. `x` are the bits of the
-// tile.
-LGN_INLINE void gate_gradients(const BitGates& layer, const uint8_t* x, const Candidates& candidates, int64_t gate,
-                               const VecF* g, int vectors, const TableRows& grad_table) {
-  const int64_t count = candidates.count;
-  const uint8_t *xa = x + layer.a[gate] * layer.x_pitch, *xb = x + layer.b[gate] * layer.x_pitch;
+// Sums of the gradient `g` of a gate's output, and of g·x_a, g·x_b and g·x_a·x_b, `xa` and `xb` being rows of bits.
+LGN_INLINE void sum_table(const VecF* g, int vectors, const uint8_t* xa, const uint8_t* xb, float (&total)[4]) {
   VecF s[4] = {};
   for (int v = 0; v < vectors; v++) {
     const LaneMask i = lane_mask(xa, v), j = lane_mask(xb, v);
@@ -78,11 +75,70 @@ LGN_INLINE void gate_gradients(const BitGates& layer, const uint8_t* x, const Ca
     s[2] = add_where(s[2], j, g[v]);
     s[3] = add_where(s[3], both(i, j), g[v]);
   }
-  float total[4];  // of g, g·x_a, g·x_b, g·x_a·x_b
   sum_lanes(s, total);
-  give_table_gradient(total, Step{static_cast<int32_t>(gate), 0, 0, 0}, grad_table);
+}
+
+#if defined(__AVX512F__)
+// Gradients of the shares of candidates, 16 kSets of them from place `at` of the gate's two lists on. Where the chosen
+// wires are among them, their sums are those of the table.
+template <int kSets>
+LGN_INLINE void subset_gradients(const BitGates& layer, const uint8_t* x, const Candidates& candidates, int64_t gate,
+                                 const VecF* g, int vectors, int64_t at, const Slope& of_a, const Slope& of_b,
+                                 float (&total)[4], uint32_t& found) {
+  const int64_t count = candidates.count, list = 2 * gate * count + at;
+  const int32_t a = layer.a[gate], b = layer.b[gate];
+  LaneMask second[kSets];
+  for (int k = 0; k < kSets; k++) {
+    const int64_t first_of_b = count - at - 16 * k;
+    second[k] = static_cast<LaneMask>(first_of_b <= 0 ? 0xffff : first_of_b >= 16 ? 0 : 0xffff << first_of_b);
+  }
+  SubsetSums sums[kSets];
+  subset_sums<kSets>(g, vectors, x, layer.x_pitch, candidates.rows + list, x + a * layer.x_pitch, x + b * layer.x_pitch,
+                     second, sums);
+  for (int k = 0; k < kSets; k++) {
+    const VecF clear = choose(second[k], of_b.clear, of_a.clear), set = choose(second[k], of_b.set, of_a.set);
+    VecF grad = fma(set - clear, sums[k].with_other, clear * sums[k].alone);
+    float* to = candidates.grad + list + 16 * k;
+    if (candidates.more) grad += load<VecF>(to);
+    store(to, grad);
+    const __m512i rows = _mm512_loadu_si512(candidates.rows + list + 16 * k);
+    const uint32_t is_a = _mm512_mask_cmpeq_epi32_mask(static_cast<LaneMask>(~second[k]), rows, _mm512_set1_epi32(a)),
+                   is_b = _mm512_mask_cmpeq_epi32_mask(second[k], rows, _mm512_set1_epi32(b));
+    if (is_a) total[1] = sums[k].alone[__builtin_ctz(is_a)], total[3] = sums[k].with_other[__builtin_ctz(is_a)];
+    if (is_b) total[2] = sums[k].alone[__builtin_ctz(is_b)];
+    found |= (is_a ? 1u : 0) | (is_b ? 2u : 0);
+  }
+}
+#endif
+
+// From the gradient `g` of a gate's output to those of its table and of its candidates' shares. `x` are the bits of the
+// tile.
+LGN_INLINE void gate_gradients(const BitGates& layer, const uint8_t* x, const Candidates& candidates, int64_t gate,
+                               const VecF* g, int vectors, const TableRows& grad_table) {
+  const int64_t count = candidates.count;
+  const uint8_t *xa = x + layer.a[gate] * layer.x_pitch, *xb = x + layer.b[gate] * layer.x_pitch;
+  const Slope of_a(layer.table + 4 * gate, 0, 1.0f), of_b(layer.table + 4 * gate, 1, 1.0f);
+  const Step step{static_cast<int32_t>(gate), 0, 0, 0};
+  float total[4];
+#if defined(__AVX512F__)
+  if (count % 8 == 0) {
+    VecF sum{};
+    for (int v = 0; v < vectors; v++) sum += g[v];
+    total[0] = _mm512_reduce_add_ps((__m512)sum);
+    uint32_t found = 0;
+    int64_t at = 0;
+    for (; at + 32 <= 2 * count; at += 32) {
+      subset_gradients<2>(layer, x, candidates, gate, g, vectors, at, of_a, of_b, total, found);
+    }
+    if (at < 2 * count) subset_gradients<1>(layer, x, candidates, gate, g, vectors, at, of_a, of_b, total, found);
+    if (found != 3) sum_table(g, vectors, xa, xb, total);
+    return give_table_gradient(total, step, grad_table);
+  }
+#endif
+  sum_table(g, vectors, xa, xb, total);
+  give_table_gradient(total, step, grad_table);
   for (int side = 0; side < 2; side++) {
-    const Slope slope(layer.table + 4 * gate, side, 1.0f);
+    const Slope& slope = side ? of_b : of_a;
     VecF product[kTileLines * kLineVectors];
     for (int v = 0; v < vectors; v++) {
       product[v] = g[v] * choose(lane_mask(side ? xa : xb, v), slope.set, slope.clear);
