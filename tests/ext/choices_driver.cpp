@@ -221,7 +221,7 @@ void run_choice(const ChoiceKernels& k, int64_t gates, int64_t count) {
 }  // namespace
 
 void run_choices() {
-  for (const int64_t count : {2, 3, 8, 16, 19}) {
+  for (const int64_t count : {2, 3, 8, 16, 19, 24}) {
     for (const int64_t batch : {1, 16, 17, 64, 100, 112, 128, 300}) {
       run_gradient<float, float>(kernels().f32, batch, 9, 7, count, 1e-4);
       run_gradient<double, double>(kernels_f64(), batch, 9, 7, count, 1e-11);
