@@ -35,6 +35,7 @@ from lgn_lightning.run_folder import RUNS, RunFolder
 from lgn_lightning.schedule_length import follow_max_steps
 from lgn_lightning.setting_errors import SettingsParser, named_errors
 from lgn_lightning.summary import Summary, hardware, print_summary, summarize
+from lgn_lightning.threads import spare_threads
 from lgn_lightning.trained_net import TrainedNet
 from lgn_lightning.wandb_logger import RunWandbLogger
 
@@ -253,7 +254,8 @@ class TrainingCLI(LightningCLI):
             RunFolder(self._run.folder).discard()
 
     def before_fit(self) -> None:
-        """Finds out before training, and not after it, that there is nothing to test on."""
+        """Finds out before training, and not after it, that there is nothing to test on; chooses the threads."""
+        spare_threads(self.trainer, self.model.net, self.datamodule.batch_size)
         if not self._dry_run and not self.datamodule.has_test:
             self.datamodule.setup("test")  # says what is missing
 
