@@ -103,10 +103,9 @@ static void pack_block(const uint8_t *x, int kind, size_t count, word *slots)
 static void count_class(const vec *s, const slot_index *outputs, vec *planes)
 {
     vec ones = ZERO, twos = ZERO, fours = ZERO, two_a, two_b, four_a, four_b, carry;
-    size_t i = 0;
     for (size_t d = 0; d < NUM_PLANES; d++)
         planes[d] = ZERO;
-    for (; i + 8 <= GROUP_SIZE; i += 8) {
+    for (size_t i = 0; i + 8 <= GROUP_SIZE; i += 8) {
         const slot_index *o = outputs + i;
         ADD(ones, two_a, s[o[0]], s[o[1]]);
         ADD(ones, two_b, s[o[2]], s[o[3]]);
@@ -126,7 +125,7 @@ static void count_class(const vec *s, const slot_index *outputs, vec *planes)
         planes[NUM_PLANES > 1 ? 1 : 0] = twos;
     if (NUM_PLANES > 2)
         planes[NUM_PLANES > 2 ? 2 : 0] = fours;
-    for (; i < GROUP_SIZE; i++) {
+    for (size_t i = GROUP_SIZE / 8 * 8; i < GROUP_SIZE; i++) {
         carry = s[outputs[i]];
         for (size_t d = 0; d < NUM_PLANES; d++) {
             const vec old = planes[d];
@@ -167,14 +166,15 @@ static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, 
 {
     const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_PIXELS;
     const size_t block = LANES * WORD_BITS;
-    /* Slots that nobody writes, the borders of images, hold 0. */
-    void *memory = calloc(1, (NUM_SLOTS + 1) * sizeof(vec) + 3 * block * sizeof(int32_t));
-    vec *slots = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
-    int32_t *counts = (int32_t *)(slots + NUM_SLOTS), *best = counts + block, *arg = best + block;
-    vec planes[NUM_PLANES];
-
+    /* Slots that nobody writes, the borders of images, hold 0. The counts stand in front, as a slot may be a byte. */
+    void *memory = calloc(1, 3 * block * sizeof(int32_t) + (NUM_SLOTS + 1) * sizeof(vec));
     if (memory == NULL)
         return -1;
+
+    int32_t *counts = (int32_t *)memory, *best = counts + block, *arg = best + block;
+    vec *slots = (vec *)(((uintptr_t)(arg + block) + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+    vec planes[NUM_PLANES];
+
     for (size_t start = 0; start < count; start += block) {
         const size_t samples = count - start < block ? count - start : block;
         if (kind == KIND_PACKED)
@@ -337,6 +337,8 @@ extern "C" {
 
 #define @@GUARD@@_NUM_INPUTS @@INPUTS@@
 #define @@GUARD@@_NUM_CLASSES @@CLASSES@@
+#define @@GUARD@@_WORD_BITS @@BITS@@
+#define @@GUARD@@_NUM_PIXELS @@ROW@@ /* bytes of an image; 0 without thresholds */
 
 /* A word holds one input of @@BITS@@ samples: bit j is sample j. */
 typedef uint@@BITS@@_t @_word;
@@ -353,7 +355,7 @@ int @_predict_packed(const @_word *inputs, int32_t *classes, size_t count);
 int @_scores_bools(const uint8_t *inputs, int32_t *scores, size_t count);
 int @_predict_bools(const uint8_t *inputs, int32_t *classes, size_t count);
 @@PIXELS@@
-/* Number of 0: inputs, 1: classes, 2: bits of a word, 3: bytes of an image (0 without thresholds); else -1. */
+/* The macros above, for callers without a compiler. 0: inputs, 1: classes, 2: bits of a word, 3: pixels; else -1. */
 int64_t @_info(int what);
 
 /* Name of a class, or NULL if there is no such class. */

@@ -80,9 +80,10 @@ def test_packed_words(tmp_path) -> None:
         library.packed(words.astype(np.int32), 50)
 
 
-def test_sanitizers_find_nothing(tmp_path) -> None:
+@pytest.mark.parametrize("word_bits", [8, 16, 64])
+def test_sanitizers_find_nothing(tmp_path, word_bits: int) -> None:
     circuit = image_circuit()
-    (tmp_path / "net.c").write_text(circuit.to_c())
+    (tmp_path / "net.c").write_text(circuit.to_c(word_bits=word_bits))
     program = tmp_path / "net"
     flags = [*STRICT, "-DLGN_MAIN", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     compile_library(tmp_path / "net.c", program, flags=flags, shared=False)
@@ -97,6 +98,14 @@ def test_sanitizers_find_nothing(tmp_path) -> None:
     assert short.returncode == 1
     assert b"14 bytes of 15" in short.stderr
     assert subprocess.run([program, "x"], capture_output=True, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("group", [1, 7, 8, 40, 41])
+def test_optimisers_have_no_warning(tmp_path, compiler: str, group: int) -> None:
+    (tmp_path / "net.c").write_text(random_circuit(group=group).to_c())
+    flags = [*STRICT, "-Wconversion", "-Wshadow", "-DLGN_MAIN"]
+    compile_library(tmp_path / "net.c", tmp_path / "net", compiler=compiler, opt_level=2, flags=flags, shared=False)
 
 
 def test_main_refuses_bytes_that_are_no_bools(tmp_path) -> None:
@@ -119,7 +128,10 @@ def test_exported_files(tmp_path) -> None:
     check(circuit, CompiledCircuit(exported.files["library"], exported.name))
     assert CompiledCircuit(exported.files["library"], exported.name).class_names == circuit.class_names
     header = exported.files["header"]
-    (tmp_path / "use.cpp").write_text(f'#include "{header}"\nint main() {{ return 0; }}\n')
+    sizes = "EPOCH_3_STEP_7_NUM_PIXELS == 15 && EPOCH_3_STEP_7_WORD_BITS == 64"
+    (tmp_path / "use.cpp").write_text(
+        f'#include "{header}"\nint main() {{ int a[{sizes} ? 1 : -1]; return sizeof a == 0; }}\n'
+    )
     if shutil.which("g++"):
         subprocess.run(["g++", *STRICT, "-fsyntax-only", tmp_path / "use.cpp"], check=True)
     pixels = np.zeros((3, 1, 3, 5), np.uint8)
