@@ -109,12 +109,13 @@ def measure(name: str, net: str, threads: int, steps: int, clock: str) -> dict[s
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     now = time.perf_counter if clock == "wall" else time.process_time
     every = int(name.rpartition(" every ")[2]) if " every " in name else 1
-    logits = [parameter for key, parameter in model.named_parameters() if key.endswith("learned.logits")]
+    learned: list[Any] = [part for key, part in model.named_modules() if key.endswith("learned") and part is not None]
     times = []
     for step in range(-WARM_UP * every, steps):
         optimizer.zero_grad()
-        for parameter in logits:
-            parameter.requires_grad_(step % every == 0)
+        for part in learned:
+            part.logits.requires_grad_(step % every == 0)
+            part.change_soon = every > 1
         start = now()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name.endswith("bf16")):
             loss = nn.functional.cross_entropy(model(x), y)

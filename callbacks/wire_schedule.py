@@ -70,6 +70,7 @@ class WireSchedule(pl.Callback):
         step = trainer.global_step
         learns = step % self.every_n_steps == 0 and step < self.until * self._steps
         for layer, part in self._layers:
+            part.change_soon = step < self.until * self._steps
             # A layer that is frozen altogether stays so.
             part.logits.requires_grad_(learns and layer.weights.requires_grad)
             if not learns:
@@ -93,4 +94,5 @@ class WireSchedule(pl.Callback):
     def _release(self) -> None:
         for _, part in self._layers:
             part.logits.requires_grad_(True)
+            part.change_soon = False
         self._layers, self._logged = [], []

@@ -58,10 +58,11 @@ LGN_INLINE void prefetch_gate(const BitGates& layer, const Candidates& candidate
                               int64_t gate) {
   const int64_t list = 2 * gate * candidates.count;
   const int list_lines = static_cast<int>((2 * candidates.count * 4 + kLineBytes - 1) / kLineBytes);
-  prefetch_read(reinterpret_cast<const char*>(candidates.rows + list), list_lines);
-  prefetch_write(reinterpret_cast<const char*>(candidates.grad + list), list_lines);
+  if (candidates.grad) prefetch_read(reinterpret_cast<const char*>(candidates.rows + list), list_lines);
   prefetch_read(reinterpret_cast<const char*>(layer.table + 4 * gate), 1);
   prefetch_write(reinterpret_cast<const char*>(static_cast<const float*>(grad_table.data) + 4 * gate), 1);
+  if (!candidates.grad) return;
+  prefetch_write(reinterpret_cast<const char*>(candidates.grad + list), list_lines);
   if (candidates.shares) prefetch_read(reinterpret_cast<const char*>(candidates.shares + list), list_lines);
 }
 
@@ -117,9 +118,13 @@ LGN_INLINE void gate_gradients(const BitGates& layer, const uint8_t* x, const Ca
                                const VecF* g, int vectors, const TableRows& grad_table) {
   const int64_t count = candidates.count;
   const uint8_t *xa = x + layer.a[gate] * layer.x_pitch, *xb = x + layer.b[gate] * layer.x_pitch;
-  const Slope of_a(layer.table + 4 * gate, 0, 1.0f), of_b(layer.table + 4 * gate, 1, 1.0f);
   const Step step{static_cast<int32_t>(gate), 0, 0, 0};
   float total[4];
+  if (!candidates.grad) {
+    sum_table(g, vectors, xa, xb, total);
+    return give_table_gradient(total, step, grad_table);
+  }
+  const Slope of_a(layer.table + 4 * gate, 0, 1.0f), of_b(layer.table + 4 * gate, 1, 1.0f);
 #if defined(__AVX512F__)
   if (count % 8 == 0) {
     VecF sum{};
@@ -170,7 +175,7 @@ void bit_learned_lines(const BitGates& layer, const Candidates& candidates, cons
       VecF g[(N ? N : kTileLines) * kLineVectors];
       if constexpr (kPull) {
         if (above->begin[gate] == above->begin[gate + 1]) {  // nobody reads it
-          if (!candidates.more) {
+          if (candidates.grad && !candidates.more) {
             std::memset(candidates.grad + gate * width, 0, static_cast<size_t>(width) * sizeof(float));
           }
           if (!grad_table.sums) std::memset(static_cast<float*>(grad_table.data) + 4 * gate, 0, 4 * sizeof(float));

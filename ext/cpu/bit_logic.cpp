@@ -159,9 +159,10 @@ class BitBackward {
       words_.push_back(whole_rows(words_in[l], batch()));
       layers_.emplace_back(tables[l], of_logits[l], a[l], b[l], candidates[l], words_[l].size(1));
       grad_tables.push_back(new_rows(layers_[l].gates, 4, at::kFloat));
-      grad_logits.push_back(layers_[l].learned() ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
       shares_.push_back(shares[l].to(at::kFloat).contiguous());
-      TORCH_CHECK(shares_[l].numel() == layers_[l].candidates.numel(), "shares must have one number a candidate");
+      TORCH_CHECK(!learns(l) || shares_[l].sizes() == layers_[l].candidates.sizes(),
+                  "shares must have one number a candidate, or none at all");
+      grad_logits.push_back(learns(l) ? new_shares(layers_[l].candidates) : at::empty({0}, grad_.options()));
       if (l > 0) widest_ = std::max(widest_, layers_[l].inputs + layers_[l].side_rows());
     }
     TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,
@@ -193,6 +194,8 @@ class BitBackward {
  private:
   int64_t batch() const { return grad_.size(0); }
   int64_t classes() const { return grad_.size(1); }
+  // Whether the gradients of a layer's logits are wanted; without, its wires are those of this step all the same.
+  bool learns(size_t l) const { return shares_[l].numel() > 0; }
 
   // A row a class for the scores, and two of one layer's tile.
   struct Buffers {
@@ -308,8 +311,8 @@ class BitBackward {
     std::vector<Destination> to;
     for (size_t l = 0; l < layers_.size(); l++) {
       to.push_back({{grad_tables[l].mutable_data_ptr(), false},
-                    shares_[l].const_data_ptr<float>(),
-                    grad_logits[l].mutable_data_ptr<float>(),
+                    learns(l) ? shares_[l].const_data_ptr<float>() : nullptr,
+                    learns(l) ? grad_logits[l].mutable_data_ptr<float>() : nullptr,
                     false});
     }
     send(tiling_.tiles[0], new_buffers(), to,
@@ -321,7 +324,7 @@ class BitBackward {
     std::vector<Tensor> sums, shares;
     for (size_t l = 0; l < layers_.size(); l++) {
       sums.push_back(new_rows(tiling_.slabs * layers_[l].gates, 4, at::kFloat));
-      shares.push_back(new_rows(tiling_.slabs, layers_[l].candidates.numel(), at::kFloat));
+      shares.push_back(new_rows(tiling_.slabs, shares_[l].numel(), at::kFloat));
     }
     parallel_for(tiling_.slabs, 1, [&](int64_t begin, int64_t end) {
       const Buffers buffers = new_buffers();
@@ -331,7 +334,7 @@ class BitBackward {
           const int64_t bytes = layers_[l].gates * 4 * kFloat;
           char* of_table = static_cast<char*>(sums[l].mutable_data_ptr()) + slab * bytes;
           std::memset(of_table, 0, static_cast<size_t>(bytes));
-          float* of_shares = shares[l].mutable_data_ptr<float>() + slab * layers_[l].candidates.numel();
+          float* of_shares = learns(l) ? shares[l].mutable_data_ptr<float>() + slab * shares_[l].numel() : nullptr;
           to.push_back({{of_table, true}, nullptr, of_shares, false});
         }
         const auto first = static_cast<size_t>(tiling_.slab_begin[static_cast<size_t>(slab)]);
@@ -349,7 +352,7 @@ class BitBackward {
       parallel_for(layers_[l].gates, kGrain, [&](int64_t begin, int64_t end) {
         kernels().f32.table_gradient(from, tiling_.slabs, layers_[l].gates, begin, end, to);
       });
-      if (layers_[l].learned()) finish(shares[l], shares_[l], grad_logits[l]);
+      if (learns(l)) finish(shares[l], shares_[l], grad_logits[l]);
     }
   }
 

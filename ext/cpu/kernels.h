@@ -149,8 +149,8 @@ struct PulledRows {
   const int32_t* begin;
 };
 
-// What the gates of a layer choose among, [gates][2][count], and where the gradients of the shares go: those of the
-// logits, if the shares are given.
+// What the gates of a layer choose among, [gates][2][count], and where the gradients of the shares go, if they are
+// wanted: those of the logits, if the shares are given.
 struct Candidates {
   const int32_t* rows;
   int64_t count;

@@ -157,14 +157,16 @@ void learned_backward(const BitLayer& layer, const Tensor& bits, float factor, c
   args.grad = to.grad;
   args.grad_pitch = to.grad_pitch;
   args.group = to.group;
-  const Tensor grad_shares = at::empty(grad_logits.sizes(), grad_logits.options());
+  const Tensor grad_shares = at::empty(layer.candidates.sizes(), grad_logits.options());
   args.grad_shares = grad_shares.mutable_data_ptr();
   args.grad_table = to.grad_table;
   bit_choices_backward(args, stream);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
-  choose_backward(grad_shares.const_data_ptr<float>(), shares.const_data_ptr<float>(), args.gates, args.count,
-                  grad_logits.mutable_data_ptr<float>(), stream);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  if (shares.numel() > 0) {  // without, the kernel's sums over candidates go nowhere
+    choose_backward(grad_shares.const_data_ptr<float>(), shares.const_data_ptr<float>(), args.gates, args.count,
+                    grad_logits.mutable_data_ptr<float>(), stream);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
   if (to.grad_x == nullptr) return;
   const auto [sorted, order] = at::sort(at::stack({layer.a, layer.b}, 1).flatten(), /*stable=*/true, 0, false);
   const Tensor uses = order.to(at::kInt),
@@ -211,7 +213,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const bool wanted = need_grad_x || l > 0;
     Tensor grad_x = wanted ? new_feature_major(batch, layer.inputs, at::kFloat, grad) : at::empty({0}, options);
     grad_tables[at_layer] = at::empty({layer.gates, 4}, options);
-    grad_logits[at_layer] = at::empty(layer.candidates.sizes(), options);
+    grad_logits[at_layer] = at::empty(shares[at_layer].sizes(), options);
     if (batch == 0 || layer.gates == 0) {
       grad_tables[at_layer].zero_();
       grad_logits[at_layer].zero_();
@@ -230,7 +232,8 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
       if (layer.learned()) {
         const Tensor of_layer = plain(shares[at_layer], at::kFloat);
         check_devices(grad, {of_layer});
-        TORCH_CHECK(of_layer.numel() == layer.candidates.numel(), "shares must have one number a candidate");
+        TORCH_CHECK(of_layer.numel() == 0 || of_layer.sizes() == layer.candidates.sizes(),
+                    "shares must have one number a candidate, or none at all");
         learned_backward(layer, bits, factor, to, of_layer, grad_logits[at_layer], batch, stream);
       } else {
         fixed_backward(layer, bits, factor, to, batch, stream);

@@ -46,6 +46,8 @@ class LearnedConnections(nn.Module):
     Attributes:
         candidates: int32 ``[out_dim, 2, num_candidates]``.
         logits: Parameter of the same shape. Frozen logits leave the wires as they are.
+        change_soon: Whether frozen logits are to learn on within a few steps. The wires are then taken as those of one
+            step, for which no order of visiting gates is worked out.
 
     Raises:
         ValueError: If there are fewer than 2 candidates.
@@ -68,6 +70,7 @@ class LearnedConnections(nn.Module):
                 "connections='random'"
             )
         self.in_dim = in_dim
+        self.change_soon = False
         if candidates is None:
             drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
             candidates = torch.stack(drawn, dim=2)
@@ -88,11 +91,13 @@ class LearnedConnections(nn.Module):
         """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
 
         While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the step costs
-        what it costs with fixed wires.
+        what it costs with fixed wires, unless they are to change soon.
         """
-        if not self.logits.requires_grad:
-            return Wires(*self.settled())
-        return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
+        if self.logits.requires_grad:
+            return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
+        if self.change_soon:
+            return Wires(*ops.choose(self.logits, self.candidates), self.candidates)
+        return Wires(*self.settled())
 
     def extra_repr(self) -> str:
         """Number of candidates."""

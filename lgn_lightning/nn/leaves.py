@@ -111,9 +111,11 @@ class LearnedLeaves(LearnedConnections):
 
     def sample_leaves(self, noise: float) -> Leaves:
         """The leaves of a training step, chosen with noise of a scale, as :meth:`LearnedConnections.sample` does."""
+        if not self.logits.requires_grad:
+            return Leaves(self.settled_leaves())
         a, b, shares, candidates = self.sample(noise)
-        if shares is None or candidates is None:
-            return Leaves(self._places(a, b))
+        assert shares is not None
+        assert candidates is not None
         by_leaf = (*self.shape, candidates.shape[2])
         return Leaves(self._places(a, b), shares.view(by_leaf), candidates.view(by_leaf))
 

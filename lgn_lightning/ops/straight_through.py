@@ -49,6 +49,7 @@ def bit_logic(
         shares: Of these layers, the softmax of the logits, as :func:`~lgn_lightning.ops.choose` gives it; no gradient
             flows to it. None for the others.
         candidates: Of each layer with learned connections, its candidates, int32 ``[n, 2, K]``; None for the others.
+            Wires of such a layer are not expected to come again: nothing is prepared for them and kept.
         words: The bits of ``x`` if they are packed already, as in
             :class:`~lgn_lightning.ops.bit_activations.BitActivations`; ``x`` is their edge then.
         of_logits: Of each layer, whether ``tables`` holds the logits whose sigmoids are the soft table; they receive
@@ -131,7 +132,8 @@ class _BitLogic(torch.autograd.Function):
         stack, need_x = ctx.stack, ctx.needs_input_grad[1]
         bits, tables, a, b, shares, candidates = _by_kind(ctx.saved_tensors, stack.layers)
         empty = grads[0].new_empty((0,), dtype=torch.float32)
-        values = [empty if share is None else share for share in shares]
+        learn = ctx.needs_input_grad[3 + stack.layers : 3 + 2 * stack.layers]
+        values = [share if share is not None and wanted else empty for share, wanted in zip(shares, learn, strict=True)]
         grad_x, grad_tables, grad_logits = schema.backward(
             "bit_logic_backward",
             grads[0],
@@ -146,7 +148,7 @@ class _BitLogic(torch.autograd.Function):
             stack.factors,
             need_x,
         )
-        grad_logits = [None if given is None else grad for given, grad in zip(shares, grad_logits, strict=True)]
+        grad_logits = [grad if wanted else None for grad, wanted in zip(grad_logits, learn, strict=True)]
         rest = [None] * (5 * stack.layers)
         return None, grad_x.to(ctx.dtype) if need_x else None, None, *grad_tables, *grad_logits, *rest
 
@@ -211,7 +213,7 @@ def _reference_backward(
     factors: list[float],
     need_grad_x: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of logits (empty where there are none)."""
+    """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of logits (empty where shares are)."""
     g = (grad.float().t() / tau).repeat_interleave(a[-1].shape[0] // grad.shape[1], dim=0).t()
     grad_tables: list[Tensor] = []
     grad_logits: list[Tensor] = []
@@ -221,7 +223,7 @@ def _reference_backward(
         wanted = need_grad_x or layer > 0
         wires = a[layer], b[layer], candidates[layer]
         grad_choice = bits.new_empty((0,))
-        if len(candidates[layer]) > 0:
+        if len(shares[layer]) > 0:
             grad_choice = softmax_backward(reference_backward(g, bits, tables[layer], *wires), shares[layer])
         grad_logits.insert(0, grad_choice)
         g, grad_table = reference.logic_backward(g, bits, tables[layer], a[layer], b[layer], wanted)
@@ -258,7 +260,7 @@ def _fake_backward(
         if need_grad_x
         else grad.new_empty((0,), dtype=torch.float32)
     )
-    logits = [wires.new_empty(wires.shape, dtype=torch.float32) for wires in candidates]
+    logits = [share.new_empty(share.shape, dtype=torch.float32) for share in shares]
     return grad_x, [table.new_empty(table.shape) for table in tables], logits
 
 

@@ -78,6 +78,26 @@ def test_training_moves_the_wires_and_the_hard_net_is_the_net_that_trained() -> 
     assert (model(x).argmax(1) == y).float().mean() > 0.95
 
 
+@pytest.mark.parametrize("sampler", ["soft", "straight_through", StraightThrough(choice_noise=1.0)])
+def test_frozen_wires_are_the_settled_ones_whether_they_change_soon_or_not(sampler: object) -> None:
+    x, upper = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8), torch.randn(50, 2)
+    results = []
+    for soon in (False, True):
+        model = net(sampler)
+        for layer in layers_of(model):
+            assert layer.learned is not None
+            layer.learned.logits.requires_grad_(False)
+            layer.learned.change_soon = soon
+        torch.manual_seed(1)
+        scores = model(x)
+        weights = [layer.weights for layer in layers_of(model)]
+        results.append((scores, *torch.autograd.grad(scores, weights, upper)))
+        for layer in layers_of(model):
+            assert torch.equal(torch.stack(layer.wires()[:2]), torch.stack(layer.learned.settled()))  # type: ignore[union-attr]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_noise_of_the_choice_is_in_training_alone() -> None:
     model = net(StraightThrough(choice_noise=1.0))
     x = torch.randint(0, 256, (200, 1, 4, 4), dtype=torch.uint8)

@@ -21,13 +21,15 @@ WIDTHS = (11, 40, 24, 30)
 pytestmark = pytest.mark.usefixtures("asked_backend")
 
 
-def stack(widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, ...] = ()) -> dict[str, list[Any]]:
-    """Lists of the arguments of a stack; ``learned`` layers choose among 5 candidates."""
+def stack(
+    widths: tuple[int, ...] = WIDTHS, seed: int = 0, learned: tuple[int, ...] = (), count: int = 5
+) -> dict[str, list[Any]]:
+    """Lists of the arguments of a stack; ``learned`` layers choose among ``count`` candidates."""
     g = torch.Generator().manual_seed(seed)
     lists: dict[str, list[Any]] = {name: [] for name in ("tables", "gates", "a", "b", "logits", "shares", "candidates")}
     for layer, (inputs, n) in enumerate(pairwise(widths)):
-        logits = torch.rand(n, 2, 5, generator=g).requires_grad_()
-        candidates = torch.randint(inputs, (n, 2, 5), generator=g).int()
+        logits = torch.rand(n, 2, count, generator=g).requires_grad_()
+        candidates = torch.randint(inputs, (n, 2, count), generator=g).int()
         lists["logits"].append(logits if layer in learned else None)
         lists["shares"].append(torch.softmax(logits.detach(), 2) if layer in learned else None)
         lists["candidates"].append(candidates if layer in learned else None)
@@ -81,6 +83,38 @@ def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> N
         torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
     ):
         torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("chosen", [True, False])  # whether the wires are among the candidates
+@pytest.mark.parametrize("count", [8, 16, 24])
+@pytest.mark.parametrize("batch", [5, 100, 128, 300])
+def test_eights_of_candidates(batch: int, count: int, chosen: bool) -> None:
+    lists = stack(learned=(0, 1, 2), count=count)
+    if chosen:
+        for side, name in enumerate("ab"):
+            lists[name] = [wires[:, side, count - 2 * side - 1].contiguous() for wires in lists["candidates"]]
+    x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
+    wanted = x, *lists["tables"], *lists["logits"]
+    expected = torch.autograd.grad(layer_by_layer(x, lists, 3, 1.0, [1.0] * 3), wanted, upper)
+    for got, want in zip(torch.autograd.grad(ops.bit_logic(x, **lists, k=3), wanted, upper), expected, strict=True):
+        torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("frozen", [(1,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("batch", [100, 700])
+def test_frozen_logits_change_no_other_gradient(batch: int, frozen: tuple[int, ...]) -> None:
+    lists = stack(learned=(0, 1, 2), count=8)
+    x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
+    free = [logits for layer, logits in enumerate(lists["logits"]) if layer not in frozen]
+    wanted = x, *lists["tables"], *free
+    expected = torch.autograd.grad(ops.bit_logic(x, **lists, k=3), wanted, upper)
+    for layer in frozen:
+        lists["logits"][layer].requires_grad_(False)
+    ops.bit_logic(x, **lists, k=3).backward(upper)
+    for part, want in zip(wanted, expected, strict=True):
+        assert part.grad is not None
+        torch.testing.assert_close(part.grad, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+    assert all(lists["logits"][layer].grad is None for layer in frozen)
 
 
 @pytest.mark.parametrize("batch", [100, 700])
@@ -211,9 +245,12 @@ def test_gate_ids(n: int, width: int) -> None:
     assert torch.equal(ops.gate_ids(logits.double()), expected)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("learned", [(), (0, 2)])
-def test_opcheck(learned: tuple[int, ...]) -> None:
+def test_opcheck(learned: tuple[int, ...], frozen: bool) -> None:
     lists, x = stack(learned=learned), torch.rand(70, 11)
+    if frozen:
+        lists["shares"] = [None] * 3
     utils = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     torch.library.opcheck(torch.ops.lgn.bit_logic.default, forward(x, lists, 3, 2.0), test_utils=utils)
     _, words = torch.ops.lgn.bit_logic(*forward(x, lists, 3, 2.0))
