@@ -139,6 +139,24 @@ class Check:
         return what
 
 
+def check_replaceable(folder: Path) -> None:
+    """Makes sure that replacing a folder takes nothing away but an earlier export.
+
+    Raises:
+        ExportError: If there is a file of this name, or the folder holds other files or is the working directory.
+    """
+    if not folder.exists():
+        return
+    exported = ExportedCircuit.read(folder)
+    ours = {MANIFEST, *exported.manifest["files"]} if exported is not None else set()
+    others = sorted({path.name for path in folder.iterdir()} - ours) if folder.is_dir() else [folder.name]
+    if others:
+        names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise ExportError(f"{folder} holds other files ({names}); give a new folder with --out")
+    if folder.samefile(Path.cwd()):
+        raise ExportError("the working directory cannot be replaced; name a folder in it with --out")
+
+
 def write_circuit_folder(
     circuit: Circuit | LoopedCircuit,
     check: Check,
@@ -308,6 +326,7 @@ def _hard_scores(
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder beside ``folder`` that takes its place if the block ends without an exception."""
+    folder = folder.resolve()  # a link to a folder stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -88,21 +88,20 @@ def export_checkpoint(
         The files written, the manifest last.
 
     Raises:
-        LgnError: If the source cannot be used, or the folder holds other files.
+        LgnError: If the source cannot be used, or the folder holds other files or cannot be written.
         ValueError: If the net has layers that are no gates.
     """
     # torch takes a second to import: not for `lgn --help`.
     from lgn_lightning.circuit.compiler import CompilerError
     from lgn_lightning.circuit.export import FORMATS
-    from lgn_lightning.circuit_folder import MANIFEST, Check, default_compiler, write_circuit_folder
+    from lgn_lightning.circuit_folder import MANIFEST, Check, check_replaceable, default_compiler, write_circuit_folder
 
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise LgnError(f"unknown format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}")
     if pipeline < 0:
         raise LgnError(f"--pipeline must be 0 or the gate levels between registers, got {pipeline}")
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise LgnError(f"{folder} holds other files; give a new folder with --out")
+    check_replaceable(folder)
     read = read_source(source, form, formats)
     circuit = read.circuit
     if "aiger" in formats and circuit.arity != 2:
@@ -118,5 +117,8 @@ def export_checkpoint(
     about = {"checkpoint": read.path.name}
     written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
     options: dict[str, Any] = {"optimize": optimize and circuit.arity == 2, "pipeline": pipeline, "form": form}
-    write_circuit_folder(circuit, check, folder, about, written, compiler, **options)
+    try:
+        write_circuit_folder(circuit, check, folder, about, written, compiler, **options)
+    except OSError as error:
+        raise LgnError(f"cannot write {folder} ({error.strerror or error}); give another folder with --out") from error
     return [*sorted(path for path in folder.iterdir() if path.name != MANIFEST), folder / MANIFEST]

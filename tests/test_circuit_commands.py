@@ -274,6 +274,35 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
         assert not Path("new").exists()
 
 
+def test_export_replaces_an_earlier_export_and_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("real").mkdir()
+    Path("out").symlink_to("real")
+    for formats in ("circuit,blif", "circuit"):
+        assert main(["export", "net.lgn", "--out", "out", "--format", formats]) == 0
+    assert Path("out").is_symlink()
+    assert sorted(path.name for path in Path("real").iterdir()) == ["lgn_net.lgn", "manifest.json"]
+    Path("out/classify.c").write_text("mine")
+    Path("file").write_text("mine")
+    capsys.readouterr()
+    for target, message in (
+        ("out", "out holds other files (classify.c)"),
+        ("file", "file holds other files"),
+        ("file/out", "cannot write file/out (File exists)"),
+    ):
+        assert main(["export", "net.lgn", "--out", target, "--format", "circuit"]) == 1
+        assert message in capsys.readouterr().err
+    assert (Path("out/classify.c").read_text(), Path("file").read_text()) == ("mine", "mine")
+
+
+def test_export_does_not_replace_the_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    monkeypatch.chdir("empty")
+    assert main(["export", "../net.lgn", "--out", ".", "--format", "circuit"]) == 1
+    assert "the working directory cannot be replaced" in capsys.readouterr().err
+
+
 def test_commands_on_a_looped_circuit_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = tree_net()
     looped = LoopedCircuit.from_module(net)
