@@ -173,6 +173,8 @@ class LogicLayer(GateLayer):
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
         a, b, shares, candidates = self.wires()
+        if shares is not None and not shares.requires_grad:
+            shares = None  # frozen, or no gradient is wanted at all
         if sample.gates is not None:
             y = straight_through(x, table, sample.gates, a, b, self.implementation)
         elif self.implementation == "python":
