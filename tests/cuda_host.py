@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ def build(folder: Path, driver: str, *sources: str, defines: tuple[str, ...] = (
     library = folder / f"{Path(driver).stem}.so"
     files = [ROOT / "tests/ext/cuda_host" / driver, *(ROOT / "ext" / source for source in sources)]
     flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *(f"-D{name}" for name in defines)]
+    flags += os.environ.get("LGN_CUDA_HOST_FLAGS", "").split()  # test_cuda_races.py
     result = subprocess.run([compiler, *flags, *map(str, files), "-o", str(library)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return ctypes.CDLL(str(library))
