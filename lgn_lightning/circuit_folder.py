@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit, native
 from lgn_lightning.circuit.compiler import compile_library, find_compiler
+from lgn_lightning.circuit.emit_verilog import vector_order
 from lgn_lightning.circuit.engine import Engine
 from lgn_lightning.circuit.looped_passes import optimize_looped_for_export
 from lgn_lightning.circuit.passes import PassReport, optimize_for_export
@@ -195,7 +196,7 @@ def write_circuit_folder(
     if engine is not None:
         compared.append(check.compare(engine(check.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
-        vectors = check.inputs[:_BENCH_VECTORS]
+        vectors = check.inputs[vector_order(check.scores)[:_BENCH_VECTORS]]
         exported = export_circuit(smaller, temporary, STEM, formats, form=form, pipeline=pipeline, samples=vectors)
         manifest = about | {
             "inputs": circuit.num_inputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit import Circuit, LoopedCircuit, native
+from lgn_lightning.circuit.emit_verilog import Verilog, emit_test_bench, emit_verilog, vector_order
 from lgn_lightning.circuit.engine import Engine, EngineError
 from lgn_lightning.circuit.form import LOOPS_ABOVE, c_form
 from lgn_lightning.circuit.looped_passes import optimize_looped_for_export
 from lgn_lightning.circuit.passes import optimize, optimize_for_export
 from lgn_lightning.circuit.prove import Proof, ProofError, prove, prove_circuit_and_file
-from lgn_lightning.circuit.prove_verilog import prove_verilog
+from lgn_lightning.circuit.prove_verilog import prove_verilog, read_verilog
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.circuit.verify import verify
 from lgn_lightning.circuit_source import CircuitSource, read_source
@@ -139,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.second is None:
         verify_source(source, verdict, arguments.samples, timeout)
     elif arguments.second.suffix in LOGIC_FILES:
-        verify_logic_file(source.flat, arguments.second, verdict, timeout)
+        verify_logic_file(source.flat, arguments.second, verdict, arguments.samples, timeout)
     elif arguments.second.suffix in COMPILED_FILES:
         verify_compiled_file(source.circuit, arguments.second, verdict, arguments.samples)
     else:
@@ -191,7 +193,7 @@ def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout
     _verify_engines(trial, verdict)
     exported, _ = optimize_for_export(circuit)
     _verify_c(trial, exported, verdict)
-    _verify_verilog(circuit, exported, trial.x, verdict, timeout)
+    _verify_verilog(circuit, exported, trial, verdict, timeout)
 
 
 def verify_pair(what: str, left: Circuit, right: Circuit, verdict: Verdict, timeout: float | None) -> None:
@@ -204,15 +206,24 @@ def verify_pair(what: str, left: Circuit, right: Circuit, verdict: Verdict, time
         verdict.prove(what, lambda: prove(left, right, timeout))
 
 
-def verify_logic_file(circuit: Circuit, path: Path, verdict: Verdict, timeout: float | None) -> None:
-    """Proves an exported Verilog, BLIF or AIGER file equal to a circuit."""
+def verify_logic_file(circuit: Circuit, path: Path, verdict: Verdict, samples: int, timeout: float | None) -> None:
+    """Proves an exported Verilog, BLIF or AIGER file equal to a circuit; what Verilog has beside gates is simulated."""
     if timeout is None:
         raise LgnError(f"{path.suffix} files are compared by a formal proof: leave --no-proof out")
     proof = prove_verilog if path.suffix == ".v" else prove_circuit_and_file
     # Without the proof nothing would be known about the file: its errors are errors here.
     result = proof(circuit, path, timeout)
-    verdict.compare(path.name, result.equal, "formal proof by ABC, all inputs", result.counterexample)
+    gates = "gates of " if path.suffix == ".v" else ""
+    verdict.compare(f"{gates}{path.name}", result.equal, "formal proof by ABC, all inputs", result.counterexample)
     verdict.proven |= result.equal
+    if path.suffix == ".v":
+        what = f"simulated {path.name}"
+        try:
+            name, verilog = read_verilog(circuit, path)
+        except ProofError as error:
+            verdict.say("skipped", f"{what}: {error}")
+        else:
+            _simulate_verilog(circuit, verilog, name, Trial.of(circuit, samples), what, verdict)
 
 
 def verify_compiled_file(circuit: Circuit | LoopedCircuit, path: Path, verdict: Verdict, samples: int) -> None:
@@ -239,8 +250,12 @@ def verify_compiled_file(circuit: Circuit | LoopedCircuit, path: Path, verdict: 
 def random_samples(circuit: Circuit | LoopedCircuit, count: int) -> NDArray[Any]:
     """Random pixels where the circuit has an encoder, random bits otherwise."""
     generator = np.random.default_rng(0)
-    if circuit.image_shape is not None:
-        return generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
+    if circuit.image_shape is not None and circuit.levels is not None:
+        pixels = generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
+        # A comparison that is off by one shows at the levels alone.
+        edges = np.concatenate([circuit.levels, circuit.levels + (circuit.levels < 255)])
+        pixels[::2] = generator.choice(edges, pixels[::2].shape)
+        return pixels
     return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
 
 
@@ -275,29 +290,37 @@ def _verify_c(trial: Trial, exported: Circuit | LoopedCircuit, verdict: Verdict)
         verdict.compare_scores("compiled C", trial, CompiledCircuit(path).scores(trial.x))
 
 
-def _verify_verilog(
-    circuit: Circuit, exported: Circuit, x: NDArray[Any], verdict: Verdict, timeout: float | None
-) -> None:
-    from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
-
+def _verify_verilog(circuit: Circuit, exported: Circuit, trial: Trial, verdict: Verdict, timeout: float | None) -> None:
     verilog = emit_verilog(exported, name="net")
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         folder = Path(name)
         (folder / "net.v").write_text(verilog.text)
         if timeout is not None:
             verdict.prove("Verilog, read back by yosys", lambda: prove_verilog(circuit, folder / "net.v", timeout))
-        if shutil.which("iverilog") is None or shutil.which("vvp") is None:
-            verdict.say(
-                "skipped", "simulated Verilog: Icarus Verilog is not on PATH (Debian: apt-get install iverilog)"
-            )
-            return
-        vectors = x[: max(2, min(_BENCH_VECTORS, _BENCH_GATES // max(1, exported.num_gates)))]
-        (folder / "net_tb.v").write_text(emit_test_bench(circuit, verilog, vectors, name="net"))
-        compiled = ["iverilog", "-g2001", "-o", "net.vvp", "net.v", "net_tb.v"]
-        subprocess.run(compiled, cwd=folder, check=True, capture_output=True)
+    _simulate_verilog(circuit, verilog, "net", trial, "simulated Verilog", verdict)
+
+
+def _simulate_verilog(circuit: Circuit, verilog: Verilog, name: str, trial: Trial, what: str, verdict: Verdict) -> None:
+    """Compares Verilog with a circuit on some of the samples: what proofs leave out is part of it, and its latency."""
+    if shutil.which("iverilog") is None or shutil.which("vvp") is None:
+        verdict.say("skipped", f"{what}: Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
+        return
+    gates = verilog.text.count("wire n")
+    count = max(2, min(_BENCH_VECTORS, _BENCH_GATES // max(1, gates)))
+    vectors = trial.x[vector_order(trial.scores)[:count]]
+    with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
+        folder = Path(temporary)
+        (folder / "net.v").write_text(verilog.text, encoding="utf-8")
+        (folder / "net_tb.v").write_text(emit_test_bench(circuit, verilog, vectors, name=name))
+        command = ["iverilog", "-g2001", "-o", "net.vvp", "net.v", "net_tb.v"]
+        compiled = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if compiled.returncode:
+            raise LgnError(f"{what}: Icarus Verilog refuses it:\n{compiled.stderr.strip()[-2000:]}")
         output = subprocess.run(["vvp", "net.vvp"], cwd=folder, check=True, capture_output=True, text=True).stdout
-        how = f"{len(vectors)} samples in Icarus Verilog, sums and argmax included"
-        verdict.compare("simulated Verilog", output.strip().startswith("PASS"), how)
+    how = f"{len(vectors)} samples in Icarus Verilog, sums and argmax included"
+    wrong = re.search(r"^vector (\d+):", output, re.MULTILINE)
+    example = encode(circuit, vectors[int(wrong[1])][None])[0] if wrong else None
+    verdict.compare(what, output.strip().startswith("PASS"), how, example)
 
 
 def _show(circuit: Circuit | LoopedCircuit, counterexample: NDArray[np.bool_] | None) -> str:

@@ -114,6 +114,31 @@ def test_verify_exported_files(folder: Path, capsys: pytest.CaptureFixture[str],
         assert "no module …_logic" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("berkeley-abc", "yosys", "iverilog"))), reason="a tool that verifies Verilog is missing"
+)
+def test_verify_finds_what_is_wrong_in_verilog_beside_its_gates(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_circuit(image_circuit(), folder, "net", ("verilog",), pipeline=2)
+    text = Path("net.v").read_text()
+    latency = text[text.index("Latency: ") :].split()[1]
+    for old, new, found in (
+        ("", "", "equal      simulated wrong.v: 64 samples"),
+        ("> 8'd63;", "> 8'd64;", "NOT EQUAL  simulated wrong.v"),
+        ("m0_0_wins = score1 >", "m0_0_wins = score1 >=", "NOT EQUAL  simulated wrong.v"),
+        (f"Latency: {latency}", f"Latency: {int(latency) + 1}", "NOT EQUAL  simulated wrong.v"),
+        ("// Latency", "//", "skipped    simulated wrong.v: wrong.v does not say its latency"),
+        ("module net_pixels", "module pixels", "skipped    simulated wrong.v: wrong.v has no module net_pixels"),
+    ):
+        assert old in text
+        Path("wrong.v").write_text(text.replace(old, new))
+        assert main(["verify", "net.lgn", "wrong.v"]) == found.startswith("NOT")
+        out = capsys.readouterr().out
+        assert found in out
+        assert "equal      gates of wrong.v: formal proof" in out
+
+
 def test_verify_without_abc_says_so_and_compares_on_samples(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

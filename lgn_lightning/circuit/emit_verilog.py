@@ -15,6 +15,12 @@ from lgn_lightning.circuit.simulate import check_samples, encode
 # A net of one class with one output has no adder and no argmax, so nothing to clock.
 _CLOCKED = "    // verilator lint_off UNUSED\n    input wire clk,\n    // verilator lint_on UNUSED\n"
 
+_HEAD = """// A logic gate network, written by lgn-lightning.
+// Latency: {latency} clock cycles. The score of class c is scores[{bits} * c +: {bits}].
+`default_nettype none
+
+"""
+
 
 @dataclass(frozen=True)
 class Verilog:
@@ -51,16 +57,21 @@ def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) 
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
     circuit = circuit.remove_dead_gates()
-    group = circuit.outputs.size // circuit.num_classes
-    score_bits = group.bit_length()
-    class_bits = max(1, (circuit.num_classes - 1).bit_length())
+    score_bits, class_bits = result_bits(circuit)
     logic, logic_latency = _logic(circuit, name, pipeline)
     sums, sums_latency = _sums(circuit, name, score_bits, class_bits, pipeline > 0)
     top = _top(circuit, name, score_bits, class_bits, pipeline > 0)
-    text = "// A logic gate network, written by lgn-lightning.\n`default_nettype none\n\n" + logic + sums + top
+    latency = logic_latency + sums_latency
+    text = _HEAD.format(latency=latency, bits=score_bits) + logic + sums + top
     if circuit.levels is not None:
         text += _pixels(circuit, name, score_bits, class_bits, pipeline > 0)
-    return Verilog(text + "`default_nettype wire\n", logic_latency + sums_latency, score_bits, class_bits)
+    return Verilog(text + "`default_nettype wire\n", latency, score_bits, class_bits)
+
+
+def result_bits(circuit: Circuit) -> tuple[int, int]:
+    """Widths of a score and of the class index in the Verilog of a circuit."""
+    group = circuit.outputs.size // circuit.num_classes
+    return group.bit_length(), max(1, (circuit.num_classes - 1).bit_length())
 
 
 class _Body:
@@ -296,13 +307,26 @@ def emit_test_bench(circuit: Circuit, verilog: Verilog, samples: ArrayLike, *, n
     )
 
 
+def vector_order(scores: NDArray[np.integer]) -> NDArray[np.intp]:
+    """An order of samples, by their scores ``[N, classes]``, in which the classes that win come in turn.
+
+    Noise lets few classes of a trained net win: without it the first vectors leave most of an argmax untried.
+    """
+    classes = scores.argmax(axis=1)
+    turn = np.zeros(classes.size, np.intp)
+    for k in np.unique(classes):
+        turn[classes == k] = np.arange(np.count_nonzero(classes == k))
+    return np.lexsort((classes, turn))
+
+
 def _hex(row: NDArray[np.uint8], width: int) -> str:
     return f"{int.from_bytes(row.tobytes(), 'little') & ((1 << width) - 1):x}"
 
 
-# One vector a clock cycle; the result of vector i is there `latency` cycles later.
+# One vector a clock cycle; the result of vector i is there LATENCY cycles later.
 _BENCH = """`timescale 1ns / 1ps
 module {name}_tb;
+    localparam LATENCY = {latency};
     reg clk = 0;
     reg [{width}:0] {port};
     wire [{score_width}:0] scores;
@@ -317,14 +341,14 @@ module {name}_tb;
     initial begin
 {vectors}
         errors = 0;
-        for (i = 0; i < {count} + {latency}; i = i + 1) begin
+        for (i = 0; i < {count} + LATENCY; i = i + 1) begin
             {port} = vectors[i < {count} ? i : {count} - 1];
             #5;
-            if (i >= {latency}) begin
-                if (scores !== wanted_scores[i - {latency}] || class_index !== wanted_class[i - {latency}]) begin
+            if (i >= LATENCY) begin
+                if (scores !== wanted_scores[i - LATENCY] || class_index !== wanted_class[i - LATENCY]) begin
                     errors = errors + 1;
-                    $display("vector %0d: scores %h class %0d, wanted %h %0d", i - {latency}, scores, class_index,
-                             wanted_scores[i - {latency}], wanted_class[i - {latency}]);
+                    $display("vector %0d: scores %h class %0d, wanted %h %0d", i - LATENCY, scores, class_index,
+                             wanted_scores[i - LATENCY], wanted_class[i - LATENCY]);
                 end
             end
             clk = 1;

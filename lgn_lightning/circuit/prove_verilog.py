@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from lgn_lightning.circuit.emit_logic import emit_blif
+from lgn_lightning.circuit.emit_verilog import Verilog, result_bits
 from lgn_lightning.circuit.netlist import Circuit
 from lgn_lightning.circuit.prove import Proof, ProofError, find_abc, prove_files
 
@@ -47,6 +48,34 @@ def prove_verilog(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
         return prove_files(folder / "circuit.blif", folder / "verilog.blif", timeout, circuit.num_inputs)
 
 
+def read_verilog(circuit: Circuit, path: Path) -> tuple[str, Verilog]:
+    """Reads the name of the top module of a Verilog file of ours, and the file as `emit_verilog` gave it.
+
+    Args:
+        circuit: The circuit that it should compute.
+        path: The file.
+
+    Raises:
+        ProofError: If it has not the modules of a net, or registers and no latency in its head.
+    """
+    text = path.read_text(encoding="utf-8")
+    name = _logic_module(text, path).removesuffix("_logic")
+    top = name if circuit.levels is None else f"{name}_pixels"
+    if not re.search(rf"^module {top}\b", text, re.MULTILINE):
+        raise ProofError(f"{path} has no module {top}")
+    latency = re.search(r"^// Latency: (\d+) ", text, re.MULTILINE)
+    if latency is None and "posedge" in text:
+        raise ProofError(f"{path} does not say its latency, in a line like `// Latency: 9 clock cycles`")
+    return name, Verilog(text, int(latency[1]) if latency else 0, *result_bits(circuit))
+
+
+def _logic_module(text: str, path: Path) -> str:
+    found = re.search(r"^module (\w+_logic)\b", text, re.MULTILINE)
+    if found is None:
+        raise ProofError(f"{path} is no Verilog of lgn export: it has no module …_logic")
+    return found[1]
+
+
 def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
     """Reads the module ``…_logic`` of a Verilog file with yosys and writes it as BLIF.
 
@@ -57,17 +86,15 @@ def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
     if tool is None:
         raise ProofError("yosys is not on PATH; install it to read Verilog back (Debian: apt-get install yosys)")
     text = path.read_text(encoding="utf-8")
-    top = re.search(r"^module (\w+_logic)\b", text, re.MULTILINE)
-    if top is None:
-        raise ProofError(f"{path} is no Verilog of lgn export: it has no module …_logic")
+    top = _logic_module(text, path)
     # `read_verilog` takes its own paths apart at spaces, so everything has a plain name in one folder.
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         folder = Path(name)
         (folder / "net.v").write_text(text)
         (folder / "wires.v").write_text(_REGISTERS_AS_WIRES)
-        steps = ["read_verilog net.v", f"hierarchy -top {top[1]}", "proc"]
+        steps = ["read_verilog net.v", f"hierarchy -top {top}", "proc"]
         if "posedge" in text:
-            steps += ["techmap -map wires.v", f"delete -port {top[1]}/clk"]
+            steps += ["techmap -map wires.v", f"delete -port {top}/clk"]
         steps += ["techmap", "opt_clean", "write_blif net.blif"]
         try:
             run = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.emit_logic import emit_blif
-from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
+from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog, vector_order
 from lgn_lightning.circuit.fpga_report import FpgaReport, FpgaReportError, fpga_report
 from lgn_lightning.circuit.prove import ABC_NAMES, prove_files
 from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
@@ -74,6 +74,11 @@ def test_verilog_read_by_yosys_is_proven_equal(tmp_path) -> None:
     script = "read_verilog net.v; hierarchy -top net_logic; proc; techmap; write_blif net.blif"
     subprocess.run(["yosys", "-q", "-p", script], cwd=tmp_path, check=True)
     assert prove_files(tmp_path / "raw.blif", tmp_path / "net.blif")
+
+
+def test_vectors_let_every_class_win() -> None:
+    scores = np.eye(4, dtype=np.int32)[[2, 2, 2, 0, 2, 3, 0]]
+    assert vector_order(scores).tolist() == [3, 0, 5, 6, 1, 2, 4]
 
 
 def test_bad_options() -> None:
