@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -32,14 +34,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what zipfile, pickle or its own reader raise
-        reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
-            f"checkpoint {file} cannot be read: it is truncated, damaged or no checkpoint ({reason}); "
+            f"checkpoint {file} cannot be read: it is truncated, damaged or no checkpoint ({_reason(error)}); "
             "take another one from its folder"
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{file} is no checkpoint of a training run: it has no state_dict")
     return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch's words are advice to execute what the file holds
+        found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        return f"it holds the code object {found[1]}, and is read as data alone" if found else "it holds no tensors"
+    return str(error).strip().split("\n")[0]
 
 
 def class_names(content: dict[str, Any]) -> list[str] | None:

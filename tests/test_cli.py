@@ -289,9 +289,17 @@ def test_truncated_checkpoint_is_one_error(trained: Path, folder: Path, capsys: 
 
 
 def test_checkpoint_with_code_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"state_dict": {}, "callback": print}, "evil.ckpt")
-    assert main(["export", "evil.ckpt"]) == 1
-    assert "cannot be read" in error_of(capsys)
+    torch.save({"state_dict": {}, "callback": LogicClassifier}, "evil.ckpt")
+    Path("text.ckpt").write_text("no checkpoint")
+    for file, reason in (
+        ("evil", "it holds the code object lgn_lightning.module.LogicClassifier"),
+        ("text", "it holds no tensors"),
+    ):
+        assert main(["export", f"{file}.ckpt"]) == 1
+        message = error_of(capsys)
+        assert f"{file}.ckpt cannot be read" in message
+        assert reason in message
+        assert "weights_only" not in message  # torch advises to execute what it refused
 
 
 def test_evaluation_without_a_checkpoint_is_an_error(
