@@ -40,7 +40,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="gate levels between registers in Verilog (default: 0, combinational)",
     )
     parser.add_argument("--raw", action="store_true", help="every gate as trained: no passes")
-    parser.add_argument("--report", action="store_true", help="map to six-input lookup tables with yosys, and count")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count",
+    )
     parser.set_defaults(run=run)
 
 
