@@ -24,10 +24,9 @@ from lgn_lightning.checkpoint import class_names, preparation, read_checkpoint
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.compiler import CompilerError
 from lgn_lightning.circuit.export import FORMATS
-from lgn_lightning.circuit.form import circuit_of_net
+from lgn_lightning.circuit.form import STEM, circuit_of_net
 from lgn_lightning.circuit_folder import (
     MANIFEST,
-    STEM,
     Check,
     ExportedCircuit,
     ExportError,

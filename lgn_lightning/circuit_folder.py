@@ -26,14 +26,13 @@ from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, expor
 from lgn_lightning.circuit.compiler import compile_library, find_compiler
 from lgn_lightning.circuit.emit_verilog import vector_order
 from lgn_lightning.circuit.engine import Engine
+from lgn_lightning.circuit.form import STEM
 from lgn_lightning.circuit.looped_passes import optimize_looped_for_export
 from lgn_lightning.circuit.passes import PassReport, optimize_for_export
 from lgn_lightning.errors import LgnError
 from lgn_lightning.files import atomic_write_text
 
 MANIFEST: Final = "manifest.json"
-#: Stem of the exported files and prefix of the C names: constant, so that a newer net takes an older one's place.
-STEM: Final = "lgn_net"
 _CHECK_BLOCK: Final = 256
 #: Check samples that a Verilog test bench gets as vectors.
 _BENCH_VECTORS: Final = 64
@@ -169,6 +168,8 @@ def write_circuit_folder(
     optimize: bool = True,
     pipeline: int = 0,
     form: str = "auto",
+    name: str = STEM,
+    word_bits: int = 64,
 ) -> None:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
@@ -185,6 +186,8 @@ def write_circuit_folder(
         optimize: Whether the passes run; without, every gate is exported as it is.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
         form: Form of C, see :func:`~lgn_lightning.circuit.export_circuit`.
+        name: Stem of the files, prefix of the C names and name of the Verilog module.
+        word_bits: Samples in a word of the packed entry points of the C.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
@@ -197,7 +200,8 @@ def write_circuit_folder(
         compared.append(check.compare(engine(check.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
         vectors = check.inputs[vector_order(check.scores)[:_BENCH_VECTORS]]
-        exported = export_circuit(smaller, temporary, STEM, formats, form=form, pipeline=pipeline, samples=vectors)
+        options: dict[str, Any] = {"form": form, "pipeline": pipeline, "word_bits": word_bits, "samples": vectors}
+        exported = export_circuit(smaller, temporary, name, formats, **options)
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,

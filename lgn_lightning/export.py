@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lgn_lightning.circuit.form import FORMS
+from lgn_lightning.circuit.emit_c import WORD_BITS
+from lgn_lightning.circuit.form import FORMS, STEM
 from lgn_lightning.circuit_source import read_source
 from lgn_lightning.errors import LgnError
 
@@ -39,6 +40,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="LEVELS",
         help="gate levels between registers in Verilog (default: 0, combinational)",
     )
+    parser.add_argument(
+        "--name",
+        default=STEM,
+        help=f"of the files, before all C names and of the Verilog module, so that several nets fit into one program "
+        f"(default: {STEM})",
+    )
+    parser.add_argument(
+        "--word-bits",
+        type=int,
+        default=64,
+        choices=WORD_BITS,
+        help="samples in a word of the packed entry points of the C (default: 64)",
+    )
     parser.add_argument("--raw", action="store_true", help="every gate as trained: no passes")
     parser.add_argument(
         "--report",
@@ -54,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline is of Verilog: add --format verilog")
     options = {"pipeline": arguments.pipeline, "optimize": not arguments.raw, "form": arguments.form}
+    options |= {"name": arguments.name, "word_bits": arguments.word_bits}
     for path in export_checkpoint(arguments.source, arguments.out, formats, **options):
         print(path)
     if arguments.report:
@@ -76,6 +91,8 @@ def export_checkpoint(
     pipeline: int = 0,
     optimize: bool = True,
     form: str = "auto",
+    name: str = STEM,
+    word_bits: int = 64,
 ) -> list[Path]:
     """Exports a circuit, as the callback ``ExportCircuit`` does at training time.
 
@@ -87,6 +104,9 @@ def export_checkpoint(
         optimize: Whether the passes run.
         form: ``"code"`` or ``"table"``, a flat circuit and how its C is written; ``"loops"``, convolutions as loops; or
             ``"auto"``: by size.
+        name: Stem of the files, prefix of the C names and name of the Verilog module: small letters, digits and
+            underscores.
+        word_bits: Samples in a word of the packed entry points of the C: 8, 16, 32 or 64.
 
     Returns:
         The files written, the manifest last.
@@ -97,7 +117,7 @@ def export_checkpoint(
     """
     # torch takes a second to import: not for `lgn --help`.
     from lgn_lightning.circuit.compiler import CompilerError
-    from lgn_lightning.circuit.export import FORMATS
+    from lgn_lightning.circuit.export import FORMATS, c_name
     from lgn_lightning.circuit_folder import MANIFEST, Check, check_replaceable, default_compiler, write_circuit_folder
 
     unknown = [name for name in formats if name not in FORMATS]
@@ -105,6 +125,8 @@ def export_checkpoint(
         raise LgnError(f"unknown format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}")
     if pipeline < 0:
         raise LgnError(f"--pipeline must be 0 or the gate levels between registers, got {pipeline}")
+    if c_name(name) != name:
+        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
     check_replaceable(folder)
     read = read_source(source, form, formats)
     circuit = read.circuit
@@ -121,6 +143,7 @@ def export_checkpoint(
     about = {"checkpoint": read.path.name}
     written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
     options: dict[str, Any] = {"optimize": optimize and circuit.arity == 2, "pipeline": pipeline, "form": form}
+    options |= {"name": name, "word_bits": word_bits}
     try:
         write_circuit_folder(circuit, check, folder, about, written, compiler, **options)
     except OSError as error:

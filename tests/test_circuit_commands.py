@@ -293,10 +293,34 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
         (["--format", "pdf"], "unknown format 'pdf'"),
         (["--pipeline", "2"], "--pipeline is of Verilog"),
         (["--format", "verilog", "--pipeline", "-1"], "--pipeline must be 0"),
+        (["--name", "My-Net"], "small letters, digits, underscores, as 'my_net'"),
+        (["--format", "verilog", "--name", "module"], "'module' cannot be a Verilog module"),
     ):
         assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1
         assert message in capsys.readouterr().err
         assert not Path("new").exists()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_nets_of_two_names_fit_into_one_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, bits in (("eyes", 8), ("ears", 32)):
+        assert (
+            main(
+                ["export", "net.lgn", "--out", name, "--format", "c,verilog", "--name", name, "--word-bits", f"{bits}"]
+            )
+            == 0
+        )
+        assert {path.name for path in Path(name).iterdir()} >= {f"{name}.c", f"{name}.h", f"{name}.v", f"{name}_tb.v"}
+        assert f"module {name} " in Path(name, f"{name}.v").read_text()
+        assert main(["verify", "net.lgn", f"{name}/{name}.c"]) == 0
+    Path("main.c").write_text(
+        '#include "ears.h"\n#include "eyes.h"\n'
+        "int main(void) { return ears_scores_pixels(0, 0, 0) | eyes_scores_pixels(0, 0, 0) |\n"
+        "  (sizeof(ears_word) != 4) | (sizeof(eyes_word) != 1); }\n"
+    )
+    command = ["gcc", "-Iears", "-Ieyes", "-o", "both", "main.c", "ears/ears.c", "eyes/eyes.c"]
+    subprocess.run(command, check=True)
+    subprocess.run(["./both"], check=True)
 
 
 def test_export_replaces_an_earlier_export_and_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,20 @@ _HEAD = """// A logic gate network, written by lgn-lightning.
 
 """
 
+# Of IEEE 1364-2005.
+_KEYWORD = re.compile(
+    r"always|and|assign|automatic|begin|buf|bufif0|bufif1|case|casex|casez|cell|cmos|config|deassign|"
+    r"default|defparam|design|disable|edge|else|end|endcase|endconfig|endfunction|endgenerate|endmodule|"
+    r"endprimitive|endspecify|endtable|endtask|event|for|force|forever|fork|function|generate|genvar|"
+    r"highz0|highz1|if|ifnone|incdir|include|initial|inout|input|instance|integer|join|large|liblist|"
+    r"library|localparam|macromodule|medium|module|nand|negedge|nmos|nor|noshowcancelled|not|notif0|notif1|"
+    r"or|output|parameter|pmos|posedge|primitive|pull0|pull1|pulldown|pullup|pulsestyle_ondetect|"
+    r"pulsestyle_onevent|rcmos|real|realtime|reg|release|repeat|rnmos|rpmos|rtran|rtranif0|rtranif1|"
+    r"scalared|showcancelled|signed|small|specify|specparam|strong0|strong1|supply0|supply1|table|task|"
+    r"time|tran|tranif0|tranif1|tri|tri0|tri1|triand|trior|trireg|unsigned|use|uwire|vectored|wait|wand|"
+    r"weak0|weak1|while|wire|wor|xnor|xor"
+)
+
 
 @dataclass(frozen=True)
 class Verilog:
@@ -52,8 +66,8 @@ def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) 
     Raises:
         CircuitError: If ``name`` is no identifier or ``pipeline`` is negative.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII):
-        raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII) or _KEYWORD.fullmatch(name):
+        raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
     circuit = circuit.remove_dead_gates()

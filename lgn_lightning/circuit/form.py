@@ -11,6 +11,8 @@ from lgn_lightning.circuit.netlist import Circuit, CircuitError
 if TYPE_CHECKING:
     from torch import nn
 
+#: Stem of exported files and prefix of their C names unless another is given: a newer net takes an older one's place.
+STEM: Final = "lgn_net"
 #: Nets of more unrolled gates keep their loops: passes and engine of the flat circuit take minutes and gigabytes there.
 LOOPS_ABOVE: Final = 10_000_000
 #: Flat circuits of more gates are written as tables: one statement a gate takes a C compiler minutes there.
