@@ -89,12 +89,12 @@ def test_a_torchvision_teacher_is_trained_and_distilled_by_recipes(
     monkeypatch.chdir(tmp_path)
     Path("teacher.yaml").write_text(RECIPE.format(net=CNN, loss="null"))
     assert main(["fit", "teacher.yaml"]) == 0
-    (teacher,) = Path("checkpoints").glob("*.ckpt")
+    (teacher,) = Path("runs/teacher").glob("version_0/checkpoints/*.ckpt")
     teacher = teacher.rename(tmp_path / "teacher.ckpt")
     loss = f"{{class_path: lgn_lightning.losses.DistillationLoss, init_args: {{teacher: {teacher}, weight: 0.9}}}}"
     Path("student.yaml").write_text(RECIPE.format(net=STUDENT, loss=loss))
     assert main(["fit", "student.yaml"]) == 0
-    (student,) = Path("checkpoints").glob("*.ckpt")
+    (student,) = Path("runs/student").glob("version_0/checkpoints/*.ckpt")
     teacher.unlink()  # the student does not need it any more
     assert main(["export", str(student), "--out", "circuit"]) == 0
 
