@@ -75,6 +75,11 @@ class Verdict:
         self.lines.append(f"{result:<10} {what}")
         print(self.lines[-1], flush=True)
 
+    @property
+    def skipped(self) -> bool:
+        """Whether a check was left out."""
+        return any(line.startswith("skipped") for line in self.lines)
+
     def compare(self, what: str, equal: bool, how: str, counterexample: NDArray[np.bool_] | None = None) -> None:
         """Notes a comparison."""
         self.say("equal" if equal else "NOT EQUAL", f"{what}: {how}")
@@ -151,7 +156,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not verdict.equal:
         print("\nNOT EQUAL" + _show(source.circuit, verdict.counterexample))
         return 1
-    print("\nequal" + (", proven for all inputs" if verdict.proven else " on everything tried; not proven"))
+    found = ", gates proven for all inputs" if verdict.proven else " on everything tried; not proven"
+    print(f"\nequal{found}" + ("; what was skipped is not checked" if verdict.skipped else ""))
     return 0
 
 
