@@ -109,7 +109,7 @@ def measure(name: str, net: str, threads: int, steps: int, clock: str) -> dict[s
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     now = time.perf_counter if clock == "wall" else time.process_time
     every = int(name.rpartition(" every ")[2]) if " every " in name else 1
-    learned: list[Any] = [part for key, part in model.named_modules() if key.endswith("learned") and part is not None]
+    learned: list[Any] = [part for key, part in model.named_modules() if key.endswith("learned")]
     times = []
     for step in range(-WARM_UP * every, steps):
         optimizer.zero_grad()

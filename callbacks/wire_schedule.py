@@ -14,9 +14,9 @@ class WireSchedule(pl.Callback):
     """Lets learned connections choose their wires at every n-th step, and towards the end no more.
 
     Most of a training step of learned connections goes into the gradients of their candidates. In the steps between,
-    the logits of the candidates are frozen, the wires are those that they settle on (without ``choice_noise``), and a
-    step costs what it costs with fixed wires; the gates learn at every step. The optimizer leaves frozen logits and
-    their moments as they are. Which steps choose depends on the step alone: a resumed run goes on exactly.
+    the logits of the candidates are frozen, the wires are those that they settle on (without ``choice_noise``), and no
+    gradient of a candidate is made; the gates learn at every step. The optimizer leaves frozen logits and their moments
+    as they are. Which steps choose depends on the step alone: a resumed run goes on exactly.
 
     Logged as ``wires/moved``: of all inputs of gates that choose, the share, in [0, 1], whose wire is another than when
     it was logged last, which tells when wires have settled.
@@ -68,9 +68,10 @@ class WireSchedule(pl.Callback):
     ) -> None:
         """Freezes the logits, or lets them learn."""
         step = trainer.global_step
-        learns = step % self.every_n_steps == 0 and step < self.until * self._steps
+        ends = step >= self.until * self._steps
+        learns = step % self.every_n_steps == 0 and not ends
         for layer, part in self._layers:
-            part.change_soon = step < self.until * self._steps
+            part.change_soon = not ends
             # A layer that is frozen altogether stays so.
             part.logits.requires_grad_(learns and layer.weights.requires_grad)
             if not learns:

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lgn_lightning.nn import LogicTreeConv2d, logic_layers
 
-#: Evaluations of gates in a step from which on threads are worth their waiting for one another; a step below takes two
-#: milliseconds or less.
+#: Evaluations of gates in a step from which on threads are worth their waiting for one another: a step below takes a
+#: few milliseconds.
 WORTH_THREADS = 1 << 22
 
 
@@ -20,7 +20,7 @@ def spare_threads(trainer: pl.Trainer, net: torch.nn.Module, batch_size: int) ->
     """Trains a small net on one thread, unless ``OMP_NUM_THREADS`` says how many there are to be.
 
     Every op of a step ends when its slowest thread does. Where another process has one of the cores, that takes
-    milliseconds, a thousand times what a small op takes, and a training on two threads becomes ten times slower.
+    milliseconds, however small the op, and a training on two threads becomes ten times slower and more.
 
     Args:
         trainer: The trainer, whose strategy tells where the net trains.

@@ -90,8 +90,8 @@ class LearnedConnections(nn.Module):
     def sample(self, noise: float) -> Wires:
         """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
 
-        While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the step costs
-        what it costs with fixed wires, unless they are to change soon.
+        While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the layer
+        trains by the kernels of fixed wires, unless they are to change soon.
         """
         if self.logits.requires_grad:
             return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
