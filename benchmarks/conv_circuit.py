@@ -41,12 +41,12 @@ def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clo
     import yaml
 
     from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit
-    from lgn_lightning.circuit.compiler import compile_library
-    from lgn_lightning.circuit.engine import Engine
-    from lgn_lightning.circuit_folder import Check
+    from lgn_lightning.circuit.emit.compiler import compile_library
+    from lgn_lightning.circuit.run.engine import Engine
+    from lgn_lightning.deploy.folder import Check
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.nn import logic_layers
-    from lgn_lightning.recipe_index import find_recipe
+    from lgn_lightning.runs.recipes import find_recipe
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -64,7 +64,7 @@ def make_net(name: str, parametrization: str) -> nn.Module:
 
 def parallel(net: nn.Module, variant: str) -> nn.Module:
     """The net with gradients that are means over the ranks."""
-    from lgn_lightning.strategies import average_tables, mean_over_ranks, table_layers
+    from lgn_lightning.training.ddp import average_tables, mean_over_ranks, table_layers
 
     options = VARIANTS[variant]
     if options is not None:

@@ -35,11 +35,11 @@ from gpu_check import check  # type: ignore[import-not-found]  # likewise
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.cuda_graph import GraphedStep
+from lgn_lightning.models.tree import LogicTreeNet
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer, PackBitsTensor
 from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.ops import loader
-from lgn_lightning.tree_net import LogicTreeNet
+from lgn_lightning.training.graphed_step import GraphedStep
 
 CLASSES, TAU = 10, 10.0
 OURS, THEIRS = "lgn-lightning", "difflogic"

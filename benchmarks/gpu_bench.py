@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from lgn_lightning.cuda_graph import Recorder
-from lgn_lightning.errors import LgnError
-from lgn_lightning.files import atomic_write_text
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.training.graphed_step import Recorder
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lgn_lightning.errors import LgnError, RecipeError
-from lgn_lightning.files import atomic_path, atomic_write_text
-from lgn_lightning.recipe_index import find_recipe
-from lgn_lightning.reproduce import Reproduction
-from lgn_lightning.run_folder import RunFolder
+from lgn_lightning.base.errors import LgnError, RecipeError
+from lgn_lightning.base.files import atomic_path, atomic_write_text
+from lgn_lightning.cli.reproduce import Reproduction
+from lgn_lightning.runs.folder import RunFolder
+from lgn_lightning.runs.recipes import find_recipe
 
 METHODS = Path(__file__).with_suffix(".yaml")
 #: Validations of a run: enough to choose among, few enough to cost nothing.

@@ -17,7 +17,7 @@ from lgn_lightning.nn import GateLayer, logic_layers, soft_gates
 class DiscretizationGap(pl.Callback):
     """Logs, on validation batches, how far the hard net departs from the soft one, layer by layer.
 
-    :class:`~lgn_lightning.module.LogicClassifier` logs soft and hard accuracy and their difference. This callback adds:
+    :class:`~lgn_lightning.LogicClassifier` logs soft and hard accuracy and their difference. This callback adds:
 
     - ``gap/layer_1`` … (1-based, in the order of the net): the share, in [0, 1], of (neuron, sample) pairs of that
       logic layer whose hard value differs from the rounded soft value. Either net computes on its own activations from

@@ -20,12 +20,11 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lgn_lightning.checkpoint import class_names, preparation, read_checkpoint
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
-from lgn_lightning.circuit.compiler import CompilerError
-from lgn_lightning.circuit.export import FORMATS
+from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.emit.export import FORMATS
 from lgn_lightning.circuit.form import STEM, circuit_of_net
-from lgn_lightning.circuit_folder import (
+from lgn_lightning.deploy.folder import (
     MANIFEST,
     Check,
     ExportedCircuit,
@@ -35,6 +34,7 @@ from lgn_lightning.circuit_folder import (
     default_compiler,
     write_circuit_folder,
 )
+from lgn_lightning.training.checkpoint import class_names, preparation, read_checkpoint
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
 _ABOUT = ("checkpoint", "epoch", "global_step", "accuracy", "metrics")

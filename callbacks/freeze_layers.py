@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.nn.encoders import Threshold
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 class FreezeLayers(pl.Callback):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import GateLayer, logic_layers
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 class RisingPenalty(pl.Callback, ABC):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning import cli, training_cli  # noqa: F401 - what a fork need not import any more
-from lgn_lightning.module import LogicClassifier
+from lgn_lightning.cli import fit as training_cli  # noqa: F401 - what a fork need not import any more
+from lgn_lightning.cli import main as cli
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None) -> int:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lgn_lightning.checkpoint import load_net
 from lgn_lightning.circuit import Circuit, export_circuit
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 from lgn_lightning.data import MNIST
 from lgn_lightning.nn import GroupSum
+from lgn_lightning.training.checkpoint import load_net
 
 ROOT = Path(os.environ.get("LGN_DATA_ROOT") or Path(__file__).parents[2] / "shared" / "data")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgn_lightning.checkpoint import load_net
 from lgn_lightning.circuit.file import load_circuit
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 from lgn_lightning.data import ImageFolder
+from lgn_lightning.training.checkpoint import load_net
 
 CLASSES = ("ant", "bee", "cat")
 FIT = [

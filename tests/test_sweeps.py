@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lgn_lightning.cli import main
-from lgn_lightning.recipe_index import find_recipe, recipe_files, recipe_root
-from tests.test_recipes import NAMES
+from lgn_lightning.cli.main import main
+from lgn_lightning.runs.recipes import find_recipe, recipe_files, recipe_root
+from tests.runs.test_recipes import NAMES
 
 SWEEPS = sorted((recipe_root() / "sweeps").glob("*.yaml"))
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lgn_lightning.callbacks import ExportCircuit
-from lgn_lightning.cli import main
-from lgn_lightning.recipe_index import find_recipe
+from lgn_lightning.cli.main import main
+from lgn_lightning.runs.recipes import find_recipe
 
 DOCS = Path(__file__).parents[1] / "docs" / "methods.md"
 

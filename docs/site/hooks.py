@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from lgn_lightning.recipe_index import Recipe, list_recipes
+from lgn_lightning.runs.recipes import Recipe, list_recipes
 
 _ROLE = re.compile(r":(?:class|meth|func|mod|attr):<code>~?(?:[\w.]+\.)?(\w+)</code>")
 

@@ -1,14 +1,15 @@
 """Netlist, passes, simulation, engines and emitters of hard logic gate networks."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lgn_lightning.circuit.builder import CircuitBuilder
-from lgn_lightning.circuit.looped import LoopedCircuit
-from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.base.lazy import lazy_names
+from lgn_lightning.circuit.build.builder import CircuitBuilder
+from lgn_lightning.circuit.net.looped import LoopedCircuit
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
 
 if TYPE_CHECKING:
-    from lgn_lightning.circuit.compiled import CompiledCircuit, CompiledLogicNet
-    from lgn_lightning.circuit.export import ExportedFiles, export_circuit
+    from lgn_lightning.circuit.emit.compiled import CompiledCircuit, CompiledLogicNet
+    from lgn_lightning.circuit.emit.export import ExportedFiles, export_circuit
 
 __all__ = [
     "Circuit",
@@ -22,17 +23,12 @@ __all__ = [
 ]
 
 # Imported on first use, so that a circuit can be read and run without importing torch.
-_LAZY = {
-    "CompiledCircuit": "lgn_lightning.circuit.compiled",
-    "CompiledLogicNet": "lgn_lightning.circuit.compiled",
-    "ExportedFiles": "lgn_lightning.circuit.export",
-    "export_circuit": "lgn_lightning.circuit.export",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "CompiledCircuit": "emit.compiled",
+        "CompiledLogicNet": "emit.compiled",
+        "ExportedFiles": "emit.export",
+        "export_circuit": "emit.export",
+    },
+)

@@ -28,10 +28,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from lgn_lightning.circuit.kernel import Places
-from lgn_lightning.circuit.looped import Gates, Loop, LoopedCircuit
-from lgn_lightning.circuit.netlist import Circuit, CircuitError
-from lgn_lightning.files import atomic_write_bytes
+from lgn_lightning.base.files import atomic_write_bytes
+from lgn_lightning.circuit.net.kernel import Places
+from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedCircuit
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
 
 MAGIC: Final = b"LGNCIRC\n"
 VERSION: Final = 2

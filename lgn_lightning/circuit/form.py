@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from lgn_lightning.circuit.looped import Loop, LoopedCircuit
-from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.looped import Loop, LoopedCircuit
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.netlist import Circuit
-from lgn_lightning.native_build import BuildError, BuildPlan, Unit, build, plan_of
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, build, plan_of
+from lgn_lightning.circuit.net.netlist import Circuit
 
 if TYPE_CHECKING:
-    from lgn_lightning.circuit.loop_program import GateStep, KernelStep, LoopProgram
+    from lgn_lightning.circuit.run.loop_program import GateStep, KernelStep, LoopProgram
 
 __all__ = ["BuildError", "library"]
 
@@ -135,7 +135,7 @@ def set_loops(engine: int, program: LoopProgram) -> None:
 
 
 def _describe_step(step: GateStep | KernelStep) -> _LoopStep:
-    from lgn_lightning.circuit.loop_program import GateStep  # which needs the passes, and they this library
+    from lgn_lightning.circuit.run.loop_program import GateStep  # which needs the passes, and they this library
 
     if isinstance(step, GateStep):
         return _LoopStep(runs=len(step.runs), run=_pointer(step.runs), gates=_pointer(step.gates))

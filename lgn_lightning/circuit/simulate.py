@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
 from lgn_lightning.gates import TRUTH_TABLES
 
 if TYPE_CHECKING:
-    from lgn_lightning.circuit.looped import LoopedCircuit
+    from lgn_lightning.circuit.net.looped import LoopedCircuit
 
 #: Samples that `scores` packs and evaluates at once, and values that it holds: they bound its memory.
 BLOCK = 4096

@@ -1,14 +1,27 @@
 """LightningDataModules: images in memory as uint8, batches by index vector."""
 
-from lgn_lightning.data.augment import Affine, Augmentation, Compose, Elastic, HorizontalFlip, RandomResizedCrop, Shift
-from lgn_lightning.data.base import ImageDataModule, ImageSet
-from lgn_lightning.data.cifar10 import CIFAR10
-from lgn_lightning.data.digits import Digits
-from lgn_lightning.data.image_folder import ImageFolder
-from lgn_lightning.data.loader import TensorLoader
-from lgn_lightning.data.mnist import MNIST, FashionMNIST
-from lgn_lightning.data.sampler import EpochBatchSampler
-from lgn_lightning.errors import DataError
+from typing import TYPE_CHECKING
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from lgn_lightning.data.augment import (
+        Affine,
+        Augmentation,
+        Compose,
+        Elastic,
+        HorizontalFlip,
+        RandomResizedCrop,
+        Shift,
+    )
+    from lgn_lightning.data.base import ImageDataModule, ImageSet
+    from lgn_lightning.data.cifar10 import CIFAR10
+    from lgn_lightning.data.digits import Digits
+    from lgn_lightning.data.image_folder import ImageFolder
+    from lgn_lightning.data.loader import TensorLoader
+    from lgn_lightning.data.mnist import MNIST, FashionMNIST
+    from lgn_lightning.data.sampler import EpochBatchSampler
 
 __all__ = [
     "CIFAR10",
@@ -29,3 +42,26 @@ __all__ = [
     "Shift",
     "TensorLoader",
 ]
+
+# Imported on first use: `lgn predict` prepares image files by this package and does without torch.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Affine": "augment",
+        "Augmentation": "augment",
+        "Compose": "augment",
+        "Elastic": "augment",
+        "HorizontalFlip": "augment",
+        "RandomResizedCrop": "augment",
+        "Shift": "augment",
+        "ImageDataModule": "base",
+        "ImageSet": "base",
+        "CIFAR10": "cifar10",
+        "Digits": "digits",
+        "ImageFolder": "image_folder",
+        "TensorLoader": "loader",
+        "MNIST": "mnist",
+        "FashionMNIST": "mnist",
+        "EpochBatchSampler": "sampler",
+    },
+)

@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.augment import Augmentation, Compose
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
-from lgn_lightning.errors import DataError
 
 ROOT_VARIABLE = "LGN_DATA_ROOT"
 
@@ -111,7 +111,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def preparation(self) -> str | None:
-        """What makes the data set's images of files, a name of `lgn_lightning.image_file.prepare_image`.
+        """What makes the data set's images of files, a name of `lgn_lightning.data.image_file.prepare_image`.
 
         Checkpoints and circuits keep it, for ``lgn predict``; ``None`` where files are taken as they are.
         """

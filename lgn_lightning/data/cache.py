@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgn_lightning.files import atomic_path
+from lgn_lightning.base.files import atomic_path
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # to be raised when the decoder changes what it gives

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lgn_lightning.errors import DataError
-from lgn_lightning.image_file import read_image
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.data.image_file import read_image
 
 _CHUNK = 64  # files per task: enough to make the pool's own cost vanish
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lgn_lightning.errors import DataError
+from lgn_lightning.base.errors import DataError
 
 # torchvision opens connections without a timeout: a firewall that drops packets would hang the run for minutes
 TIMEOUT_SECONDS = 30.0

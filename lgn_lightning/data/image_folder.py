@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_files
-from lgn_lightning.errors import DataError
-from lgn_lightning.image_file import read_image
+from lgn_lightning.data.image_file import read_image
 
 
 class ImageFolder(ImageDataModule):

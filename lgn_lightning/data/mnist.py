@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from lgn_lightning.border import BORDER, remove_border
 from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.border import BORDER, remove_border
 from lgn_lightning.data.download import corrupt_file, download_files, missing_data
 from lgn_lightning.data.idx import read_idx
 

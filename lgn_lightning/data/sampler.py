@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lgn_lightning.errors import DataError
+from lgn_lightning.base.errors import DataError
 
 
 def epoch_permutation(length: int, seed: int, epoch: int) -> Tensor:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lgn_lightning.circuit.builder import CircuitBuilder
+    from lgn_lightning.circuit.build.builder import CircuitBuilder
     from lgn_lightning.ops import BitActivations
 
 Pair = int | tuple[int, int]
@@ -293,7 +293,7 @@ class LogicTreeConv2d(GateLayer):
 
     def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
         """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
-        from lgn_lightning.circuit.kernel import tree_kernel
+        from lgn_lightning.circuit.net.kernel import tree_kernel
 
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")

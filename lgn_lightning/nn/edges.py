@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lgn_lightning.circuit.builder import CircuitBuilder
+    from lgn_lightning.circuit.build.builder import CircuitBuilder
 
 #: Neighbours of a pixel as (axis of [channels, height, width], step): left, right, above, below; opposites in pairs.
 NEIGHBOURS = ((2, -1), (2, 1), (1, -1), (1, 1))

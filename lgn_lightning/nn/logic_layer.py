@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lgn_lightning.circuit.builder import CircuitBuilder
+    from lgn_lightning.circuit.build.builder import CircuitBuilder
 
 
 class LogicLayer(GateLayer):

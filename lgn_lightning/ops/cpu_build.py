@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning.native_build import BuildError, BuildPlan, Unit, plan_of
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
 
 LIBRARY_NAME = "lgn_cpu.so"
 _INSTRUCTION_SETS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning.native_build import BuildError, BuildPlan, Unit, plan_of
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
 from lgn_lightning.ops.cpu_build import torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from lgn_lightning import native_build
-from lgn_lightning.errors import LgnError
-from lgn_lightning.native_build import BuildError
+from lgn_lightning.base import native_build
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.native_build import BuildError
 from lgn_lightning.ops import cpu_build, cuda_build
 
 BACKENDS = ("auto", "torch", "cpu", "cuda")

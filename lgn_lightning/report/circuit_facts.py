@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lgn_lightning.circuit import Circuit
-from lgn_lightning.circuit.engine import Engine
+from lgn_lightning.circuit.check.stats import CircuitStats
 from lgn_lightning.circuit.native import BuildError
-from lgn_lightning.circuit.passes import PassReport, map_to_luts, optimize_with_report
-from lgn_lightning.circuit.stats import CircuitStats
+from lgn_lightning.circuit.passes.flat import PassReport, map_to_luts, optimize_with_report
+from lgn_lightning.circuit.run.engine import Engine
 
 #: Images of one timed run at most, and how long one should take at most, in seconds.
 _TIMED_IMAGES = 65_536

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.callbacks import ExportCircuit
 from lgn_lightning.circuit import CircuitError
 from lgn_lightning.data import DataError
-from lgn_lightning.errors import LgnError
-from lgn_lightning.files import atomic_write_text
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.report import figures
 from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts, images_per_second

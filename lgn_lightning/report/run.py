@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.checkpoint import read_checkpoint, rebuild_net, recipe_of
+from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.data import DataError, ImageDataModule
-from lgn_lightning.errors import CheckpointError, LgnError
+from lgn_lightning.training.checkpoint import read_checkpoint, rebuild_net, recipe_of
 
 
 @dataclass(frozen=True)

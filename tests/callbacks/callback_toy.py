@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.module import LogicClassifier
+from lgn_lightning.training.classifier import LogicClassifier
 
 SHAPE = (1, 2, 3)
 CLASSES = 2

@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lgn_lightning.callbacks import EntropyRegularization, FreezeLayers, ResampleGates, ResumePoint, WirePenalty
 from lgn_lightning.callbacks.resample_gates import redraw, undecided
 from lgn_lightning.models import MLP, LogicMLP
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import LogicLayer, logic_layers
 from lgn_lightning.nn.samplers import Gumbel, StraightThrough
+from lgn_lightning.training.classifier import LogicClassifier
 from tests.synthetic import SyntheticImages
 
 PARAMETRIZATIONS = ("softmax", "sigmoid", "walsh")

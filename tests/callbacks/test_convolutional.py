@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
 from lgn_lightning.circuit import Circuit, LoopedCircuit, form
 from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.cli.summary import summarize
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.module import LogicClassifier
-from lgn_lightning.summary import summarize
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 @pytest.mark.parametrize("loops", [False, True])

@@ -12,12 +12,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lgn_lightning import circuit_folder
 from lgn_lightning.callbacks import ExportCircuit
 from lgn_lightning.circuit import Circuit, CompiledCircuit
-from lgn_lightning.circuit.compiler import CompilerError
-from lgn_lightning.circuit.passes import optimize_for_export
-from lgn_lightning.circuit_folder import ExportError
+from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.passes.flat import optimize_for_export
+from lgn_lightning.deploy import folder as circuit_folder
+from lgn_lightning.deploy.folder import ExportError
 from lgn_lightning.models import MLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
 

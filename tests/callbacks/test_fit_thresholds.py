@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from lgn_lightning.callbacks import FitThresholds
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import GroupSum, LogicLayer, Threshold
+from lgn_lightning.training.classifier import LogicClassifier
 from tests.synthetic import SyntheticImages
 
 

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning.callbacks import SamplerSchedule
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn.samplers import Sampler, StraightThrough
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 @pytest.mark.parametrize(

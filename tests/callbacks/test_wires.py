@@ -25,9 +25,9 @@ from lgn_lightning.callbacks import (
 from lgn_lightning.callbacks.avoid_constant_inputs import avoid, bit_frequencies
 from lgn_lightning.callbacks.refresh_candidates import refresh
 from lgn_lightning.models import MLP, LogicMLP
-from lgn_lightning.module import LogicClassifier
 from lgn_lightning.nn import LearnedConnections, Threshold, logic_layers
 from lgn_lightning.nn.samplers import Soft, StraightThrough
+from lgn_lightning.training.classifier import LogicClassifier
 from tests.synthetic import SyntheticImages
 
 SHAPE = [1, 5, 4]

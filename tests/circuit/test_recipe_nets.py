@@ -20,13 +20,13 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit
-from lgn_lightning.circuit.compiler import compile_library, compile_source
-from lgn_lightning.circuit.emit_verilog import emit_test_bench, emit_verilog
-from lgn_lightning.circuit.engine import Engine
+from lgn_lightning.circuit.emit.compiler import compile_library, compile_source
+from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
+from lgn_lightning.circuit.run.engine import Engine
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.nn import LogicTreeConv2d, logic_layers, soft_gates
 from lgn_lightning.nn.parametrizations import Softmax
-from lgn_lightning.recipe_index import recipe_files
+from lgn_lightning.runs.recipes import recipe_files
 from tests.circuit.engines import AVAILABLE
 
 NETS = ("LogicMLP", "LogicTreeNet")

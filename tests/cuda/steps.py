@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning.cuda_graph import GraphedStep
+from lgn_lightning.training.graphed_step import GraphedStep
 
 
 @contextmanager

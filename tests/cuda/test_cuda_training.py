@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import LogicClassifier
-from lgn_lightning.cuda_graph import GraphedStep
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
+from lgn_lightning.training.graphed_step import GraphedStep
 from tests.cuda.steps import no_waiting
 
 pytestmark = pytest.mark.cuda

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 from lgn_lightning.data import (
     Affine,
     Augmentation,

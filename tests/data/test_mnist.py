@@ -13,10 +13,10 @@ import pytest
 import torch
 import torchvision
 
-from lgn_lightning.border import remove_border
 from lgn_lightning.data import MNIST, DataError, FashionMNIST
+from lgn_lightning.data.border import remove_border
 from tests.data.conftest import digit_like, idx_bytes
-from tests.test_border import crop_one
+from tests.data.test_border import crop_one
 
 TRAIN_IMAGES = "MNIST/raw/train-images-idx3-ubyte"
 

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.sampler import EpochBatchSampler, epoch_permutation, num_batches, shard_batches
-from lgn_lightning.errors import DataError
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])

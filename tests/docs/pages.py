@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: What is added to `lgn fit`, and a narrow net where the page says nothing of its width.

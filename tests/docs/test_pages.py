@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lgn_lightning.circuit import Circuit
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 from tests.docs.pages import DOCS, NARROW, SHORT, follow
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lgn_lightning.cli import main
-from lgn_lightning.recipe_index import find_recipe, list_recipes
+from lgn_lightning.cli.main import main
+from lgn_lightning.runs.recipes import find_recipe, list_recipes
 
 ROOT = Path(__file__).parents[2]
 COMING = ROOT / "docs" / "coming_from_difflogic.md"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lgn_lightning import Circuit
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 

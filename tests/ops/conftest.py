@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from lgn_lightning import native_build
+from lgn_lightning.base import native_build
 from lgn_lightning.ops import loader
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lgn_lightning import native_build
-from lgn_lightning.native_build import BuildError, BuildPlan
+from lgn_lightning.base import native_build
+from lgn_lightning.base.native_build import BuildError, BuildPlan
 from lgn_lightning.ops import cuda_build, loader
 
 

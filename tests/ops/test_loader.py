@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lgn_lightning import native_build
+from lgn_lightning.base import native_build
 from lgn_lightning.ops import cpu_build, loader
 
 STAND_IN = textwrap.dedent(

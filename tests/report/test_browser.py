@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

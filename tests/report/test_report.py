@@ -11,19 +11,19 @@ import torch
 import yaml
 
 from lgn_lightning.callbacks import GateEntropy
-from lgn_lightning.checkpoint import load_net
 from lgn_lightning.circuit import Circuit
-from lgn_lightning.cli import main
+from lgn_lightning.cli.main import main
 from lgn_lightning.data import Digits
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import logic_layers
-from lgn_lightning.recipe_index import find_recipe
 from lgn_lightning.report import write_report
 from lgn_lightning.report.history import History
 from lgn_lightning.report.layers import layer_facts
 from lgn_lightning.report.page import Findings, render
 from lgn_lightning.report.run import Run
+from lgn_lightning.runs.recipes import find_recipe
+from lgn_lightning.training.checkpoint import load_net
 
 SHORT = ["--trainer.max_steps=60", "--trainer.val_check_interval=20", "--trainer.enable_model_summary=false"]
 SMALL = ["--model.net.width=300", "--model.net.depth=3", *SHORT]

@@ -1,0 +1,308 @@
+"""Compiles native libraries with ninja, once for each set of sources, flags and compiler.
+
+Without torch: the circuit library has nothing to do with it, and is there in no time where torch is not imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lgn_lightning.base.errors import LgnError
+
+_COMPILERS = ("g++", "c++", "clang++")
+_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_QUIET = ("-w",)
+_NVCC_FLAGS = ("-std=c++20", "-O3", "-w", "-Xcompiler=-fPIC,-fvisibility=hidden")
+
+
+class BuildError(LgnError):
+    """A native library cannot be built; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One compilation: a source file (nvcc takes ``.cu``), the object it gives and the flags of its own."""
+
+    source: str
+    object: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """All that a build depends on.
+
+    Attributes:
+        sources: Folder of the sources.
+        compiler: Path of the C++ compiler.
+        ninja: Path of ninja.
+        units: What to compile.
+        link_flags: Flags of the last step.
+        key: Hash of sources, flags, compilers and other versions: the name of the build folder.
+        kind: What the kernels are for, for messages.
+        library: File name of the result.
+        nvcc: Path of the CUDA compiler, if there are units for it.
+    """
+
+    sources: Path
+    compiler: str
+    ninja: str
+    units: tuple[Unit, ...]
+    link_flags: tuple[str, ...]
+    key: str
+    kind: str
+    library: str
+    nvcc: str | None = None
+
+
+def plan_of(
+    kind: str,
+    library: str,
+    sources: Path,
+    hashed: tuple[Path, ...],
+    units: tuple[Unit, ...],
+    link_flags: tuple[str, ...],
+    nvcc: str | None = None,
+    versions: tuple[str, ...] = (),
+) -> BuildPlan:
+    """Adds the host's tools and the key to what is known of a build.
+
+    Args:
+        kind: As in :class:`BuildPlan`, like all that is not listed here.
+        library: File name of the result.
+        sources: Folder that the units' sources are relative to.
+        hashed: Folders whose sources and headers the key depends on.
+        units: What to compile.
+        link_flags: Flags of the last step.
+        nvcc: Path of the CUDA compiler.
+        versions: What else the key depends on.
+
+    Raises:
+        BuildError: If there is no compiler or no ninja.
+    """
+    compiler, version = find_compiler()
+    digest = hashlib.sha256()
+    for path in (path for folder in hashed for path in sorted(folder.iterdir())):
+        if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for text in (repr(units), repr(link_flags), version, *versions, platform.machine()):
+        digest.update(text.encode() + b"\0")
+    key = digest.hexdigest()[:20]
+    return BuildPlan(sources, compiler, find_ninja(), units, link_flags, key, kind, library, nvcc)
+
+
+@cache
+def _compiler_version(path: str) -> str:
+    result = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise BuildError(f"the C++ compiler {path} does not run: {result.stderr.strip() or result.returncode}")
+    return result.stdout
+
+
+def find_compiler() -> tuple[str, str]:
+    """Finds the C++ compiler: ``$CXX``, else g++, c++ or clang++ on the path.
+
+    Returns:
+        Its path and what it answers to ``--version``.
+
+    Raises:
+        BuildError: If there is none or it does not run.
+    """
+    asked = os.environ.get("CXX")
+    for name in (asked,) if asked else _COMPILERS:
+        path = shutil.which(name)
+        if path is not None:
+            return path, _compiler_version(path)
+    if asked:
+        raise BuildError(f"CXX={asked} is not a program; unset CXX or name a C++ compiler (g++ ≥ 11 or clang++)")
+    raise BuildError("no C++ compiler found (g++, clang++); install g++ ≥ 11 or clang, or set CXX")
+
+
+def find_ninja() -> str:
+    """Finds ninja on the path, or beside the interpreter, where it is installed in an environment not activated.
+
+    Raises:
+        BuildError: If there is none.
+    """
+    beside = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    path = shutil.which("ninja") or shutil.which("ninja", path=beside)
+    if path is None:
+        raise BuildError("ninja is missing; install it with: pip install ninja")
+    return path
+
+
+def cache_roots() -> list[Path]:
+    """Folders that may hold builds: ``$LGN_CACHE_DIR`` or the user's cache folder, then a temporary one."""
+    asked = os.environ.get("LGN_CACHE_DIR")
+    if asked:
+        preferred = Path(asked).expanduser().absolute()
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+        try:
+            preferred = (Path(base) if base else Path.home() / ".cache") / "lgn_lightning"
+        except RuntimeError:  # no home folder
+            return [_temporary_root()]
+    return [preferred, _temporary_root()]
+
+
+def _temporary_root() -> Path:
+    return Path(tempfile.gettempdir()) / f"lgn_lightning-{os.getuid()}"
+
+
+def find_library(plan: BuildPlan) -> Path | None:
+    """Gives the library of a plan if some cache folder has it."""
+    for root in cache_roots():
+        library = root / plan.key / plan.library
+        if library.is_file() and (root != _temporary_root() or _is_ours(root)):
+            return library
+    return None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can have put code there: a folder of the shared temporary one can be anybody's."""
+    info = folder.stat()
+    return info.st_uid == os.getuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _writable_root() -> Path:
+    problems: list[str] = []
+    for root in cache_roots():
+        try:
+            temporary = root == _temporary_root()
+            root.mkdir(parents=True, exist_ok=True, mode=0o700 if temporary else 0o777)
+            if temporary and not _is_ours(root):
+                problems.append(f"{root} belongs to another user")
+                continue
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        except OSError as error:
+            problems.append(f"{root}: {error.strerror or error}")
+            continue
+        if problems:
+            say(f"cannot write to the cache folder ({'; '.join(problems)}); building in {root} instead")
+        return root
+    raise BuildError(f"no folder to build in ({'; '.join(problems)}); set LGN_CACHE_DIR to a writable one")
+
+
+def say(message: str) -> None:
+    """Tells the user on stderr."""
+    print(f"lgn-lightning: {message}", file=sys.stderr, flush=True)
+
+
+def build(plan: BuildPlan, verbose: bool = False) -> Path:
+    """Builds the library of a plan unless it is there, and gives its path.
+
+    Processes that start together make one build: the others wait for it. A build happens in a folder of its own and is
+    renamed into place, so a killed one leaves nothing that is ever used; the next build removes it.
+
+    Args:
+        plan: What to build.
+        verbose: Show the commands and the compiler's output.
+
+    Raises:
+        BuildError: If the compiler fails or no folder can be written.
+    """
+    library = find_library(plan)
+    if library is not None:
+        return library
+    root = _writable_root()
+    with _locked(root / f"{plan.key}.lock"):
+        library = root / plan.key / plan.library
+        if library.is_file():
+            return library
+        for stale in root.glob(f"{plan.key}.build-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{plan.key}.build-", dir=root))
+        try:
+            _compile(plan, folder, verbose)
+            library.parent.mkdir(exist_ok=True)
+            (folder / plan.library).replace(library)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return library
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # An OS lock: it ends with its process, however that ends, so nobody ever has to remove another's.
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        say("waiting for another process that is building the native kernels")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
+    say(f"building the {plan.kind} kernels, once for this version, in {folder.parent / plan.key}")
+    started = time.monotonic()
+    (folder / "build.ninja").write_text(ninja_file(plan))
+    command = [plan.ninja, "-C", str(folder), *(["-v"] if verbose else [])]
+    jobs = os.environ.get("MAX_JOBS")
+    if jobs:
+        command += ["-j", jobs]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if verbose:
+        sys.stderr.write(result.stdout)
+    if result.returncode != 0:
+        errors = [line for line in result.stdout.splitlines() if "error" in line.lower()] or result.stdout.splitlines()
+        compiler = plan.compiler if plan.nvcc is None else f"{plan.nvcc} with {plan.compiler}"
+        raise BuildError(
+            f"building the {plan.kind} kernels failed:\n  " + "\n  ".join(errors[:8]) + "\n"
+            f"compiler: {compiler} (g++ ≥ 11 or clang is needed; set CXX to choose); lgn build --verbose shows all"
+        )
+    say(f"built in {time.monotonic() - started:.0f} s")
+
+
+def ninja_file(plan: BuildPlan) -> str:
+    """Writes the build as ninja wants it."""
+
+    def escape(path: object) -> str:
+        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+    def shell(words: tuple[str, ...]) -> str:
+        return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words).replace("$", "$$")
+
+    lines = [
+        "ninja_required_version = 1.3",
+        f"cxx = {shell((plan.compiler,))}",
+        "rule compile",
+        "  command = $cxx $flags -c $in -o $out",
+        "rule link",
+        "  command = $cxx $in -o $out $flags",
+    ]
+    if plan.nvcc is not None:
+        lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', plan.compiler))} $flags -c $in -o $out"]
+    for unit in plan.units:
+        rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", (*_FLAGS, *_QUIET))
+        lines += [
+            f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}",
+            f"  flags = {shell((*common, *unit.flags))}",
+        ]
+    lines += [
+        f"build {plan.library}: link {' '.join(unit.object for unit in plan.units)}",
+        f"  flags = {shell(plan.link_flags)}",
+        f"default {plan.library}",
+        "",
+    ]
+    return "\n".join(lines)

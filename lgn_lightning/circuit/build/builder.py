@@ -1,0 +1,303 @@
+"""`CircuitBuilder`: what a module writes its gates into when a net becomes a `Circuit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.gates import NUM_GATES
+
+if TYPE_CHECKING:
+    from lgn_lightning.circuit.net.kernel import Pair, Places
+    from lgn_lightning.circuit.net.netlist import Circuit
+
+#: Node ids are int32, so a circuit has fewer nodes than this.
+MAX_NODES = 2**31 - 1
+
+NodeIds = NDArray[np.int32]
+
+
+class CircuitBuilder:
+    """Collects inputs, gates and the group sum of a net, in topological order.
+
+    A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
+    input features, shaped like one sample (``[features]``, or ``[channels, height, width]`` in a convolution), adds its
+    gates and returns the node ids of its output features in the same way. An input encoder is the first module: it
+    receives no wires and calls `threshold_inputs`.
+
+    Args:
+        input_shape: Image shape (C, H, W) for encoders that do not know it themselves.
+    """
+
+    def __init__(self, input_shape: Sequence[int] | None = None) -> None:
+        self.input_shape = None if input_shape is None else _image_shape(input_shape)
+        self.levels: NDArray[np.uint8] | None = None
+        self.num_classes: int | None = None
+        self.tau = 1.0
+        self._num_inputs: int | None = None
+        self._num_nodes = 0
+        self._gates: list[NDArray[np.uint8]] = []
+        self._a: list[NodeIds] = []
+        self._b: list[NodeIds] = []
+        self._constants: dict[bool, int] = {}
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the inputs have been declared."""
+        return self._num_inputs is not None
+
+    @property
+    def num_inputs(self) -> int:
+        """Declared inputs; ValueError if there are none."""
+        if self._num_inputs is None:
+            raise ValueError("the net declares no inputs: it has no logic layer and no encoder")
+        return self._num_inputs
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes so far."""
+        return self._num_nodes
+
+    def inputs(self, count: int) -> NodeIds:
+        """Declares ``count`` plain boolean inputs.
+
+        Returns:
+            Their node ids, int32 ``[count]``.
+
+        Raises:
+            ValueError: If inputs were declared before or ``count`` is not in 1…2³¹−2.
+        """
+        if self._num_inputs is not None:
+            raise ValueError(
+                "the inputs of this circuit were declared before: an encoder must be the net's first layer"
+            )
+        if not 0 < count < MAX_NODES:
+            raise ValueError(f"a circuit needs between 1 and {MAX_NODES - 1} inputs, got {count}")
+        self._num_inputs = self._num_nodes = int(count)
+        return np.arange(count, dtype=np.int32)
+
+    def threshold_inputs(self, levels: ArrayLike, shape: Sequence[int] | None = None) -> NodeIds:
+        """Declares thermometer-encoded pixels: an input bit is ``pixel > level``.
+
+        Args:
+            levels: The levels, 0 to 255, ``[T]``.
+            shape: Image shape (C, H, W); by default the builder's ``input_shape``.
+
+        Returns:
+            Node ids, int32 ``[T · C · H · W]``, in the feature order [threshold, C, H, W].
+
+        Raises:
+            ValueError: If a level is no byte, the shape is not known, or inputs were declared before.
+        """
+        wanted = np.asarray(levels)
+        if wanted.ndim != 1 or wanted.size == 0 or np.any(wanted != wanted.astype(np.uint8)):
+            raise ValueError(f"threshold levels must be a non-empty vector of bytes 0…255, got {wanted!r}")
+        image = self.input_shape if shape is None else _image_shape(shape)
+        if image is None:
+            raise ValueError("the image shape of the threshold encoder is not known: pass input_shape=(C, H, W)")
+        if self.input_shape is not None and self.input_shape != image:
+            raise ValueError(
+                f"the net was built for images {image}, not {self.input_shape}: a circuit takes images of one size; "
+                "leave input_shape out, or train a net on images of that size"
+            )
+        wires = self.inputs(wanted.size * int(np.prod(image)))
+        self.levels, self.input_shape = wanted.astype(np.uint8), image
+        return wires
+
+    def gates(self, gates: ArrayLike, a: ArrayLike, b: ArrayLike) -> NodeIds:
+        """Adds two-input gates.
+
+        Args:
+            gates: Gate ids 0…15, ``[n]``.
+            a: Node ids of operand A, ``[n]``: nodes that exist, or earlier ones of the new gates.
+            b: Node ids of operand B, ``[n]``.
+
+        Returns:
+            The node ids of the new gates, int32 ``[n]``.
+
+        Raises:
+            ValueError: On unequal lengths, a gate id above 15, an operand that is no earlier node, or too many nodes.
+        """
+        ids, left, right = np.asarray(gates), np.asarray(a), np.asarray(b)
+        if not ids.ndim == left.ndim == right.ndim == 1 or not ids.size == left.size == right.size:
+            raise ValueError(
+                f"gates, a and b must be vectors of one length, got {ids.shape}, {left.shape}, {right.shape}"
+            )
+        count = ids.size
+        if count == 0:
+            return np.zeros(0, np.int32)
+        if self._num_nodes + count > MAX_NODES:
+            raise ValueError(f"{self._num_nodes + count} nodes are asked for; a circuit holds at most {MAX_NODES}")
+        if ids.min() < 0 or ids.max() >= NUM_GATES:
+            raise ValueError(f"gate ids must lie in 0…{NUM_GATES - 1}, got {ids.min()}…{ids.max()}")
+        for name, operand in (("a", left), ("b", right)):
+            beyond = operand.max() >= self._num_nodes  # then it may be a gate of these that comes earlier
+            if operand.min() < 0 or (beyond and (operand >= np.arange(count) + self._num_nodes).any()):
+                raise ValueError(
+                    f"operand {name} reaches node {operand.max() if operand.min() >= 0 else operand.min()}, "
+                    f"but only nodes 0…{self._num_nodes - 1} exist so far"
+                )
+        self._gates.append(ids.astype(np.uint8))
+        self._a.append(left.astype(np.int32))
+        self._b.append(right.astype(np.int32))
+        first, self._num_nodes = self._num_nodes, self._num_nodes + count
+        return np.arange(first, self._num_nodes, dtype=np.int32)
+
+    def luts(self, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
+        """Adds lookup tables of 1 to 6 inputs, decomposed into two-input gates (Shannon expansion).
+
+        Args:
+            tables: Outputs 0 or 1, ``[n, 2^k]``; row *r* is the output for the input bits of *r*, wire 0 the most
+                significant: for k = 2 the entries are those of a gate's truth table.
+            wires: Node ids of the inputs, ``[n, k]``.
+
+        Returns:
+            The node ids of the outputs, int32 ``[n]``; gates of equal parts are shared.
+
+        Raises:
+            ValueError: On shapes that do not fit, entries that are not bits, k above 6, an operand that is no earlier
+                node, or too many nodes.
+        """
+        from lgn_lightning.circuit.build.lut_decomposition import add_luts
+
+        return add_luts(self, tables, wires)
+
+    def convolve(
+        self, wires: NodeIds, kernel: Circuit, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
+    ) -> NodeIds:
+        """Adds a kernel at every place of an image.
+
+        Args:
+            wires: Node ids of the image, ``[channels, H, W]``.
+            kernel: The gates of one place: a circuit whose inputs are the bits that it reads there,
+                ``[channels, *kernel_size]``, and whose outputs are the channels of the result.
+            kernel_size: Rows and columns that the kernel reads.
+            stride: Its steps.
+            padding: Rows and columns of zeros on every side of the image.
+
+        Returns:
+            Node ids, int32 ``[outputs of the kernel, H', W']`` with H' = ⌊(H + 2·padding − rows) / stride⌋ + 1.
+
+        Raises:
+            ValueError: If the kernel does not fit the image.
+        """
+        from lgn_lightning.circuit.net.kernel import Places
+
+        return self._at_places(_image(wires), kernel, Places(wires.shape[1:], kernel_size, stride, padding))
+
+    def or_windows(self, wires: NodeIds, window: Pair, stride: Pair) -> NodeIds:
+        """Adds the OR of each window of an image.
+
+        Args:
+            wires: Node ids of the image, ``[channels, H, W]``.
+            window: Height and width of a window.
+            stride: Steps of the window.
+
+        Returns:
+            Node ids, int32 ``[channels, H', W']`` with H' = ⌊(H − height) / stride⌋ + 1.
+
+        Raises:
+            ValueError: If the window does not fit the image.
+        """
+        from lgn_lightning.circuit.net.kernel import Places, identity_kernel
+
+        places = Places(wires.shape[1:], window=window, window_stride=stride)
+        return self._at_places(_image(wires), identity_kernel(len(wires)), places)
+
+    def _at_places(self, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
+        from lgn_lightning.circuit.build.unroll import unroll_kernel
+
+        check_kernel(wires, kernel, places)
+        return unroll_kernel(self, wires, kernel, places)
+
+    def constant(self, value: bool) -> int:
+        """Returns the node id of the constant ``value`` (one gate, shared by all callers)."""
+        if value not in self._constants:
+            zero = np.zeros(1, np.int32)
+            self._constants[value] = int(self.gates(np.array([15 if value else 0], np.uint8), zero, zero)[0])
+        return self._constants[value]
+
+    def group_sum(self, wires: ArrayLike, k: int, tau: float = 1.0) -> NodeIds:
+        """Makes ``wires`` the outputs: ``k`` equal groups in order, the score of a class is its number of ones.
+
+        Args:
+            wires: Output node ids, ``[n]``.
+            k: Number of classes; must divide ``n``.
+            tau: The net divides the sums by it; kept as a note, integer scores are not divided.
+
+        Returns:
+            ``wires`` as int32.
+
+        Raises:
+            ValueError: If there was a group sum before or ``k`` does not divide the number of wires.
+        """
+        nodes = np.asarray(wires, dtype=np.int32)
+        if self.num_classes is not None:
+            raise ValueError("this net has a second GroupSum; only one, as the last layer, can become a circuit")
+        if k < 1 or nodes.size == 0 or nodes.size % k:
+            raise ValueError(f"{nodes.size} outputs cannot be split into {k} equal groups")
+        self.num_classes, self.tau = int(k), float(tau)
+        return nodes
+
+    def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Circuit:
+        """Returns the circuit of everything added.
+
+        Args:
+            outputs: Output node ids; without a group sum each of them is a class of its own.
+            class_names: One name a class, or None.
+
+        Raises:
+            ValueError: If no inputs were declared, or the circuit is not valid.
+        """
+        shape = self.input_shape if self.levels is not None else None
+        return self._circuit(self.num_inputs, outputs, class_names, self.levels, shape)
+
+    def _circuit(
+        self,
+        num_inputs: int,
+        outputs: ArrayLike,
+        class_names: Sequence[str] | None,
+        levels: NDArray[np.uint8] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> Circuit:
+        from lgn_lightning.circuit.net.netlist import Circuit
+
+        nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
+        return Circuit(
+            num_inputs=num_inputs,
+            gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),
+            a=np.concatenate([np.zeros(0, np.int32), *self._a]),
+            b=np.concatenate([np.zeros(0, np.int32), *self._b]),
+            outputs=nodes,
+            num_classes=nodes.size if self.num_classes is None else self.num_classes,
+            tau=self.tau,
+            levels=levels,
+            image_shape=image_shape,
+            class_names=None if class_names is None else tuple(class_names),
+        )
+
+
+def check_kernel(wires: NodeIds, kernel: Circuit, places: Places) -> None:
+    """Checks that a kernel reads as many inputs as its places give it; raises ValueError."""
+    wanted = len(wires) * places.kernel[0] * places.kernel[1]
+    if kernel.num_inputs != wanted or kernel.arity != 2:
+        raise ValueError(
+            f"a kernel of {places.kernel} places of {len(wires)} channels is a circuit of {wanted} inputs and of "
+            f"two-input gates, got {kernel!r}"
+        )
+
+
+def _image(wires: NodeIds) -> NodeIds:
+    if wires.ndim != 3:
+        raise ValueError(f"the wires of an image are [channels, height, width], got {list(wires.shape)}")
+    return wires
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(f"an image shape is (C, H, W) with positive sizes, got {tuple(shape)}")
+    return sizes[0], sizes[1], sizes[2]

@@ -1,0 +1,82 @@
+"""Convolutions as gates: shared weights are unrolled, every place of the image gets gates of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.net.kernel import Places
+from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.gates import GATE_NAMES
+
+_OR = GATE_NAMES.index("or")
+
+
+def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
+    """Adds a kernel at every place of the image, and the ORs of its windows.
+
+    Nothing is simplified: a kernel at the border reads the constant 0, which the passes fold later.
+
+    Args:
+        builder: Where to.
+        wires: Nodes of the input, ``[channels, H, W]``.
+        kernel: What is computed at a place; its inputs are ``[channels, *places.kernel]``.
+        places: Where.
+
+    Returns:
+        Nodes of the outputs, int32 ``[outputs of the kernel, H', W']``.
+    """
+    if any(places.padding):
+        borders = ((0, 0), (places.padding[0],) * 2, (places.padding[1],) * 2)
+        wires = np.pad(wires, borders, constant_values=builder.constant(False))
+    count = places.unpooled[0] * places.unpooled[1]
+    rows, columns = (np.arange(n) * step for n, step in zip(places.unpooled, places.stride, strict=True))
+
+    def read(inputs: NodeIds) -> NodeIds:  # [n] → nodes [n, places]
+        channel, row, column = (part[:, None, None] for part in np.unravel_index(inputs, (len(wires), *places.kernel)))
+        return np.asarray(wires[channel, row + rows[:, None], column + columns].reshape(inputs.size, count))
+
+    # The gates of a level get nodes that follow one another: gate by gate, place by place.
+    first = np.zeros(kernel.num_nodes, np.int64)
+
+    def values(nodes: NodeIds) -> NodeIds:
+        result = np.empty((nodes.size, count), np.int32)
+        is_input = nodes < kernel.num_inputs
+        result[is_input] = read(nodes[is_input])
+        result[~is_input] = first[nodes[~is_input], None] + np.arange(count)
+        return result
+
+    level = kernel.gate_levels
+    order = np.argsort(level, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if order.size else []:
+        ids = np.repeat(kernel.gates[group], count)
+        added = builder.gates(ids, values(kernel.a[group]).ravel(), values(kernel.b[group]).ravel())
+        first[kernel.num_inputs + group] = added[::count]
+    roots = values(kernel.outputs).reshape(-1, *places.unpooled)
+    return or_windows(builder, roots, places) if places.pooled else roots
+
+
+def or_windows(builder: CircuitBuilder, wires: NodeIds, places: Places) -> NodeIds:
+    """Adds the ORs of windows, each a balanced tree.
+
+    Args:
+        builder: Where to.
+        wires: Nodes ``[channels, *places.unpooled]``.
+        places: The windows.
+
+    Returns:
+        int32 ``[channels, H', W']``.
+    """
+    (height, width), window, stride = places.size, places.window, places.window_stride
+    shape = wires.shape[0], height, width
+    rows, columns = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
+    values = [
+        wires[:, i : i + rows : stride[0], j : j + columns : stride[1]].reshape(-1)
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+    ids = np.full(values[0].size, _OR, np.uint8)
+    while len(values) > 1:
+        pairs = [builder.gates(ids, a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + values[2 * len(pairs) :]
+    return np.asarray(values[0].reshape(shape), np.int32)

@@ -1,0 +1,1 @@
+"""Statistics, comparisons and proofs of netlists."""

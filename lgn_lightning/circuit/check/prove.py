@@ -1,0 +1,137 @@
+"""A formal proof that two circuits are equal, by Berkeley ABC's combinational equivalence checker."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit.emit.logic import emit_blif
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+
+#: Names under which ABC is installed: Debian's and its own.
+ABC_NAMES = ("berkeley-abc", "abc", "yosys-abc")
+
+
+class ProofError(LgnError):
+    """The proof could not be attempted or did not come to an end."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Outcome of `prove`.
+
+    Attributes:
+        equal: Whether the output bits are proven equal; False means that a counterexample was found.
+        tool: The command that proved it.
+        log: What it printed.
+        counterexample: Input bits on which an output differs, bool ``[inputs]``, where it named them.
+    """
+
+    equal: bool
+    tool: str
+    log: str
+    counterexample: NDArray[np.bool_] | None = None
+
+    def __bool__(self) -> bool:
+        return self.equal
+
+
+def find_abc() -> str:
+    """Finds ABC.
+
+    Raises:
+        ProofError: If it is not installed.
+    """
+    for name in ABC_NAMES:
+        if path := shutil.which(name):
+            return path
+    raise ProofError(
+        f"Berkeley ABC is not installed ({', '.join(ABC_NAMES)} are not on PATH); "
+        "install it (Debian: apt-get install berkeley-abc)"
+    )
+
+
+def run_abc(script: str, folder: Path, timeout: float) -> str:
+    """Runs an ABC script in a folder and returns what it printed.
+
+    Raises:
+        ProofError: If it is missing, fails or takes longer than ``timeout`` seconds.
+    """
+    try:
+        result = subprocess.run(
+            [find_abc(), "-c", script], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProofError(f"ABC did not end within {timeout:.0f} s; allow more time") from error
+    return result.stdout + result.stderr
+
+
+def prove(left: Circuit, right: Circuit, timeout: float = 600) -> Proof:
+    """Proves that two circuits have equal output bits for every input.
+
+    Equal bits in equal order give equal group sums; circuits whose outputs are reordered are not equal here.
+
+    Raises:
+        CircuitError: If inputs, outputs or classes differ in number.
+        ProofError: If ABC is missing or comes to no answer.
+    """
+    for what in ("num_inputs", "num_classes"):
+        if getattr(left, what) != getattr(right, what):
+            raise CircuitError(f"the circuits differ in {what}: {getattr(left, what)} and {getattr(right, what)}")
+    if left.outputs.size != right.outputs.size:
+        raise CircuitError(f"the circuits have {left.outputs.size} and {right.outputs.size} outputs")
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        folder = Path(name)
+        (folder / "left.blif").write_text(emit_blif(left))
+        (folder / "right.blif").write_text(emit_blif(right))
+        return prove_files(folder / "left.blif", folder / "right.blif", timeout, left.num_inputs)
+
+
+def prove_circuit_and_file(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
+    """Proves that a BLIF or AIGER file has the output bits of a circuit; see `prove_files`."""
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        (Path(name) / "circuit.blif").write_text(emit_blif(circuit))
+        # A name of our own: ABC takes its command line apart at spaces.
+        copy = shutil.copyfile(path, Path(name) / f"file{path.suffix}")
+        return prove_files(Path(name) / "circuit.blif", copy, timeout, circuit.num_inputs)
+
+
+def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int | None = None) -> Proof:
+    """Proves that two BLIF or AIGER files are equal; inputs and outputs are matched by name.
+
+    Args:
+        left: A file as `emit_blif` or `emit_aiger` write it.
+        right: Another one, or one that yosys wrote from our Verilog.
+        timeout: Seconds until it is given up.
+        num_inputs: Input bits ``x[0] …``; if given, an inequality comes with a counterexample.
+
+    Raises:
+        ProofError: If ABC is missing, cannot read a file or comes to no answer.
+    """
+    pair = f"{left.resolve()} {right.resolve()}"
+    log = run_abc(f"cec {pair}", left.parent, timeout)
+    if re.search(r"Networks are equivalent", log):
+        return Proof(True, find_abc(), log)
+    if re.search(r"NOT EQUIVALENT", log):
+        return Proof(False, find_abc(), log, None if num_inputs is None else _counterexample(pair, num_inputs, timeout))
+    raise ProofError(f"ABC came to no answer:\n{log.strip()[-2000:]}")
+
+
+def _counterexample(pair: str, num_inputs: int, timeout: float) -> NDArray[np.bool_] | None:
+    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+        run_abc(f"miter {pair}; strash; iprove; write_cex -n example.txt", Path(name), timeout)
+        example = Path(name) / "example.txt"
+        if not example.is_file():
+            return None
+        bits = np.zeros(num_inputs, np.bool_)
+        for index, value in re.findall(r"x\[(\d+)\]@0=([01])", example.read_text()):
+            bits[int(index)] = value == "1"
+        return bits

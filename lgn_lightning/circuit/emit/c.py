@@ -1,0 +1,226 @@
+"""Writes a circuit as portable C99."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from lgn_lightning.circuit.emit.c_loops import emit_loops, wrap
+from lgn_lightning.circuit.emit.c_runtime import ENTRY_POINTS, HEADER, MAIN, PIXEL_PROTOTYPES, RUNTIME
+from lgn_lightning.circuit.emit.expressions import gate_expression
+from lgn_lightning.circuit.net.looped import LoopedCircuit
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.passes.schedule import Allocation, allocate_slots, reorder
+from lgn_lightning.circuit.run.loop_program import loop_program
+
+WORD_BITS = (8, 16, 32, 64)
+
+
+def emit_c(
+    circuit: Circuit | LoopedCircuit,
+    *,
+    name: str = "lgn_net",
+    word_bits: int = 64,
+    header: str | None = None,
+    gates_per_function: int = 100,
+    form: str | None = None,
+) -> str:
+    """Writes a circuit as one C99 file without dependencies.
+
+    The gates stand in functions of bounded length, so that compile time grows linearly with the net. ``-DLGN_MAIN``
+    adds a ``main`` that classifies standard input; ``-DLGN_VECTOR_BYTES=32`` (gcc, clang) computes on vectors of that
+    size.
+
+    Args:
+        circuit: The circuit; only dead gates are left out, so optimise it before. The loops of a looped circuit become
+            loops over tables, whatever the form of the gates behind them.
+        name: Prefix of all public names.
+        word_bits: Samples in a word of the packed entry points: 8, 16, 32 or 64.
+        header: Name of a header to include; by default its declarations are written into the file.
+        gates_per_function: Gates in a function.
+        form: ``"code"``, one statement a gate; or ``"table"``, a loop over tables, which compiles in no time and suits
+            nets of millions of gates. By default code, of a looped circuit a table.
+
+    Returns:
+        The source.
+
+    Raises:
+        CircuitError: If ``name`` is no C identifier, or ``word_bits`` or ``form`` is not known.
+    """
+    _check_options(name, word_bits)
+    if form is None:
+        form = "table" if isinstance(circuit, LoopedCircuit) else "code"
+    if form not in ("code", "table"):
+        raise CircuitError(f"form must be 'code' or 'table', got {form!r}")
+    if gates_per_function < 1:
+        raise CircuitError(f"gates_per_function must be at least 1, got {gates_per_function}")
+    loops, before, registers = "", "", 0
+    flat = circuit if isinstance(circuit, Circuit) else circuit.tail
+    if isinstance(circuit, LoopedCircuit) and circuit.stages:
+        program = loop_program(circuit)
+        flat, registers, before = program.tail, program.register_slots, "    run_loops(s);\n"
+    flat = flat.remove_dead_gates()
+    if form == "table":
+        flat = reorder(flat, np.lexsort((flat.gates, flat.gate_levels)))  # long runs of equal gates
+    allocation = allocate_slots(flat, 1 if form == "table" else gates_per_function)
+    if before:
+        loops = emit_loops(program, allocation.count)
+    declarations = f'#include "{header}"\n' if header else emit_header(circuit, name=name, word_bits=word_bits)
+    outputs = [allocation.slot[node] for node in flat.outputs.tolist()]
+    if form == "table":
+        gates = _table(flat, allocation, before)
+    else:
+        gates = _functions(flat, allocation, gates_per_function, before)
+    row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
+    return "".join(
+        [
+            "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n",
+            "#include <stddef.h>\n#include <stdint.h>\n#include <stdlib.h>\n#include <string.h>\n\n",
+            declarations,
+            _constants(circuit, outputs, allocation.count + registers, name, word_bits),
+            loops,
+            gates,
+            RUNTIME,
+            ENTRY_POINTS.replace("@", name),
+            MAIN.replace("@@ROW@@", row),
+        ]
+    )
+
+
+def emit_header(circuit: Circuit | LoopedCircuit, *, name: str = "lgn_net", word_bits: int = 64) -> str:
+    """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
+    _check_options(name, word_bits)
+    text = HEADER.replace("@@PIXELS@@", PIXEL_PROTOTYPES if circuit.levels is not None else "")
+    values = {
+        "GUARD": name.upper(),
+        "INPUTS": circuit.num_inputs,
+        "CLASSES": circuit.num_classes,
+        "GROUP": circuit.outputs.size // circuit.num_classes,
+        "BITS": word_bits,
+        "LAST": word_bits - 1,
+        "ROW": circuit.num_pixels or 0,
+        "SHAPE": " x ".join(map(str, circuit.image_shape or ())),
+    }
+    for key, value in values.items():
+        text = text.replace(f"@@{key}@@", str(value))
+    return text.replace("@", name)
+
+
+def _check_options(name: str, word_bits: int) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII):
+        raise CircuitError(f"{name!r} cannot be the prefix of C names: use letters, digits and underscores")
+    if word_bits not in WORD_BITS:
+        raise CircuitError(f"word_bits must be one of {WORD_BITS}, got {word_bits}")
+
+
+def _constants(circuit: Circuit | LoopedCircuit, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
+    group = circuit.outputs.size // circuit.num_classes
+    slot_type = "uint16_t" if num_slots <= 0x10000 else "uint32_t"
+    names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
+    lines = [
+        "",
+        f"#define NUM_INPUTS {circuit.num_inputs}",
+        f"#define NUM_CLASSES {circuit.num_classes}",
+        f"#define GROUP_SIZE {group}",
+        f"#define NUM_PLANES {group.bit_length()}",
+        f"#define NUM_SLOTS {num_slots}",
+        f"#define WORD_BITS {word_bits}",
+        "enum { KIND_PACKED, KIND_BOOLS, KIND_PIXELS };",
+    ]
+    if circuit.levels is not None:
+        lines += [
+            f"#define NUM_THRESHOLDS {circuit.levels.size}",
+            f"#define NUM_PIXELS {circuit.num_pixels}",
+            "#define ROW_PIXELS NUM_PIXELS",
+            f"static const uint8_t THRESHOLDS[NUM_THRESHOLDS] = {{{', '.join(map(str, circuit.levels.tolist()))}}};",
+            "#define ROW_BYTES NUM_PIXELS",
+            "#define ROW_KIND KIND_PIXELS",
+        ]
+    else:
+        lines += ["#define ROW_PIXELS 0", "#define ROW_BYTES NUM_INPUTS", "#define ROW_KIND KIND_BOOLS"]
+    lines += [
+        "",
+        f"typedef {name}_word word;",
+        f"typedef {slot_type} slot_index;",
+        "#ifdef LGN_VECTOR_BYTES",
+        "typedef word vec __attribute__((vector_size(LGN_VECTOR_BYTES), may_alias));",
+        "#define LANES (LGN_VECTOR_BYTES / sizeof(word))",
+        "#define ZERO ((vec){0})",
+        "#else",
+        "typedef word vec;",
+        "#define LANES ((size_t)1)",
+        "#define ZERO ((vec)0)",
+        "#endif",
+        "",
+        f"static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};",
+        "",
+        "/* Slots of the outputs, class by class. */",
+        f"static const slot_index OUTPUTS[] = {{\n{wrap(outputs)}}};\n",
+    ]
+    return "\n".join(lines)
+
+
+def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int, before: str) -> str:
+    """One statement a gate; values that leave their function go through the slots ``s``, the others are locals.
+
+    ``before`` is what ``run`` does first.
+    """
+    slot = allocation.slot
+    inputs = circuit.num_inputs
+    operands = [operand.tolist() for operand in circuit.operands]
+    parts: list[str] = []
+    count = -(-circuit.num_gates // chunk_size)
+    for chunk in range(count):
+        parts.append(f"\nstatic void gates_{chunk}(vec *s)\n{{\n")
+        for gate in range(chunk * chunk_size, min((chunk + 1) * chunk_size, circuit.num_gates)):
+            texts = [f"s[{slot[x[gate]]}]" if slot[x[gate]] >= 0 else f"t{x[gate] - inputs}" for x in operands]
+            value = gate_expression(int(circuit.gates[gate]), texts, zero="ZERO", one="~ZERO")
+            if slot[inputs + gate] >= 0:
+                parts.append(f"    s[{slot[inputs + gate]}] = (vec)({value});\n")
+            else:
+                parts.append(f"    const vec t{gate} = (vec)({value});\n")
+        parts.append("}\n")
+    parts.append(
+        f"\n/* Evaluates all gates; the inputs lie in the first slots. */\nstatic void run(vec *s)\n{{\n{before}"
+    )
+    parts += [f"    gates_{chunk}(s);\n" for chunk in range(count)] or ["    (void)s;\n"]
+    parts.append("}\n")
+    return "".join(parts)
+
+
+def _table(circuit: Circuit, allocation: Allocation, before: str) -> str:
+    """Runs of gates of one kind; each gate is the slots of its output and its operands."""
+    slot = np.asarray(allocation.slot)
+    width = circuit.arity + 1
+    columns = [slot[circuit.num_inputs :], *(slot[operand] for operand in circuit.operands)]
+    rows = np.stack(columns, axis=1)
+    starts = np.flatnonzero(np.diff(circuit.gates.astype(np.int16), prepend=-1))
+    lengths = np.diff(np.append(starts, circuit.num_gates))
+    runs = [f"{{{circuit.gates[start]}, {length}}}" for start, length in zip(starts, lengths, strict=True)]
+    names = [f"s[p[{index + 1}]]" for index in range(circuit.arity)]
+    cases = "".join(
+        f"        case {table}:\n            for (; p < end; p += {width})\n                s[p[0]] = (vec)("
+        f"{gate_expression(table, names, zero='ZERO', one='~ZERO')});\n            break;\n"
+        for table in np.unique(circuit.gates).tolist()
+    )
+    if not runs:
+        return f"\nstatic void run(vec *s)\n{{\n{before}    (void)s;\n}}\n"
+    return (
+        f"\n/* Gates: slots of the output and the {circuit.arity} operands. */\n"
+        f"static const slot_index GATES[] = {{\n{wrap(rows.ravel().tolist())}}};\n"
+        "\n/* Runs of gates with one truth table. */\n"
+        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{wrap(runs)}}};\n"
+        f"\nstatic void run(vec *s)\n{{\n    const slot_index *p = GATES;\n{before}"
+        "    for (size_t i = 0; i < sizeof RUNS / sizeof RUNS[0]; i++) {\n"
+        f"        const slot_index *const end = p + {width} * (size_t)RUNS[i].count;\n"
+        f"        switch (RUNS[i].table) {{\n{cases}        }}\n    }}\n}}\n"
+    )
+
+
+def _c_string(text: str) -> str:
+    """Quotes a class name; bytes beyond ASCII become octal escapes, whose three digits never run on."""
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
+    )
+    return f'"{escaped}"'

@@ -1,0 +1,379 @@
+"""Writes a circuit as Verilog-2001: gates, adder trees, argmax; combinational or pipelined; with a test bench."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit.emit.expressions import gate_expression
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.simulate import check_samples, encode
+
+# A net of one class with one output has no adder and no argmax, so nothing to clock.
+_CLOCKED = "    // verilator lint_off UNUSED\n    input wire clk,\n    // verilator lint_on UNUSED\n"
+
+_HEAD = """// A logic gate network, written by lgn-lightning.
+// Latency: {latency} clock cycles. The score of class c is scores[{bits} * c +: {bits}].
+`default_nettype none
+
+"""
+
+# Of IEEE 1364-2005.
+_KEYWORD = re.compile(
+    r"always|and|assign|automatic|begin|buf|bufif0|bufif1|case|casex|casez|cell|cmos|config|deassign|"
+    r"default|defparam|design|disable|edge|else|end|endcase|endconfig|endfunction|endgenerate|endmodule|"
+    r"endprimitive|endspecify|endtable|endtask|event|for|force|forever|fork|function|generate|genvar|"
+    r"highz0|highz1|if|ifnone|incdir|include|initial|inout|input|instance|integer|join|large|liblist|"
+    r"library|localparam|macromodule|medium|module|nand|negedge|nmos|nor|noshowcancelled|not|notif0|notif1|"
+    r"or|output|parameter|pmos|posedge|primitive|pull0|pull1|pulldown|pullup|pulsestyle_ondetect|"
+    r"pulsestyle_onevent|rcmos|real|realtime|reg|release|repeat|rnmos|rpmos|rtran|rtranif0|rtranif1|"
+    r"scalared|showcancelled|signed|small|specify|specparam|strong0|strong1|supply0|supply1|table|task|"
+    r"time|tran|tranif0|tranif1|tri|tri0|tri1|triand|trior|trireg|unsigned|use|uwire|vectored|wait|wand|"
+    r"weak0|weak1|while|wire|wor|xnor|xor"
+)
+
+
+@dataclass(frozen=True)
+class Verilog:
+    """A circuit in Verilog.
+
+    Attributes:
+        text: The source: modules ``name`` (input bits → scores and class), ``name_logic`` and ``name_sums`` inside it,
+            and ``name_pixels`` around it where the circuit has an encoder.
+        latency: Clock cycles from an input to its result; 0 for a combinational circuit.
+        score_bits: Width of a score; class *c* has bits ``[c · score_bits +: score_bits]`` of ``scores``.
+        class_bits: Width of ``class_index``.
+    """
+
+    text: str
+    latency: int
+    score_bits: int
+    class_bits: int
+
+
+def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) -> Verilog:
+    """Writes a circuit as Verilog.
+
+    Args:
+        circuit: The circuit; only dead gates are left out, so optimise it before.
+        name: Name of the top module.
+        pipeline: Gate levels between registers; 0 for a combinational circuit. With a pipeline, every level of the
+            adder trees and of the argmax has registers too, and a new input is taken every clock cycle.
+
+    Raises:
+        CircuitError: If ``name`` is no identifier or ``pipeline`` is negative.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII) or _KEYWORD.fullmatch(name):
+        raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
+    if pipeline < 0:
+        raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
+    circuit = circuit.remove_dead_gates()
+    score_bits, class_bits = result_bits(circuit)
+    logic, logic_latency = _logic(circuit, name, pipeline)
+    sums, sums_latency = _sums(circuit, name, score_bits, class_bits, pipeline > 0)
+    top = _top(circuit, name, score_bits, class_bits, pipeline > 0)
+    latency = logic_latency + sums_latency
+    text = _HEAD.format(latency=latency, bits=score_bits) + logic + sums + top
+    if circuit.levels is not None:
+        text += _pixels(circuit, name, score_bits, class_bits, pipeline > 0)
+    return Verilog(text + "`default_nettype wire\n", latency, score_bits, class_bits)
+
+
+def result_bits(circuit: Circuit) -> tuple[int, int]:
+    """Widths of a score and of the class index in the Verilog of a circuit."""
+    group = circuit.outputs.size // circuit.num_classes
+    return group.bit_length(), max(1, (circuit.num_classes - 1).bit_length())
+
+
+class _Body:
+    """Declarations of a module, and the registers between its stages."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.shifts: list[tuple[str, str]] = []
+
+    def wire(self, name: str, value: str, width: int = 1) -> str:
+        self.lines.append(f"    wire {_range(width)}{name} = {value};")
+        return name
+
+    def register(self, name: str, source: str, width: int = 1) -> str:
+        self.lines.append(f"    reg {_range(width)}{name};")
+        self.shifts.append((name, source))
+        return name
+
+    def text(self) -> str:
+        lines = list(self.lines)
+        if self.shifts:
+            lines.append("    always @(posedge clk) begin")
+            lines += [f"        {name} <= {source};" for name, source in self.shifts]
+            lines.append("    end")
+        return "\n".join(lines) + "\n"
+
+
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
+
+
+def _logic(circuit: Circuit, name: str, pipeline: int) -> tuple[str, int]:
+    inputs = circuit.num_inputs
+    body = _Body()
+    levels = [0] * inputs + circuit.gate_levels.tolist()
+    stage = [max(0, level - 1) // pipeline if pipeline else 0 for level in levels]
+    delayed: dict[tuple[int, int], str] = {}
+
+    def at(node: int, when: int) -> str:
+        """Name of a node's value in a later stage: each stage in between adds a register."""
+        if when <= stage[node]:
+            return f"x[{node}]" if node < inputs else f"n{node - inputs}"
+        key = node, when
+        if key not in delayed:
+            before = at(node, when - 1)
+            label = f"x{node}" if node < inputs else f"n{node - inputs}"
+            delayed[key] = body.register(f"{label}_r{when - stage[node]}", before)
+        return delayed[key]
+
+    operands = [operand.tolist() for operand in circuit.operands]
+    for gate, table in enumerate(circuit.gates.tolist()):
+        now = stage[inputs + gate]
+        names = [at(operand[gate], now) for operand in operands]
+        body.wire(f"n{gate}", gate_expression(table, names, zero="1'b0", one="1'b1"))
+    last = max(stage) + 1 if pipeline else 0
+    outputs = circuit.outputs.tolist()
+    places = [f"    assign y{index} = {at(node, last)};" for index, node in enumerate(outputs)]
+    clock = _CLOCKED if pipeline else ""
+    return (
+        f"module {name}_logic (\n{clock}"
+        "    // verilator lint_off UNUSED\n"
+        f"    input wire [{inputs - 1}:0] x,\n"
+        "    // verilator lint_on UNUSED\n"
+        f"{_bits('output', len(outputs))}\n);\n{body.text()}" + "\n".join(places) + "\nendmodule\n\n",
+        last,
+    )
+
+
+def _sums(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> tuple[str, int]:
+    body = _Body()
+    group = circuit.outputs.size // circuit.num_classes
+    scores, latency = [], 0
+    for c in range(circuit.num_classes):
+        terms = [(f"y{c * group + index}", 1) for index in range(group)]
+        level = 0
+        while len(terms) > 1:
+            terms = _adder_level(body, f"s{c}_{level}", terms, clocked)
+            level += 1
+        latency = level if clocked else 0
+        scores.append(body.wire(f"score{c}", terms[0][0], score_bits))
+    # A tournament: the right side wins only if it is strictly higher, so the first of equals stays.
+    players = [(score, f"{class_bits}'d{c}") for c, score in enumerate(scores)]
+    held = scores
+    level = 0
+    while len(players) > 1:
+        players = _argmax_level(body, f"m{level}", players, score_bits, class_bits, clocked)
+        if clocked:
+            held = [body.register(f"score{c}_r{level + 1}", source, score_bits) for c, source in enumerate(held)]
+            latency += 1
+        level += 1
+    body.lines.append(f"    assign class_index = {players[0][1]};")
+    body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
+    clock = _CLOCKED if clocked else ""
+    return (
+        f"module {name}_sums (\n{clock}{_bits('input', circuit.outputs.size)},\n"
+        f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
+        f"    output wire [{class_bits - 1}:0] class_index\n);\n{body.text()}endmodule\n\n",
+        latency,
+    )
+
+
+def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked: bool) -> list[tuple[str, int]]:
+    """Adds neighbours. Terms are names with their highest values, so that every sum is as narrow as can be."""
+    result = []
+    for index in range(0, len(terms), 2):
+        pair, name = terms[index : index + 2], f"{label}_{index // 2}"
+        highest = sum(bound for _, bound in pair)
+        width = highest.bit_length()
+        text = pair[0][0]
+        if len(pair) > 1:
+            extended = [
+                f"{{{width - bound.bit_length()}'b0, {term}}}" if bound.bit_length() < width else term
+                for term, bound in pair
+            ]
+            text = body.wire(name, " + ".join(extended), width)
+        if clocked:
+            text = body.register(f"{name}_r", text, width)
+        result.append((text, highest))
+    return result
+
+
+def _argmax_level(
+    body: _Body, label: str, players: list[tuple[str, str]], score_bits: int, class_bits: int, clocked: bool
+) -> list[tuple[str, str]]:
+    result = []
+    for index in range(0, len(players), 2):
+        pair, prefix = players[index : index + 2], f"{label}_{index // 2}"
+        score, number = pair[0]
+        last = len(players) <= 2  # then the score of the winner is of no use
+        if len(pair) > 1:
+            wins = body.wire(f"{prefix}_wins", f"{pair[1][0]} > {score}")
+            if not last:
+                score = body.wire(f"{prefix}_score", f"{wins} ? {pair[1][0]} : {score}", score_bits)
+            number = body.wire(f"{prefix}_class", f"{wins} ? {pair[1][1]} : {number}", class_bits)
+        if clocked:
+            if not last:
+                score = body.register(f"{prefix}_score_r", score, score_bits)
+            number = body.register(f"{prefix}_class_r", number, class_bits)
+        result.append((score, number))
+    return result
+
+
+def _bits(direction: str, count: int) -> str:
+    """Output bits are ports of their own: a vector of thousands of bits makes event-driven simulators quadratic."""
+    return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
+
+
+def _ports(circuit: Circuit, score_bits: int, class_bits: int) -> str:
+    return (
+        f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
+        f"    output wire [{class_bits - 1}:0] class_index\n"
+    )
+
+
+def _top(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
+    clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
+    count = circuit.outputs.size
+    wires = "\n".join(f"    wire y{index};" for index in range(count))
+    joined = ",\n        ".join(f".y{index}(y{index})" for index in range(count))
+    return (
+        f"module {name} (\n{clock}    input wire [{circuit.num_inputs - 1}:0] x,\n"
+        f"{_ports(circuit, score_bits, class_bits)});\n{wires}\n"
+        f"    {name}_logic logic_part ({connect}.x(x),\n        {joined});\n"
+        f"    {name}_sums sums_part ({connect}.scores(scores), .class_index(class_index),\n        {joined});\n"
+        "endmodule\n\n"
+    )
+
+
+def _pixels(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
+    """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants.
+
+    Each bit is a wire of its own, joined once: event-driven simulators evaluate every reader of a vector for each bit
+    that is driven on its own.
+    """
+    assert circuit.levels is not None
+    assert circuit.num_pixels is not None
+    clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
+    pixels = circuit.num_pixels
+    lines = []
+    for t, level in enumerate(circuit.levels.tolist()):
+        for p in range(pixels):
+            # 255 is never exceeded; the comparison as such would be a lint error.
+            value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
+            lines.append(f"    wire x{t * pixels + p} = {value};")
+    joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
+    return (
+        f"module {name}_pixels (\n{clock}"
+        "    // verilator lint_off UNUSED\n"
+        f"    input wire [{8 * pixels - 1}:0] pixels,\n"
+        "    // verilator lint_on UNUSED\n"
+        f"{_ports(circuit, score_bits, class_bits)});\n" + "\n".join(lines) + "\n"
+        f"    {name} net ({connect}.x({{{joined}}}),\n"
+        "        .scores(scores), .class_index(class_index));\nendmodule\n\n"
+    )
+
+
+def emit_test_bench(circuit: Circuit, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:
+    """Writes a self-checking test bench: it prints ``PASS`` and the number of vectors, or each wrong one and ``FAIL``.
+
+    Args:
+        circuit: The circuit whose scores are expected (the simulated ones).
+        verilog: What `emit_verilog` made of it, or of an optimised one.
+        samples: Test vectors, as `Circuit.scores` takes them; pixels go through the module ``name_pixels``.
+        name: Name of the top module.
+    """
+    kind, rows = check_samples(circuit, samples)
+    with_pixels = kind == "pixels"
+    expected = circuit.scores(samples)
+    if rows.shape[0] == 0:
+        raise CircuitError("a test bench needs at least one sample")
+    width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
+    words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
+    port, module = ("pixels", f"{name}_pixels") if with_pixels else ("x", name)
+    score_width = verilog.score_bits * circuit.num_classes
+    lines = []
+    for index, row in enumerate(expected.tolist()):
+        value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
+        lines.append(f"        vectors[{index}] = {width}'h{_hex(words[index], width)};")
+        lines.append(f"        wanted_scores[{index}] = {score_width}'h{value:x};")
+        lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'d{int(np.argmax(row))};")
+    clocked = verilog.latency > 0
+    return _BENCH.format(
+        name=name,
+        module=module,
+        port=port,
+        clock=".clk(clk), " if clocked else "",
+        width=width - 1,
+        score_width=score_width - 1,
+        class_width=verilog.class_bits - 1,
+        count=rows.shape[0],
+        latency=verilog.latency,
+        vectors="\n".join(lines),
+    )
+
+
+def vector_order(scores: NDArray[np.integer]) -> NDArray[np.intp]:
+    """An order of samples, by their scores ``[N, classes]``, in which the classes that win come in turn.
+
+    Noise lets few classes of a trained net win: without it the first vectors leave most of an argmax untried.
+    """
+    classes = scores.argmax(axis=1)
+    turn = np.zeros(classes.size, np.intp)
+    for k in np.unique(classes):
+        turn[classes == k] = np.arange(np.count_nonzero(classes == k))
+    return np.lexsort((classes, turn))
+
+
+def _hex(row: NDArray[np.uint8], width: int) -> str:
+    return f"{int.from_bytes(row.tobytes(), 'little') & ((1 << width) - 1):x}"
+
+
+# One vector a clock cycle; the result of vector i is there LATENCY cycles later.
+_BENCH = """`timescale 1ns / 1ps
+module {name}_tb;
+    localparam LATENCY = {latency};
+    reg clk = 0;
+    reg [{width}:0] {port};
+    wire [{score_width}:0] scores;
+    wire [{class_width}:0] class_index;
+    reg [{width}:0] vectors [0:{count} - 1];
+    reg [{score_width}:0] wanted_scores [0:{count} - 1];
+    reg [{class_width}:0] wanted_class [0:{count} - 1];
+    integer i, errors;
+
+    {module} dut ({clock}.{port}({port}), .scores(scores), .class_index(class_index));
+
+    initial begin
+{vectors}
+        errors = 0;
+        for (i = 0; i < {count} + LATENCY; i = i + 1) begin
+            {port} = vectors[i < {count} ? i : {count} - 1];
+            #5;
+            if (i >= LATENCY) begin
+                if (scores !== wanted_scores[i - LATENCY] || class_index !== wanted_class[i - LATENCY]) begin
+                    errors = errors + 1;
+                    $display("vector %0d: scores %h class %0d, wanted %h %0d", i - LATENCY, scores, class_index,
+                             wanted_scores[i - LATENCY], wanted_class[i - LATENCY]);
+                end
+            end
+            clk = 1;
+            #5;
+            clk = 0;
+        end
+        if (errors == 0)
+            $display("PASS %0d vectors", {count});
+        else
+            $display("FAIL %0d of %0d vectors", errors, {count});
+        $finish;
+    end
+endmodule
+"""

@@ -1,0 +1,1 @@
+"""Netlists: pure data that knows nothing of what is done with it."""

@@ -1,0 +1,101 @@
+"""Kernels: what a convolution computes at one place, as a circuit of its own, and where it is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of an image at which a kernel is applied, and the windows over its results that are joined by OR.
+
+    Attributes:
+        image: Height and width of the input.
+        kernel: Rows and columns that the kernel reads.
+        stride: Steps of the kernel.
+        padding: Rows and columns of zeros on every side of the input.
+        window: Height and width of the OR windows; (1, 1) for none.
+        window_stride: Steps of the windows.
+
+    Raises:
+        CircuitError: If a size is not positive, or the kernel or the window does not fit.
+    """
+
+    image: Pair
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    window: Pair = (1, 1)
+    window_stride: Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        sizes = (*self.image, *self.kernel, *self.stride, *self.window, *self.window_stride)
+        if min(sizes) < 1 or min(self.padding) < 0:
+            raise CircuitError(f"all sizes must be at least 1 and paddings at least 0: {self}")
+        if min(self.unpooled) < 1 or min(self.size) < 1:
+            raise CircuitError(
+                f"the kernel is larger than the padded image, or the window larger than its result: {self}"
+            )
+
+    @property
+    def unpooled(self) -> Pair:
+        """Rows and columns of places."""
+        return _steps(self.image, self.kernel, self.stride, self.padding)
+
+    @property
+    def size(self) -> Pair:
+        """Height and width of the output: of the windows, or of the places where there are none."""
+        return _steps(self.unpooled, self.window, self.window_stride, (0, 0))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there are windows."""
+        return self.window != (1, 1) or self.window_stride != (1, 1)
+
+
+def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: int, kernel_size: Pair) -> Circuit:
+    """The trees of a convolution as a kernel.
+
+    Args:
+        gates: Gate ids, tree by tree, ``[trees · (leaves − 1)]``; gate ``j`` of a tree has the nodes ``2j`` and
+            ``2j + 1`` as operands, where nodes are first the leaves, then the gates.
+        leaves: Channel, row and column in the kernel of each leaf, ``[3, trees, leaves]``.
+        channels: Channels of the input.
+        kernel_size: Rows and columns of the receptive field.
+
+    Returns:
+        A circuit whose inputs are the receptive field, ``[channels, rows, columns]``, and whose outputs are the roots.
+    """
+    trees, count = leaves.shape[1:]
+    inputs = channels * kernel_size[0] * kernel_size[1]
+    channel, row, column = leaves.astype(np.int64)
+    field = (channel * kernel_size[0] + row) * kernel_size[1] + column
+    # Gate j of all trees, then gate j + 1: the gates of a level are neighbours.
+    made = np.arange(inputs, inputs + trees * (count - 1)).reshape(count - 1, trees)
+    nodes = np.concatenate([field.T, made])
+    return Circuit(
+        num_inputs=inputs,
+        gates=np.ascontiguousarray(gates.reshape(trees, count - 1).T).reshape(-1),
+        a=nodes[: 2 * count - 2 : 2].reshape(-1).astype(np.int32),
+        b=nodes[1 : 2 * count - 2 : 2].reshape(-1).astype(np.int32),
+        outputs=nodes[-1].astype(np.int32),
+        num_classes=trees,
+    )
+
+
+def identity_kernel(channels: int) -> Circuit:
+    """The kernel of one place that hands its channels on."""
+    none = np.zeros(0, np.int32)
+    return Circuit(channels, none.astype(np.uint8), none, none, np.arange(channels, dtype=np.int32), channels)
+
+
+def _steps(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    return height, width

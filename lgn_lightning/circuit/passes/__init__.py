@@ -1,0 +1,1 @@
+"""What makes netlists smaller and orders them, without changing what they compute."""

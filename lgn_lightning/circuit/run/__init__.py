@@ -1,0 +1,1 @@
+"""Runs netlists natively."""

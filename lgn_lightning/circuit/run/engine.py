@@ -1,0 +1,268 @@
+"""Engines that run a circuit without compiling it: machine code, interpreter, numpy."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit import native
+from lgn_lightning.circuit.net.looped import LoopedCircuit
+from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.run.loop_program import LoopProgram, loop_program
+from lgn_lightning.circuit.simulate import check_samples, unpack_bits
+
+#: ``auto`` takes the first that this machine has.
+ENGINES = ("machine-code", "interpreter", "numpy")
+
+
+class EngineError(RuntimeError):
+    """An engine that was asked for by name cannot be had."""
+
+
+class Engine:
+    """A circuit, ready to run. Thread-safe; releases the GIL while it runs.
+
+    Of a looped circuit the loops run first, in compiled loops of the instruction set, then the tail in the engine.
+
+    Args:
+        circuit: Circuit of two-input gates, looped or not.
+        engine: ``auto``, or one of `ENGINES`: ``machine-code`` (x86-64 with AVX-512 or AVX2), ``interpreter`` (any
+            processor), ``numpy`` (needs no compiler).
+        threads: Threads of a call; by default one.
+        isa: Instruction set: ``generic`` (interpreter only), ``avx2``, ``avx512``; by default the best.
+        optimized: Whether the circuit went through `optimize(level=2)` already.
+
+    Attributes:
+        name: The engine that runs.
+        circuit: The circuit as it was given.
+        build_seconds: Time to optimise and to build the engine.
+        info: Slots, operations, bytes of program or code, loads and stores.
+
+    Raises:
+        CircuitError: If an argument is not known or the circuit has gates of three inputs.
+        EngineError: If the engine that was asked for by name cannot be had; says why.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit | LoopedCircuit,
+        engine: str = "auto",
+        *,
+        threads: int = 1,
+        isa: str | None = None,
+        optimized: bool = False,
+    ) -> None:
+        if engine not in ("auto", *ENGINES):
+            raise CircuitError(f"engine must be one of auto, {', '.join(ENGINES)}, got {engine!r}")
+        if isa is not None and isa not in native.ISA_NAMES:
+            raise CircuitError(f"isa must be one of {', '.join(native.ISA_NAMES)}, got {isa!r}")
+        if circuit.arity != 2:
+            raise CircuitError("engines take circuits of two-input gates: they map to three inputs themselves")
+        if threads < 1:
+            raise CircuitError(f"threads must be at least 1, got {threads}")
+        self.circuit = circuit
+        self.threads = min(threads, 1024)
+        self.name = "numpy"
+        self.info: dict[str, int] = {}
+        self._handle: int | None = None
+        self._library: ctypes.CDLL | None = None
+        self._fallback: Engine | None = None
+        started = time.perf_counter()
+        self._isa = isa
+        if engine != "numpy":
+            self._make(engine, optimized)
+        self.build_seconds = time.perf_counter() - started
+
+    def _make(self, engine: str, optimized: bool) -> None:
+        try:
+            self._library = native.library()
+            small = self.circuit if optimized else self.circuit.optimize(level=2)
+        except native.BuildError as error:
+            if engine != "auto":
+                raise EngineError(f"engine {engine!r} cannot be had: {error}") from error
+            warnings.warn(f"circuits run in numpy, hundreds of times slower: {error}", RuntimeWarning, stacklevel=4)
+            return
+        self._small = small
+        program: LoopProgram | None = None
+        if isinstance(small, LoopedCircuit):
+            program = loop_program(small)
+            tail = program.tail
+        else:
+            tail = small
+        reason = ""
+        for name in ENGINES[:2]:
+            if engine in ("auto", name):
+                reason = self._create(name, tail, program)
+                if not reason:
+                    return
+        raise EngineError(f"engine {engine!r} cannot be had: {reason}")
+
+    def _create(self, name: str, circuit: Circuit, program: LoopProgram | None) -> str:
+        """Returns "" on success, else the reason."""
+        assert self._library is not None
+        best = int(self._library.lgn_best_isa())
+        isa = best if self._isa is None else native.ISA_NAMES.index(self._isa)
+        if name == "machine-code" and native.ISA_NAMES[isa] == "avx512":  # there a gate of three inputs costs no more
+            circuit = native.map_luts(circuit, 3)
+        message = ctypes.create_string_buffer(256)
+        net = native.describe(circuit)
+        handle = self._library.lgn_engine_new(ctypes.byref(net), native.KINDS.index(name), isa, message, len(message))
+        if not handle:
+            return message.value.decode()
+        self._handle, self.name = handle, name
+        if program is not None:
+            native.set_loops(handle, program)
+        keys = ("slots", "operations", "bytes", "loads", "stores")
+        self.info = {key: int(self._library.lgn_engine_info(handle, index)) for index, key in enumerate(keys)}
+        return ""
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None and self._library is not None:
+            self._library.lgn_engine_free(self._handle)
+            self._handle = None
+
+    def __call__(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Scores of samples.
+
+        Args:
+            x: numpy array or CPU tensor: bool ``[N, inputs]``, or, where the circuit has an encoder, uint8 pixels
+                ``[N, C, H, W]`` or ``[N, C·H·W]``.
+
+        Returns:
+            int32 ``[N, classes]``.
+
+        Raises:
+            CircuitError: On a wrong width or dtype.
+        """
+        return self._bytes(x, want_scores=True, want_classes=False)[0]
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Class of the highest score (the first of equals) of each sample, int32 ``[N]``."""
+        return self._bytes(x, want_scores=False, want_classes=True)[1]
+
+    def scores_and_classes(self, x: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Both results in one run."""
+        return self._bytes(x, want_scores=True, want_classes=True)
+
+    def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
+        """Scores of packed inputs.
+
+        Args:
+            words: uint64 ``[inputs, w]``: bit *j* of word *i* is sample 64·i + j, as `pack_bits` makes them.
+            count: Number of samples, by default 64·w.
+
+        Returns:
+            int32 ``[count, classes]``.
+        """
+        return self._packed(words, count, want_scores=True, want_classes=False)[0]
+
+    def packed_scores_and_classes(
+        self, words: NDArray[np.uint64], count: int | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Scores and classes of packed inputs in one run; see `packed`."""
+        return self._packed(words, count, want_scores=True, want_classes=True)
+
+    def predict_packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
+        """Classes of packed inputs, int32 ``[count]``; see `packed`."""
+        return self._packed(words, count, want_scores=False, want_classes=True)[1]
+
+    def outputs(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Packed output bits of packed inputs, uint64 ``[inputs, w]`` → ``[outputs, w]``, always by the interpreter."""
+        words = self._check_words(words)
+        if self._handle is None:
+            return self.circuit.simulate(words)
+        if self.name != "interpreter":
+            # Machine code sums up the outputs while it makes them and keeps none.
+            if self._fallback is None:
+                self._fallback = Engine(self._small, "interpreter", threads=self.threads, optimized=True)
+            return self._fallback.outputs(words)
+        result = np.empty((self.circuit.outputs.size, words.shape[1]), np.uint64)
+        self._run_packed(words, words.shape[1] * 64, None, None, result)
+        return result
+
+    def _bytes(
+        self, x: ArrayLike, want_scores: bool, want_classes: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        kind, rows = check_samples(self.circuit, x)
+        if self._handle is None:
+            scores = self.circuit.scores(x)
+            return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
+        count = rows.shape[0]
+        scores = np.empty((count if want_scores else 0, self.circuit.num_classes), np.int32)
+        classes = np.empty(count if want_classes else 0, np.int32)
+        levels = self.circuit.levels if kind == "pixels" else np.zeros(1, np.uint8)
+        assert self._library is not None
+        assert levels is not None
+        status = self._library.lgn_engine_bytes(
+            self._handle,
+            rows.ctypes.data,
+            rows.shape[1],
+            levels.ctypes.data,
+            levels.size,
+            count,
+            self.threads,
+            scores.ctypes.data if want_scores else None,
+            classes.ctypes.data if want_classes else None,
+        )
+        _check(status)
+        return scores, classes
+
+    def _packed(
+        self, words: NDArray[np.uint64], count: int | None, want_scores: bool, want_classes: bool
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        words = self._check_words(words)
+        samples = words.shape[1] * 64 if count is None else count
+        if not 0 <= samples <= words.shape[1] * 64:
+            raise CircuitError(f"{words.shape[1]} words hold up to {words.shape[1] * 64} samples, not {samples}")
+        num_classes = self.circuit.num_classes
+        if self._handle is None:
+            outputs = unpack_bits(self.circuit.simulate(words), samples)
+            group = self.circuit.outputs.size // num_classes
+            scores = outputs.reshape(samples, num_classes, group).sum(axis=2, dtype=np.int32)
+            return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
+        scores = np.empty((samples if want_scores else 0, num_classes), np.int32)
+        classes = np.empty(samples if want_classes else 0, np.int32)
+        self._run_packed(words, samples, scores if want_scores else None, classes if want_classes else None, None)
+        return scores, classes
+
+    def _run_packed(
+        self,
+        words: NDArray[np.uint64],
+        samples: int,
+        scores: NDArray[np.int32] | None,
+        classes: NDArray[np.int32] | None,
+        outputs: NDArray[np.uint64] | None,
+    ) -> None:
+        assert self._library is not None
+        pointers = [None if array is None else array.ctypes.data for array in (scores, classes, outputs)]
+        status = self._library.lgn_engine_packed(
+            self._handle, words.ctypes.data, words.shape[1], samples, self.threads, *pointers
+        )
+        _check(status)
+
+    def _check_words(self, words: NDArray[Any]) -> NDArray[np.uint64]:
+        array = np.asarray(words)
+        if array.dtype != np.uint64 or array.ndim != 2 or array.shape[0] != self.circuit.num_inputs:
+            raise CircuitError(
+                f"packed words must be uint64 [{self.circuit.num_inputs}, w], got {array.dtype} {list(array.shape)}"
+            )
+        return np.ascontiguousarray(array)
+
+    def __repr__(self) -> str:
+        return f"Engine({self.name}, {self.circuit!r})"
+
+
+def _check(status: int) -> None:
+    if status:
+        raise MemoryError("the engine found no memory for its slots")
+
+
+def default_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""The command ``lgn``: a file a verb, of the verb's name."""

@@ -1,0 +1,180 @@
+"""``lgn bench``: how fast a circuit runs in each engine of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import Circuit, LoopedCircuit, native
+from lgn_lightning.circuit.passes.flat import PassReport, optimize_with_report
+from lgn_lightning.circuit.passes.looped import optimize_looped_with_report
+from lgn_lightning.circuit.run.engine import Engine, EngineError
+from lgn_lightning.circuit.simulate import encode, pack_bits
+from lgn_lightning.deploy.source import read_source
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Throughput of one engine.
+
+    Attributes:
+        engine: Name of the engine.
+        isa: Instruction set of its loops.
+        threads: Threads of a call.
+        build_seconds: Time to optimise the circuit and build the engine.
+        gates: Gates or instructions that a sample takes.
+        images: Samples a second from pixels, or bools where there is no encoder, to classes: the median.
+        packed: Samples a second from packed words to classes: the median.
+    """
+
+    engine: str
+    isa: str
+    threads: int
+    build_seconds: float
+    gates: int
+    images: float
+    packed: float
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line."""
+    parser = commands.add_parser("bench", help="measure how fast a circuit runs here")
+    parser.add_argument("source", type=Path, help="circuit file, checkpoint, or folder of a run")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
+    parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
+    parser.add_argument("--rounds", type=int, default=7, help="calls, of which the median counts (default: 7)")
+    parser.add_argument(
+        "--loops",
+        action=argparse.BooleanOptionalAction,
+        help="keep convolutions as loops, or unroll them (default: by size)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    for name in ("threads", "samples", "rounds"):
+        if getattr(arguments, name) < 1:
+            raise LgnError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    source = read_source(arguments.source, {None: "auto", True: "loops", False: "code"}[arguments.loops])
+    pinned = pin_to_one_core() if arguments.threads == 1 else None
+    reports = _passes(source.circuit)
+    timings, skipped = measure(source.circuit, arguments.threads, arguments.samples, arguments.rounds)
+    where = f"core {pinned}" if pinned is not None else f"{arguments.threads} threads, not pinned"
+    if arguments.json:
+        facts = {"source": str(source.path), "samples": arguments.samples, "where": where}
+        passes = [asdict(report) for report in reports]
+        print(json.dumps(facts | {"passes": passes, "engines": [asdict(row) for row in timings]}, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{source.path}: {source.circuit}")
+    if reports:
+        steps = " → ".join([f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports)])
+        print(steps)
+    kind = "bools" if source.circuit.levels is None else "pixels"
+    table = Table("engine", "isa", "build", f"from {kind}/s", "from bits/s", "gates run")
+    for row in timings:
+        table.add_row(
+            row.engine,
+            row.isa,
+            f"{1e3 * row.build_seconds:.1f} ms",
+            *map(_rate, (row.images, row.packed)),
+            f"{row.gates:,}",
+        )
+    Console().print(table)
+    print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}")
+    for reason in skipped:
+        print(reason)
+    return 0
+
+
+def measure(
+    circuit: Circuit | LoopedCircuit, threads: int, samples: int, rounds: int
+) -> tuple[list[Timing], list[str]]:
+    """Times all engines of this machine in turn, so that a busy spell slows all of them.
+
+    Returns:
+        A row for each engine, and why others are missing.
+    """
+    generator = np.random.default_rng(0)
+    if circuit.image_shape is not None:
+        x = generator.integers(0, 256, (samples, *circuit.image_shape), dtype=np.uint8)
+    else:
+        x = generator.integers(0, 2, (samples, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
+    words = pack_bits(encode(circuit, x))
+    engines, skipped = _engines(circuit, threads)
+    calls: list[Callable[[], object]] = []
+    for engine, _ in engines:
+        calls += [lambda engine=engine: engine.predict(x), lambda engine=engine: engine.predict_packed(words, samples)]  # type: ignore[misc]
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 1):
+        for call, values in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            if turn:  # the first call touches the memory
+                values.append(time.perf_counter() - started)
+    rates = [samples / statistics.median(values) for values in seconds]
+    rows = [
+        Timing(
+            engine.name,
+            isa,
+            threads,
+            engine.build_seconds,
+            engine.info.get("operations", circuit.num_gates),
+            rates[2 * index],
+            rates[2 * index + 1],
+        )
+        for index, (engine, isa) in enumerate(engines)
+    ]
+    return rows, skipped
+
+
+def _engines(circuit: Circuit | LoopedCircuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
+    try:
+        best = native.ISA_NAMES[native.library().lgn_best_isa()]
+    except native.BuildError as error:
+        return [(Engine(circuit, "numpy"), "numpy")], [f"no native engine: {error}"]
+    skipped: list[str] = []
+    engines = []
+    sets = native.ISA_NAMES[native.ISA_NAMES.index(best) :: -1]  # the best first
+    for name, isa in [("machine-code", isa) for isa in sets[:-1]] + [("interpreter", isa) for isa in sets]:
+        try:
+            engines.append((Engine(circuit, name, threads=threads, isa=isa), isa))
+        except EngineError as error:  # the same for all sets: no executable memory
+            skipped = [str(error)]
+    return engines, skipped
+
+
+def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
+    try:
+        native.library()
+    except native.BuildError:
+        return []
+    if isinstance(circuit, LoopedCircuit):
+        return optimize_looped_with_report(circuit)[1]
+    return optimize_with_report(circuit, level=3)[1]
+
+
+def pin_to_one_core() -> int | None:
+    """Pins this process to its last core, and gives its number; None where the system cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    return core
+
+
+def _rate(value: float) -> str:
+    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:,.0f}"

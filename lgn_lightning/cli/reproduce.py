@@ -1,0 +1,226 @@
+"""``lgn reproduce``: trains recipes with several seeds and sets the result beside the paper's figure."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lgn_lightning.base.errors import RecipeError, RunError
+from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
+from lgn_lightning.runs.folder import RUNS, RunFolder
+from lgn_lightning.runs.recipes import PaperResult, find_recipe
+
+#: Settings that change where and how a recipe runs, and not what it trains: no new result, and not shown.
+_PLACE: Final = re.compile(
+    r"--(data\.(init_args\.)?(root|download|resident)|logger|model\.cuda_graph"
+    r"|trainer\.(accelerator|enable_progress_bar|enable_model_summary))(=.*)?"
+)
+#: Numbers of a recipe that count steps or epochs of the whole training, which a budget shrinks.
+_LENGTHS: Final = ("max_steps", "max_epochs", "T_max", "T_0", "total_steps", "total_iters", "step_size", "milestones")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs ``lgn reproduce <recipe…> [options] [--key value …]``.
+
+    Args:
+        arguments: The command line after ``reproduce``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RecipeError: If a recipe or an option cannot be used.
+        RunError: If a training fails; what it has trained is kept, and the same command goes on with it.
+    """
+    count = next((i for i, text in enumerate(arguments) if text.startswith("-")), len(arguments))
+    options, overrides = _parser().parse_known_args(arguments[count:])
+    if not count:
+        raise RecipeError("`lgn reproduce` needs a recipe first: lgn reproduce <recipe…>; `lgn ls` lists the recipes")
+    jobs = [Reproduction.of(find_recipe(name), options.budget, _joined(overrides)) for name in arguments[:count]]
+    results = []
+    for job in jobs:
+        result = job.run(options.seeds)
+        append_result(result, options.results)
+        results.append(result)
+    print_results(results)
+    return 0
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A recipe with settings of its own, to be trained with one seed after the other.
+
+    Args:
+        recipe: The recipe's YAML file.
+        paper: The figures it aims at.
+        budget: Share of the recipe's steps to train.
+        overrides: Further arguments of ``lgn fit``, ``--key=value`` each.
+        shrunk: Arguments of ``lgn fit`` that the budget amounts to.
+        settings: Hash of all that decides the result but the seed.
+    """
+
+    recipe: Path
+    paper: PaperResult
+    budget: float
+    overrides: list[str]
+    shrunk: list[str]
+    settings: str
+
+    @classmethod
+    def of(cls, recipe: Path, budget: float = 1.0, overrides: Sequence[str] = ()) -> Reproduction:
+        """Reads a recipe.
+
+        Raises:
+            RecipeError: If the file is no recipe, or an override is the command's own business.
+        """
+        for text in overrides:
+            if re.match(r"--(seed_everything|run_name|ckpt_path)\b", text):
+                raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs and seeds itself, see --seeds")
+        try:
+            content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+            paper = PaperResult(**content.pop("paper", {}))
+        except (yaml.YAMLError, AttributeError, TypeError) as error:
+            raise RecipeError(f"{recipe} is no recipe ({error}); `lgn cp` copies one to start from") from error
+        content.pop("seed_everything", None)
+        shrunk = [] if budget == 1 else list(_shrink(content, budget, recipe))
+        changes = sorted(text for text in overrides if not _PLACE.fullmatch(text))
+        described = json.dumps([content, changes, shrunk], sort_keys=True)
+        settings = hashlib.sha256(described.encode()).hexdigest()[:8]
+        return cls(recipe, paper, budget, list(overrides), shrunk, settings)
+
+    @property
+    def changes(self) -> list[str]:
+        """What differs from the recipe, as a row shows it: ``model.net.tau=8``."""
+        return [text.removeprefix("--") for text in self.overrides if not _PLACE.fullmatch(text)]
+
+    def folder(self, seed: int) -> RunFolder:
+        """Where the run of a seed lies: other settings, other folder."""
+        return RunFolder(RUNS / self.recipe.stem / f"{self.settings}-seed-{seed}")
+
+    def run(self, seeds: Sequence[int], fit: Callable[[list[str]], int] | None = None) -> Result:
+        """Trains what is not trained yet and collects the results.
+
+        Args:
+            seeds: The seeds.
+            fit: Runs ``lgn`` with arguments and returns its exit code; in a process of its own by default.
+        """
+        runs = [self._seed_result(seed, fit or _lgn) for seed in sorted(set(seeds))]
+        newest = max(self.folder(run.seed).result_file.stat().st_mtime for run in runs)
+        date = datetime.datetime.fromtimestamp(newest, datetime.timezone.utc).date().isoformat()
+        return Result(self.recipe.stem, self.paper, date, self.settings, runs, self.budget, self.changes)
+
+    def _seed_result(self, seed: int, fit: Callable[[list[str]], int]) -> SeedResult:
+        folder = self.folder(seed)
+        if folder.result is not None:
+            print(f"{self.recipe.stem}, seed {seed}: trained already, {folder.path}", flush=True)
+        else:
+            # A run that was killed before it wrote its settings has nothing to go on with.
+            resuming = folder.config.is_file()
+            start = ["--resume", str(folder.path)] if resuming else [f"--run_name={folder.path.name}"]
+            place = [text for text in self.overrides if _PLACE.fullmatch(text)]
+            given = place if resuming else [f"--seed_everything={seed}", *self.shrunk, *self.overrides]
+            print(f"{self.recipe.stem}, seed {seed}: {'going on' if resuming else 'training'}", flush=True)
+            code = fit(["fit", str(self.recipe), *start, *given])
+            if code == 130 or (code and folder.result is None):
+                raise RunError(
+                    f"the training of {self.recipe.stem} with seed {seed} stopped with exit code {code}; its own "
+                    "message is above, and the same `lgn reproduce` goes on from there"
+                )
+        values = folder.result
+        if values is None:
+            raise RunError(
+                f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` goes on with it"
+            )
+        names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
+        return SeedResult(seed=seed, commit=values.get("commit", "unknown"), **{name: values[name] for name in names})
+
+
+def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[str]:
+    """Arguments that train a share of a recipe's steps, with schedules that are as much shorter.
+
+    Validations keep their distance, so a shrunk recipe chooses among fewer checkpoints.
+    """
+    if not any(content.get("trainer", {}).get(name, -1) > 0 for name in ("max_steps", "max_epochs")):
+        raise RecipeError(f"{recipe} says neither trainer.max_steps nor trainer.max_epochs: there is nothing to shrink")
+    steps = content["trainer"].get("max_steps", -1)
+    interval = content["trainer"].get("val_check_interval")
+    if steps > 0 and isinstance(interval, int) and interval > round(steps * budget):
+        yield f"--trainer.val_check_interval={max(1, round(steps * budget))}"
+    for path, value in _numbers(content):
+        if path[-1] in _LENGTHS and path[0] in ("trainer", "model"):
+            if isinstance(value, list):
+                yield f"--{'.'.join(path)}={json.dumps([max(1, round(v * budget)) for v in value])}"
+            elif value > 0:
+                yield f"--{'.'.join(path)}={max(1, round(value * budget))}"
+
+
+def _numbers(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Numbers and lists of numbers of nested settings, with their keys."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, (*path, key))
+        elif isinstance(value, int) or (isinstance(value, list) and all(isinstance(v, int) for v in value)):
+            yield (*path, key), value
+
+
+def _joined(overrides: list[str]) -> list[str]:
+    """``--key value`` as ``--key=value``."""
+    joined: list[str] = []
+    for text in overrides:
+        if text.startswith("--") or not joined or "=" in joined[-1]:
+            joined.append(text)
+        else:
+            joined[-1] += f"={text}"
+    if joined and not joined[0].startswith("--"):
+        raise RecipeError(f"`lgn reproduce` does not understand {joined[0]!r}: recipes come first, then --key value")
+    return joined
+
+
+def _lgn(arguments: list[str]) -> int:
+    """Runs ``lgn`` in a process of its own: every seed starts from the same state, on any number of devices."""
+    return subprocess.run([sys.executable, "-m", "lgn_lightning", *arguments], check=False).returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lgn reproduce",
+        usage="lgn reproduce <recipe…> [options] [--key value …]",
+        description="Trains each recipe once a seed, or goes on with what was trained before, tests the checkpoint "
+        "that validation chose, sets the result beside the paper's figure, and adds it to results/<recipe>.json.",
+        epilog="Any key of a recipe can be overridden, as in `lgn fit`; the row then shows it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
+    parser.add_argument(
+        "--budget", type=_budget, default=1.0, help="share of the recipe's steps to train, as in 0.1; marks the row"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
+    return parser
+
+
+def _seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds += range(int(first), int(last or first) + 1)
+    if not seeds:
+        raise ValueError
+    return seeds
+
+
+def _budget(text: str) -> float:
+    budget = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < budget <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share in (0, 1]")
+    return budget

@@ -1,0 +1,252 @@
+"""Reproduced results: ``results/<recipe>.json``, and the tables of them that a terminal and the README show."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Final
+
+from filelock import FileLock
+
+from lgn_lightning.base.errors import ResultError
+from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.runs.recipes import PaperResult
+
+RESULTS: Final = Path("results")
+#: The README's table stands between these lines.
+BEGIN: Final = "<!-- results: written by `lgn results --readme README.md` -->"
+END: Final = "<!-- end of results -->"
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One run of a recipe, measured on the test split with the checkpoint that validation chose.
+
+    Args:
+        seed: Seed of wiring, weights and order of the images.
+        accuracy_hard: Share of correct classes of the discrete net.
+        accuracy_soft: Share of correct classes of the relaxed net.
+        gates: Gates of the net; None for a baseline without gates.
+        gates_exported: Gates that the passes left; None where nothing was exported.
+        steps: Optimizer steps taken.
+        train_seconds: Wall time of the training, validations included.
+        hardware: What it trained on.
+        commit: The code that trained it.
+    """
+
+    seed: int
+    accuracy_hard: float
+    accuracy_soft: float
+    gates: int | None
+    gates_exported: int | None
+    steps: int
+    train_seconds: float | None
+    hardware: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A recipe, reproduced: a row of the tables.
+
+    Args:
+        recipe: Its name.
+        paper: The figures it aims at.
+        date: Day of the last of its runs, ``2025-01-31``.
+        settings: Hash of the recipe and of all that was overridden: equal settings have equal hashes.
+        runs: One run a seed, by seed.
+        budget: Share of the recipe's steps that was trained; below 1 the row is marked.
+        overrides: What else differs from the recipe; the row shows it.
+    """
+
+    recipe: str
+    paper: PaperResult
+    date: str
+    settings: str
+    runs: list[SeedResult]
+    budget: float = 1.0
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> float:
+        """Mean hard accuracy, in percent."""
+        return 100 * mean(run.accuracy_hard for run in self.runs)
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of the hard accuracy over the seeds (n − 1), in points; None for a single seed."""
+        return 100 * stdev(run.accuracy_hard for run in self.runs) if len(self.runs) > 1 else None
+
+    @property
+    def to_paper(self) -> float | None:
+        """Hard accuracy minus the paper's, in points."""
+        return None if self.paper.accuracy is None else self.accuracy - self.paper.accuracy
+
+    @property
+    def discretization_gap(self) -> float:
+        """Soft minus hard accuracy, in points."""
+        return 100 * mean(run.accuracy_soft - run.accuracy_hard for run in self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Result:
+        """The inverse of `to_json`."""
+        runs = [SeedResult(**run) for run in values["runs"]]
+        return cls(**{**values, "paper": PaperResult(**values["paper"]), "runs": runs})
+
+
+def read_results(folder: Path = RESULTS) -> list[Result]:
+    """Reads all results below a folder, by recipe, oldest first.
+
+    Raises:
+        ResultError: If there are none, or a file is none of this command's.
+    """
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise ResultError(f"there are no results in {folder.absolute()}; `lgn reproduce <recipe>` writes some")
+    return [result for file in files for result in read_result_file(file)]
+
+
+def read_result_file(file: Path) -> list[Result]:
+    """Reads the results of one recipe; none if the file is not there.
+
+    Raises:
+        ResultError: If the file is none of this command's.
+    """
+    if not file.is_file():
+        return []
+    try:
+        return [Result.from_json(values) for values in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ResultError(f"{file} is no file of `lgn reproduce` ({error}); move it away") from error
+
+
+def append_result(result: Result, folder: Path = RESULTS) -> Path:
+    """Adds a result to its recipe's file; the same runs, shown again, are no new result.
+
+    Returns:
+        The file.
+    """
+    file = folder / f"{result.recipe}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{result.recipe}.lock"):
+        kept = [r for r in read_result_file(file) if (r.settings, r.runs) != (result.settings, result.runs)]
+        atomic_write_text(file, json.dumps([r.to_json() for r in [*kept, result]], indent=2, ensure_ascii=False) + "\n")
+    return file
+
+
+def newest(results: list[Result]) -> list[Result]:
+    """The last result of each recipe and settings, a recipe's own settings before changed ones."""
+    last = {(result.recipe, result.settings): result for result in results}
+    return sorted(last.values(), key=lambda r: (r.recipe, -r.budget, r.overrides))
+
+
+def cells(result: Result) -> dict[str, str]:
+    """A row of the tables: text by column."""
+    paper, runs = result.paper, result.runs
+    changed = [f"{100 * result.budget:g} % of the steps"] if result.budget != 1 else []
+    spread = "1 seed" if result.deviation is None else f"± {result.deviation:.2f}, {len(runs)} seeds"
+    exported = [run.gates_exported for run in runs if run.gates_exported is not None]
+    seconds = [run.train_seconds for run in runs if run.train_seconds is not None]
+    return {
+        "recipe": result.recipe + "".join(f" ({note})" for note in [*changed, *result.overrides]),
+        "paper, %": "–" if paper.accuracy is None else f"{paper.accuracy:.2f}",
+        "ours, %": f"{result.accuracy:.2f} ({spread})",
+        "to paper": "–" if result.to_paper is None else f"{result.to_paper:+.2f}",
+        "soft − hard": "–" if runs[0].gates is None else f"{result.discretization_gap:+.2f}",
+        "gates": "–" if runs[0].gates is None else f"{runs[0].gates:,}",
+        "after passes": f"{round(mean(exported)):,}" if exported else "–",
+        "training": _duration(mean(seconds)) if seconds else "–",
+        "hardware": _joined([run.hardware for run in runs]),
+        "commit": _joined([run.commit for run in runs]),
+    }
+
+
+def markdown_table(results: list[Result]) -> str:
+    """The results as a table of Markdown, without a line end."""
+    rows = [cells(result) for result in results]
+    columns = [name for name in rows[0] if any(row[name] != "–" for row in rows)]
+    right = {"paper, %", "ours, %", "to paper", "soft − hard", "gates", "after passes", "training"}
+    lines = [columns, ["--:" if name in right else "---" for name in columns]]
+    lines += [[row[name].replace("|", "\\|") for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def print_results(results: list[Result]) -> None:
+    """Prints the results as one table, wide enough for a file where there is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    rows = [cells(result) for result in results]
+    table = Table(
+        title="Hard accuracy on the test split, of the checkpoint that validation chose", title_justify="left"
+    )
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table)
+
+
+def write_readme(readme: Path, results: list[Result]) -> bool:
+    """Replaces the table between the markers of a Markdown file.
+
+    Returns:
+        Whether it changed.
+
+    Raises:
+        ResultError: If the file has no markers.
+    """
+    text = readme.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ResultError(f"{readme} has no place for the table: put the lines {BEGIN} and {END} into it")
+    new = f"{head}{BEGIN}\n{markdown_table(newest(results))}\n{END}{tail}"
+    if new != text:
+        atomic_write_text(readme, new)
+    return new != text
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``lgn results``."""
+    parser = commands.add_parser("results", help="show what `lgn reproduce` measured, or write it into a README")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
+    parser.add_argument("--all", action="store_true", help="older results of the same settings as well")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--readme", type=Path, help="write the table between the markers of this Markdown file")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    results = read_results(arguments.results)
+    if arguments.readme is not None:
+        changed = write_readme(arguments.readme, results)
+        print(f"{arguments.readme} {'written' if changed else 'is current'}")
+        return 0
+    shown = results if arguments.all else newest(results)
+    if arguments.json:
+        print(json.dumps([result.to_json() for result in shown], indent=2, ensure_ascii=False))
+    else:
+        print_results(shown)
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _joined(texts: list[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))

@@ -1,0 +1,176 @@
+"""Settings that cannot be used: one error with the key and the innermost cause, in place of all that was tried."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+import traceback
+from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lgn_lightning.base.errors import LgnError, RecipeError, UsageError
+
+#: What the constructor of a class raises if it is given what it cannot use; anything else is a bug of the class.
+_BAD_INPUT: Final = (ValueError, OSError, ImportError, MisconfigurationException)
+#: How to mend what Lightning refuses without a word on it.
+_MENDS: Final = {
+    "No supported gpu backend found": "torch sees no GPU here, see `lgn doctor`; without trainer.accelerator a recipe "
+    "trains on what there is",
+    "configured with `enable_checkpointing=False`": "leave that key out, or take the callback out of a copy of the "
+    "recipe, which `lgn cp` makes",
+    "No module named": "install it, or name the folder that it is in by PYTHONPATH",
+}
+
+
+class SettingsParser(LightningArgumentParser):
+    """Takes keys by their full names only, and says in one error what is wrong with a setting, without the usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises the error.
+
+        Raises:
+            UsageError: With the key and the innermost cause.
+            ArgumentError: From the parser of a class, for the one that the class is a setting of.
+        """
+        known = getattr(ex, "subcommand_parser", None) or self
+        options = [option.removeprefix("--") for action in known._actions for option in action.option_strings]
+        unknown = re.search(r"unrecognized arguments: (?:--)?([^\s=]+)|[Oo]ption '([^']+)'", message)
+        if unknown and "did you mean" not in message:
+            given = unknown[1] or unknown[2]
+            parent, _, word = given.rpartition(".")
+            # Of keys below the same one only the last word tells how near they are.
+            keys = {o.rpartition(".")[2]: o for o in options if o.rpartition(".")[0] == parent}
+            if not keys:
+                word, keys = given, {o: o for o in options}
+            near = [keys[name] for name in difflib.get_close_matches(word, keys, n=1, cutoff=0.7)]
+            dashes = "--" if self.exit_on_error else ""
+            message += f"; did you mean {dashes}{near[0]}?" if near else ""
+        if not self.exit_on_error:
+            raise ArgumentError(None, message) from ex
+        raise UsageError(f"{_describe(message)}\n(`lgn <command> <recipe> --help` lists every key)") from ex
+
+
+@contextmanager
+def named_errors(settings: Namespace) -> Iterator[None]:
+    """Turns what the constructor of a class refuses into one error with the key of the class.
+
+    Args:
+        settings: Of the recipe, parsed.
+
+    Raises:
+        RecipeError: In place of the errors of a constructor that tell of bad input. Bugs keep their type and place.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _cause(error)
+        key = _key_of(cause, settings)
+        if isinstance(cause, LgnError) or not isinstance(cause, _BAD_INPUT):
+            if cause is error:
+                raise
+            raise cause from None
+        if key is None and cause is error and not isinstance(cause, MisconfigurationException):
+            raise
+        message = _describe(str(error)) if _raised_by(cause) == "jsonargparse" else _mended(str(cause))
+        raise RecipeError(f"{key}: {message}" if key else message) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a class raised, below what jsonargparse made of it."""
+    while error.__cause__ is not None and _raised_by(error) == "jsonargparse":
+        error = error.__cause__
+    return error
+
+
+def _raised_by(error: BaseException) -> str:
+    """The package whose code raised an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def _key_of(cause: BaseException, settings: Namespace) -> str | None:
+    """The key of the class that was being made when an error was raised; None if it is no class of the recipe."""
+    made, between = None, False
+    for frame, _ in traceback.walk_tb(cause.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] == "jsonargparse" or module == "lightning.pytorch.cli":
+            between = True
+        elif between:
+            made, between = type(frame.f_locals.get("self")).__name__, False
+    if made == "Trainer":
+        return "trainer"
+    return next((key for key, name in _classes(settings) if name == made), None)
+
+
+def _classes(settings: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Keys and names of the classes of nested settings."""
+    if isinstance(settings, list):
+        for value in settings:
+            yield from _classes(value, key)
+    elif isinstance(settings, (Namespace, dict)):
+        if isinstance(settings.get("class_path"), str):
+            yield key, settings["class_path"].rpartition(".")[2]
+        for name, value in vars(settings).items() if isinstance(settings, Namespace) else settings.items():
+            yield from _classes(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
+
+
+def _describe(message: str) -> str:
+    """The key and the innermost cause of a message of jsonargparse, which nests all that it tried."""
+    keys, classes, cause = _innermost(message)
+    where = ".".join(keys) + (f" ({classes[-1]})" if classes else "")
+    return f"{where}: {_mended(cause)}" if where else _mended(cause)
+
+
+def _innermost(message: str) -> tuple[list[str], list[str], str]:
+    """Keys, class paths, and cause."""
+    head, _, rest = textwrap.dedent(message).strip().partition("\n")
+    if match := re.fullmatch(r'Parser key "(.+)"( element \d+)?:', head):
+        keys, classes, cause = _innermost(rest)
+        return [match[1].removeprefix("init_args."), *keys], classes, cause
+    if match := re.fullmatch(r"Problem with given class_path '(.+)':", head):
+        keys, classes, cause = _innermost(rest)
+        return keys, [match[1], *classes], cause
+    if head.startswith("- ") or head.startswith("Does not validate against any of the Union"):
+        return _most_telling(message)
+    cause = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", f"{head}\n{rest}".strip())
+    cause = re.sub(
+        r"^Type typing\.Callable\[.*?\] expects a function or a callable class: (.*?)(\. Got value: .*)?$", r"\1", cause
+    )
+    cause = cause.replace("typing.", "").replace("NoneType", "null")
+    cause = cause.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
+    return [], [], cause
+
+
+def _most_telling(message: str) -> tuple[list[str], list[str], str]:
+    """Of all that was tried, the first that failed for more than its type."""
+    text = textwrap.dedent(message).strip()
+    tried, value = text, ""
+    if text.startswith("Does not validate"):
+        tried, _, given = text.partition("Errors:")[2].partition("Given value type:")
+        value = given.partition("Given value: ")[2].strip()
+    bullets = [_innermost(bullet) for bullet in re.split(r"^- ", textwrap.dedent(tried.strip("\n")), flags=re.M)[1:]]
+    telling = [b for b in bullets if b[0] or b[1] or not b[2].startswith("expected ")]
+    telling = [b for b in telling if not b[2].startswith("Expected a path")] or telling
+    if not telling:
+        types = " or ".join(b[2].removeprefix("expected ") for b in bullets)
+        return [], [], f"expected {types}, got {value}"
+    keys, classes, cause = telling[0]
+    if match := re.match(r"Import path (?:\S+ )?does not correspond to a subclass of (\w+)", cause):
+        cause = f"{value or 'the class'} is no subclass of {match[1]}"
+    return keys, classes, cause
+
+
+def _mended(message: str) -> str:
+    """A message, and how to mend what it tells of."""
+    mend = next((mend for text, mend in _MENDS.items() if text in message), None)
+    return f"{message.rstrip('.!')}; {mend}" if mend else message

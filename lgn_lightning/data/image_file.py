@@ -1,0 +1,83 @@
+"""Reads one image file, and prepares it as a data module does.
+
+Without torch, which a circuit that classifies images does not need.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.data.border import remove_border
+
+
+def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Decodes one image file, upright if it says how it was held.
+
+    Args:
+        path: A file of any format that pillow reads; transparency is dropped, 16-bit levels are scaled to 8 bits.
+        grayscale: Whether to give one channel and not three (RGB).
+        size: (H, W) to resize to (bilinear, antialiased, aspect ratio not kept), or ``None`` for the image's own.
+
+    Returns:
+        uint8 ``[C, H, W]``.
+
+    Raises:
+        DataError: If the file cannot be read as an image.
+    """
+    # pillow and not torchvision.io: that one is twice as fast on small JPEGs, and deprecated
+    try:
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file) if "exif" in file.info else file
+            if image.mode.startswith("I"):  # 16 bits a pixel; pillow's own conversion would clip to 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode == "F":
+                raise ValueError("floating-point pixels have no fixed range")
+            image = image.convert("L" if grayscale else "RGB")
+            if size is not None and image.size != (size[1], size[0]):
+                image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            pixels = np.array(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path.absolute()} cannot be read as an image ({error}); delete it or replace it by a good copy"
+        ) from error
+    return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+
+
+def prepare_image(path: Path, shape: tuple[int, int, int], preparation: str | None = None) -> NDArray[np.uint8]:
+    """Decodes one image file into what a net was trained on.
+
+    Args:
+        path: As in `read_image`.
+        shape: (C, H, W) of the net's images; one channel is grey, three are RGB.
+        preparation: What the training's data module did with images of other sizes: ``"resize"`` (`ImageFolder` with
+            ``image_size``), ``"remove_border"`` (`MNIST` at 20×20), or None for nothing.
+
+    Returns:
+        uint8 ``[C, H, W]``.
+
+    Raises:
+        DataError: If the file cannot be read as an image, has another size, or the preparation is not known.
+    """
+    channels, height, width = shape
+    if preparation not in (None, "resize", "remove_border"):
+        raise DataError(
+            f"this net was trained on images prepared by {preparation!r}, which this release does not know: update it, "
+            "or give the images as a .npy array"
+        )
+    image = read_image(path, channels == 1, (height, width) if preparation == "resize" else None)
+    if preparation == "remove_border" and image.shape != shape:
+        try:
+            image = remove_border(image)
+        except DataError as error:
+            raise DataError(f"{path.absolute()}: {error}") from error
+    if image.shape != shape:
+        raise DataError(
+            f"{path.absolute()} is {image.shape[1]}×{image.shape[2]} pixels, but the net was trained on "
+            f"{height}×{width}: bring it to that size as the training images were"
+        )
+    return image

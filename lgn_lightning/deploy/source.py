@@ -1,0 +1,71 @@
+"""Where a circuit comes from: a circuit file, a checkpoint, or the folder of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import Circuit, LoopedCircuit
+from lgn_lightning.circuit.file import SUFFIX, load_circuit
+from lgn_lightning.circuit.form import circuit_of_net, keeps_loops
+from lgn_lightning.runs.folder import find_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class CircuitSource:
+    """A circuit and what it was read from.
+
+    Attributes:
+        path: The circuit file or the checkpoint.
+        circuit: The circuit; gate for gate the net, if it came from a checkpoint.
+        net: The hard net of a checkpoint, in ``.eval()`` mode; None for a circuit file.
+    """
+
+    path: Path
+    circuit: Circuit | LoopedCircuit
+    net: nn.Module | None = None
+
+    @property
+    def flat(self) -> Circuit:
+        """The circuit without loops: unrolled, if it has some."""
+        return self.circuit.unroll() if isinstance(self.circuit, LoopedCircuit) else self.circuit
+
+
+def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> CircuitSource:
+    """Reads the circuit of a file or folder.
+
+    Args:
+        path: A circuit file (``.lgn``), a checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which
+            the newest run is taken. A run stands for its best checkpoint, or its last one if there is no best.
+        form: Whether the circuit of a net keeps its loops, see `circuit_of_net`. A circuit file holds what it holds;
+            its loops are unrolled where another form is asked for.
+        formats: What it will be exported as; likewise.
+
+    Raises:
+        LgnError: If there is nothing, or nothing that holds a net; the message says what was looked for.
+        CircuitError: If a circuit file is damaged, or the net has layers that are no gates, or the form does not fit.
+    """
+    file = find_checkpoint(path) if path.is_dir() else path
+    if not file.is_file():
+        raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
+    if file.suffix == SUFFIX:
+        circuit = load_circuit(file)
+        if isinstance(circuit, LoopedCircuit):
+            # Such a file was written because the net is large, or on demand.
+            return CircuitSource(file, circuit if keeps_loops(circuit, form, formats, 0) else circuit.unroll())
+        if form == "loops":
+            raise LgnError(f"{file} holds a circuit without loops; give the checkpoint that it was made of")
+        return CircuitSource(file, circuit)
+    # torch takes seconds to import, which a circuit file does not need
+    from lgn_lightning.training.checkpoint import class_names, preparation, read_checkpoint, rebuild_net
+
+    content = read_checkpoint(file)
+    net = rebuild_net(file, content)
+    circuit = circuit_of_net(net, class_names(content), form, formats)
+    return CircuitSource(file, circuit.with_preparation(preparation(content)), net)

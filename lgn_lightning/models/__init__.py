@@ -1,0 +1,7 @@
+"""Nets that recipes name."""
+
+from lgn_lightning.models.mlp import MLP, LogicMLP
+from lgn_lightning.models.torchvision_net import TorchvisionNet
+from lgn_lightning.models.tree import LogicTreeNet
+
+__all__ = ["MLP", "LogicMLP", "LogicTreeNet", "TorchvisionNet"]

@@ -1,0 +1,132 @@
+"""Dense nets, complete from image to class scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from torch import nn
+
+from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold, recommended_tau
+from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
+from lgn_lightning.nn.samplers import Sampler, make_sampler
+
+
+class LogicMLP(KnowsArguments, LogicSequential):
+    """A dense logic gate network on thresholded images (Petersen et al., NeurIPS 2022).
+
+    Args:
+        in_shape: Shape of an image, ``(channels, height, width)``.
+        num_classes: Number of classes.
+        width: Gates a layer, divisible by ``num_classes``; one number, or one a layer.
+        depth: Number of logic layers, if ``width`` is one number.
+        tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
+        grey_in_training: Train on intensities and evaluate on bits, as the original does on MNIST.
+        connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"`` ones; one word, or one a layer.
+        init: ``"gaussian"`` or ``"residual"``.
+        grad_factor: Factor on the gradient between layers.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers. With a
+            straight-through one the net trains on bits, whatever ``grey_in_training`` says.
+        arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
+            ``"sigmoid"`` or ``"walsh"``.
+        learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
+        num_candidates: Inputs that learned connections choose among.
+
+    Shape:
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
+        - Output: scores ``[batch, num_classes]``.
+
+    Raises:
+        ValueError: If the widths do not fit one another or the number of classes.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        num_classes: int,
+        width: int | list[int],
+        depth: int | None = None,
+        tau: float | Literal["auto"] = 1.0,
+        thresholds: Sequence[float] = (0.5,),
+        grey_in_training: bool = False,
+        connections: str | list[str] = "unique",
+        init: str = "gaussian",
+        grad_factor: float = 1.0,
+        implementation: str | None = None,
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
+        arity: int = 2,
+        learnable_thresholds: bool = False,
+        num_candidates: int = 8,
+    ) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
+        if isinstance(width, int):
+            if depth is None or depth < 1:
+                raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
+            widths = [width] * depth
+        else:
+            if not width or depth not in (None, len(width)):
+                raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
+            widths = list(width)
+        if widths[-1] % num_classes:
+            raise ValueError(
+                f"the last layer's width {widths[-1]} does not divide into {num_classes} classes; "
+                f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
+            )
+        wirings = [connections] * len(widths) if isinstance(connections, str) else list(connections)
+        if len(wirings) != len(widths):
+            raise ValueError(f"connections={connections} does not fit the {len(widths)} layers; give one word a layer")
+        parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
+        grey = grey_in_training and not sampler.hard
+        encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
+        options: dict[str, Any] = {
+            "init": init,
+            "grad_factor": grad_factor,
+            "implementation": implementation,
+            "parametrization": parametrization,
+            "sampler": sampler,
+        }
+        dims = list(zip(wirings, pairwise([encoder.out_dim, *widths]), strict=True))
+        layers: list[LogicLayer] | list[LutLayer]
+        if arity == 2:
+            options["num_candidates"] = num_candidates
+            layers = [LogicLayer(*dim, connections=wiring, **options) for wiring, dim in dims]
+            order_gates(layers)
+        else:
+            layers = [LutLayer(*dim, arity, connections=wiring, **options) for wiring, dim in dims]
+        tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
+        super().__init__(encoder, *layers, GroupSum(num_classes, tau))
+
+
+class MLP(KnowsArguments, nn.Sequential):
+    """The real-valued baseline of the same paper: fully connected layers with ReLU.
+
+    Args:
+        in_shape: Shape of an image, ``(channels, height, width)``.
+        num_classes: Number of classes.
+        width: Hidden units a layer.
+        depth: Number of linear layers, the output layer included.
+
+    Shape:
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
+        - Output: logits ``[batch, num_classes]``.
+
+    Raises:
+        ValueError: If ``depth`` is less than 2.
+    """
+
+    def __init__(self, in_shape: Sequence[int], num_classes: int, width: int, depth: int) -> None:
+        if depth < 2:
+            raise ValueError(f"depth={depth}: an MLP has at least 2 linear layers")
+        dims = [math.prod(in_shape), *[width] * (depth - 1)]
+        hidden = [m for i, o in pairwise(dims) for m in (nn.Linear(i, o), nn.ReLU())]
+        super().__init__(Intensity(), *hidden, nn.Linear(width, num_classes))
+        self.in_shape = tuple(in_shape)

@@ -1,0 +1,161 @@
+"""The convolutional logic gate network of Petersen et al. (NeurIPS 2024), complete from image to class scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from torch import nn
+
+from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.nn import (
+    EdgeChannels,
+    GroupSum,
+    LogicLayer,
+    LogicSequential,
+    LogicTreeConv2d,
+    OrPool2d,
+    Threshold,
+)
+from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
+from lgn_lightning.nn.samplers import Sampler, make_sampler
+
+T = TypeVar("T")
+
+
+class LogicTreeNet(KnowsArguments, LogicSequential):
+    """Convolutions with trees of gates, each followed by OR pooling, then dense layers (Petersen et al., 2024, sec. 4).
+
+    The paper's nets for CIFAR-10 have, with a factor k for the size, ``channels=[k, 4k, 16k, 32k]`` and
+    ``dense=[1280k, 640k, 320k]``; those for MNIST ``channels=[k, 3k, 9k]``, ``kernel_size=[5, 3, 3]``,
+    ``padding=[0, 1, 1]`` and the same dense layers. Where its table gives an output layer factor of 2, the last dense
+    layer is twice as wide.
+
+    Args:
+        in_shape: Shape of an image, ``(channels, height, width)``.
+        num_classes: Number of classes.
+        channels: Trees of each convolution.
+        dense: Gates of each dense layer behind them; the last divisible by ``num_classes``.
+        kernel_size: Height and width of the receptive fields; one number, or one a convolution.
+        padding: Rows and columns of zeros around the image; one number, or one a convolution.
+        tree_depth: Levels of gates in a tree.
+        channels_per_tree: Input channels of a tree; a first layer of fewer channels takes those it has.
+        pool: Height and width of the windows of the OR pooling.
+        tau: Temperature of the group sum.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each; or how many of them.
+        spacing: ``"uniform"`` or ``"quantile"``, how a number of thresholds is chosen; for the latter add the callback
+            :class:`~lgn_lightning.callbacks.FitThresholds`.
+        edges: Contrasts of :class:`~lgn_lightning.nn.EdgeChannels`, in steps of the thresholds; none for bits alone.
+        connections: ``"random"`` or ``"unique"`` input pairs of the dense layers, or ``"learned"`` ones; one word, or
+            one a layer.
+        init: ``"residual"`` or ``"gaussian"``.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        num_candidates: What each input of a gate, or leaf, chooses among where connections are learned.
+        tree_connections: ``"random"`` leaves of the trees, or ``"learned"`` ones; one word, or one a convolution.
+
+    Attributes:
+        num_gates: Gates of the net as a circuit before passes, with the gates of convolutions counted at every place
+            of the image and the OR gates of pooling: the paper's count. Encoding is not counted.
+
+    Shape:
+        - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
+        - Output: scores ``[batch, num_classes]``.
+
+    Raises:
+        ValueError: If the sizes do not fit one another; the message names the layer.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        num_classes: int,
+        channels: list[int],
+        dense: list[int],
+        kernel_size: int | list[int] = 3,
+        padding: int | list[int] = 1,
+        tree_depth: int = 3,
+        channels_per_tree: int = 2,
+        pool: int = 2,
+        tau: float = 1.0,
+        thresholds: Sequence[float] | int = (0.5,),
+        spacing: str = "uniform",
+        edges: list[int] | None = None,
+        connections: str | list[str] = "random",
+        init: str = "residual",
+        implementation: str | None = None,
+        parametrization: str | Parametrization = "softmax",
+        sampler: str | Sampler = "soft",
+        num_candidates: int = 8,
+        tree_connections: str | list[str] = "random",
+    ) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
+        if not channels or not dense:
+            raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
+        if dense[-1] % num_classes:
+            raise ValueError(
+                f"the last dense layer's width {dense[-1]} does not divide into {num_classes} classes; "
+                f"take {math.ceil(dense[-1] / num_classes) * num_classes}"
+            )
+        wirings = [connections] * len(dense) if isinstance(connections, str) else list(connections)
+        if len(wirings) != len(dense):
+            raise ValueError(f"connections={connections} does not fit the {len(dense)} dense layers; one word a layer")
+        kernels, paddings = _each("kernel_size", kernel_size, channels), _each("padding", padding, channels)
+        leaves = _each("tree_connections", tree_connections, channels)
+        parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
+        threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
+        encoder: list[Threshold | EdgeChannels] = [threshold]
+        if edges:
+            encoder.append(EdgeChannels(len(threshold.levels), in_shape, edges))
+        width, *size = encoder[-1].out_shape
+        gates = 0
+        blocks: list[LogicTreeConv2d | OrPool2d] = []
+        for out, kernel, border, chosen in zip(channels, kernels, paddings, leaves, strict=True):
+            conv = LogicTreeConv2d(
+                width,
+                out,
+                kernel,
+                tree_depth,
+                padding=border,
+                channels_per_tree=min(channels_per_tree, width),
+                init=init,
+                implementation=implementation,
+                parametrization=parametrization,
+                sampler=sampler,
+                connections=chosen,
+                num_candidates=num_candidates,
+            )
+            windows = OrPool2d(pool)
+            before = conv.output_size(*size)
+            size, width = list(windows.output_size(*before)), out
+            gates += conv.num_neurons * math.prod(before) + out * math.prod(size) * (pool * pool - 1)
+            blocks += [conv, windows]
+        layers = [
+            LogicLayer(
+                in_dim,
+                out_dim,
+                connections=wiring,
+                init=init,
+                implementation=implementation,
+                parametrization=parametrization,
+                sampler=sampler,
+                num_candidates=num_candidates,
+            )
+            for wiring, (in_dim, out_dim) in zip(wirings, pairwise([width * math.prod(size), *dense]), strict=True)
+        ]
+        if not any(layer.weights.is_meta for layer in layers):
+            order_gates(layers)
+        super().__init__(*encoder, *blocks, nn.Flatten(), *layers, GroupSum(num_classes, tau))
+        self.num_gates = gates + sum(dense)
+
+
+def _each(name: str, value: T | list[T], channels: list[int]) -> list[T]:
+    values = list(value) if isinstance(value, list) else [value] * len(channels)
+    if len(values) != len(channels):
+        raise ValueError(f"{name}={values}: give one number, or one for each of the {len(channels)} convolutions")
+    return values

@@ -1,0 +1,183 @@
+"""The folder of a run, ``runs/<recipe>/version_N``: which one to go on from, and whether it may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from lgn_lightning.base.errors import LgnError, RunError
+from lgn_lightning.base.files import atomic_write_text
+
+RUNS: Final = Path("runs")
+#: What an interrupted write leaves beside its place, see ``atomic_path`` and ``ExportCircuit``.
+_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
+#: What is in a run's folder before its first step.
+_BEFORE_TRAINING: Final = {".lock", "config.yaml"}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run leaves its settings, metrics, checkpoints, circuits and result.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings of ``lgn fit``, with all that was overridden: written first."""
+        return self.path / "config.yaml"
+
+    @property
+    def resume_point(self) -> Path:
+        """The checkpoint that ``--resume`` goes on from."""
+        return self.path / "checkpoints" / "resume.ckpt"
+
+    @property
+    def result_file(self) -> Path:
+        """The result on the test split: written last."""
+        return self.path / "result.json"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result; None if the run has not finished."""
+        if not self.result_file.is_file():
+            return None
+        result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
+        return result
+
+    def check_new(self) -> None:
+        """Refuses to start a run where there is one.
+
+        Raises:
+            RunError: If the folder holds a run's settings.
+        """
+        if not self.config.is_file():
+            return
+        kind, go_on = "an unfinished run", f"go on with it by `lgn fit --resume {self.path}`, or "
+        if self.result_file.is_file():
+            kind, go_on = "a finished run", ""
+        raise RunError(
+            f"{self.path} holds {kind}, which would be overwritten: {go_on}give another name or folder (--run_name, "
+            "--trainer.default_root_dir), or remove this one to start anew"
+        )
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes the result, and removes the resume point, which has nothing left to go on to."""
+        atomic_write_text(self.result_file, json.dumps(result, indent=2) + "\n")
+        self.resume_point.unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Holds the folder for this process until it ends, however it ends.
+
+        Raises:
+            RunError: If another process trains into it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"run {self.path} is still going on in another process; wait for it, or stop it before you resume it"
+            ) from None
+        return lock
+
+    def discard(self) -> None:
+        """Removes the folder of a run that failed before its first step, unless it holds more than settings."""
+        if not self.path.is_dir():
+            return
+        try:
+            lock = self.lock()
+        except RunError:  # the run of another process, which this one was to train into
+            return
+        try:
+            if {path.name for path in self.path.iterdir()} <= _BEFORE_TRAINING:
+                shutil.rmtree(self.path)
+        finally:
+            lock.release()
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left half written. Only call it with the lock held."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "circuits"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if _LEFTOVER.fullmatch(path.name):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def find_run(recipe: str, given: Path | None = None, name: str | None = None) -> RunFolder | None:
+    """Finds the run that ``lgn fit <recipe> --resume [given]`` goes on with.
+
+    Args:
+        recipe: The recipe's name.
+        given: The run's folder. Without it or a name, the newest run of the recipe that has a resume point; where none
+            has, the newest.
+        name: The run's name, ``--run_name``, if its folder is not given.
+
+    Returns:
+        The run, which may not have reached its first resume point yet; None if the recipe has no run at all, or none of
+        that name.
+
+    Raises:
+        RunError: If the folder is none of a run, or the run is finished.
+    """
+    if given is None and name is not None:
+        given = RUNS / recipe / name
+        if not RunFolder(given).config.is_file():
+            return None
+    run = _run_to_go_on_with(recipe) if given is None else RunFolder(given)
+    if run is None:
+        return None
+    if not run.config.is_file():
+        raise RunError(f"{run.path} is no folder of a run: it has no config.yaml; runs are in {RUNS}/<recipe>/")
+    if run.result_file.is_file():
+        raise RunError(
+            f"run {run.path} is finished: {run.result_file} holds its result. `lgn fit {recipe}` starts a new run; to "
+            f"train this one on, give --ckpt_path {run.path / 'checkpoints' / 'last.ckpt'} and --trainer.max_steps"
+        )
+    return run
+
+
+def _run_to_go_on_with(recipe: str) -> RunFolder | None:
+    runs = [RunFolder(config.parent) for config in (RUNS / recipe).glob("*/config.yaml")]
+    stopped = [run for run in runs if run.resume_point.is_file() and not run.result_file.is_file()]
+    return _newest(stopped or runs)
+
+
+def _newest(runs: list[RunFolder]) -> RunFolder | None:
+    # The number tells, and not the time: a copy has the time at which it was copied.
+    numbered = [(int(run.path.name.removeprefix("version_")), run) for run in runs if _is_numbered(run.path)]
+    if numbered:
+        return max(numbered, key=lambda pair: pair[0])[1]
+    return max(runs, key=lambda run: run.config.stat().st_mtime, default=None)
+
+
+def _is_numbered(path: Path) -> bool:
+    return re.fullmatch(r"version_\d+", path.name) is not None
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that a run folder stands for: the best one, else the last.
+
+    Raises:
+        LgnError: If the folder holds none.
+    """
+    folders = [run, run / "checkpoints", *sorted(run.glob("version_*/checkpoints"), key=_version, reverse=True)]
+    for folder in folders:
+        checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if checkpoints:
+            by_stem = {path.stem: path for path in checkpoints}
+            return by_stem.get("best") or by_stem.get("last") or checkpoints[-1]
+    raise LgnError(f"{run} holds no checkpoint: looked for *.ckpt in it, in checkpoints/ and in version_*/checkpoints/")
+
+
+def _version(checkpoints: Path) -> int:
+    number = checkpoints.parent.name.removeprefix("version_")
+    return int(number) if number.isdigit() else -1

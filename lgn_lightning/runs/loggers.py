@@ -1,0 +1,67 @@
+"""Loggers of a run: all of them write into one folder, ``runs/<recipe>/version_N``, and go on where a run goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from lgn_lightning.base.errors import RecipeError
+from lgn_lightning.runs.run_logger import RunLogger
+from lgn_lightning.runs.wandb_logger import RunWandbLogger
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """TensorBoard's event files in the run's folder.
+
+    Args:
+        run: The logger whose folder is the run's.
+    """
+
+    def __init__(self, run: RunLogger) -> None:
+        super().__init__(run.save_dir, name=run.name, version="")
+        self._run = run
+
+    @property
+    def log_dir(self) -> str:
+        """The run's folder."""
+        return self._run.log_dir
+
+
+_MAKERS: Final[dict[str, Callable[[RunLogger], Logger]]] = {
+    "tensorboard": RunTensorBoardLogger,
+    "wandb": RunWandbLogger,
+}
+
+
+def make_loggers(names: Sequence[str], run: RunLogger) -> list[Logger]:
+    """Makes the loggers of a run.
+
+    Args:
+        names: Any of ``csv`` (always there: reports are made of it), ``tensorboard``, ``wandb``.
+        run: The run's own logger; becomes the first.
+
+    Returns:
+        The loggers, each name once.
+
+    Raises:
+        RecipeError: If a name is unknown, or its package is not installed.
+    """
+    loggers: list[Logger] = [run]
+    for name in dict.fromkeys(names):
+        if name == "csv":
+            continue
+        if name not in _MAKERS:
+            raise RecipeError(f"there is no logger {name!r}; take some of csv, {', '.join(_MAKERS)}")
+        try:
+            loggers.append(_MAKERS[name](run))
+        except ModuleNotFoundError as error:
+            raise RecipeError(f"logger {name} needs a package that is not installed: pip install {name}") from error
+    return loggers
+
+
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """``"csv,wandb"`` or a list of names, as a list."""
+    return [n for n in re.split(r"[,\s]+", names) if n] if isinstance(names, str) else list(names)

@@ -1,0 +1,163 @@
+"""Checkpoints: read safely, and turned back into the net they hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, cast
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.models.arguments import describe_net
+from lgn_lightning.nn.gate_order import gates_as_drawn
+from lgn_lightning.runs.folder import find_checkpoint
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a Lightning checkpoint, tensors and plain values only (``weights_only=True``).
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Returns:
+        Its content, on the CPU.
+
+    Raises:
+        CheckpointError: If it is not there, damaged, or holds anything but data.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"there is no checkpoint {file}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what zipfile, pickle or its own reader raise
+        raise CheckpointError(
+            f"checkpoint {file} cannot be read: it is truncated, damaged or no checkpoint ({_reason(error)}); "
+            "take another one from its folder"
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{file} is no checkpoint of a training run: it has no state_dict")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch's words are advice to execute what the file holds
+        found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        return f"it holds the code object {found[1]}, and is read as data alone" if found else "it holds no tensors"
+    return str(error).strip().split("\n")[0]
+
+
+def class_names(content: dict[str, Any]) -> list[str] | None:
+    """The names of the classes, in order, that a checkpoint's training data had; None if it does not know them."""
+    return content.get("lgn_class_names")
+
+
+def preparation(content: dict[str, Any]) -> str | None:
+    """What made the images of a checkpoint's training data of files; None if it does not know, or nothing did."""
+    return content.get("lgn_preparation")
+
+
+def load_net(source: str | os.PathLike[str]) -> nn.Module:
+    """Rebuilds the trained net of a run or a checkpoint.
+
+    Args:
+        source: A checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which the newest run is taken. A
+            run stands for its best checkpoint, or its last one if there is no best.
+
+    Returns:
+        The net, on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
+
+    Raises:
+        LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
+    """
+    path = Path(source)
+    return rebuild_net(find_checkpoint(path) if path.is_dir() else path)
+
+
+def rebuild_net(path: Path, content: dict[str, Any] | None = None) -> nn.Module:
+    """Rebuilds the net of a checkpoint, see :func:`load_net`.
+
+    Args:
+        path: The ``.ckpt`` file.
+        content: What :func:`read_checkpoint` gave of it, if it was read already.
+    """
+    content = read_checkpoint(path) if content is None else content
+    net = _fresh_net(path, content)
+    weights = {k.removeprefix("net."): value for k, value in content["state_dict"].items() if k.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
+    return net.eval()
+
+
+def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that a checkpoint keeps: that of ``lgn fit``, or the model alone.
+
+    Raises:
+        CheckpointError: If it keeps none.
+    """
+    text = content.get("lgn_recipe")
+    if not text:
+        raise CheckpointError(
+            f"checkpoint {path} does not say how its net is built: it was not written by `lgn fit`, and the net is "
+            "none of lgn_lightning.models, or has arguments that are no plain values. In Python, "
+            "module = LogicClassifier.load_from_checkpoint(path, net=…) fills a net that you build, and "
+            "export_circuit(Circuit.from_module(module.net), folder, name) exports it"
+        )
+    recipe: dict[str, Any] = yaml.safe_load(text)
+    return recipe
+
+
+def describe_module(net: nn.Module, arguments: dict[str, Any]) -> str | None:
+    """The recipe of a checkpoint that ``lgn fit`` does not write; None if the net does not say how it was built.
+
+    Args:
+        net: The module's net.
+        arguments: What else the module was built with.
+    """
+    described = describe_net(net)
+    if described is None:
+        return None
+    try:
+        return yaml.safe_dump({"model": {"net": described, **arguments}})
+    except yaml.YAMLError:  # options of the optimizer that are no plain values
+        return None
+
+
+def module_arguments(cls: type[Any], path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a checkpoint's module was made with, built from its recipe; its net has fresh weights.
+
+    Args:
+        cls: The class of the module, whose signature says how they are read.
+        path: The ``.ckpt`` file, for messages.
+        content: What :func:`read_checkpoint` gave of it.
+
+    Raises:
+        CheckpointError: If it keeps no recipe, or one that cannot be used here.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "model", instantiate=False)
+    built = _build(parser, path, {"model": recipe_of(path, content)["model"]})
+    return dict(vars(built.model))
+
+
+def _fresh_net(path: Path, content: dict[str, Any]) -> nn.Module:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    return cast(nn.Module, _build(parser, path, {"net": recipe_of(path, content)["model"]["net"]}).net)
+
+
+def _build(parser: ArgumentParser, path: str | os.PathLike[str], values: dict[str, Any]) -> Any:
+    try:
+        parsed = parser.parse_object(values)
+    except ArgumentError as error:
+        raise CheckpointError(f"the recipe in checkpoint {path} cannot be used: {error}") from error
+    with gates_as_drawn():  # the order is in the checkpoint
+        return parser.instantiate(parsed)

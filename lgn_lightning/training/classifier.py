@@ -1,0 +1,371 @@
+"""The LightningModule: trains any net soft, and measures it soft and hard."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lgn_lightning.nn import logic_layers, soft_gates
+from lgn_lightning.training.checkpoint import describe_module, module_arguments, read_checkpoint
+from lgn_lightning.training.graph_rules import reason_against
+from lgn_lightning.training.graphed_step import GraphedStep, warn
+from lgn_lightning.training.losses import ImageLoss
+from lgn_lightning.training.rank_check import check_same_start
+from lgn_lightning.training.schedule_length import warn_of_another_length
+from lgn_lightning.training.size_check import check_sizes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
+Batch = tuple[Tensor, Tensor]
+
+
+def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
+    """Adam with the learning rate of Petersen et al. (2022), in one fused kernel a step."""
+    return torch.optim.Adam(parameters, lr=0.01, fused=True)
+
+
+class LogicClassifier(pl.LightningModule):
+    """Trains a net as a classifier and logs its accuracy and loss, soft and hard.
+
+    Logged for ``val`` and ``test``: ``acc_hard`` and ``loss_hard`` of the discrete net (``.eval()`` mode), ``acc_soft``
+    and ``loss_soft`` of the relaxed gates on the same bits, and ``gap_acc = acc_soft − acc_hard``, the discretization
+    gap. A net without logic layers has one accuracy, and it is logged as both.
+
+    Args:
+        net: Maps a batch of images to scores ``[batch, num_classes]``.
+        num_classes: Number of classes.
+        optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
+        lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each group from its own.
+        scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
+            always steps after each validation, whose ``val/loss_hard`` it watches if it names no ``monitor``.
+        loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` gets the images in training, too.
+        compile: Whether to ``torch.compile`` the training step's net.
+        cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
+            it; where that cannot be, a warning gives the reason and the step runs as usual.
+        parameter_groups: Options of the optimizer for parameters of the net by name, where they are to differ: a
+            pattern as of file names, such as ``"*.learned.logits"``, and the options, such as ``{"lr": 0.03}``. The
+            first pattern that fits counts.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int = 10,
+        optimizer: OptimizerCallable = default_optimizer,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: str = "step",
+        loss: nn.Module | None = None,
+        compile: bool = False,
+        cuda_graph: bool = False,
+        parameter_groups: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        if scheduler_interval not in ("step", "epoch"):
+            raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
+        self.net = net
+        self.num_classes = num_classes
+        self.loss = loss if loss is not None else nn.CrossEntropyLoss()
+        self._make_optimizer = optimizer
+        self._parameter_groups = parameter_groups or {}
+        self._make_scheduler = lr_scheduler
+        self._scheduler_interval = scheduler_interval
+        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and what it watches
+        # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
+        self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
+        self.cuda_graph = cuda_graph
+        self._graphed: GraphedStep | None = None
+        self._stepped = False  # whether training_step did the whole step, so that the loop's other parts do nothing
+        #: Terms that callbacks add to the training loss, by name.
+        self.penalties: dict[str, Callable[[], Tensor]] = {}
+        self.metrics = nn.ModuleDict(
+            {
+                f"{split}_{kind}": nn.ModuleDict(
+                    {"acc": MulticlassAccuracy(num_classes, average="micro"), "loss": MeanMetric()}
+                )
+                for split in ("val", "test")
+                for kind in ("hard", "soft")
+            }
+        )
+        #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
+        self.recipe: str | None = None
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # no open files
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the module of a checkpoint: net, optimizer, loss as its recipe says. :func:`load_net` has the bare net.
+
+        Args:
+            checkpoint_path: The ``.ckpt`` file.
+            map_location: As in :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`, like the next two.
+            hparams_file: Likewise.
+            strict: Likewise.
+            weights_only: Read nothing but tensors and plain values, which is what these checkpoints hold.
+            **kwargs: Arguments of the constructor, in place of those of the recipe. With ``net`` the recipe is not
+                read, and what is not given here is what the checkpoint was written with, where that is a plain value:
+                optimizer, scheduler and loss are those by default.
+
+        Raises:
+            CheckpointError: If the checkpoint does not say how its net is built, and ``net`` is not given.
+        """
+        recipe = None
+        if "net" not in kwargs:
+            content = read_checkpoint(checkpoint_path)
+            kwargs = {**module_arguments(cls, checkpoint_path, content), **kwargs}
+            recipe = content["lgn_recipe"]
+        module = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
+        )
+        module.recipe = recipe
+        return module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; what changes many times a step goes past the look for parameters in it.
+
+        Lightning notes the hook it calls in ``_current_fx_name``, 40 times a step: a fifth of its loop's time.
+        """
+        if name in ("_current_fx_name", "_stepped"):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def _log_interval(self) -> int:
+        return cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode."""
+        return cast(Tensor, self.net(x))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of the soft net; with a CUDA graph, the whole step."""
+        x, y = batch
+        if self._graphed is None:
+            loss = self._training_loss(x, y)
+        else:
+            loss, self._stepped = self._graphed(x, y), True
+        trainer = self.trainer
+        # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
+        if self._log_interval and (trainer.global_step + 1) % self._log_interval == 0:
+            value = loss.detach()
+            if not math.isfinite(value.item()):
+                raise ValueError(
+                    f"the training loss is {value.item()} at step {trainer.global_step}; "
+                    "lower the learning rate, or look for NaN in the data"
+                )
+            self.log("train/loss", value, prog_bar=True, sync_dist=trainer.world_size > 1)
+        return loss
+
+    def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        scores = self._train_net[0](x)
+        loss = cast(Tensor, self.loss(scores, y, x) if isinstance(self.loss, ImageLoss) else self.loss(scores, y))
+        for penalty in self.penalties.values():
+            loss = loss + penalty()
+        return loss
+
+    def setup(self, stage: str) -> None:
+        """Checks that net and data fit, and that all ranks built the same net: afterwards DDP would hide it.
+
+        Raises:
+            DataError: If shape of the images or number of classes differ, see `check_sizes`.
+            RankError: If a rank built another net.
+        """
+        check_sizes(self.net, self.num_classes, getattr(self._trainer, "datamodule", None))
+        if stage == "fit":
+            check_same_start(self.net)
+
+    def on_train_start(self) -> None:
+        """Decides whether this fit trains by a CUDA graph, and looks at the length of the schedule.
+
+        Raises:
+            ValueError: If the learning rate waits for validations, and there will be none.
+        """
+        if self._plateau is not None and not self.trainer.enable_validation:
+            raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
+        warn_of_another_length(self.trainer)
+        self._graphed, self._stepped = None, False
+        if self.cuda_graph:
+            reason = reason_against(self.trainer, self)
+            if reason is None:
+                self._graphed = GraphedStep(self, self._training_loss, self.trainer.optimizers[0])
+            else:
+                warn(reason)
+
+    def reset_cuda_graph(self) -> None:
+        """Has the step recorded anew, after a change of what it does that no tensor and no sampler shows."""
+        if self._graphed is not None:
+            self._graphed.forget()
+
+    def on_train_end(self) -> None:
+        """Frees the CUDA graph."""
+        if self._graphed is not None:
+            self._graphed.close()
+            self._graphed = None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The loop's backward pass, unless the graph had it in it."""
+        if not self._stepped:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Drops the gradients, unless the graph did, whose gradients are then left to look at."""
+        if not self._stepped:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """The loop's optimizer step; with a graph, the closure has done it already."""
+        if self._graphed is None or optimizer_closure is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        optimizer_closure()
+        if not self._stepped:  # a subclass has a training_step of its own
+            optimizer.step()
+        self._stepped = False
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the validation metrics, soft and hard."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the test metrics, soft and hard."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Classes that the hard net predicts: int64 ``[batch]``."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        return self(x).argmax(1)  # type: ignore[no-any-return]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics, and shows them to a scheduler that waits for a plateau."""
+        self._log_metrics("val")
+        # Here, before checkpoints are written, so that they hold the scheduler as it goes on.
+        if self._plateau is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._step_plateau(*self._plateau)
+
+    def _step_plateau(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, monitor: str) -> None:
+        metrics = self.trainer.callback_metrics
+        if monitor not in metrics:
+            raise ValueError(
+                f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {', '.join(sorted(metrics))}"
+            )
+        scheduler.step(metrics[monitor].item())
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics."""
+        self._log_metrics("test")
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        x, y = batch
+        scores = self(x)
+        self._update(f"{split}_hard", scores, y)
+        if logic_layers(self.net):
+            with soft_gates(self.net):
+                scores = self(x)
+        self._update(f"{split}_soft", scores, y)
+
+    def _update(self, key: str, scores: Tensor, y: Tensor) -> None:
+        metrics = cast(nn.ModuleDict, self.metrics[key])
+        cast(MulticlassAccuracy, metrics["acc"]).update(scores, y)
+        cast(MeanMetric, metrics["loss"]).update(self.loss(scores, y), weight=len(y))
+
+    def _log_metrics(self, split: str) -> None:
+        values = {}
+        for kind in ("hard", "soft"):
+            for name, metric in cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"]).items():
+                values[f"{split}/{name}_{kind}"] = cast(MeanMetric, metric).compute()
+                cast(MeanMetric, metric).reset()
+        values[f"{split}/gap_acc"] = values[f"{split}/acc_soft"] - values[f"{split}/acc_hard"]
+        # torchmetrics has reduced over the ranks already: every rank logs the same numbers.
+        self.log_dict(values, prog_bar=False, sync_dist=False)
+        self.log(f"{split}/acc", values[f"{split}/acc_hard"], prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds what the recipe names."""
+        optimizer = self._make_optimizer(self._grouped_parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            # Lightning would step it at epochs, of which one may end before the first validation or see several. It
+            # only keeps the state: `_step_plateau` steps.
+            monitor = getattr(scheduler, "monitor", "val/loss_hard")
+            self._plateau = scheduler, monitor
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
+            }
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},
+        }
+
+    def _grouped_parameters(self) -> Any:
+        """What the optimizer is made from.
+
+        Raises:
+            ValueError: If a pattern of ``parameter_groups`` fits no parameter that is left for it.
+        """
+        if not self._parameter_groups:
+            return self.parameters()
+        groups: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in (*self._parameter_groups, "")}
+        names = dict(self.net.named_parameters())
+        for name, parameter in names.items():
+            groups[next((p for p in self._parameter_groups if fnmatchcase(name, p)), "")].append(parameter)
+        for pattern in self._parameter_groups:
+            if not groups[pattern]:
+                raise ValueError(
+                    f"parameter_groups: {pattern!r} fits no parameter of the net, or an earlier pattern took them; "
+                    f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
+                )
+        rest = {id(parameter) for parameter in names.values()}
+        groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
+        options = {**self._parameter_groups, "": {}}
+        return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what ``lgn export`` rebuilds the circuit from: recipe, class names, and how images were prepared."""
+        arguments = {
+            "num_classes": self.num_classes,
+            "scheduler_interval": self._scheduler_interval,
+            "compile": self._train_net[0] is not self.net,
+            "cuda_graph": self.cuda_graph,
+            "parameter_groups": self._parameter_groups,
+        }
+        checkpoint["lgn_recipe"] = self.recipe or describe_module(self.net, arguments)
+        # Not by `save_hyperparameters`, which finds no arguments by these names in a subclass that a CLI builds.
+        key = self.CHECKPOINT_HYPER_PARAMS_KEY
+        checkpoint[key] = {**arguments, **checkpoint.get(key, {})}
+        names = getattr(getattr(self._trainer, "datamodule", None), "class_names", None)
+        if names is not None:
+            checkpoint["lgn_class_names"] = list(names)
+        preparation = getattr(getattr(self._trainer, "datamodule", None), "preparation", None)
+        if preparation is not None:
+            checkpoint["lgn_preparation"] = preparation
+        if self._graphed is not None and checkpoint.get("optimizer_states"):
+            self._graphed.clean(checkpoint["optimizer_states"][0])

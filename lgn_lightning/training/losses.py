@@ -1,0 +1,25 @@
+"""What the training asks of losses beyond those of torch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ImageLoss(nn.Module):
+    """Base of losses that look at the images, too: :class:`~lgn_lightning.LogicClassifier` passes them.
+
+    In ``.eval()`` mode, as in validation, such a loss is called without images and has to do without.
+    """
+
+    def forward(self, scores: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
+        """Gives the loss of a batch.
+
+        Args:
+            scores: ``[batch, classes]``.
+            labels: int64 ``[batch]``.
+            images: ``[batch, channels, height, width]`` as the net got them.
+
+        Returns:
+            A scalar.
+        """
+        raise NotImplementedError

@@ -1,0 +1,75 @@
+"""Several processes train one net: the same wires and weights on every rank, or an error that names the rank."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lgn_lightning.base.errors import LgnError
+
+
+class RankError(LgnError):
+    """The processes of a training do not start from the same net."""
+
+
+def check_same_start(module: nn.Module) -> None:
+    """Compares parameters and buffers of all ranks; does nothing in a single process.
+
+    To be called on all ranks, before DDP wraps the module: DDP then copies rank zero's tensors over the others', which
+    would hide that they came from another seed or another recipe.
+
+    Args:
+        module: The module, as this rank built it.
+
+    Raises:
+        RankError: If a rank differs from rank zero; the same error on all ranks.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    ranks: list[dict[str, str]] = [{}] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(ranks, _digests(module))
+    for rank, digests in enumerate(ranks):
+        names = [name for name in ranks[0] | digests if ranks[0].get(name) != digests.get(name)]
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise RankError(
+                f"rank {rank} starts from another net than rank 0: {names[0]}{more} differ; give all processes the "
+                "same recipe and the same --seed_everything, and let nothing draw random numbers on one rank alone"
+            )
+
+
+def check_same_weights(weights: Mapping[str, Tensor]) -> None:
+    """Compares weights that every rank steps for itself; does nothing in a single process.
+
+    Args:
+        weights: 32-bit parameters by name, the same names on all ranks.
+
+    Raises:
+        RankError: If a rank differs from rank zero; the same error on all ranks.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized() or not weights:
+        return
+    sums = torch.stack([w.detach().view(torch.int32).sum(dtype=torch.int64) for w in weights.values()])
+    ranks = [torch.empty_like(sums) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(ranks, sums)
+    for rank, others in enumerate(ranks):
+        for name, same in zip(weights, (others == ranks[0]).tolist(), strict=True):
+            if not same:
+                raise RankError(
+                    f"{name} of rank {rank} has come to other weights than that of rank 0: a term of the loss takes "
+                    "its weights past the tables and differs between the ranks, or the ranks run on different "
+                    "processors; train with --trainer.strategy=ddp"
+                )
+
+
+def _digests(module: nn.Module) -> dict[str, str]:
+    """A hash of each tensor: its type, shape and bytes."""
+    digests = {}
+    for name, tensor in module.state_dict().items():
+        content = tensor.detach().cpu().contiguous()
+        about = f"{content.dtype} {tuple(content.shape)}".encode()
+        digests[name] = hashlib.sha1(about + content.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return digests

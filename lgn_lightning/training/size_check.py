@@ -1,0 +1,63 @@
+"""Net, module and data have to agree on the shape of an image and the number of classes: compared before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.nn import GroupSum
+
+
+def check_sizes(net: nn.Module, num_classes: int, data: object) -> None:
+    """Compares what a net takes and gives with the data, as far as they say so.
+
+    A net says so by attributes ``in_shape`` and ``num_classes``, its own or those of the first and last module of a
+    ``Sequential``, where a `GroupSum` and a linear layer count, too.
+
+    Args:
+        net: The net.
+        num_classes: ``num_classes`` of the LightningModule.
+        data: The data module, which may have ``image_shape`` and ``num_classes``, or None.
+
+    Raises:
+        DataError: If they differ; the message names all keys to set.
+    """
+    shape, classes = _listed(getattr(data, "image_shape", None)), getattr(data, "num_classes", None)
+    takes, gives = _in_shape(net), _num_scores(net)
+    pairs = {
+        "model.net.in_shape": (takes, shape),
+        "model.net.num_classes": (gives, classes),
+        "model.num_classes": (num_classes, gives if classes is None else classes),
+    }
+    wrong = {key: pair for key, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+    if not wrong:
+        return
+    has = [] if shape is None else [f"images of shape {shape}"]
+    has += [] if classes is None else [f"{classes} classes"]
+    known = [f"{type(data).__name__} has {' and '.join(has)}"] if has else []
+    known += [f"the net gives {gives} scores"] if classes is None else []
+    found = ", ".join(f"{key} is {is_now}" for key, (is_now, _) in wrong.items())
+    cure = " ".join(f"--{key}={to_be}".replace(" ", "") for key, (_, to_be) in wrong.items())
+    raise DataError(f"{', '.join(known)}, but {found}; set {cure}")
+
+
+def _in_shape(net: nn.Module) -> list[int] | None:
+    while not hasattr(net, "in_shape") and isinstance(net, nn.Sequential) and len(net):
+        net = net[0]
+    return _listed(getattr(net, "in_shape", None))
+
+
+def _num_scores(net: nn.Module) -> int | None:
+    while not hasattr(net, "num_classes") and isinstance(net, nn.Sequential) and len(net):
+        net = net[-1]
+    if isinstance(net, GroupSum | nn.Linear):
+        return net.k if isinstance(net, GroupSum) else net.out_features
+    found = getattr(net, "num_classes", None)
+    return found if isinstance(found, int) else None
+
+
+def _listed(shape: Any) -> list[int] | None:
+    return list(shape) if isinstance(shape, Sequence) else None

@@ -1,0 +1,73 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from lgn_lightning.base.files import atomic_path, atomic_write_bytes, atomic_write_text
+
+
+def test_writes_text_and_bytes_and_makes_folders(tmp_path: Path) -> None:
+    atomic_write_text(tmp_path / "new" / "deeper" / "a.c", "int x; // µ\n")
+    atomic_write_bytes(str(tmp_path / "b.bin"), b"\0\r\n")
+    assert (tmp_path / "new" / "deeper" / "a.c").read_bytes() == "int x; // µ\n".encode()
+    assert (tmp_path / "b.bin").read_bytes() == b"\0\r\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.bin", "new"]
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "net.so"
+    target.write_text("old")
+
+    def fail_half_way() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporary_is_beside_the_target_with_its_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "net.so") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".so"
+        assert not (tmp_path / "net.so").exists()
+        temporary.write_text("new")
+    assert (tmp_path / "net.so").read_text() == "new"
+
+
+def test_a_block_that_removes_its_file_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_path(target) as temporary:
+        temporary.unlink()
+    assert target.read_text() == "old"
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        atomic_write_text(tmp_path / "a", "")
+        with atomic_path(tmp_path / "b") as temporary:
+            temporary.chmod(0o750)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o750
+
+
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=f"cannot write to folder {tmp_path}/file .*choose a writable one"):
+        atomic_write_text(tmp_path / "file" / "a", "text")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    with pytest.raises(PermissionError, match="cannot write to folder"):
+        atomic_write_text(folder / "a", "text")

@@ -1,0 +1,157 @@
+"""``lgn reproduce``: seeds, going on with killed runs, budgets, and that a row says what was done."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.cli.main import main
+from lgn_lightning.cli.reproduce import Reproduction
+from lgn_lightning.cli.results import append_result, read_results
+from lgn_lightning.runs.folder import RunFolder
+from lgn_lightning.runs.recipes import find_recipe
+from tests.killed_runs import kill_at_step, run_lgn
+
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small digits recipe, reproduced with two seeds, the second of which was killed once."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    content = yaml.safe_load(find_recipe("digits").read_text())
+    content["paper"]["accuracy"] = 50.0
+    content["model"]["net"]["init_args"] |= {"width": 300, "depth": 2}
+    content["trainer"] |= {"max_steps": STEPS, "val_check_interval": 5, "enable_progress_bar": False}
+    (folder / "small.yaml").write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        job = Reproduction.of(Path("small.yaml"))
+        killed = []
+
+        def fit(arguments: list[str]) -> int:
+            if "--seed_everything=5" in arguments:
+                killed.append(run_lgn(arguments, kill_at_step(12)))
+                return killed[0]
+            return run_lgn(arguments)
+
+        with pytest.raises(LgnError, match=r"seed 5 stopped with exit code -9.*goes on from there"):
+            job.run([3, 5], fit)
+        assert killed == [-signal.SIGKILL]
+        append_result(job.run([5, 3], run_lgn))
+    return folder
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_row_holds_one_run_a_seed_of_equal_settings(here: Path) -> None:
+    [result] = read_results()
+    assert [run.seed for run in result.runs] == [3, 5]
+    assert {run.steps for run in result.runs} == {STEPS}
+    assert {run.gates for run in result.runs} == {600}
+    assert all(run.gates_exported is None or 0 < run.gates_exported < 600 for run in result.runs)
+    assert result.runs[0].accuracy_hard != result.runs[1].accuracy_hard, "another seed is another net"
+    for run in result.runs:
+        files = list(Path("runs/small").glob(f"*-seed-{run.seed}/result.json"))
+        assert len(files) == 1, "a killed run is gone on with"
+        values = json.loads(files[0].read_text())
+        assert (values["seed"], values["accuracy_hard"]) == (run.seed, run.accuracy_hard)
+        assert values["commit"] == run.commit
+    assert result.to_paper == pytest.approx(
+        100 * (result.runs[0].accuracy_hard + result.runs[1].accuracy_hard) / 2 - 50
+    )
+
+
+def test_what_is_trained_is_not_trained_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("results/small.json").read_bytes()
+    arguments = ["reproduce", "small.yaml", "--seeds", "3,5", "--data.root", "elsewhere"]
+    assert main(arguments) == 0, "where the data lies changes nothing"
+    assert Path("results/small.json").read_bytes() == before
+    output = capsys.readouterr().out
+    assert output.count("trained already") == 2
+    assert "2 seeds" in output
+
+
+def test_other_settings_are_another_row_and_shown(here: Path) -> None:
+    job = Reproduction.of(Path("small.yaml"), 0.5, ["--model.net.tau=5", "--logger=csv"])
+    assert job.changes == ["model.net.tau=5"]
+    result = job.run([3], run_lgn)
+    [run] = result.runs
+    assert run.steps == STEPS // 2
+    assert result.settings != Reproduction.of(Path("small.yaml"), 0.5).settings
+    config = yaml.safe_load(job.folder(3).config.read_text())
+    assert config["model"]["net"]["init_args"]["tau"] == 5
+    append_result(result, Path("other"))
+    append_result(result, Path("other"))
+    assert read_results(Path("other")) == [result], "the same runs are one row"
+    assert result.budget == 0.5
+    assert result.deviation is None
+
+
+def test_a_budget_shortens_schedules_and_validations_with_the_training() -> None:
+    job = Reproduction.of(find_recipe("mnist-48k-st"), 0.01)
+    assert set(job.shrunk) == {
+        "--trainer.max_steps=400",
+        "--trainer.val_check_interval=400",
+        "--model.lr_scheduler.init_args.T_max=400",
+    }
+    assert Reproduction.of(find_recipe("mnist-48k-st"), 0.5).shrunk.count("--trainer.max_steps=20000") == 1
+    assert Reproduction.of(find_recipe("mnist-48k-st")).shrunk == []
+
+
+def test_a_budget_s_arguments_are_accepted_by_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load(find_recipe("mnist-48k-st").read_text())
+    content["data"] = {"class_path": "lgn_lightning.data.Digits"}
+    content["model"]["net"]["init_args"] |= {"in_shape": [1, 8, 8], "width": 100}
+    content["trainer"]["enable_progress_bar"] = False
+    Path("st.yaml").write_text(yaml.safe_dump(content))
+    job = Reproduction.of(Path("st.yaml"), 0.0001)
+    [run] = job.run([0], run_lgn).runs
+    assert run.steps == 4
+    assert yaml.safe_load(job.folder(0).config.read_text())["model"]["lr_scheduler"]["init_args"]["T_max"] == 4
+
+
+def test_a_baseline_without_gates_is_a_row_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load(find_recipe("mnist-mlp-128").read_text())
+    content["data"] = {"class_path": "lgn_lightning.data.Digits"}
+    content["model"]["net"]["init_args"] |= {"in_shape": [1, 8, 8], "width": 10}
+    content["trainer"]["enable_progress_bar"] = False
+    Path("mlp.yaml").write_text(yaml.safe_dump(content))
+    result = Reproduction.of(Path("mlp.yaml"), 0.0001).run([0], run_lgn)
+    assert (result.runs[0].gates, result.runs[0].gates_exported) == (None, None)
+    assert result.paper.accuracy == 97.92
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "needs a recipe first"),
+        (["digitz"], "did you mean digits"),
+        (["digits", "--seed_everything=1"], "see --seeds"),
+        (["digits", "stray.yaml"], "no recipe file stray.yaml"),
+        (["digits", "--budget", "0.5", "stray"], "does not understand 'stray'"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_trains_nothing(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_keeps_its_seed_when_its_folder_is_there_without_settings(here: Path) -> None:
+    job = Reproduction.of(Path("small.yaml"), 0.25)
+    job.folder(9).path.mkdir(parents=True)  # killed before config.yaml was written
+    job.run([9], run_lgn)
+    assert (RunFolder(job.folder(9).path).result or {})["seed"] == 9

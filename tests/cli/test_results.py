@@ -1,0 +1,104 @@
+"""Result files and the tables made of them; the README's table is the one of the files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.cli.main import main
+from lgn_lightning.cli.results import (
+    BEGIN,
+    END,
+    Result,
+    SeedResult,
+    append_result,
+    cells,
+    markdown_table,
+    newest,
+    read_results,
+    write_readme,
+)
+from lgn_lightning.runs.recipes import PaperResult, list_recipes
+
+TOP = Path(__file__).parents[2]
+
+
+def run(seed: int, hard: float, **changes: object) -> SeedResult:
+    values = {"gates": 48_000, "gates_exported": 21_000 + seed, "steps": 100, "train_seconds": 170.0}
+    return SeedResult(seed, hard, hard + 0.01, hardware="a CPU", commit="0123456789", **(values | changes))  # type: ignore[arg-type]
+
+
+RESULT = Result(
+    "net", PaperResult("a net", "a paper", 97.0, 48_000), "2025-01-31", "aaaa", [run(0, 0.96), run(1, 0.98)]
+)
+
+
+def test_a_row_shows_mean_deviation_and_distance_to_the_paper() -> None:
+    row = cells(replace(RESULT, runs=[*RESULT.runs, run(2, 0.979)]))
+    assert row["paper, %"] == "97.00"
+    assert row["ours, %"] == "97.30 (± 1.13, 3 seeds)"  # of 96, 98 and 97.9: the deviation divides by n − 1
+    assert row["to paper"] == "+0.30"
+    assert row["soft − hard"] == "+1.00"
+    assert row["gates"] == "48,000"
+    assert row["after passes"] == "21,001"
+    assert row["training"] == "3 min"
+    assert (row["hardware"], row["commit"]) == ("a CPU", "0123456789")
+
+
+def test_what_was_shrunk_or_changed_is_marked() -> None:
+    changed = replace(RESULT, budget=0.1, overrides=["model.net.tau=8"])
+    assert cells(changed)["recipe"] == "net (10 % of the steps) (model.net.tau=8)"
+    assert cells(RESULT)["recipe"] == "net"
+
+
+def test_a_single_seed_has_no_deviation_and_a_baseline_no_gates() -> None:
+    baseline = replace(RESULT, runs=[run(0, 0.5, gates=None, gates_exported=None)], paper=PaperResult())
+    row = cells(baseline)
+    assert row["ours, %"] == "50.00 (1 seed)"
+    assert {row[name] for name in ("paper, %", "to paper", "gates", "after passes", "soft − hard")} == {"–"}
+
+
+def test_files_give_back_what_was_appended_and_the_newest_of_each_setting(tmp_path: Path) -> None:
+    longer = replace(RESULT, runs=[*RESULT.runs, run(2, 0.97)])
+    shrunk = replace(RESULT, settings="bbbb", budget=0.1)
+    for result in (RESULT, shrunk, longer):
+        append_result(result, tmp_path)
+    assert read_results(tmp_path) == [RESULT, shrunk, longer]
+    assert newest(read_results(tmp_path)) == [longer, shrunk]
+
+
+def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path: Path) -> None:
+    append_result(RESULT, tmp_path / "results")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    arguments = ["results", "--results", str(tmp_path / "results"), "--readme", str(readme)]
+    assert main(arguments) == 0
+    assert readme.read_text() == f"# Title\n\n{BEGIN}\n{markdown_table([RESULT])}\n{END}\n\nafter\n"
+    assert not write_readme(readme, [RESULT]), "nothing changes the second time"
+    readme.write_text("# no markers")
+    with pytest.raises(LgnError, match="no place for the table"):
+        write_readme(readme, [RESULT])
+
+
+def test_the_command_prints_all_and_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["results", "--results", str(tmp_path)]) == 1
+    assert "there are no results in" in capsys.readouterr().err
+    append_result(RESULT, tmp_path)
+    assert main(["results", "--results", str(tmp_path)]) == 0
+    assert "97.00 (± 1.41, 2 seeds)" in capsys.readouterr().out
+    (tmp_path / "bad.json").write_text("[{}]")
+    assert main(["results", "--results", str(tmp_path)]) == 1
+    assert "bad.json is no file of `lgn reproduce`" in capsys.readouterr().err
+
+
+def test_the_readme_s_table_is_that_of_the_files() -> None:
+    text = (TOP / "README.md").read_text()
+    table = text.partition(BEGIN)[2].partition(END)[0].strip()
+    assert table == markdown_table(newest(read_results(TOP / "results"))), "run: lgn results --readme README.md"
+
+
+def test_the_files_quote_the_papers_figures_as_the_recipes_do() -> None:
+    recipes = {recipe.name: recipe.paper for recipe in list_recipes()}
+    for result in read_results(TOP / "results"):
+        assert result.paper.accuracy == recipes[result.recipe].accuracy

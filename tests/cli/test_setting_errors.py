@@ -1,0 +1,120 @@
+"""Settings that cannot be used are one error: the key and the innermost cause. Bugs of plug-ins keep their place."""
+
+import traceback
+from pathlib import Path
+
+import lightning.pytorch  # noqa: F401 - its log goes to the stderr of its first import, not to that of a test
+import pytest
+
+from lgn_lightning.cli.main import main
+
+PLUGIN = """
+from lightning.pytorch.callbacks import Callback
+
+class NoCallback:
+    pass
+
+class BugWhenMade(Callback):
+    def __init__(self):
+        self.missing.attribute
+
+class BugInTraining(Callback):
+    def on_train_start(self, trainer, module):
+        self.missing.attribute
+
+class NeedsPositive(Callback):
+    def __init__(self, number: int):
+        if number <= 0:
+            raise ValueError(f"number must be above 0, got {number}")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in; the module ``lgn_test_plugin`` can be imported."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "lgn_test_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path / "plugin"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("--trainer.callbacks=lgn_test_plugin.Hello", "trainer.callbacks (lgn_test_plugin.Hello): module"),
+        ("--trainer.callbacks=nowhere.Hello", "No module named 'nowhere'; install it"),
+        ("--trainer.callbacks+=lgn_test_plugin.NoCallback", "lgn_test_plugin.NoCallback is no subclass of Callback"),
+        ("--trainer.foo=1", "unrecognized arguments: --trainer.foo=1$"),
+        ("--trainer.max_step 5", "--trainer.max_step 5; did you mean --trainer.max_steps?"),
+        ("--trainer.max_steps=abc", "trainer.max_steps: expected int, got abc"),
+        (
+            "--model.net.dept=2",
+            "model.net (lgn_lightning.models.LogicMLP): Option 'dept' is not accepted; did you mean",
+        ),
+        (
+            "--model.net.tau=abc",
+            "model.net.tau (lgn_lightning.models.LogicMLP): expected float or Literal['auto'], got abc",
+        ),
+        ("--data.batch_size=abc", "data.batch_size (lgn_lightning.data.Digits): expected int, got abc"),
+        ("--model.optimizer=torch.optim.Adan", "model.optimizer: module 'torch.optim' has no attribute 'Adan'"),
+    ],
+)
+def test_what_cannot_be_read_is_wrong_usage(
+    arguments: str, error: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "digits", *arguments.split()]) == 2
+    _assert_one_error(capsys.readouterr().err, error)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("--trainer.enable_checkpointing=false", "trainer: Trainer was configured with `enable_checkpointing=False`"),
+        ("--trainer.strategy=foo", "trainer: You selected an invalid strategy name"),
+        ("--data.batch_size=0", "data: batch_size and eval_batch_size must be 1 or more, got 0, 1000"),
+        ("--data lgn_lightning.data.ImageFolder --data.image_size 0", "data: image_size must be one or two positive"),
+        ("--model.net.arity=9", "model.net: LutLayer(448, 2000, arity=9): a gate has 2 to 6 inputs"),
+        (
+            '--trainer.callbacks=[{"class_path":"lgn_test_plugin.NeedsPositive","init_args":{"number":0}}]',
+            "trainer.callbacks: number must be above 0, got 0",
+        ),
+        ("--model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1.0"),
+    ],
+)
+def test_what_a_class_refuses_is_one_error(
+    arguments: str, error: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "digits", "--trainer.enable_model_summary=false", *arguments.split()]) == 1
+    _assert_one_error(capsys.readouterr().err, error)
+    assert not list(folder.rglob("*.*"))
+
+
+def test_missing_gpu_is_one_error(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDAAccelerator", "MPSAccelerator"):
+        monkeypatch.setattr(
+            f"lightning.pytorch.trainer.connectors.accelerator_connector.{name}.is_available", lambda: False
+        )
+    assert main(["fit", "digits", "--trainer.accelerator=gpu"]) == 1
+    _assert_one_error(capsys.readouterr().err, "No supported gpu backend found; torch sees no GPU here")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["BugWhenMade", "BugInTraining"])
+def test_a_bug_keeps_its_traceback(name: str, folder: Path) -> None:
+    callback = f"--trainer.callbacks=lgn_test_plugin.{name}"
+    with pytest.raises(AttributeError, match="'missing'") as caught:
+        main(["fit", "digits", "--trainer.enable_model_summary=false", callback])
+    assert "self.missing.attribute" in "".join(traceback.format_tb(caught.value.__traceback__))
+    assert not list(folder.rglob("*.*"))
+
+
+def _assert_one_error(printed: str, error: str) -> None:
+    lines = [line for line in printed.splitlines() if "lgn: error: " in line]
+    assert len(lines) == 1
+    assert error in f"{lines[0]}$"
+    assert not any(text in printed for text in ("usage:", "Union", "Namespace", "Traceback"))

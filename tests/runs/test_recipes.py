@@ -1,0 +1,105 @@
+"""Every shipped recipe parses, is commented throughout, and runs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from lgn_lightning.cli.main import main
+from lgn_lightning.models import LogicTreeNet
+from lgn_lightning.runs.recipes import copy_recipe, find_recipe, list_recipes, recipe_files
+
+RECIPES = recipe_files()
+NAMES = [path.stem for path in RECIPES]
+
+
+def test_names_are_unique_and_every_experiment_of_the_original_is_there() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    expected = {"digits", "mnist20x20", "mnist", "mnist-16k", "mnist-mlp-128", "mnist-mlp-2048"}
+    expected |= {f"cifar10-3-thresholds-{width}" for width in ("12k", "128k")}
+    expected |= {f"cifar10-tree-{size}" for size in "smblg"} | {f"mnist-tree-{size}" for size in "sml"}
+    expected |= {f"cifar10-31-thresholds-{width}" for width in ("256k", "512k", "1024k")}
+    assert expected <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_opens_with_purpose_and_command_and_comments_every_key(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[2] == f"#   lgn fit {path.stem}"
+    uncommented = [
+        line
+        for line in lines
+        if re.match(r"\s+(- )?\w+: *[^#{\s]", line)
+        and "#" not in line
+        and not re.search(r"(title|source|gates|accuracy|class_path|num_classes): ", line)
+    ]
+    assert uncommented == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_gate_count_is_that_of_the_net(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text())
+    arguments = recipe["model"]["net"]["init_args"]
+    kind = recipe["model"]["net"]["class_path"].rpartition(".")[2]
+    if kind in ("MLP", "TorchvisionNet"):
+        assert recipe["paper"]["gates"] is None
+    elif kind == "LogicTreeNet":
+        with torch.device("meta"):
+            assert recipe["paper"]["gates"] == LogicTreeNet(**arguments).num_gates
+    else:
+        assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load(path.read_text())
+    _shrink(recipe["model"]["net"])
+    # The data set is swapped for noise of the same shape; net, optimizer, trainer and callbacks are the recipe's.
+    recipe["data"] = {
+        "class_path": "tests.synthetic.SyntheticImages",
+        "init_args": {"shape": recipe["model"]["net"]["init_args"]["in_shape"]},
+    }
+    local = tmp_path / f"{path.stem}.yaml"
+    local.write_text(yaml.safe_dump(recipe))
+    assert main(["fit", str(local), "--trainer.fast_dev_run", "true"]) == 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_data_fits_the_net(path: Path) -> None:
+    from jsonargparse import ArgumentParser
+
+    from lgn_lightning.data import ImageDataModule
+
+    recipe = yaml.safe_load(path.read_text())
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    data = parser.instantiate(parser.parse_object({"data": recipe["data"]})).data
+    assert list(data.image_shape) == recipe["model"]["net"]["init_args"]["in_shape"]
+    assert data.num_classes == recipe["model"]["num_classes"]
+
+
+def _shrink(net: dict[str, Any]) -> None:
+    """Makes a convolutional net as small as the same kind of net can be."""
+    arguments = net["init_args"]
+    if net["class_path"].endswith(".LogicTreeNet"):
+        factor = arguments["channels"][0] // 2
+        for name in ("channels", "dense"):
+            arguments[name] = [width // factor for width in arguments[name]]
+
+
+def test_list_gives_the_paper_figures() -> None:
+    by_name = {recipe.name: recipe for recipe in list_recipes()}
+    assert by_name["mnist20x20"].paper.accuracy == 97.69
+    assert by_name["mnist"].paper.gates == 384_000
+
+
+def test_copy_writes_the_same_recipe_and_never_overwrites(tmp_path: Path) -> None:
+    target = copy_recipe("digits", tmp_path / "mine.yaml")
+    assert target.read_text() == find_recipe("digits").read_text()
+    with pytest.raises(RuntimeError, match="exists already"):
+        copy_recipe("digits", target)
