@@ -1,0 +1,128 @@
+"""``lgn predict`` on circuit files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lgn_lightning.circuit import LoopedCircuit
+from lgn_lightning.cli.main import main
+from lgn_lightning.data.border import remove_border
+from lgn_lightning.data.decode import decode_files
+from tests.circuit.net.test_looped import tree_net
+from tests.circuit.random_circuits import random_circuit
+from tests.data.conftest import digit_like
+
+
+def test_predict_images_arrays_and_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5), class_names=tuple("abcd"))
+    circuit.save("net.lgn")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 5)).astype(np.uint8)
+    np.save("x.npy", pixels)
+    (folder / "images").mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image[0]).save(f"images/{index}.png")
+    expected = circuit.predict(pixels).tolist()
+    for inputs in (["x.npy"], ["images"], [f"images/{index}.png" for index in range(4)]):
+        assert main(["predict", "net.lgn", *inputs]) == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [int(row["class"]) for row in rows] == expected
+        assert [row["name"] for row in rows] == ["abcd"[k] for k in expected]
+    assert main(["predict", "net.lgn", "x.npy", "--scores", "--out", "out.csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(Path("out.csv").read_text())))
+    assert [[int(row[f"score_{name}"]) for name in "abcd"] for row in rows] == circuit.scores(pixels).tolist()
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "lightning"):
+    sys.modules[name] = None  # an import of it fails
+from lgn_lightning.cli.main import main
+for arguments in (["x.npy", "--scores"], ["images"]):
+    code = main(["predict", "net.lgn", *arguments, "--engine", "interpreter"])
+    assert code == 0, code
+"""
+
+
+def test_predict_needs_no_torch(folder: Path) -> None:
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5)).with_preparation("resize")
+    circuit.save("net.lgn")
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 7, 3)).astype(np.uint8)
+    Path("images").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image[: 9 - index, index:]).save(f"images/{index}.png")
+    pixels = decode_files(sorted(Path("images").iterdir()), (3, 5), grayscale=True, resize=True).numpy()
+    np.save("x.npy", pixels)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(",") for row in done.stdout.splitlines() if not row.startswith("input")]
+    assert [int(row[1]) for row in rows] == circuit.predict(pixels).tolist() * 2
+
+
+def test_predict_prepares_images_as_mnist_20_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = random_circuit(3, inputs=800, levels=[63, 200], image_shape=(1, 20, 20)).with_preparation("remove_border")
+    circuit.save("net.lgn")
+    pixels = digit_like(4, seed=1)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(f"{index}.png")
+    Image.fromarray(remove_border(pixels)[0]).save("cropped.png")
+    assert main(["predict", "net.lgn", *(f"{index}.png" for index in range(4)), "cropped.png"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    expected = circuit.predict(remove_border(pixels)).tolist()
+    assert [int(row["class"]) for row in rows] == [*expected, expected[0]]
+    Image.new("L", (28, 28), 9).save("white.png")
+    circuit.with_preparation("squeeze").save("later.lgn")
+    for arguments, message in (
+        (["net.lgn", "white.png"], "white.png: image 0 has only 0 black rows"),
+        (["later.lgn", "0.png"], "prepared by 'squeeze', which this release does not know"),
+    ):
+        assert main(["predict", *arguments]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (7, 3)).save("wide.png")
+    np.save("wide.npy", np.zeros((2, 9), np.uint8))
+    np.save("intensities.npy", np.zeros((2, 1, 3, 5)))
+    np.save("bits.npy", np.zeros((2, 30), np.int64))
+    np.save("features.npy", np.zeros((2, 12), np.float32))
+    Path("broken.npy").write_bytes(b"\x93NUMPY")
+    (folder / "empty").mkdir()
+    for arguments, message in (
+        (["none.lgn", "x.npy"], "there is no circuit file none.lgn"),
+        (["net.lgn"], "give what to predict"),
+        (["net.lgn", "wide.png"], "is 3×7 pixels, but the net was trained on 3×5"),
+        (["net.lgn", "wide.npy"], "samples must be bool"),
+        (["net.lgn", "intensities.npy"], "pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8)"),
+        (["net.lgn", "bits.npy"], "convert bits first: x.astype(bool)"),
+        (["plain.lgn", "features.npy"], "convert bits first: x.astype(bool)"),
+        (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
+        (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
+        (["net.lgn", "empty"], "no images in empty"),
+        (["plain.lgn", "wide.png"], "it takes 12 bits a sample"),
+    ):
+        assert main(["predict", *arguments]) == 1, arguments
+        assert message in capsys.readouterr().err
+
+
+def test_predict_the_data_of_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random_circuit(0, inputs=64, levels=[127], image_shape=(1, 8, 8), classes=10).save("digits.lgn")
+    assert main(["predict", "digits.lgn", "--data", "digits"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 360
+
+
+def test_predict_by_a_looped_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    looped = LoopedCircuit.from_module(tree_net())
+    looped.save("loops.lgn")
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16)).astype(np.uint8)
+    np.save("x.npy", images)
+    assert main(["predict", "loops.lgn", "x.npy"]) == 0
+    rows = [row.split(",") for row in capsys.readouterr().out.splitlines()[1:]]
+    assert [int(row[1]) for row in rows] == looped.predict(images).tolist()

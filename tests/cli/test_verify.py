@@ -1,0 +1,184 @@
+"""``lgn verify`` on circuit files, exported files and nets."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lgn_lightning.circuit import Circuit, LoopedCircuit
+from lgn_lightning.circuit.check import prove
+from lgn_lightning.circuit.emit.export import export_circuit
+from lgn_lightning.cli import verify as verification
+from lgn_lightning.cli.main import main
+from lgn_lightning.deploy.source import CircuitSource
+from tests.circuit.net.test_looped import tree_net
+from tests.circuit.random_circuits import image_circuit, random_circuit
+
+
+def changed(circuit: Circuit) -> Circuit:
+    gates = circuit.gates.copy()
+    gates[int(circuit.outputs.max()) - circuit.num_inputs] ^= 15
+    return replace(circuit, gates=gates)
+
+
+def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "net.lgn"]) == 0
+    out = capsys.readouterr().out
+    for what in ("optimised circuit", "three-input gates", "interpreter engine (generic)", "compiled C"):
+        assert f"equal      {what}" in out or f"equal      circuit of {what}" in out
+    if shutil.which("iverilog"):
+        assert "equal      simulated Verilog: 64 samples" in out
+    if shutil.which("berkeley-abc") and shutil.which("yosys"):
+        assert "equal      Verilog, read back by yosys: formal proof" in out
+        assert "equal, gates proven for all inputs" in out
+
+
+def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(image_circuit()).save("other.lgn")
+    assert main(["verify", "net.lgn", "other.lgn"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT EQUAL, for example on the input bits that are one at" in out
+    assert main(["verify", "net.lgn", "plain.lgn"]) == 1
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("berkeley-abc"), reason="berkeley-abc is not installed")
+def test_verify_finds_by_proof_what_samples_miss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # An AND of 40 inputs differs from constant 0 on one input alone.
+    node = np.arange(40, 79, dtype=np.int32)
+    rare = Circuit(
+        num_inputs=40,
+        gates=np.ones(39, np.uint8),
+        a=np.concatenate([[0], node[:-1]]).astype(np.int32),
+        b=np.arange(1, 40, dtype=np.int32),
+        outputs=node[-1:].copy(),
+        num_classes=1,
+    )
+    rare.save("rare.lgn")
+    replace(rare, gates=np.concatenate([rare.gates[:-1], [0]]).astype(np.uint8)).save("zero.lgn")
+    assert main(["verify", "rare.lgn", "zero.lgn", "--no-proof"]) == 0
+    assert "not proven" in capsys.readouterr().out
+    assert main(["verify", "rare.lgn", "zero.lgn"]) == 1
+    assert "(40 of 40); the first circuit's scores there are [1]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pipeline", [0, 2])
+def test_verify_exported_files(folder: Path, capsys: pytest.CaptureFixture[str], pipeline: int) -> None:
+    good, bad = image_circuit(), changed(image_circuit())
+    formats = ["library"]
+    if shutil.which("berkeley-abc"):
+        formats += ["blif", "aiger"] + (["verilog"] if shutil.which("yosys") else [])
+    for circuit, code in ((good, 0), (bad, 1)):
+        files = export_circuit(circuit, folder / f"files{code}", "net", formats, pipeline=pipeline).files
+        for kind in set(files) - {"header"}:
+            assert main(["verify", "net.lgn", str(files[kind])]) == code, kind
+    capsys.readouterr()
+    (folder / "empty.v").write_text("module x; endmodule\n")
+    if "verilog" in formats:
+        assert main(["verify", "net.lgn", "empty.v"]) == 1
+        assert "no module …_logic" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("berkeley-abc", "yosys", "iverilog"))), reason="a tool that verifies Verilog is missing"
+)
+def test_verify_finds_what_is_wrong_in_verilog_beside_its_gates(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_circuit(image_circuit(), folder, "net", ("verilog",), pipeline=2)
+    text = Path("net.v").read_text()
+    latency = text[text.index("Latency: ") :].split()[1]
+    for old, new, found in (
+        ("", "", "equal      simulated wrong.v: 64 samples"),
+        ("> 8'd63;", "> 8'd64;", "NOT EQUAL  simulated wrong.v"),
+        ("m0_0_wins = score1 >", "m0_0_wins = score1 >=", "NOT EQUAL  simulated wrong.v"),
+        (f"Latency: {latency}", f"Latency: {int(latency) + 1}", "NOT EQUAL  simulated wrong.v"),
+        ("// Latency", "//", "skipped    simulated wrong.v: wrong.v does not say its latency"),
+        ("module net_pixels", "module pixels", "skipped    simulated wrong.v: wrong.v has no module net_pixels"),
+    ):
+        assert old in text
+        Path("wrong.v").write_text(text.replace(old, new))
+        assert main(["verify", "net.lgn", "wrong.v"]) == found.startswith("NOT")
+        out = capsys.readouterr().out
+        assert found in out
+        assert "equal      gates of wrong.v: formal proof" in out
+        assert ("; what was skipped is not checked" in out) == found.startswith("skipped")
+
+
+def test_verify_without_abc_says_so_and_compares_on_samples(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_circuit(inputs=30).save("wide.lgn")
+    monkeypatch.setattr(prove, "ABC_NAMES", ("no-abc-here",))
+    assert main(["verify", "wide.lgn"]) == 0
+    out = capsys.readouterr().out
+    assert "no proof: Berkeley ABC is not installed" in out
+    assert "not proven" in out
+
+
+def test_verify_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["nothing.lgn"], "there is no file or folder nothing.lgn"),
+        (["net.lgn", "nothing.v"], "there is no file or folder nothing.v"),
+        (["net.lgn", "--samples", "0"], "--samples"),
+        ([str(folder)], "holds no checkpoint"),
+    ):
+        assert main(["verify", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    data = bytearray(Path("net.lgn").read_bytes())
+    data[50] ^= 1
+    Path("bad.lgn").write_bytes(data)
+    for command in ("verify", "bench", "export"):
+        assert main([command, "bad.lgn"]) == 1
+        assert "bad.lgn is truncated or corrupt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_verify_keeps_the_loops_of_large_nets(
+    large: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = tree_net()
+    looped = LoopedCircuit.from_module(net)
+    looped.save("loops.lgn")
+    monkeypatch.setattr(verification, "LOOPS_ABOVE", looped.num_gates - large)
+    assert main(["verify", "loops.lgn", "--samples", "300", "--no-proof"]) == 0
+    out = capsys.readouterr().out
+    assert ("LoopedCircuit(" in out) == large
+    assert ("simulated Verilog" in out) == (not large and shutil.which("iverilog") is not None)
+    assert "equal      optimised circuit" in out
+    assert "equal      interpreter engine (generic): 300 samples" in out
+    assert "equal      compiled C: 300 samples" in out
+    assert ("skipped    proofs and Verilog: there are none of loops" in out) == large
+
+
+def test_verify_with_loops_compares_with_the_net(capsys: pytest.CaptureFixture[str]) -> None:
+    net = tree_net()
+    looped = LoopedCircuit.from_module(net)
+    other = replace(looped, tail=changed(looped.tail))
+    for circuit, word in ((looped, "equal"), (other, "NOT EQUAL")):
+        verdict = verification.Verdict()
+        verification.verify_source(CircuitSource(Path("net"), circuit, net), verdict, 200, None)
+        assert verdict.equal == (word == "equal")
+        assert f"{word:<10} hard net in torch" in capsys.readouterr().out
+        assert (verdict.counterexample is None) == verdict.equal
+
+
+def test_random_samples_have_the_kind_that_the_circuit_takes() -> None:
+    assert verification.random_samples(image_circuit(), 3).shape == (3, 1, 3, 5)
+    assert verification.random_samples(random_circuit(), 3).dtype == np.bool_
+
+
+def test_verify_keeps_loops_only_where_both_sides_can_have_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looped = LoopedCircuit.from_module(tree_net())
+    looped.save("loops.lgn")
+    export_circuit(looped, folder, "exported", ("c",))
+    assert main(["verify", "loops.lgn", "exported.c", "--samples", "300", "--loops"]) == 0
+    capsys.readouterr()
+    assert main(["verify", "loops.lgn", "net.lgn", "--loops"]) == 1
+    assert "net.lgn is compared with a circuit without loops" in capsys.readouterr().err
