@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ import pytest
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.cli.main import main
 from tests.docs.pages import DOCS, NARROW, SHORT, follow
+
+IMAGES = DOCS / "images"
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +91,15 @@ def test_fpga(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_pictures_of_the_concepts_are_those_that_their_script_draws(tmp_path: Path) -> None:
-    images = DOCS / "images"
-    subprocess.run([sys.executable, images / "concepts.py", tmp_path], check=True)
-    drawn, kept = ({path.name: path.read_text() for path in f.iterdir()} for f in (tmp_path, images / "concepts"))
+    runpy.run_path(str(IMAGES / "concepts.py"))["main"](tmp_path)
+    drawn, kept = ({path.name: path.read_text() for path in f.iterdir()} for f in (tmp_path, IMAGES / "concepts"))
     assert drawn == kept, "run: python docs/images/concepts.py docs/images/concepts"
     assert {f"images/concepts/{name}" for name in kept} == set(
         re.findall(r"images/concepts/\w+\.svg", (DOCS / "concepts.md").read_text())
     )
+
+
+def test_the_picture_of_the_rooms_shows_the_contracts(tmp_path: Path) -> None:
+    runpy.run_path(str(IMAGES / "house.py"))["house"]().save(tmp_path / "house.svg")
+    kept = (IMAGES / "house.svg").read_text()
+    assert (tmp_path / "house.svg").read_text() == kept, "run: python docs/images/house.py docs/images/house.svg"
