@@ -1,17 +1,26 @@
-"""Adds pages to the site that are made from other files, so that they cannot disagree: of recipes and notebooks."""
+"""Adds pages to the site that are made from other files, so that they cannot disagree: recipes, notebooks, root pages.
+
+Links in docs/ are those that work on a code host; the site gets its own for what it shows elsewhere.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from lgn_lightning.runs.recipes import Recipe, list_recipes
 
+ROOT = Path(__file__).parents[2]
+#: Pages that stand in the root of the repository.
+_ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:class|meth|func|mod|attr):<code>~?(?:[\w.]+\.)?(\w+)</code>")
 
 
@@ -34,7 +43,32 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"recipes/{recipe.name}.md", content=recipe_page(recipe)))
     for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook_page(path)))
+    for source, target in _ROOT_PAGES.items():
+        files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Points links to where the site has what they name; those to source files become plain text."""
+    where = page.file.src_uri
+    folder = Path() if where in _ROOT_PAGES.values() else Path("docs", where).parent
+
+    def site_link(match: re.Match[str]) -> str:
+        label, path, anchor = match[1], match[2], match[3] or ""
+        place = _place(Path(os.path.normpath(folder / path)))
+        return f"[{label}]({os.path.relpath(place, Path(where).parent)}{anchor})" if place else label
+
+    return _LINK.sub(site_link, markdown)
+
+
+def _place(target: Path) -> str | None:
+    """The page of the site that shows a file of the repository; None if there is none."""
+    if target.parts[0] == "docs":
+        shown = target.with_suffix(".md") if target.suffix == ".ipynb" else target
+        return Path(*shown.parts[1:]).as_posix()
+    if target.parts[0] == "recipes":
+        return f"recipes/{target.stem}.md" if target.suffix == ".yaml" else "recipes/index.md"
+    return _ROOT_PAGES.get(str(target))
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -65,11 +99,12 @@ def recipe_page(recipe: Recipe) -> str:
 def notebook_page(path: Path) -> str:
     """Text and code of a notebook; what its cells print, the reader sees when running it."""
     title, *cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    parts = ["".join(title["source"]), f"To run it: [{path.name}]({path.name}), with `jupyter lab` or an editor."]
+    download = f'<a href="../{path.name}">{path.name}</a>'
+    parts = ["".join(title["source"]), f"To run it: {download}, with `jupyter lab` or an editor."]
     for cell in cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(text.replace(".ipynb)", ".md)"))
+            parts.append(text)
             continue
         magic, _, rest = text.partition("\n")
         if magic == "%%bash":
