@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torchvision
 from torchvision.datasets.utils import check_integrity
 
-from lgn_lightning.data.base import ImageDataModule, ImageSet
-from lgn_lightning.data.download import corrupt_file, download_files, missing_data
+from lgn_lightning.data.base import ImageSet
+from lgn_lightning.data.download import corrupt_file
+from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 
-class CIFAR10(ImageDataModule):
+class CIFAR10(TorchvisionDataModule):
     """CIFAR-10: 50,000 training and 10,000 test images 3×32×32, in ``<root>/cifar-10-batches-py``.
 
     Thresholds belong to the net's encoder; the images come as they are. Takes the arguments of
@@ -27,30 +30,13 @@ class CIFAR10(ImageDataModule):
         """(3, 32, 32)."""
         return 3, 32, 32
 
-    def prepare_data(self) -> None:
-        """Downloads the data set if it is missing and ``download`` is set.
-
-        Raises:
-            DataError: If it is missing and may not or cannot be downloaded.
-        """
-        files = self._missing()
-        if not files:
-            return
-        if not self.download:
-            raise missing_data("CIFAR10", self.root, files)
-        download_files("CIFAR10", self.root, self._missing, lambda to: torchvision.datasets.CIFAR10(to, download=True))
-
-    def _load_train(self) -> ImageSet:
-        return self._load(train=True)
-
-    def _load_test(self) -> ImageSet:
-        return self._load(train=False)
+    @property
+    def _dataset(self) -> Any:
+        return torchvision.datasets.CIFAR10
 
     def _load(self, train: bool) -> ImageSet:
-        if files := self._missing():
-            raise missing_data("CIFAR10", self.root, files)
         try:
-            data = torchvision.datasets.CIFAR10(self.root, train=train)  # checks the MD5 of every file
+            data = self._dataset(self.root, train=train)  # checks the MD5 of every file
         except (RuntimeError, OSError) as error:
             for file, md5 in self._files().items():
                 if not check_integrity(self.root / file, md5):
@@ -59,10 +45,9 @@ class CIFAR10(ImageDataModule):
         images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
         return ImageSet(images, torch.tensor(data.targets, dtype=torch.int64))
 
-    @staticmethod
-    def _files() -> dict[str, str]:
+    def _files(self) -> dict[str, str]:
         """MD5 by path under the root."""
-        source = torchvision.datasets.CIFAR10
+        source = self._dataset
         listed = [*source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]]]
         return {f"{source.base_folder}/{file}": md5 for file, md5 in listed}
 

@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 
 
 class Digits(ImageDataModule):
     """Optical digits 8×8 (UCI), as shipped with scikit-learn: 1,797 images, 10 classes.
 
-    The 17 grey levels 0 … 16 are spread over 0 … 255. There are no test files, so the test split is a seeded share of
-    the images; both splits are stratified.
+    The 17 grey levels 0 … 16 are spread over 0 … 255. There are no test files, so the test split is a share of all
+    images, and ``val_fraction`` a share of the others. Both splits are stratified and depend on ``split_seed``.
+    ``root`` and ``download`` are not used.
 
     Args:
-        root: Not used; the images come with scikit-learn.
-        batch_size: Training images per batch and process.
-        eval_batch_size: Images per batch and process in validation, test and prediction.
-        val_fraction: Share of the images outside the test split to validate on, 0 for no validation.
+        *args: Arguments of :class:`ImageDataModule`.
         test_fraction: Share of all images to test on.
-        split_seed: Seed of both splits.
-        drop_last: Whether training leaves out an incomplete last batch.
-        download: Not used.
-        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
-        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
-            copy to the GPU at any step.
-        augment: Augmentation of the training images; a list is applied in turn.
+        **kwargs: More of them.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
-    def __init__(
-        self,
-        root: str | None = None,
-        batch_size: int = 100,
-        eval_batch_size: int = 1000,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        split_seed: int = 0,
-        drop_last: bool = True,
-        download: bool = True,
-        shuffle_seed: int | None = None,
-        resident: bool = False,
-        augment: Augmentation | list[Augmentation] | None = None,
-    ) -> None:
-        super().__init__(
-            root,
-            batch_size,
-            eval_batch_size,
-            val_fraction,
-            split_seed,
-            drop_last,
-            download,
-            shuffle_seed,
-            resident,
-            augment,
-        )
+    def __init__(self, *args: Any, test_fraction: float = 0.2, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not 0.01 <= test_fraction <= 0.9:  # at least one image of every class on both sides
             raise ValueError(f"test_fraction must be in [0.01, 0.9], got {test_fraction}")
-        if val_fraction and not 0.01 <= val_fraction <= 0.9:
-            raise ValueError(f"val_fraction must be 0 or in [0.01, 0.9], got {val_fraction}")
+        if self.val_fraction and not 0.01 <= self.val_fraction <= 0.9:
+            raise ValueError(f"val_fraction must be 0 or in [0.01, 0.9], got {self.val_fraction}")
         self.test_fraction = test_fraction
 
     @property
@@ -76,14 +45,19 @@ class Digits(ImageDataModule):
         return 1, 8, 8
 
     def _load_train(self) -> ImageSet:
-        data = self._load_all()
-        rest, _ = self._stratified(data.labels, self.test_fraction)
-        return ImageSet(data.images[rest], data.labels[rest])
+        return self._load(0)
 
     def _load_test(self) -> ImageSet:
-        data = self._load_all()
-        _, test = self._stratified(data.labels, self.test_fraction)
-        return ImageSet(data.images[test], data.labels[test])
+        return self._load(1)
+
+    def _load(self, part: int) -> ImageSet:
+        from sklearn.datasets import load_digits  # takes a second to import
+
+        digits = load_digits()
+        images = (torch.from_numpy(digits.images) * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(digits.target).to(torch.int64)
+        indices = self._stratified(labels, self.test_fraction)[part]
+        return ImageSet(images[indices], labels[indices])
 
     def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.val_fraction == 0:
@@ -100,12 +74,3 @@ class Digits(ImageDataModule):
             random_state=self.split_seed,
         )
         return torch.from_numpy(first).sort().values, torch.from_numpy(second).sort().values
-
-    @staticmethod
-    def _load_all() -> ImageSet:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        levels = torch.from_numpy(digits.images)
-        images = (levels * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
-        return ImageSet(images, torch.from_numpy(digits.target).to(torch.int64))

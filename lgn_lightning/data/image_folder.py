@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_files
@@ -29,16 +29,8 @@ class ImageFolder(ImageDataModule):
             images have one size.
         grayscale: Whether to give one channel and not three (RGB).
         cache: Whether to keep the decoded images in ``<root>/.lgn-cache``; a changed file is noticed.
-        batch_size: Training images per batch and process.
-        eval_batch_size: Images per batch and process in validation, test and prediction.
-        val_fraction: Share of the training images to validate on if there is no ``val`` folder, 0 for no validation.
-        split_seed: Seed of the train/validation split.
-        drop_last: Whether training leaves out an incomplete last batch.
-        download: Not used; there is nothing to download.
-        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
-        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
-            copy to the GPU at any step.
-        augment: Augmentation of the training images; a list is applied in turn.
+        **kwargs: The other arguments of :class:`ImageDataModule`. ``val_fraction`` does not count if there is a
+            ``val`` folder; ``download`` is not used.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -50,28 +42,9 @@ class ImageFolder(ImageDataModule):
         image_size: int | tuple[int, int] | None = None,
         grayscale: bool = False,
         cache: bool = True,
-        batch_size: int = 100,
-        eval_batch_size: int = 1000,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
-        drop_last: bool = True,
-        download: bool = True,
-        shuffle_seed: int | None = None,
-        resident: bool = False,
-        augment: Augmentation | list[Augmentation] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            root,
-            batch_size,
-            eval_batch_size,
-            val_fraction,
-            split_seed,
-            drop_last,
-            download,
-            shuffle_seed,
-            resident,
-            augment,
-        )
+        super().__init__(root, **kwargs)
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"image_size must be one or two positive numbers, got {image_size}")

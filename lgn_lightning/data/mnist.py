@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,20 +9,15 @@ import torch
 import torchvision
 from torch import Tensor
 
-from lgn_lightning.data.augment import Augmentation
-from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.base import ImageSet
 from lgn_lightning.data.border import BORDER, remove_border
-from lgn_lightning.data.download import corrupt_file, download_files, missing_data
+from lgn_lightning.data.download import corrupt_file
 from lgn_lightning.data.idx import read_idx
+from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 
-class _IdxDataModule(ImageDataModule):
-    """Data sets in four IDX files under ``<root>/<name>/raw``, plain or packed, where torchvision puts them."""
-
-    @property
-    @abstractmethod
-    def _dataset(self) -> Any:
-        """The torchvision class: addresses, checksums, class names."""
+class _IdxDataModule(TorchvisionDataModule):
+    """Data sets in four IDX files under ``<root>/<name>/raw``, plain or packed with gzip."""
 
     @property
     def _folder(self) -> str:
@@ -34,34 +28,13 @@ class _IdxDataModule(ImageDataModule):
         """(1, 28, 28)."""
         return 1, 28, 28
 
-    def prepare_data(self) -> None:
-        """Downloads the data set if it is missing and ``download`` is set.
-
-        Raises:
-            DataError: If it is missing and may not or cannot be downloaded.
-        """
-        files = self._missing()
-        if not files:
-            return
-        if not self.download:
-            raise missing_data(type(self).__name__, self.root, files)
-        download_files(type(self).__name__, self.root, self._missing, lambda to: self._dataset(to, download=True))
-
-    def _load_train(self) -> ImageSet:
-        return self._load("train")
-
-    def _load_test(self) -> ImageSet:
-        return self._load("t10k")
-
-    def _load(self, part: str) -> ImageSet:
-        if files := self._missing():
-            raise missing_data(type(self).__name__, self.root, files)
+    def _load(self, train: bool) -> ImageSet:
+        part = "train" if train else "t10k"
         images = self._read(f"{part}-images-idx3-ubyte", dimensions=3)
         labels = self._read(f"{part}-labels-idx1-ubyte", dimensions=1)
         if images.shape[1:] != (28, 28):
-            path = self._find(f"{part}-images-idx3-ubyte")
-            assert path is not None
-            raise corrupt_file(type(self).__name__, path, f"images of {tuple(images.shape[1:])} pixels, not (28, 28)")
+            reason = f"images of {tuple(images.shape[1:])} pixels, not (28, 28)"
+            raise corrupt_file(type(self).__name__, self._paths(f"{part}-images-idx3-ubyte")[0], reason)
         return ImageSet(self._transform(images).unsqueeze(1), labels.to(torch.int64))
 
     def _transform(self, images: Tensor) -> Tensor:
@@ -69,66 +42,33 @@ class _IdxDataModule(ImageDataModule):
         return images
 
     def _read(self, file: str, dimensions: int) -> Tensor:
-        path = self._find(file)
-        assert path is not None  # _missing was asked before
-        return read_idx(type(self).__name__, path, dimensions, dict(self._dataset.resources).get(f"{file}.gz"))
+        md5 = dict(self._dataset.resources).get(f"{file}.gz")
+        return read_idx(type(self).__name__, self._paths(file)[0], dimensions, md5)
 
-    def _find(self, file: str) -> Path | None:
+    def _paths(self, file: str) -> list[Path]:
+        """Where a file is there, plain before packed."""
         candidates = (self.root / self._folder / file, self.root / self._folder / f"{file}.gz")
-        return next((path for path in candidates if path.is_file()), None)
+        return [path for path in candidates if path.is_file()]
 
     def _missing(self) -> list[str]:
         names = [packed.removesuffix(".gz") for packed, _ in self._dataset.resources]
-        return [f"{self._folder}/{name}" for name in names if self._find(name) is None]
+        return [f"{self._folder}/{name}" for name in names if not self._paths(name)]
 
 
 class MNIST(_IdxDataModule):
-    """MNIST: 60,000 training and 10,000 test images of handwritten digits.
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, in ``<root>/MNIST/raw``.
 
     Args:
         size: 28, or 20 for the images without 8 of their black border rows and columns, as in the original paper.
-        root: Data folder with ``MNIST/raw/``; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
-        batch_size: Training images per batch and process.
-        eval_batch_size: Images per batch and process in validation, test and prediction.
-        val_fraction: Share of the training images to validate on, 0 for no validation.
-        split_seed: Seed of the train/validation split.
-        drop_last: Whether training leaves out an incomplete last batch.
-        download: Whether :meth:`prepare_data` may download a missing data set.
-        shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
-        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
-            copy to the GPU at any step.
-        augment: Augmentation of the training images; a list is applied in turn.
+        *args: Arguments of :class:`ImageDataModule`.
+        **kwargs: More of them.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
-    def __init__(
-        self,
-        size: Literal[28, 20] = 28,
-        root: str | None = None,
-        batch_size: int = 100,
-        eval_batch_size: int = 1000,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
-        drop_last: bool = True,
-        download: bool = True,
-        shuffle_seed: int | None = None,
-        resident: bool = False,
-        augment: Augmentation | list[Augmentation] | None = None,
-    ) -> None:
-        super().__init__(
-            root,
-            batch_size,
-            eval_batch_size,
-            val_fraction,
-            split_seed,
-            drop_last,
-            download,
-            shuffle_seed,
-            resident,
-            augment,
-        )
+    def __init__(self, size: Literal[28, 20] = 28, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if size not in (28, 20):
             raise ValueError(f"size must be 28 or 20, got {size}")
         self.size: int = size

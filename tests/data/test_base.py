@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,25 @@ def test_recipes_can_name_every_class() -> None:
         data = parser.instantiate(parser.parse_object({"data": entry})).data
         assert type(data) is getattr(lgn_lightning.data, name)
     assert data.size == (8, 4)
+
+
+@pytest.mark.parametrize("name", ["Digits", "MNIST", "FashionMNIST", "CIFAR10", "ImageFolder"])
+def test_recipes_know_every_argument_of_the_base(name: str) -> None:
+    data_set, parser = getattr(lgn_lightning.data, name), ArgumentParser()
+    parser.add_class_arguments(data_set, "data")
+    known = parser.get_defaults().data
+    for argument in signature(ImageDataModule).parameters.values():
+        assert known[argument.name] == argument.default
+    text = " ".join(parser.format_help().split())
+    assert "Seed of training order and augmentation" in text  # the docstring of the base
+    data = data_set(batch_size=7, shuffle_seed=3, resident=True)
+    assert (data.batch_size, data.shuffle_seed, data.resident) == (7, 3, True)
+    with pytest.raises(TypeError, match="no_such"):
+        data_set(no_such=1)
+
+
+def test_arguments_by_position_are_where_they_were() -> None:
+    assert lgn_lightning.data.Digits("here", 7).batch_size == 7
+    assert lgn_lightning.data.MNIST(20, "here", 7).batch_size == 7
+    folder = lgn_lightning.data.ImageFolder("here", 8, True, False)
+    assert (folder.root, folder.size, folder.grayscale, folder.cache) == (Path("here"), (8, 8), True, False)

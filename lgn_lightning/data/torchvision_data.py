@@ -1,0 +1,48 @@
+"""What the data sets that torchvision can download have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.download import download_files, missing_data
+
+
+class TorchvisionDataModule(ImageDataModule):
+    """Base of data sets whose files lie under ``root`` where torchvision puts them, and come from there if missing."""
+
+    @property
+    @abstractmethod
+    def _dataset(self) -> Any:
+        """The torchvision class: addresses, checksums, class names."""
+
+    @abstractmethod
+    def _missing(self) -> list[str]:
+        """Files that are not there, as paths relative to ``root``."""
+
+    @abstractmethod
+    def _load(self, train: bool) -> ImageSet:
+        """The training or test images from files that are there."""
+
+    def prepare_data(self) -> None:
+        """Downloads the data set if it is missing and ``download`` is set.
+
+        Raises:
+            DataError: If it is missing and may not or cannot be downloaded.
+        """
+        if self.download and self._missing():
+            download_files(type(self).__name__, self.root, self._missing, lambda to: self._dataset(to, download=True))
+        self._refuse_missing()
+
+    def _load_train(self) -> ImageSet:
+        self._refuse_missing()
+        return self._load(train=True)
+
+    def _load_test(self) -> ImageSet:
+        self._refuse_missing()
+        return self._load(train=False)
+
+    def _refuse_missing(self) -> None:
+        if files := self._missing():
+            raise missing_data(type(self).__name__, self.root, files)
