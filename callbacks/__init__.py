@@ -5,13 +5,10 @@ if __name__ == "callbacks":
 
 from lgn_lightning.callbacks.avoid_constant_inputs import AvoidConstantInputs
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
-from lgn_lightning.callbacks.entropy_regularization import EntropyRegularization
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
-from lgn_lightning.callbacks.freeze_layers import FreezeLayers
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
-from lgn_lightning.callbacks.resample_gates import ResampleGates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
@@ -22,13 +19,10 @@ from lgn_lightning.callbacks.wire_schedule import WireSchedule
 __all__ = [
     "AvoidConstantInputs",
     "DiscretizationGap",
-    "EntropyRegularization",
     "ExportCircuit",
     "FitThresholds",
-    "FreezeLayers",
     "GateEntropy",
     "RefreshCandidates",
-    "ResampleGates",
     "ResumePoint",
     "SamplerSchedule",
     "ScoreSaturation",
@@ -36,3 +30,19 @@ __all__ = [
     "WirePenalty",
     "WireSchedule",
 ]
+
+#: Names of 0.1 that were removed, and what to use instead. The measurements are in docs/methods.md, "Comparing methods".
+_REMOVED = {
+    "EntropyRegularization": "sampler: straight_through, which has no discretization gap, or SamplerSchedule",
+    "FreezeLayers": "sampler: straight_through, which has no discretization gap",
+    "ResampleGates": "connections: learned, with RefreshCandidates",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Says what replaces a removed name; no AttributeError, which `from … import` would replace by one of its own."""
+    if name in _REMOVED:
+        raise ImportError(
+            f"lgn_lightning.callbacks.{name} was removed in 0.2, because no gain was measured; use {_REMOVED[name]}"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
-from lgn_lightning.callbacks.resample_gates import forget_moments, seeded_generator
 from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
 from lgn_lightning.nn import LearnedConnections
 
@@ -125,3 +125,15 @@ def refresh(connections: LearnedConnections, count: int, handicap: float, genera
     logits[rows] = start[rows]
     candidates[rows] = sources[drawn.to(sources.device)]
     return rows
+
+
+def seeded_generator(*numbers: int) -> torch.Generator:
+    """A generator on the CPU whose draws depend on these numbers alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
+
+
+def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
+    """Sets the optimizer's state of some rows to 0, as of weights that have had no gradient yet."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value[rows] = 0

@@ -36,7 +36,7 @@ class LogicDDPStrategy(DDPStrategy):
     What has no tables (learned thresholds and connections, other modules), what has as many weights as entries, and
     what draws its table anew on every rank (Gumbel) goes through DDP as usual.
 
-    A term of the loss that takes the weights of a gate past its table, such as ``EntropyRegularization``, must be the
+    A term of the loss that takes the weights of a gate past its table, such as ``WirePenalty``, must be the
     same on all ranks: its gradient is not averaged. After each validation and at the end the ranks compare their
     weights, so that none goes its own way unnoticed.
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import callback_toy as toy
 import pytest
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lgn_lightning.callbacks import GateEntropy, WirePenalty
+from lgn_lightning.callbacks import GateEntropy, ResumePoint, WirePenalty
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import CONSTANT_GATES, PASS_THROUGH_GATES
-from lgn_lightning.models import LogicMLP
+from lgn_lightning.models import MLP, LogicMLP
 from lgn_lightning.nn import LogicLayer, LutLayer
 from lgn_lightning.nn.parametrizations import make_parametrization
+from lgn_lightning.nn.samplers import StraightThrough
+from lgn_lightning.training.classifier import LogicClassifier
+from tests.synthetic import SyntheticImages
 
 PARAMETRIZATIONS = ("softmax", "sigmoid", "walsh")
 IDLE = torch.tensor([*PASS_THROUGH_GATES, *CONSTANT_GATES])
@@ -101,6 +107,44 @@ def test_fewer_wires_are_left_and_the_circuit_is_the_net(tmp_path: Path, paramet
         scores = net(pixels) * 3.0
     circuit = Circuit.from_module(net)
     assert torch.equal(torch.from_numpy(circuit.scores(pixels.numpy())).long(), scores.round().long())
+
+
+def test_the_penalty_rises_linearly() -> None:
+    callback = WirePenalty(weight=0.5, start=0.2, until=0.6)
+    values = [callback.factor(progress) for progress in (0, 0.2, 0.4, 0.6, 1.0)]
+    assert values == pytest.approx([0, 0, 0.25, 0.5, 0.5])
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    def start(folder: Path, *more: Callback, **options: Any) -> Any:
+        torch.manual_seed(1)
+        of = LogicMLP(toy.SHAPE, 10, 20, 4, connections="random", sampler=StraightThrough(noise=1.0))
+        module = LogicClassifier(of, optimizer=partial(torch.optim.Adam, lr=0.1))
+        price = WirePenalty(weight=0.5)
+        return toy.trainer(folder, price, ResumePoint(), *more, max_epochs=-1, max_steps=12, **options), module
+
+    saves = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=7, save_top_k=-1)
+    trainer, straight = start(tmp_path, saves, enable_checkpointing=True)
+    trainer.fit(straight, datamodule=SyntheticImages([*toy.SHAPE], count=53))
+    trainer, resumed = start(tmp_path / "resumed")
+    again = SyntheticImages([*toy.SHAPE], count=53)
+    trainer.fit(resumed, datamodule=again, ckpt_path=tmp_path / "step=7.ckpt", weights_only=True)
+    assert trainer.global_step == 12
+    for (name, a), b in zip(straight.net.state_dict().items(), resumed.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_gates_of_three_inputs_have_a_price(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    of = LogicMLP(toy.SHAPE, toy.CLASSES, 12, 2, arity=3, parametrization="sigmoid", init="residual")
+    trainer = toy.trainer(tmp_path, WirePenalty(), max_epochs=-1, max_steps=5, limit_val_batches=0)
+    trainer.fit(toy.module(of), toy.loader(80))
+    assert trainer.logged_metrics["wire_penalty/distance"] > 0
+
+
+def test_modules_without_gates_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no layer of gates"):
+        toy.trainer(tmp_path, WirePenalty()).fit(toy.module(MLP(toy.SHAPE, toy.CLASSES, 4, 2)), toy.loader())
 
 
 @pytest.mark.parametrize("arguments", [{"weight": 0.0}, {"start": 0.5, "until": 0.5}, {"until": 1.5}])

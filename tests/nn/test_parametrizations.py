@@ -211,3 +211,35 @@ def test_bad_names() -> None:
     instance = Sigmoid(residual_logit=3.0)
     assert LogicLayer(4, 8, parametrization=instance).parametrization is instance
     assert repr(instance) == "Sigmoid(residual_logit=3.0)"
+
+
+@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid", "walsh"])
+def test_entropy_and_its_gradient_are_those_of_the_formula(parametrization: str) -> None:
+    layer = LogicLayer(4, 6, parametrization=parametrization).double()
+    weights = layer.weights
+    if parametrization == "softmax":
+        p = torch.softmax(weights, -1)
+        expected = -(p * p.log2()).sum(-1)
+    else:
+        p = torch.sigmoid(layer.parametrization.logits(weights))
+        expected = -(p * p.log2() + (1 - p) * (1 - p).log2()).sum(-1)
+    assert layer.parametrization.entropy(layer.weights).mean().item() == pytest.approx(expected.mean().item(), rel=1e-12)
+    (wanted,) = torch.autograd.grad(expected.mean(), weights)
+    (given,) = torch.autograd.grad(layer.parametrization.entropy(layer.weights).mean(), weights)
+    torch.testing.assert_close(given, wanted, rtol=1e-10, atol=1e-14)
+    # A gate drawn entry by entry has the entropy of its distribution over the 16 gates.
+    q = layer.gate_probabilities().double()
+    torch.testing.assert_close(layer.entropy(), torch.special.entr(q).sum(-1) / math.log(2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid", "walsh"])
+def test_decided_gates_have_no_entropy_and_finite_gradients(parametrization: str) -> None:
+    layer = LogicLayer(4, 6, parametrization=parametrization)
+    with torch.no_grad():
+        layer.weights[:] = 4000.0 if parametrization == "sigmoid" else 0.0
+        layer.weights[:, 0] = 4000.0
+    value = layer.parametrization.entropy(layer.weights).mean()
+    value.backward()
+    assert value.item() == pytest.approx(0.0, abs=1e-6)
+    assert layer.weights.grad is not None
+    assert layer.weights.grad.isfinite().all()

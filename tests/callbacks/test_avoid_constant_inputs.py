@@ -1,0 +1,58 @@
+"""Wires of the first layer that read constant inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import callback_toy as toy
+import pytest
+import torch
+from wire_toy import SHAPE, Framed, fit, net
+
+from lgn_lightning.callbacks import AvoidConstantInputs
+from lgn_lightning.callbacks.avoid_constant_inputs import avoid, bit_frequencies
+from lgn_lightning.models import MLP
+from lgn_lightning.nn import Threshold, logic_layers
+
+
+def test_bits_are_counted_as_the_encoder_gives_them() -> None:
+    images = torch.randint(0, 256, (4500, 1, 2, 3), dtype=torch.uint8)
+    encoder = Threshold([0.25, 0.75], (1, 2, 3))
+    expected = torch.cat([(images.flatten(1) > level).double().mean(0) for level in encoder.levels])
+    torch.testing.assert_close(bit_frequencies(encoder, images), expected)
+
+
+def test_wires_move_to_allowed_inputs_evenly_and_the_others_stay() -> None:
+    wires = torch.arange(60, dtype=torch.int32).remainder(6).view(10, 2, 3)
+    before, allowed = wires.clone(), torch.tensor([1, 4, 5])
+    assert avoid((wires,), allowed, torch.Generator()) == 30
+    kept = torch.isin(before, allowed)
+    assert torch.equal(wires[kept], before[kept])
+    assert torch.equal(torch.bincount(wires[~kept].long()), torch.tensor([0, 10, 0, 0, 10, 10]))
+    assert avoid((wires,), allowed, torch.Generator()) == 0
+
+
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_no_wire_of_the_first_layer_reads_a_constant_pixel(tmp_path: Path, connections: str) -> None:
+    data = Framed(SHAPE)
+    model = net(data, connections)
+    fit(tmp_path, model, data, AvoidConstantInputs(), max_steps=1)
+    first, second = logic_layers(model).values()
+    wires = torch.stack(first.indices) if connections == "random" else first.learned.candidates  # type: ignore[union-attr,arg-type]
+    rows = wires // 4
+    assert int(rows.min()) == 1
+    read = torch.stack(second.indices) if connections == "random" else second.learned.candidates  # type: ignore[union-attr,arg-type]
+    assert len(read.unique()) == second.in_dim
+
+
+def test_avoiding_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    data = Framed(SHAPE)
+    with pytest.raises(ValueError, match=r"it is a share in \[0, 0.5\)"):
+        AvoidConstantInputs(rare=0.5)
+    with pytest.raises(ValueError, match="starts with Intensity, Linear; leave the callback out"):
+        fit(tmp_path, MLP(data.image_shape, data.num_classes, 4, 2), data, AvoidConstantInputs())
+    with pytest.raises(ValueError, match="input bits of the net are constant"):
+        fit(tmp_path, net(data, thresholds=[0.9999]), data, AvoidConstantInputs())
+    trainer = toy.trainer(tmp_path, AvoidConstantInputs())
+    with pytest.raises(ValueError, match="needs an ImageDataModule"):
+        trainer.fit(toy.module(), toy.loader())
