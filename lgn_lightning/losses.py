@@ -1,6 +1,94 @@
 """Losses beyond those of torch, by the names that recipes give them."""
 
-from lgn_lightning.training.distillation import DistillationLoss
-from lgn_lightning.training.losses import ImageLoss
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.training.checkpoint import load_net
+from lgn_lightning.training.image_loss import ImageLoss
 
 __all__ = ["DistillationLoss", "ImageLoss"]
+
+
+class DistillationLoss(ImageLoss):
+    """Cross-entropy with the soft labels of a teacher (Hinton et al., 2015).
+
+    Petersen et al. (NeurIPS 2024) train their large nets with it.
+
+    The loss is (1 − w) · CE(scores, labels) + w · T² · CE(softmax(scores / T), softmax(teacher(images) / T)). In
+    ``.eval()`` mode it is the plain cross-entropy of the labels, so that validation losses can be compared with those
+    of other runs.
+
+    The teacher is frozen, in ``.eval()`` mode, and no part of this module: neither the optimizer nor checkpoints get
+    its parameters. It sees the same images as the student, augmented if those are.
+
+    Args:
+        teacher: A checkpoint or the folder of a run, as :func:`~lgn_lightning.load_net` takes it, which is read when
+            training starts; or a net that maps images to logits, such as
+            :class:`~lgn_lightning.models.TorchvisionNet`.
+        weight: Share w of the soft labels, in (0, 1].
+        temperature: T; above 1 the teacher's labels are softer.
+
+    Raises:
+        ValueError: If ``weight`` or ``temperature`` is out of range; when called, if the teacher has other classes.
+        CheckpointError: When called, if the teacher's checkpoint cannot be used.
+    """
+
+    def __init__(self, teacher: str | nn.Module, weight: float = 1.0, temperature: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < weight <= 1:
+            raise ValueError(f"DistillationLoss(weight={weight}): the share of the soft labels must be in (0, 1]")
+        if not temperature > 0:
+            raise ValueError(f"DistillationLoss(temperature={temperature}): must be positive")
+        self.weight = weight
+        self.temperature = temperature
+        # In tuples, so that the teacher's parameters are not this module's.
+        self._source = (teacher,)
+        self._teacher: tuple[nn.Module] | None = None
+
+    def _labels(self, images: Tensor, classes: int) -> Tensor:
+        if self._teacher is None:
+            self._teacher = (_load(*self._source),)
+        teacher = self._teacher[0].to(images.device)
+        with torch.no_grad():
+            logits: Tensor = teacher(images).float()
+        if logits.ndim != 2 or logits.shape[1] != classes:
+            raise ValueError(
+                f"the teacher gives {list(logits.shape[1:])} logits an image and the net {classes} scores: both need "
+                "the same classes"
+            )
+        return torch.softmax(logits / self.temperature, dim=1)
+
+    def forward(self, scores: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
+        """Gives the loss of a batch; see the class."""
+        if not self.training:
+            return functional.cross_entropy(scores, labels)
+        if images is None:
+            raise ValueError("DistillationLoss needs the images while training: call loss(scores, labels, images)")
+        soft_labels = self._labels(images, scores.shape[1])
+        loss = self.weight * self.temperature**2 * functional.cross_entropy(scores / self.temperature, soft_labels)
+        if self.weight < 1:
+            loss = loss + (1 - self.weight) * functional.cross_entropy(scores, labels)
+        return loss
+
+    def extra_repr(self) -> str:
+        """Teacher, weight and temperature."""
+        source = self._source[0]
+        teacher = source if isinstance(source, str) else type(source).__name__
+        return f"teacher={teacher}, weight={self.weight}, temperature={self.temperature}"
+
+    def __getstate__(self) -> dict[str, object]:
+        # A copy of the module, as exports and averaging make, need not copy a teacher that was read from a file.
+        return {**self.__dict__, "_teacher": None}
+
+
+def _load(source: str | nn.Module) -> nn.Module:
+    if isinstance(source, nn.Module):
+        return source.eval().requires_grad_(False)
+    try:
+        return load_net(source).requires_grad_(False)
+    except CheckpointError as error:
+        raise CheckpointError(f"DistillationLoss: the teacher cannot be used: {error}") from error

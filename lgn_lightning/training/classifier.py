@@ -22,7 +22,7 @@ from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.training.checkpoint import describe_module, module_arguments, read_checkpoint
 from lgn_lightning.training.graph_rules import reason_against
 from lgn_lightning.training.graphed_step import GraphedStep, warn
-from lgn_lightning.training.losses import ImageLoss
+from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes

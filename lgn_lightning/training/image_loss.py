@@ -1,4 +1,4 @@
-"""What the training asks of losses beyond those of torch."""
+"""The base of losses that look at the images, too."""
 
 from __future__ import annotations
 
