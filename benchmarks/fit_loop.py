@@ -25,7 +25,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lgn_lightning.base.files import atomic_write_text
-from lgn_lightning.cli.fit import TrainingCLI
+from lgn_lightning.cli.training_cli import TrainingCLI
 from lgn_lightning.data import MNIST
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.runs.recipes import find_recipe

@@ -118,7 +118,7 @@ def fit(job: Job, arguments: list[str], progress: Progress, bar: Any) -> int:
     """Runs `lgn`, whose output goes to a file below the folder of runs, and moves the bar as the metrics grow."""
     log = job.folder.path.parent / f"{job.folder.path.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lgn_lightning.cli", *arguments]
+    command = [sys.executable, "-m", "lgn_lightning", *arguments]
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:

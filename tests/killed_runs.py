@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning.cli import fit as training_cli  # noqa: F401 - what a fork need not import any more
 from lgn_lightning.cli import main as cli
+from lgn_lightning.cli import training_cli  # noqa: F401 - what a fork need not import any more
 from lgn_lightning.training.classifier import LogicClassifier
 
 

@@ -45,9 +45,8 @@ class Timing:
     packed: float
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the command line."""
-    parser = commands.add_parser("bench", help="measure how fast a circuit runs here")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
     parser.add_argument("source", type=Path, help="circuit file, checkpoint, or folder of a run")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
     parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
@@ -58,7 +57,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="keep convolutions as loops, or unroll them (default: by size)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

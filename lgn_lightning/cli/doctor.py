@@ -1,7 +1,9 @@
-"""What ``lgn doctor`` reports: everything that decides which kernels run and how fast."""
+"""``lgn doctor``: everything that decides which kernels run and how fast."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import shutil
 import subprocess
@@ -11,10 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from lgn_lightning.ops import loader
 
 _PACKAGES = ("lgn-lightning", "torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy", "wandb")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    facts = report()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    table = Table(show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, "–" if value is None else str(value))
+    Console().print(table)
+    return 0
 
 
 def report() -> dict[str, Any]:

@@ -12,13 +12,9 @@ from lgn_lightning.circuit.form import FORMS, STEM
 from lgn_lightning.deploy.source import read_source
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the command line."""
-    parser = commands.add_parser(
-        "export",
-        help="export the circuit of a checkpoint as C, Verilog and more",
-        description="Export the circuit of a checkpoint, optimised and checked, with a manifest.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.description = "Export the circuit of a checkpoint, optimised and checked, with a manifest."
     parser.add_argument("source", type=Path, help="checkpoint, folder of a run, or circuit file")
     parser.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
     parser.add_argument(
@@ -59,7 +55,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -22,18 +22,11 @@ from lgn_lightning.circuit.run.engine import ENGINES, Engine
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def is_circuit_file(argument: str) -> bool:
-    """Whether the argument of ``lgn predict`` names a circuit file and not a recipe."""
-    return argument.endswith(SUFFIX)
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the command line."""
-    parser = commands.add_parser(
-        "predict",
-        help="classes of images by a recipe's checkpoint or a circuit file",
-        description="Classes of images by a circuit file, as CSV. Images are resized if those of the training were; "
-        "otherwise they must have the size that the net was trained on.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.description = (
+        "Classes of images by a circuit file, as CSV. Images are resized if those of the training were; "
+        "otherwise they must have the size that the net was trained on."
     )
     parser.add_argument(
         "circuit", type=Path, help=f"circuit file (*{SUFFIX}), which lgn export --format circuit writes"
@@ -44,11 +37,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--scores", action="store_true", help="add the score of every class")
     parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
     parser.add_argument("--threads", type=int, default=1)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    if arguments.circuit.suffix != SUFFIX:
+        from lgn_lightning.cli import training_cli
+        from lgn_lightning.cli.trained import open_trained
+
+        training_cli.run("predict", arguments.circuit, [], trained=open_trained(arguments.circuit, False))
+        return 0
     if not arguments.circuit.is_file():
         raise LgnError(f"there is no circuit file {arguments.circuit}; lgn export --format circuit writes one")
     circuit = load_circuit(arguments.circuit)

@@ -30,28 +30,34 @@ _PLACE: Final = re.compile(
 _LENGTHS: Final = ("max_steps", "max_epochs", "T_max", "T_0", "total_steps", "total_iters", "step_size", "milestones")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs ``lgn reproduce <recipe…> [options] [--key value …]``.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.description = (
+        "Trains each recipe once a seed, or resumes what was trained before, tests the checkpoint that validation "
+        "chose, sets the result beside the paper's figure, and adds it to results/<recipe>.json."
+    )
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
+    parser.add_argument(
+        "--budget", type=_budget, default=1.0, help="share of the recipe's steps to train, as in 0.1; marks the row"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
 
-    Args:
-        arguments: The command line after ``reproduce``.
 
-    Returns:
-        The exit code.
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command.
 
     Raises:
         RecipeError: If a recipe or an option cannot be used.
-        RunError: If a training fails; what it has trained is kept, and the same command goes on with it.
+        RunError: If a training fails; what it has trained is kept, and the same command resumes it.
     """
-    count = next((i for i, text in enumerate(arguments) if text.startswith("-")), len(arguments))
-    options, overrides = _parser().parse_known_args(arguments[count:])
-    if not count:
+    if not arguments.words:
         raise RecipeError("`lgn reproduce` needs a recipe first: lgn reproduce <recipe…>; `lgn ls` lists the recipes")
-    jobs = [Reproduction.of(find_recipe(name), options.budget, _joined(overrides)) for name in arguments[:count]]
+    overrides = _joined(arguments.keys)
+    jobs = [Reproduction.of(find_recipe(name), arguments.budget, overrides) for name in arguments.words]
     results = []
     for job in jobs:
-        result = job.run(options.seeds)
-        append_result(result, options.results)
+        result = job.run(arguments.seeds)
+        append_result(result, arguments.results)
         results.append(result)
     print_results(results)
     return 0
@@ -190,23 +196,6 @@ def _joined(overrides: list[str]) -> list[str]:
 def _lgn(arguments: list[str]) -> int:
     """Runs ``lgn`` in a process of its own: every seed starts from the same state, on any number of devices."""
     return subprocess.run([sys.executable, "-m", "lgn_lightning", *arguments], check=False).returncode
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lgn reproduce",
-        usage="lgn reproduce <recipe…> [options] [--key value …]",
-        description="Trains each recipe once a seed, or goes on with what was trained before, tests the checkpoint "
-        "that validation chose, sets the result beside the paper's figure, and adds it to results/<recipe>.json.",
-        epilog="Any key of a recipe can be overridden, as in `lgn fit`; the row then shows it.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
-    parser.add_argument(
-        "--budget", type=_budget, default=1.0, help="share of the recipe's steps to train, as in 0.1; marks the row"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
-    return parser
 
 
 def _seeds(text: str) -> list[int]:

@@ -218,17 +218,16 @@ def write_readme(readme: Path, results: list[Result]) -> bool:
     return new != text
 
 
-def add_parser(commands: Any) -> None:
-    """Adds ``lgn results``."""
-    parser = commands.add_parser("results", help="show what `lgn reproduce` measured, or write it into a README")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
     parser.add_argument("--all", action="store_true", help="older results of the same settings as well")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--readme", type=Path, help="write the table between the markers of this Markdown file")
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
     results = read_results(arguments.results)
     if arguments.readme is not None:
         changed = write_readme(arguments.readme, results)

@@ -105,15 +105,11 @@ class Verdict:
         self.proven |= result.equal
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to the command line."""
-    parser = commands.add_parser(
-        "verify",
-        help="check or prove that nets, circuits and emitted files are equal",
-        description=(
-            "With one argument: the net, its circuit, the optimised circuit, every engine, compiled C and Verilog. "
-            "With two: both of them. Exits with 1 and a counterexample if they differ."
-        ),
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.description = (
+        "With one argument: the net, its circuit, the optimised circuit, every engine, compiled C and Verilog. "
+        "With two: both of them. Exits with 1 and a counterexample if they differ."
     )
     parser.add_argument("first", type=Path, help="circuit file, checkpoint, or folder of a run")
     parser.add_argument(
@@ -130,7 +126,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="keep convolutions as loops, on samples only, or unroll them (default: by size)",
     )
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

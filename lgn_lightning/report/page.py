@@ -104,7 +104,7 @@ def examine(run: Run, data_root: Path | None = None) -> Findings:
     try:
         test = load_test_split(run.recipe, data_root)
     except DataError as error:
-        missing.append(f"Whatever needs test images: {error}. `lgn report --data-root` names the data folder.")
+        missing.append(f"Whatever needs test images: {error}. `lgn report --data.root` names the data folder.")
     layers, measured = layer_facts(run.net, None if test is None else test.images)
     try:
         circuit = circuit_facts(run.net)

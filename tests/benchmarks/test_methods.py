@@ -107,7 +107,7 @@ def test_a_method_inherits_settings_and_callbacks() -> None:
 @pytest.mark.parametrize("method", list(CONTENT["methods"]))
 def test_every_method_is_accepted_by_fit(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds net, data and trainer of each method, as `lgn fit` would; a rehearsal trains one step."""
-    from lgn_lightning.cli import fit as training_cli
+    from lgn_lightning.cli import training_cli
     from lgn_lightning.runs.recipes import find_recipe
 
     monkeypatch.chdir(tmp_path)

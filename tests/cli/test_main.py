@@ -15,7 +15,9 @@ import torch
 import yaml
 from torch import nn
 
-from lgn_lightning.cli.main import TRAINING_COMMANDS, _run_to_resume, main
+import lgn_lightning
+from lgn_lightning.cli.fit import choose_run
+from lgn_lightning.cli.main import COMMANDS, main
 from lgn_lightning.cli.summary import print_summary, summarize
 from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
@@ -200,13 +202,13 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     assert list((folder / "runs" / "digits").iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--resume", "--run_name", "mine"], ["--run_name=mine", "--resume"]], ids=len)
-def test_resume_finds_the_run_by_its_name(folder: Path, arguments: list[str]) -> None:
-    assert _run_to_resume(["digits", *arguments])[1] is None
+@pytest.mark.parametrize("keys", [["--run_name", "mine"], ["--run_name=mine"]], ids=len)
+def test_resume_finds_the_run_by_its_name(folder: Path, keys: list[str]) -> None:
+    assert choose_run(["digits"], "", keys)[1] is None
     for name in ("mine", "version_0"):
         (folder / "runs" / "digits" / name).mkdir(parents=True)
         (folder / "runs" / "digits" / name / "config.yaml").touch()
-    run = _run_to_resume(["digits", *arguments])[1]
+    run = choose_run(["digits"], "", keys)[1]
     assert run is not None
     assert run.path == Path("runs/digits/mine")
 
@@ -360,7 +362,7 @@ def test_broken_pipe_of_anything_else_is_told(
     def fail(_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("lgn_lightning.runs.recipes.copy_recipe", lambda *_: fail(None))
+    monkeypatch.setattr("lgn_lightning.cli.cp.copy_recipe", lambda *_: fail(None))
     assert main(["cp", "digits"]) == 1
     assert "Broken pipe" in error_of(capsys)
 
@@ -376,12 +378,39 @@ def test_cp_writes_a_name_that_the_next_command_takes(
     assert f"{name}.yaml exists already" in error_of(capsys)
 
 
-@pytest.mark.parametrize("arguments", [["foo"], ["--help"]])
-def test_every_command_is_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(arguments)
-    printed = "".join(capsys.readouterr())
-    assert all(name in printed for name in (*TRAINING_COMMANDS, "reproduce", "ls", "cp", "export", "verify", "doctor"))
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]], ids=str)
+def test_the_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed and command.help in printed for name, command in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: lgn {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exprot"]) == 2
+    assert "did you mean export?" in error_of(capsys)
+    assert main(["foo"]) == 2
+    printed = error_of(capsys)
+    assert all(name in printed for name in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lgn-lightning {lgn_lightning.__version__}\n"
+
+
+def test_the_help_imports_no_package_that_is_slow() -> None:
+    code = "import sys; from lgn_lightning.cli.main import main; main(['--help']); main(['ls'])"
+    code += "; assert not sys.modules.keys() & {'torch', 'numpy', 'lightning'}, 'slow'"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

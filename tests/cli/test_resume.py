@@ -146,10 +146,10 @@ def test_resume_takes_the_newest_run_that_has_something_to_go_on_with(folder: Pa
     assert run_lgn(["fit", "small.yaml"], kill_at_step(0)) == -signal.SIGKILL
     assert RunFolder(Path("runs/small/version_1")).config.is_file()
     assert run_lgn(["fit", "small.yaml", "--resume"]) == 0, Path("log.txt").read_text()
-    assert "going on with runs/small/version_0\n" in Path("log.txt").read_text()
+    assert "resuming runs/small/version_0\n" in Path("log.txt").read_text()
     assert RunFolder(Path("runs/small/version_0")).result is not None
     assert run_lgn(["fit", "small.yaml", "--resume", "--trainer.max_steps=4"]) == 0, Path("log.txt").read_text()
-    assert "going on with runs/small/version_1 from its first step" in Path("log.txt").read_text()
+    assert "resuming runs/small/version_1 from its first step" in Path("log.txt").read_text()
 
 
 def test_a_requeued_job_goes_on_with_the_run_of_its_name_and_starts_it_at_first(reference: Path, folder: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_requeued_job_goes_on_with_the_run_of_its_name_and_starts_it_at_first(
     assert run_lgn(job, kill_at_step(12)) == -signal.SIGKILL
     assert "small has no run slurm-7 yet: a new one starts" in Path("log.txt").read_text()
     assert run_lgn(job) == 0, Path("log.txt").read_text()
-    assert "going on with runs/small/slurm-7\n" in Path("log.txt").read_text()
+    assert "resuming runs/small/slurm-7\n" in Path("log.txt").read_text()
     assert differences(reference, Path("runs/small/slurm-7")) == []
 
 

@@ -99,7 +99,7 @@ def test_killed_processes_end_with_the_same_bits_when_resumed(tmp_path: Path) ->
     expected = train(whole, 2, *every, strategy="logic_ddp")
     train(parts, 2, *every, strategy="logic_ddp", kill_at=14)
     resumed = train(parts, 2, "--resume", strategy="logic_ddp")  # with the run's own settings
-    assert "going on with runs/digits/version_0" in (parts / "log.txt").read_text()
+    assert "resuming runs/digits/version_0" in (parts / "log.txt").read_text()
     assert differences(expected, resumed) == []
 
 

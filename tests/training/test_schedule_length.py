@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier
-from lgn_lightning.cli import fit as training_cli
+from lgn_lightning.cli import training_cli
 from lgn_lightning.runs.recipes import find_recipe
 
 REHEARSAL = ["--trainer.fast_dev_run=true", "--model.net.width=300", "--trainer.accelerator=cpu"]

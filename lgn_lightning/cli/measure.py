@@ -1,0 +1,38 @@
+"""``lgn validate`` and ``lgn test``: a run or a checkpoint, measured with the settings it was trained with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.cli.fit import option
+from lgn_lightning.runs.recipes import find_recipe, recipe_files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures a run, a checkpoint, or a recipe and ``--ckpt_path``."""
+    command = arguments.command
+    if not arguments.words:
+        raise LgnError(
+            f"`lgn {command}` needs a trained net first: lgn {command} <run folder or checkpoint> [--key value …]"
+        )
+    first, *others = arguments.words
+    path, checkpoint = Path(first), option(arguments.keys, "--ckpt_path")
+    is_recipe = path.suffix in (".yaml", ".yml") or first in {file.stem for file in recipe_files()}
+    is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
+    recipe = None if is_trained else find_recipe(first)
+    target = Path(checkpoint) if checkpoint else path if is_trained else None
+    # Lightning takes seconds to import: not before it is known that there is a recipe
+    from lgn_lightning.cli import training_cli
+    from lgn_lightning.cli.trained import open_trained
+
+    trained = None if target is None else open_trained(target, recipe is not None)
+    if trained is not None and trained.settings is not None and recipe is not None:
+        print(f"the settings are those of {trained.checkpoint}, in the place of {recipe.name}")
+    training_cli.run(command, recipe or path, [*others, *arguments.keys], trained=trained)
+    return 0

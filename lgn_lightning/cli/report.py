@@ -1,0 +1,25 @@
+"""``lgn report``: one HTML file that shows what a run did and what its net became."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lgn_lightning.report import write_report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "target", metavar="run", type=Path, help="a run folder that `lgn fit` left, or one of its checkpoints"
+    )
+    parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
+    parser.add_argument(
+        "--data.root", dest="data_root", metavar="FOLDER", type=Path, help="data folder that replaces the recipe's"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    print(write_report(arguments.target, arguments.out, arguments.data_root))
+    return 0

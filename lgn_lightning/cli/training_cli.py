@@ -1,0 +1,327 @@
+"""What ``lgn fit``, ``validate`` and ``test`` run: a LightningCLI around :class:`LogicClassifier`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from jsonargparse import Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.callbacks import ResumePoint, StepProgressBar
+from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
+from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize
+from lgn_lightning.cli.trained import TrainedNet
+from lgn_lightning.data import *  # noqa: F403 - --data=MNIST finds the classes that are imported
+from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.runs.folder import RUNS, RunFolder
+from lgn_lightning.runs.loggers import make_loggers, split_names
+from lgn_lightning.runs.provenance import source_version
+from lgn_lightning.runs.recipes import PaperResult
+from lgn_lightning.runs.run_logger import RunLogger
+from lgn_lightning.runs.wandb_logger import RunWandbLogger
+from lgn_lightning.training import ddp as strategies  # noqa: F401 - recipes name its strategy
+from lgn_lightning.training.checkpoint import read_checkpoint
+from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
+from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.schedule_length import follow_max_steps
+from lgn_lightning.training.threads import spare_threads
+
+# Lightning's own use of a torch API that is about to change: nothing that a user could act on.
+warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*")
+
+#: Steps between two drawings of the progress bar, each of which takes about as long as a step of a small net.
+REFRESH_RATE = 20
+
+
+class SaveConfig(SaveConfigCallback):
+    """Leaves the settings in the run's folder, ``config.yaml`` for ``fit``, and tells the loggers."""
+
+    _lock: FileLock | None = None
+    _folder = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks for the folder on all ranks, who are told by rank zero: alone, it would wait for them forever."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        run = RunFolder(self._folder)
+        if stage == "fit" and not self.overwrite and trainer.strategy.broadcast(run.config.is_file()):
+            run.check_new()
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the file, atomically: a run that is killed here is resumed with its own settings or not at all."""
+        folder = self._folder
+        if stage == "fit":
+            run = RunFolder(folder)
+            self._lock = run.lock()
+            run.remove_leftovers()
+        name = "config" if stage == "fit" else TrainerFn(stage).value
+        atomic_write_text(folder / f"{name}.yaml", self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers[1:]:  # metrics.csv has no place for settings
+            logger.log_hyperparams(self.config.as_dict())
+
+    def release(self) -> None:
+        """Lets others train into the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+class TrainingCLI(LightningCLI):
+    """Runs a recipe.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        recipe: The recipe's YAML file.
+        overrides: Further arguments of the command line.
+        resume: The run to go on with: its own settings take the place of the recipe's.
+        trained: What the other commands measure: the settings of its checkpoint take the place of the recipe's.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        recipe: Path,
+        overrides: list[str],
+        resume: RunFolder | None = None,
+        trained: TrainedNet | None = None,
+    ) -> None:
+        self.recipe_name = recipe.stem
+        self.source = source_version()  # now: a long training may outlive the state of the working tree
+        self.resume = resume
+        if resume is not None:
+            checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
+            recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
+        self.trained, settings = trained, str(recipe)
+        if trained is not None:
+            settings = trained.settings or settings
+            # To log where the training did takes a word.
+            overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.checkpoint}"]
+        self._recipe, self._overrides = recipe, overrides
+        self._run: RunLogger | None = None
+        super().__init__(
+            LogicClassifier,
+            ImageDataModule,
+            subclass_mode_data=True,
+            args=[command, "--config", settings, *overrides],
+            seed_everything_default=0,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False, "overwrite": resume is not None},
+            parser_class=SettingsParser,
+            auto_configure_optimizers=False,  # the module takes its optimizer as an argument
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what a recipe says about the paper, and where a run leaves and logs its results."""
+        parser.add_argument("--paper", type=PaperResult, default=PaperResult(), help="figures that the recipe aims at")
+        parser.add_argument(
+            "--logger",
+            type=str | list[str],
+            default="csv",
+            help="csv, tensorboard, wandb, or some of them with commas between; metrics.csv is always written",
+        )
+        parser.add_argument(
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="the run's folder below runs/<recipe>/, which must be new; version_N if null",
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer with the run's loggers, and with checkpoints that a kill cannot damage."""
+        config = self.config[self.subcommand]
+        if self._makes_run:
+            self._run = self._run_logger(config)
+            if config.trainer.logger is False:
+                kwargs["default_root_dir"] = self._run.log_dir
+            else:
+                kwargs["logger"] = make_loggers(split_names(config.logger), self._run)
+        given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
+        defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
+        if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
+            defaults.append(StepProgressBar(refresh_rate=REFRESH_RATE))
+        self.trainer_defaults["callbacks"] = defaults
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
+
+    def _run_logger(self, config: Any) -> RunLogger:
+        if self.trained is not None:
+            folder = self.trained.folder if len(self.trained.folder.parts) > 1 else self.trained.folder.resolve()
+            return RunLogger(folder.parent.parent, folder.parent.name, folder.name, file=f"{self.subcommand}.csv")
+        if self.resume is None:
+            return RunLogger(RUNS, self.recipe_name, config.run_name)
+        folder = self.resume.path
+        step = read_checkpoint(config.ckpt_path)["global_step"] if config.ckpt_path else 0
+        return RunLogger(folder.parent.parent, folder.parent.name, folder.name, resume_at=step)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the given arguments; the base class would warn that they are not ``sys.argv``."""
+        self.config = parser.parse_args(args)
+        config = self.config[self.config.subcommand]
+        if self.config.subcommand == "fit" and config.ckpt_path is None:  # a checkpoint holds its schedule
+            follow_max_steps(self._recipe, self._overrides, config)
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: the base class would take arguments of the model from the checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Checks folder and checkpoint before minutes are spent on data and nets."""
+        if self.subcommand != "fit":
+            if self.trained is None:
+                raise CheckpointError(
+                    f"`lgn {self.subcommand}` needs a trained net: lgn {self.subcommand} {self._newest_run()}"
+                )
+            return
+        path = self.config[self.subcommand].get("ckpt_path")
+        name = self.config[self.subcommand].run_name
+        if name is not None and self.resume is None and self._makes_run:
+            # On all ranks: none writes before all are there.
+            RunFolder(RUNS / self.recipe_name / name).check_new()
+        if path is not None and path not in ("best", "last", "hpc"):
+            read_checkpoint(path)
+
+    @property
+    def _makes_run(self) -> bool:
+        """Whether files go to ``runs/<recipe>/``, and not where a logger or a root folder of the user's own says."""
+        trainer = self.config[self.subcommand].trainer
+        elsewhere = trainer.default_root_dir if trainer.logger is False else trainer.logger not in (None, True)
+        return not elsewhere and not self._dry_run
+
+    @property
+    def _dry_run(self) -> bool:
+        return bool(self.config[self.subcommand].trainer.fast_dev_run)
+
+    def _newest_run(self) -> str:
+        found = sorted(RUNS.glob(f"{self.recipe_name}/*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if found:
+            return str(found[-1].parent.parent)
+        return f"<run folder or checkpoint>; `lgn fit {self.recipe_name}` leaves one"
+
+    def instantiate_classes(self) -> None:
+        """Builds trainer, module and data, and tells the module its recipe."""
+        config = self.config[self.subcommand]
+        if isinstance(config.trainer.callbacks, Namespace):  # one alone, as Lightning takes it, too
+            config.trainer.callbacks = [config.trainer.callbacks]
+        with named_errors(config):
+            super().instantiate_classes()
+        self.model.recipe = self._parser(self.subcommand).dump(config, skip_none=False)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
+        self.config_init[subcommand]["weights_only"] = True
+        try:
+            with named_errors(self.config[subcommand]):
+                super()._run_subcommand(subcommand)
+        except BaseException as error:
+            self._close(failed=True)
+            # Ctrl-C and SIGTERM stop a run that can go on.
+            if subcommand == "fit" and isinstance(error, Exception):
+                self._discard_untrained()
+            # Lightning ends after Ctrl-C with exit code 1.
+            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
+        self._close(self.trainer.interrupted)
+
+    def _close(self, failed: bool) -> None:
+        """Ends what this process alone may do to the run."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunWandbLogger):
+                logger.finish(int(failed))
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.release()
+
+    def _discard_untrained(self) -> None:
+        """Leaves nothing of a run that failed before its first step: its name is free, and nothing is resumed."""
+        trainer = self.trainer
+        if trainer.global_step or self.resume is not None or not trainer.is_global_zero:
+            return
+        if self._run is not None and self._run.folder is not None:
+            RunFolder(self._run.folder).discard()
+
+    def before_fit(self) -> None:
+        """Finds out before training, and not after it, that there is nothing to test on; chooses the threads."""
+        spare_threads(self.trainer, self.model.net, self.datamodule.batch_size)
+        if not self._dry_run and not self.datamodule.has_test:
+            self.datamodule.setup("test")  # says what is missing
+
+    def after_fit(self) -> None:
+        """Tests the checkpoint that validation chose, once, and prints the result."""
+        trainer, model = self.trainer, self.model
+        if self._dry_run or trainer.interrupted:
+            return
+        chosen = trainer.checkpoint_callback
+        path = chosen.best_model_path if isinstance(chosen, ModelCheckpoint) else ""
+        if path and not Path(path).is_file():  # a resumed run knows the best one by the path it had in the first run
+            rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested instead")
+            path = ""
+        trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # on all ranks: rank zero tells the others
+        if trainer.is_global_zero:
+            summary = summarize(trainer, model, self.datamodule, Path(path) if path else None)
+            RunFolder(folder).finish(self._result(summary, folder))
+            print_summary(summary)
+
+    def _result(self, summary: Summary, folder: Path) -> dict[str, Any]:
+        """What ``result.json`` says: how the summary came about, and the summary, with paths as seen from there."""
+        values = {
+            name: os.path.relpath(value, folder) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(summary).items()
+        }
+        clock = next((c for c in self.trainer.callbacks if isinstance(c, ResumePoint)), None)  # type: ignore[attr-defined]
+        chosen = self.trainer.checkpoint_callback
+        score = chosen.best_model_score if isinstance(chosen, ModelCheckpoint) else None
+        about = {
+            "recipe": self.recipe_name,
+            "seed": self.config[self.subcommand].seed_everything,
+            "steps": self.trainer.global_step,
+            "train_seconds": None if clock is None else round(clock.seconds, 1),
+            # What the checkpoint was chosen by, and never on the test split.
+            "monitor": chosen.monitor if isinstance(chosen, ModelCheckpoint) else None,
+            "validation": None if score is None else float(score),
+            "hardware": hardware(self.trainer),
+            "torch": torch.__version__,
+            "commit": self.source,
+        }
+        return about | values
+
+    def after_predict(self) -> None:
+        """Writes the predictions as a CSV file."""
+        target = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions.csv"
+        if not self.trainer.is_global_zero or self._dry_run:
+            return
+        names = list(self.datamodule.class_names)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("index", "class", "name"))
+        classes = [int(c) for batch in self.trainer.predict_loop.predictions for c in batch]
+        writer.writerows((index, c, names[c]) for index, c in enumerate(classes))
+        atomic_write_text(target, text.getvalue())
+        print(f"{len(classes)} predictions written to {target}")
+
+
+def run(
+    command: str,
+    recipe: Path,
+    overrides: list[str],
+    resume: RunFolder | None = None,
+    trained: TrainedNet | None = None,
+) -> Any:
+    """Runs a recipe; see :class:`TrainingCLI`."""
+    return TrainingCLI(command, recipe, overrides, resume, trained)
