@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/concepts.md. Whatever they show as a number is computed here, by the library.
+"""Draws the pictures of docs/concepts.md and of the README. Whatever they show as a number is computed by the library.
 
 python docs/images/concepts.py docs/images/concepts
 """
@@ -22,6 +22,43 @@ from lgn_lightning.gates import GATE_NAMES, TRUTH_TABLES
 from lgn_lightning.nn.parametrizations import make_parametrization
 
 ENTRIES = ("t00", "t01", "t10", "t11")
+
+
+def overview() -> Picture:
+    """A net of six gates: mixtures while it trains, then the gates that it settles on."""
+    picture = Picture(700, 270, "While it trains, a gate is a mixture of 16 gates; then it is one of them")
+    torch.manual_seed(325)
+    layers = [LogicLayer(4, 4), LogicLayer(4, 2)]
+    inputs = [(0, 60 + 50 * row) for row in range(4)]
+    places = [[(80, 60 + 50 * row) for row in range(4)], [(200, 85), (200, 185)]]
+    sides = ((60, "while training: mixtures of 16 gates", "soft"), (420, "afterwards: a circuit", "hard"))
+    for left, title, kind in sides:
+        picture.text(left + 110, 22, title, f"{kind} strong")
+        before = inputs
+        for layer, here in zip(layers, places, strict=True):
+            names = [GATE_NAMES[int(number)] for number in layer.gates()]
+            for index, (x, y) in enumerate(here):
+                ends = [int(layer.indices_a[index]), int(layer.indices_b[index])]
+                for end, shift in zip(ends, (-6, 6), strict=True):
+                    start = before[end][0] + (8 if before is inputs else 40), before[end][1]
+                    picture.line([(left + start[0], start[1]), (left + x - 40, y + shift)], "line", 1.1)
+                if kind == "hard":
+                    picture.gate(left + x, y, names[index].replace("_", " "), "hard", width=80, height=30)
+                    continue
+                picture.box(left + x - 40, y - 17, 80, 34, "paper", "soft")
+                shares = layer.gate_probabilities()[index].tolist()
+                for number, share in enumerate(shares):
+                    high = 28 * share / max(shares)
+                    picture.box(left + x - 38 + 4.8 * number, y + 15 - high, 3.8, high, "soft", None, 0.85, 0)
+            before = here
+        for index, (x, y) in enumerate(inputs):
+            picture.text(left + x - 4, y + 4, "x" + "₀₁₂₃"[index], anchor="end")
+        for x, y in places[-1]:
+            picture.arrow((left + x + 41, y), (left + x + 62, y), kind)
+    picture.arrow((340, 135), (388, 135), "ink")
+    picture.text(170, 255, "soft values and gradients", "muted small")
+    picture.text(530, 255, "bits: C, machine code, Verilog", "muted small")
+    return picture
 
 
 def gate() -> Picture:
@@ -312,7 +349,7 @@ def passes() -> Picture:
     return picture
 
 
-PICTURES = (gate, mixture, discretization_gap, straight_through, thermometer, group_sum, tree, passes)
+PICTURES = (overview, gate, mixture, discretization_gap, straight_through, thermometer, group_sum, tree, passes)
 
 
 def main(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reproduced results: ``results/<recipe>.json``, and the tables of them that a terminal and the README show."""
+"""Reproduced results: ``results/<recipe>.json``, and the tables of them in a terminal and in docs/results.md."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.runs.recipes import PaperResult
 
 RESULTS: Final = Path("results")
-#: The README's table stands between these lines.
-BEGIN: Final = "<!-- results: written by `lgn results --readme README.md` -->"
+#: The table of a Markdown file stands between these lines.
+BEGIN: Final = "<!-- results: written by `lgn results --write docs/results.md` -->"
 END: Final = "<!-- end of results -->"
 
 
@@ -106,7 +106,7 @@ def read_results(folder: Path = RESULTS) -> list[Result]:
     """Reads all results below a folder, by recipe, oldest first.
 
     Raises:
-        ResultError: If there are none, or a file is none of this command's.
+        ResultError: If there are none, or a file is not one of `lgn reproduce`.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -118,14 +118,14 @@ def read_result_file(file: Path) -> list[Result]:
     """Reads the results of one recipe; none if the file is not there.
 
     Raises:
-        ResultError: If the file is none of this command's.
+        ResultError: If the file is not one of `lgn reproduce`.
     """
     if not file.is_file():
         return []
     try:
         return [Result.from_json(values) for values in json.loads(file.read_text(encoding="utf-8"))]
     except (ValueError, TypeError, KeyError) as error:
-        raise ResultError(f"{file} is no file of `lgn reproduce` ({error}); move it away") from error
+        raise ResultError(f"{file} is not a file of `lgn reproduce` ({error}); move it away") from error
 
 
 def append_result(result: Result, folder: Path = RESULTS) -> Path:
@@ -198,7 +198,7 @@ def print_results(results: list[Result]) -> None:
     console.print(table)
 
 
-def write_readme(readme: Path, results: list[Result]) -> bool:
+def write_table(page: Path, results: list[Result]) -> bool:
     """Replaces the table between the markers of a Markdown file.
 
     Returns:
@@ -207,14 +207,14 @@ def write_readme(readme: Path, results: list[Result]) -> bool:
     Raises:
         ResultError: If the file has no markers.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ResultError(f"{readme} has no place for the table: put the lines {BEGIN} and {END} into it")
+        raise ResultError(f"{page} has no place for the table: put the lines {BEGIN} and {END} into it")
     new = f"{head}{BEGIN}\n{markdown_table(newest(results))}\n{END}{tail}"
     if new != text:
-        atomic_write_text(readme, new)
+        atomic_write_text(page, new)
     return new != text
 
 
@@ -223,15 +223,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
     parser.add_argument("--all", action="store_true", help="older results of the same settings as well")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--readme", type=Path, help="write the table between the markers of this Markdown file")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table between a Markdown file's markers")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     results = read_results(arguments.results)
-    if arguments.readme is not None:
-        changed = write_readme(arguments.readme, results)
-        print(f"{arguments.readme} {'written' if changed else 'is current'}")
+    if arguments.write is not None:
+        changed = write_table(arguments.write, results)
+        print(f"{arguments.write} {'written' if changed else 'is current'}")
         return 0
     shown = results if arguments.all else newest(results)
     if arguments.json:

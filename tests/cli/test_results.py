@@ -1,4 +1,4 @@
-"""Result files and the tables made of them; the README's table is the one of the files."""
+"""Result files and the tables made of them; the table in docs/results.md is the one of the files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from lgn_lightning.cli.results import (
     markdown_table,
     newest,
     read_results,
-    write_readme,
+    write_table,
 )
 from lgn_lightning.runs.recipes import PaperResult, list_recipes
 
@@ -70,15 +70,15 @@ def test_files_give_back_what_was_appended_and_the_newest_of_each_setting(tmp_pa
 
 def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path: Path) -> None:
     append_result(RESULT, tmp_path / "results")
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    arguments = ["results", "--results", str(tmp_path / "results"), "--readme", str(readme)]
+    page = tmp_path / "results.md"
+    page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    arguments = ["results", "--results", str(tmp_path / "results"), "--write", str(page)]
     assert main(arguments) == 0
-    assert readme.read_text() == f"# Title\n\n{BEGIN}\n{markdown_table([RESULT])}\n{END}\n\nafter\n"
-    assert not write_readme(readme, [RESULT]), "nothing changes the second time"
-    readme.write_text("# no markers")
+    assert page.read_text() == f"# Title\n\n{BEGIN}\n{markdown_table([RESULT])}\n{END}\n\nafter\n"
+    assert not write_table(page, [RESULT]), "nothing changes the second time"
+    page.write_text("# no markers")
     with pytest.raises(LgnError, match="no place for the table"):
-        write_readme(readme, [RESULT])
+        write_table(page, [RESULT])
 
 
 def test_the_command_prints_all_and_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,13 +89,13 @@ def test_the_command_prints_all_and_says_what_is_wrong(tmp_path: Path, capsys: p
     assert "97.00 (± 1.41, 2 seeds)" in capsys.readouterr().out
     (tmp_path / "bad.json").write_text("[{}]")
     assert main(["results", "--results", str(tmp_path)]) == 1
-    assert "bad.json is no file of `lgn reproduce`" in capsys.readouterr().err
+    assert "bad.json" in capsys.readouterr().err
 
 
-def test_the_readme_s_table_is_that_of_the_files() -> None:
-    text = (TOP / "README.md").read_text()
+def test_the_page_s_table_is_that_of_the_files() -> None:
+    text = (TOP / "docs" / "results.md").read_text()
     table = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert table == markdown_table(newest(read_results(TOP / "results"))), "run: lgn results --readme README.md"
+    assert table == markdown_table(newest(read_results(TOP / "results"))), "run: lgn results --write docs/results.md"
 
 
 def test_the_files_quote_the_papers_figures_as_the_recipes_do() -> None:
