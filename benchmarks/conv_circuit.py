@@ -43,7 +43,7 @@ def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clo
     from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit
     from lgn_lightning.circuit.emit.compiler import compile_library
     from lgn_lightning.circuit.run.engine import Engine
-    from lgn_lightning.deploy.folder import Check
+    from lgn_lightning.deploy.trial import Trial
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.nn import logic_layers
     from lgn_lightning.runs.recipes import find_recipe
@@ -91,9 +91,9 @@ def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clo
         seconds["cc"] = time.perf_counter() - start[0] if clock == "wall" else os.times().children_user - start[1]
         library = CompiledCircuit(Path(name) / "net.so", "net")
         result["c_rate"] = rate(library.predict, images)
-        check = Check.of(circuit, net, torch.from_numpy(images[:checked]))
-        check.compare(engine(check.inputs), "engine")
-        check.compare(library.scores(check.inputs), "compiled C")
+        trial = Trial.of_net(circuit, net, images[:checked])
+        trial.compare(engine(trial.inputs), "engine")
+        trial.compare(library.scores(trial.inputs), "compiled C")
     return result
 
 

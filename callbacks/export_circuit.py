@@ -13,27 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
+import numpy as np
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lgn_lightning.base.errors import ExportError
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
-from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS
 from lgn_lightning.circuit.form import STEM, circuit_of_net
 from lgn_lightning.deploy.folder import (
     MANIFEST,
-    Check,
     ExportedCircuit,
-    ExportError,
     add_library,
+    circuit_folder,
     copy_circuit_folder,
-    default_compiler,
     write_circuit_folder,
 )
+from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.training.checkpoint import class_names, preparation, read_checkpoint
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
@@ -81,23 +82,16 @@ class ExportCircuit(pl.Callback):
         self.formats = tuple(formats)
         self.compile_at = compile_at
         self.check_samples = check_samples
-        self._samples: list[Tensor] = []
+        self._samples: list[NDArray[Any]] = []
         self._compiler: list[str] | None = None
-        self._last: tuple[Circuit | LoopedCircuit, Path, Check] | None = None
-        self._pending: dict[Path, Check] = {}
+        self._last: tuple[Circuit | LoopedCircuit, Path, Trial] | None = None
+        self._pending: dict[Path, Trial] = {}
         self._active = False
 
     @staticmethod
     def exported_for(checkpoint: str | os.PathLike[str]) -> ExportedCircuit | None:
         """Finds the circuit of a checkpoint; None if it has none."""
-        path = Path(checkpoint).absolute()
-        # A slash in a metric's name makes folders of checkpoints; which of them is dirpath, the manifest tells.
-        for root in list(path.parents)[:3]:
-            name = path.relative_to(root).as_posix()
-            exported = ExportedCircuit.read(_circuit_folder(root, path))
-            if exported is not None and exported.manifest["checkpoint"] == name:
-                return exported
-        return None
+        return ExportedCircuit.of_checkpoint(checkpoint)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds out before training what cannot be exported, and starts to follow the checkpoints."""
@@ -123,8 +117,8 @@ class ExportCircuit(pl.Callback):
         """Keeps the first validation samples for the checks."""
         missing = self.check_samples - sum(map(len, self._samples))
         if self._active and missing > 0 and dataloader_idx == 0:
-            x = batch if isinstance(batch, Tensor) else batch[0]
-            self._samples.append(x[:missing].detach().cpu().clone())
+            x = (batch if isinstance(batch, Tensor) else batch[0])[:missing].detach()
+            self._samples.append((x.float() if x.is_floating_point() else x).cpu().numpy().copy())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Builds the libraries of the checkpoints that are left.
@@ -137,7 +131,7 @@ class ExportCircuit(pl.Callback):
         if self._active and self._compiler is not None:
             self._find_pending(trainer, pl_module)
         pending, self._pending = self._pending, {}
-        for folder, check in pending.items():
+        for folder, trial in pending.items():
             exported = ExportedCircuit.read(folder)
             if exported is None or exported.library is not None or self._compiler is None:
                 continue
@@ -145,9 +139,9 @@ class ExportCircuit(pl.Callback):
                 source = exported.manifest["files"][f"{STEM}.c"]
                 if source in built:
                     kept = {name: exported.manifest[name] for name in _ABOUT}
-                    copy_circuit_folder(built[source], folder, kept)
+                    copycircuit_folder(built[source], folder, kept)
                 else:
-                    add_library(exported, check, self._compiler)
+                    add_library(exported, trial, self._compiler)
                 built[source] = ExportedCircuit.read(folder) or exported
             except OSError as error:
                 raise _unwritable(folder, error) from error
@@ -168,7 +162,7 @@ class ExportCircuit(pl.Callback):
         root = _root_of(trainer, checkpoint)
         if root is None:
             return
-        folder = _circuit_folder(root, checkpoint)
+        folder = circuit_folder(root, checkpoint)
         net = _net_with(content["state_dict"], pl_module)
         circuit = circuit_of_net(net, class_names(content), formats=self.formats)
         circuit = circuit.with_preparation(preparation(content))
@@ -183,18 +177,17 @@ class ExportCircuit(pl.Callback):
             twin = self._twin(circuit)
             if twin is not None and twin.folder != folder:
                 assert self._last is not None
-                check = self._last[2]
-                copy_circuit_folder(twin, folder, about)
+                trial = self._last[2]
+                copycircuit_folder(twin, folder, about)
             else:
-                samples = torch.cat(self._samples) if self._samples else None
                 compiler = self._compiler if self.compile_at == "checkpoint" else None
                 formats = dict.fromkeys("c" if name == "library" else name for name in self.formats)
                 check = Check.of(circuit, net, samples)
-                write_circuit_folder(circuit, check, folder, about, tuple(formats), compiler)
+                writecircuit_folder(circuit, check, folder, about, tuple(formats), compiler)
         except OSError as error:
             raise _unwritable(folder, error) from error
-        self._last = circuit, folder, check
-        self._pending[folder] = check
+        self._last = circuit, folder, trial
+        self._pending[folder] = trial
         self._log_artifacts(trainer, folder)
 
     def removed(self, trainer: pl.Trainer, checkpoint: Path) -> None:
@@ -217,8 +210,10 @@ class ExportCircuit(pl.Callback):
                 if exported is None or exported.library is not None or exported.folder in self._pending:
                     continue
                 net = _net_with(read_checkpoint(path)["state_dict"], pl_module)
-                samples = torch.cat(self._samples) if self._samples else None
-                self._pending[exported.folder] = Check.of(LoopedCircuit.from_module(net), net, samples)
+                self._pending[exported.folder] = self._trial(LoopedCircuit.from_module(net), net)
+
+    def _trial(self, circuit: Circuit | LoopedCircuit, net: nn.Module) -> Trial:
+        return Trial.of_net(circuit, net, np.concatenate(self._samples) if self._samples else None)
 
     def _twin(self, circuit: Circuit | LoopedCircuit) -> ExportedCircuit | None:
         # last.ckpt follows the best one with the same weights: compiling once is enough.
@@ -256,7 +251,7 @@ class ExportCircuit(pl.Callback):
         if "c" not in self.formats and "library" not in self.formats:
             return None
         try:
-            return default_compiler()
+            return find_compiler()
         except CompilerError as error:
             if "library" in self.formats:
                 raise ExportError(f"ExportCircuit(formats={self.formats}): {error}") from error
@@ -306,10 +301,6 @@ def _root_of(trainer: pl.Trainer, checkpoint: Path) -> Path | None:
         if callback.dirpath is not None and checkpoint in {Path(path).absolute() for path in mine}:
             return Path(callback.dirpath).absolute()
     return None
-
-
-def _circuit_folder(root: Path, checkpoint: Path) -> Path:
-    return root.parent / "circuits" / checkpoint.relative_to(root).with_suffix("")
 
 
 def _net_with(state: dict[str, Any], pl_module: pl.LightningModule) -> nn.Module:

@@ -23,6 +23,10 @@ class DataError(LgnError):
     """A data set or image is missing, corrupt or does not fit the settings; the message names path and fix."""
 
 
+class ExportError(LgnError):
+    """A circuit cannot be exported, or does not compute what its net computes."""
+
+
 class RunError(LgnError):
     """A run cannot be gone on with."""
 

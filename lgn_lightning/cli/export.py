@@ -111,9 +111,10 @@ def export_checkpoint(
         ValueError: If the net has layers that are no gates.
     """
     # torch takes a second to import: not for `lgn --help`.
-    from lgn_lightning.circuit.emit.compiler import CompilerError
+    from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
     from lgn_lightning.circuit.emit.export import FORMATS, c_name
-    from lgn_lightning.deploy.folder import MANIFEST, Check, check_replaceable, default_compiler, write_circuit_folder
+    from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
+    from lgn_lightning.deploy.trial import Trial
 
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -130,17 +131,17 @@ def export_checkpoint(
     compiler = None
     if "c" in formats or "library" in formats:
         try:
-            compiler = default_compiler()
+            compiler = find_compiler()
         except CompilerError:
             if "library" in formats:
                 raise
-    check = Check.of_circuit(circuit) if read.net is None else Check.of(circuit, read.net, None)
+    trial = Trial.of_circuit(circuit) if read.net is None else Trial.of_net(circuit, read.net)
     about = {"checkpoint": read.path.name}
     written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
     options: dict[str, Any] = {"optimize": optimize and circuit.arity == 2, "pipeline": pipeline, "form": form}
     options |= {"name": name, "word_bits": word_bits}
     try:
-        write_circuit_folder(circuit, check, folder, about, written, compiler, **options)
+        write_circuit_folder(circuit, trial, folder, about, written, compiler, **options)
     except OSError as error:
         raise LgnError(f"cannot write {folder} ({error.strerror or error}); give another folder with --out") from error
     return [*sorted(path for path in folder.iterdir() if path.name != MANIFEST), folder / MANIFEST]

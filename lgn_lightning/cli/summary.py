@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
-from lgn_lightning.base.errors import LgnError
-from lgn_lightning.callbacks import ExportCircuit, GateEntropy
-from lgn_lightning.circuit import CompiledCircuit
-from lgn_lightning.cli.doctor import cpu_model
+from lgn_lightning.base.machine import processor_name
+from lgn_lightning.callbacks import GateEntropy
+from lgn_lightning.circuit import LoopedCircuit
 from lgn_lightning.data.base import ImageDataModule
-from lgn_lightning.nn import GroupSum, logic_layers
+from lgn_lightning.deploy.folder import ExportedCircuit
+from lgn_lightning.deploy.throughput import images_per_second
+from lgn_lightning.deploy.trial import Trial
+from lgn_lightning.nn import logic_layers
 from lgn_lightning.training.classifier import LogicClassifier
-
-#: Images of one throughput measurement, repeated from the test split; a multiple of the widest machine word.
-_TIMED_IMAGES = 65_536
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Summary:
         gates_exported: Gates that the exported circuit evaluates.
         entropy: Mean entropy of the gate distributions, in bits.
         arity: Inputs of a gate; None where layers differ.
-        wires: Share of the gates that are only wires: the gate that they settle on copies or negates one input.
+        wires: Share of the gates that are only wires: they settle on a copy or the negation of one input.
         constants: Share of the gates that settle on 0 or 1.
         checkpoint: The checkpoint that was tested.
         c_file: The exported C source.
@@ -75,78 +70,41 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
         The figures to print.
 
     Raises:
-        LgnError: If the compiled C and the hard net disagree on a test image.
+        ExportError: If the compiled C and the hard net disagree on a test image.
     """
     metrics = trainer.callback_metrics
     soft, hard = float(metrics["test/acc_soft"]), float(metrics["test/acc_hard"])
+    summary = Summary(soft, hard, checkpoint=checkpoint)
     layers = logic_layers(module.net)
     if not layers:
-        return Summary(soft, hard, checkpoint=checkpoint)
+        return summary
     statistics = GateEntropy.summary(module.net)
     arities = {layer.arity for layer in layers.values()}
-    summary = Summary(
-        soft,
-        hard,
+    summary = replace(
+        summary,
         gates=getattr(module.net, "num_gates", sum(layer.num_neurons for layer in layers.values())),
         entropy=statistics["gate_entropy/mean"],
         arity=arities.pop() if len(arities) == 1 else None,
         wires=statistics["gates/pass_through"],
         constants=statistics["gates/constant"],
-        checkpoint=checkpoint,
     )
-    exported = None if checkpoint is None else ExportCircuit.exported_for(checkpoint)
+    exported = None if checkpoint is None else ExportedCircuit.of_checkpoint(checkpoint)
     if exported is None or exported.library is None:
         return summary
     compiled = exported.compiled()
-    images, labels, scores = _hard_scores(module, data)
-    pixels = images.numpy()
-    c_scores = compiled.scores(pixels)
-    different = np.flatnonzero((c_scores != scores.numpy()).any(axis=1))
-    if len(different):
-        raise LgnError(
-            f"{exported.source} disagrees with the hard net on {len(different)} of {len(pixels)} test images, first on "
-            f"image {different[0]}: C {c_scores[different[0]].tolist()}, net {scores[different[0]].tolist()}; please "
-            "report this with the checkpoint"
-        )
-    return Summary(
-        **{
-            **summary.__dict__,
-            "gates_exported": exported.gates,
-            "c_file": exported.source,
-            "accuracy_c": float((torch.from_numpy(c_scores).argmax(1) == labels).float().mean()),
-            "compared": len(pixels),
-            "images_per_second": _throughput(compiled, pixels),
-        }
-    )
-
-
-def _hard_scores(module: LogicClassifier, data: ImageDataModule) -> tuple[Tensor, Tensor, Tensor]:
-    """Test images, labels, and the integer class scores of the hard net: of all ranks, though only one asks."""
-    module.eval()
     images, labels = data.test_images()
-    scores = [_counts(module.net, x.to(module.device)) for x in torch.split(images, data.eval_batch_size)]
-    return images, labels, torch.cat(scores)
-
-
-@torch.inference_mode()
-def _counts(net: nn.Module, x: Tensor) -> Tensor:
-    """Scores times tau: how many gates of each class are on."""
-    scores = net(x).double().cpu()
-    tau = next((module.tau for module in net.modules() if isinstance(module, GroupSum)), 1.0)
-    counts: Tensor = (scores * tau).round().int()
-    return counts
-
-
-def _throughput(compiled: CompiledCircuit, pixels: np.ndarray) -> float:
-    """Images per second from uint8 pixels to classes: the median of five runs."""
-    batch = np.ascontiguousarray(np.resize(pixels, (_TIMED_IMAGES, *pixels.shape[1:])))
-    compiled.predict(batch)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        compiled.predict(batch)
-        seconds.append(time.perf_counter() - start)
-    return len(batch) / median(seconds)
+    net = module.net.eval()
+    trial = Trial.of_net(LoopedCircuit.from_module(net), net, images.numpy(), "test")
+    scores = compiled.scores(trial.inputs)
+    trial.compare(scores, f"C source {exported.source}")
+    return replace(
+        summary,
+        gates_exported=exported.gates,
+        c_file=exported.source,
+        accuracy_c=float((torch.from_numpy(scores).argmax(1) == labels).float().mean()),
+        compared=len(images),
+        images_per_second=images_per_second(compiled.predict, trial.inputs),
+    )
 
 
 def hardware(trainer: pl.Trainer) -> str:
@@ -155,7 +113,7 @@ def hardware(trainer: pl.Trainer) -> str:
         return f"{trainer.world_size} × {torch.cuda.get_device_name(trainer.strategy.root_device)}"
     processes = f"{trainer.world_size} processes × " if trainer.world_size > 1 else ""
     threads = torch.get_num_threads()
-    return f"{cpu_model()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
+    return f"{processor_name()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
 
 
 def print_summary(summary: Summary) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.machine import usable_cores
 from lgn_lightning.data.image_file import read_image
 
 _CHUNK = 64  # files per task: enough to make the pool's own cost vanish
@@ -45,7 +45,7 @@ def decode_files(paths: Sequence[Path], size: tuple[int, int], grayscale: bool =
 
     # measured: below this size threads lose more to the interpreter lock than they gain
     small = read_image(paths[0], grayscale)[0].size < 96 * 96
-    with ThreadPoolExecutor(1 if small else _num_threads()) as pool:
+    with ThreadPoolExecutor(1 if small else min(usable_cores(), 16)) as pool:
         tasks = [pool.submit(decode_chunk, start) for start in range(0, len(paths), _CHUNK)]
         try:
             for task in tasks:
@@ -54,8 +54,3 @@ def decode_files(paths: Sequence[Path], size: tuple[int, int], grayscale: bool =
             pool.shutdown(cancel_futures=True)
             raise
     return images
-
-
-def _num_threads() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only; respects the limits of a container or taskset
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 16)

@@ -8,38 +8,30 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.machine import package_version, program_version
 from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit, native
-from lgn_lightning.circuit.emit.compiler import compile_library, find_compiler
+from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.verilog import vector_order
 from lgn_lightning.circuit.form import STEM
 from lgn_lightning.circuit.passes.flat import PassReport, optimize_for_export
 from lgn_lightning.circuit.passes.looped import optimize_looped_for_export
 from lgn_lightning.circuit.run.engine import Engine
+from lgn_lightning.deploy.trial import Trial
 
 MANIFEST: Final = "manifest.json"
-_CHECK_BLOCK: Final = 256
-#: Check samples that a Verilog test bench gets as vectors.
+#: Samples of the trial that a Verilog test bench gets as vectors.
 _BENCH_VECTORS: Final = 64
-
-
-class ExportError(LgnError):
-    """A circuit cannot be exported, or does not compute what the net computes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,17 @@ class ExportedCircuit:
         except (OSError, ValueError):
             return None
         return cls(folder, manifest) if isinstance(manifest, dict) and "checkpoint" in manifest else None
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: str | os.PathLike[str]) -> ExportedCircuit | None:
+        """Finds the circuit that was exported with a checkpoint; None if there is none."""
+        path = Path(checkpoint).absolute()
+        # A slash in a metric's name makes folders of checkpoints; which of them is dirpath, the manifest tells.
+        for root in list(path.parents)[:3]:
+            exported = cls.read(circuit_folder(root, path))
+            if exported is not None and exported.manifest["checkpoint"] == path.relative_to(root).as_posix():
+                return exported
+        return None
 
     @property
     def gates(self) -> int:
@@ -93,50 +96,9 @@ class ExportedCircuit:
         return None if name is None else self.folder / name
 
 
-@dataclass(frozen=True)
-class Check:
-    """What an exported circuit has to compute.
-
-    Attributes:
-        inputs: Flattened inputs, uint8 pixels or bool bits ``[N, …]``.
-        scores: Scores of the hard net times tau: ones in each class, int64 ``[N, classes]``.
-        origin: ``"validation"`` or ``"random"`` samples.
-        reference: What gave the scores.
-    """
-
-    inputs: NDArray[Any]
-    scores: NDArray[np.int64]
-    origin: str
-    reference: str = "hard net"
-
-    @classmethod
-    def of(cls, circuit: Circuit | LoopedCircuit, net: nn.Module, samples: Tensor | None) -> Check:
-        """Evaluates the hard net on samples ``[N, …]``, or on random ones if there are None."""
-        inputs = _random_inputs(circuit) if samples is None else _as_circuit_inputs(circuit, samples)
-        scores = _hard_scores(circuit, net, inputs, samples)
-        return cls(inputs.flatten(1).numpy(), scores, "random" if samples is None else "validation")
-
-    @classmethod
-    def of_circuit(cls, circuit: Circuit | LoopedCircuit) -> Check:
-        """Simulates a circuit as it was given on random samples, for where there is no net."""
-        inputs = _random_inputs(circuit).flatten(1).numpy()
-        return cls(inputs, circuit.scores(inputs).astype(np.int64), "random", "simulated circuit as it was given")
-
-    def compare(self, actual: NDArray[np.int32], what: str) -> str:
-        """Compares scores; returns ``what``, for the manifest.
-
-        Raises:
-            ExportError: If they differ on a sample; the message names the first.
-        """
-        different = np.flatnonzero((actual != self.scores).any(axis=1))
-        if different.size:
-            first = int(different[0])
-            raise ExportError(
-                f"the {what} disagrees with the {self.reference} on {different.size} of {len(actual)} {self.origin} "
-                f"samples, first on sample {first}: it gives the scores {actual[first].tolist()} and not "
-                f"{self.scores[first].tolist()}; its circuit was not kept. Please report this with the checkpoint"
-            )
-        return what
+def circuit_folder(root: Path, checkpoint: Path) -> Path:
+    """Where the circuit of a checkpoint lies: in ``circuits/``, beside the folder ``root`` of the checkpoints."""
+    return root.parent / "circuits" / checkpoint.relative_to(root).with_suffix("")
 
 
 def check_replaceable(folder: Path) -> None:
@@ -159,7 +121,7 @@ def check_replaceable(folder: Path) -> None:
 
 def write_circuit_folder(
     circuit: Circuit | LoopedCircuit,
-    check: Check,
+    trial: Trial,
     folder: Path,
     about: dict[str, Any],
     formats: Sequence[str],
@@ -174,11 +136,11 @@ def write_circuit_folder(
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
     The passes run where there is a C++ compiler, without one only dead gates are removed. What is exported must give
-    the scores of ``check``, simulated and in the engine, where there is one.
+    the scores of ``trial``, simulated and in the engine, where there is one.
 
     Args:
         circuit: The circuit, gate for gate as in its net.
-        check: What it has to compute.
+        trial: What it has to compute.
         folder: The folder to make, or to replace.
         about: First entries of the manifest; ``checkpoint`` among them.
         formats: Formats of :func:`~lgn_lightning.circuit.export_circuit`, without ``"library"``.
@@ -194,12 +156,12 @@ def write_circuit_folder(
         OSError: If the folder cannot be written.
     """
     smaller, reports = _optimized(circuit) if optimize else (circuit, [])
-    compared = [check.compare(smaller.scores(check.inputs), "simulated circuit")]
+    compared = [trial.compare(smaller.scores(trial.inputs), "simulated circuit")]
     engine = _engine_of(smaller)
     if engine is not None:
-        compared.append(check.compare(engine(check.inputs), f"{engine.name} engine"))
+        compared.append(trial.compare(engine(trial.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
-        vectors = check.inputs[vector_order(check.scores)[:_BENCH_VECTORS]]
+        vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
         options: dict[str, Any] = {"form": form, "pipeline": pipeline, "word_bits": word_bits, "samples": vectors}
         exported = export_circuit(smaller, temporary, name, formats, **options)
         manifest = about | {
@@ -216,15 +178,15 @@ def write_circuit_folder(
             "engine": None if engine is None else {"name": engine.name, **engine.info},
             "check": {
                 "result": "equal",
-                "reference": check.reference,
+                "reference": trial.reference,
                 "compared": compared,
-                "samples": len(check.inputs),
-                "samples_from": check.origin,
+                "samples": len(trial.inputs),
+                "samples_from": trial.origin,
             },
             "prefix": exported.name,
             "compiler": None,
             "versions": {
-                "lgn_lightning": version("lgn-lightning"),
+                "lgn_lightning": package_version("lgn-lightning"),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
@@ -232,7 +194,7 @@ def write_circuit_folder(
         }
         _write_manifest(temporary, manifest)
         if compiler is not None:
-            add_library(ExportedCircuit(temporary, manifest), check, compiler)
+            add_library(ExportedCircuit(temporary, manifest), trial, compiler)
 
 
 def _optimized(circuit: Circuit | LoopedCircuit) -> tuple[Circuit | LoopedCircuit, list[PassReport]]:
@@ -241,7 +203,7 @@ def _optimized(circuit: Circuit | LoopedCircuit) -> tuple[Circuit | LoopedCircui
     return optimize_for_export(circuit)
 
 
-def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]) -> None:
+def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]) -> None:
     """Builds the shared library of a folder, runs the check on it, and notes both in the manifest.
 
     Raises:
@@ -253,8 +215,8 @@ def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]
     library = source.with_suffix(".so")
     compile_library(source, library, compiler=shlex.join(compiler))
     try:
-        scores = CompiledCircuit(library, name=exported.manifest["prefix"]).scores(check.inputs)
-        result = check.compare(scores, "compiled C")
+        scores = CompiledCircuit(library, name=exported.manifest["prefix"]).scores(trial.inputs)
+        result = trial.compare(scores, "compiled C")
     except ExportError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise
@@ -262,7 +224,7 @@ def add_library(exported: ExportedCircuit, check: Check, compiler: Sequence[str]
     files = exported.manifest["files"] | {library.name: digest}
     checked = exported.manifest["check"]
     checked = checked | {"compared": [*checked["compared"], result]}
-    changes = {"check": checked, "compiler": compiler_version(compiler), "files": files}
+    changes = {"check": checked, "compiler": program_version(compiler), "files": files}
     _write_manifest(exported.folder, exported.manifest | changes)
 
 
@@ -271,17 +233,6 @@ def copy_circuit_folder(source: ExportedCircuit, folder: Path, about: dict[str, 
     with _replacing(folder) as temporary:
         shutil.copytree(source.folder, temporary, dirs_exist_ok=True)
         _write_manifest(temporary, source.manifest | about)
-
-
-def default_compiler() -> list[str]:
-    """The C compiler that exports use; raises CompilerError if there is none."""
-    return find_compiler()
-
-
-def compiler_version(command: Sequence[str]) -> str:
-    """First line of what a compiler says about itself; its path if it says nothing."""
-    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
-    return next(iter(result.stdout.splitlines()), command[0])
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -296,36 +247,6 @@ def _engine_of(circuit: Circuit | LoopedCircuit) -> Engine | None:
     except native.BuildError:
         return None
     return Engine(circuit, optimized=True)
-
-
-def hard_scores(circuit: Circuit | LoopedCircuit, net: nn.Module, x: NDArray[Any]) -> NDArray[np.int32]:
-    """Ones in each class by the hard net of a circuit, int32 ``[N, classes]``; ``x`` as `Circuit.scores` takes it."""
-    return _hard_scores(circuit, net, torch.from_numpy(x), None).astype(np.int32)
-
-
-def _as_circuit_inputs(circuit: Circuit | LoopedCircuit, samples: Tensor) -> Tensor:
-    """What both sides of the check get: uint8 pixels where thresholds are built in, bool bits otherwise."""
-    if circuit.levels is None:
-        return samples > 0.5 if samples.is_floating_point() else samples.bool()
-    return (samples.float() * 255).round().to(torch.uint8) if samples.is_floating_point() else samples.to(torch.uint8)
-
-
-def _random_inputs(circuit: Circuit | LoopedCircuit, count: int = 256) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    if circuit.image_shape is not None:
-        return torch.randint(0, 256, (count, *circuit.image_shape), dtype=torch.uint8, generator=generator)
-    return torch.rand(count, circuit.num_inputs, generator=generator) > 0.5
-
-
-@torch.no_grad()
-def _hard_scores(
-    circuit: Circuit | LoopedCircuit, net: nn.Module, inputs: Tensor, samples: Tensor | None
-) -> NDArray[np.int64]:
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    dtype = samples.dtype if circuit.levels is None and samples is not None else inputs.dtype
-    blocks = [net(block.to(device, dtype)).double().cpu() for block in torch.split(inputs, _CHECK_BLOCK)]
-    # The net divides the counts by tau: undone, they are whole up to rounding.
-    return (torch.cat(blocks) * circuit.tau).round().long().numpy()
 
 
 @contextmanager

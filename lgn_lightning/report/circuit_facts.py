@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +15,6 @@ from lgn_lightning.circuit.check.stats import CircuitStats
 from lgn_lightning.circuit.native import BuildError
 from lgn_lightning.circuit.passes.flat import PassReport, map_to_luts, optimize_with_report
 from lgn_lightning.circuit.run.engine import Engine
-
-#: Images of one timed run at most, and how long one should take at most, in seconds.
-_TIMED_IMAGES = 65_536
-_TIMED_SECONDS = 0.2
-
 
 @dataclass(frozen=True)
 class CircuitFacts:
@@ -81,29 +73,3 @@ def input_reads(circuit: Circuit) -> NDArray[np.int64]:
     """Counts the operands and outputs of a circuit that read each input bit, int64 ``[num_inputs]``."""
     read = np.concatenate([*circuit.operands, circuit.outputs])
     return np.bincount(read[read < circuit.num_inputs], minlength=circuit.num_inputs)
-
-
-def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
-    """Measures a classifier: the median of five runs on repeated test images, from uint8 pixels to classes.
-
-    Args:
-        predict: What to time.
-        images: uint8 ``[N, C, H, W]``.
-
-    Returns:
-        Images per second.
-    """
-    count = min(256, _TIMED_IMAGES)
-    while True:  # the batch grows until a run takes long enough to time, or is as large as it gets
-        batch = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
-        seconds = _seconds(predict, batch)
-        if count == _TIMED_IMAGES or seconds > _TIMED_SECONDS / 4:
-            break
-        count = min(4 * count, _TIMED_IMAGES)
-    return len(batch) / median(_seconds(predict, batch) for _ in range(5))
-
-
-def _seconds(predict: Callable[[NDArray[np.uint8]], Any], batch: NDArray[np.uint8]) -> float:
-    start = time.perf_counter()
-    predict(batch)
-    return time.perf_counter() - start

@@ -7,11 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
-
-_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -58,13 +54,6 @@ def confusion(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Confusi
     predicted = scores.argmax(1)
     matrix = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
     return Confusion(matrix, scores, predicted)
-
-
-@torch.inference_mode()
-def net_scores(net: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Scores of a net in its present mode, ``[N, classes]``."""
-    blocks = [net(torch.from_numpy(images[start : start + _BLOCK])).double() for start in range(0, len(images), _BLOCK)]
-    return torch.cat(blocks).numpy()
 
 
 def image_uri(image: NDArray[np.uint8]) -> str:

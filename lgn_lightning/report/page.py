@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
@@ -14,15 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.files import atomic_write_text
-from lgn_lightning.callbacks import ExportCircuit
+from lgn_lightning.base.machine import processor_name
 from lgn_lightning.circuit import CircuitError
-from lgn_lightning.data import DataError
+from lgn_lightning.deploy.folder import ExportedCircuit
+from lgn_lightning.deploy.throughput import images_per_second
+from lgn_lightning.deploy.trial import Trial, net_scores
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.report import figures
-from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts, images_per_second
-from lgn_lightning.report.confusion import Confusion, confusion, image_uri, net_scores
+from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
+from lgn_lightning.report.confusion import Confusion, confusion, image_uri
 from lgn_lightning.report.gate_diagram import choose_piece, draw_piece
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.layers import LayerFacts, layer_facts
@@ -81,7 +82,7 @@ def write_report(
 
     Raises:
         CheckpointError: If there is no checkpoint or it cannot be used.
-        LgnError: If the net and its circuit disagree on a test image.
+        ExportError: If the net and its circuit disagree on a test image.
         OSError: If the file cannot be written.
     """
     findings = examine(open_run(target), None if data_root is None else Path(data_root))
@@ -121,21 +122,16 @@ def _run_test_images(findings: Findings, test: TestSplit) -> None:
     if circuit is None:
         findings.confusion = confusion(net_scores(net, test.images), test.labels)
         return
-    scores = circuit.engine(test.images).astype(np.float64)
-    sample = net_scores(net, test.images[:_COMPARED]) * circuit.raw.tau
-    different = np.flatnonzero((np.rint(sample) != scores[: len(sample)]).any(1))
-    if different.size:
-        raise LgnError(
-            f"the circuit of {findings.run.checkpoint} disagrees with its net on {different.size} of {len(sample)} "
-            f"test images, first on image {different[0]}; please report this with the checkpoint"
-        )
-    findings.compared = len(sample)
+    scores = circuit.engine(test.images)
+    trial = Trial.of_net(circuit.raw, net, test.images[:_COMPARED], "test")
+    trial.compare(scores[:_COMPARED], f"circuit of {findings.run.checkpoint}")
+    findings.compared = len(trial.inputs)
     findings.confusion = confusion(scores, test.labels)
-    pixels = test.images
-    findings.throughput.append((f"engine: {circuit.engine.name}", images_per_second(circuit.engine.predict, pixels)))
-    exported = ExportCircuit.exported_for(findings.run.checkpoint)
+    runners = {f"engine: {circuit.engine.name}": circuit.engine.predict}
+    exported = ExportedCircuit.of_checkpoint(findings.run.checkpoint)
     if exported is not None and exported.library is not None:
-        findings.throughput.append(("compiled C", images_per_second(exported.compiled().predict, pixels)))
+        runners["compiled C"] = exported.compiled().predict
+    findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
 
 
 def render(findings: Findings) -> str:
@@ -165,7 +161,7 @@ def render(findings: Findings) -> str:
         gate_names=GATE_NAMES,
         examples=_examples(findings),
         show_matrix=findings.confusion is not None and len(findings.confusion.matrix) <= _MATRIX_CLASSES,
-        machine=f"{_processor()}, one thread, torch {torch.__version__}",
+        machine=f"{processor_name()}, one thread, torch {torch.__version__}",
         version=version("lgn-lightning"),
         data=json.dumps(as_dict(findings), indent=1).replace("</", "<\\/"),
     )
@@ -251,13 +247,3 @@ def _examples(findings: Findings) -> list[dict[str, Any]]:
         }
         for true, guess, count in result.largest(_CONFUSIONS)
     ]
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.base.errors import CheckpointError, LgnError
-from lgn_lightning.data import DataError, ImageDataModule
+from lgn_lightning.base.errors import CheckpointError, DataError
+from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.training.checkpoint import read_checkpoint, rebuild_net, recipe_of
 
 
@@ -114,24 +113,9 @@ def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSpl
     Raises:
         DataError: If the recipe names no data or they are not there.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    config = recipe.get("data")
-    if not config:
-        raise DataError("the checkpoint names no data set, as those of `lgn fit` do")
-    if root is not None:
-        config = {**config, "init_args": {**(config.get("init_args") or {}), "root": str(root)}}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataModule, "data")
+    data = data_module(recipe, root)
     try:
-        data = parser.instantiate(parser.parse_object({"data": config})).data
-        data.setup("test")
-    except (ArgumentError, ImportError, OSError) as error:
-        raise DataError(f"the data module of the recipe cannot be used: {error}") from error
-    except DataError:
-        raise
-    except LgnError as error:
-        raise DataError(str(error)) from error
-    batches = list(data.test_dataloader())
-    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-    return TestSplit(images, labels, list(data.class_names))
+        images, labels = data.test_images()
+    except OSError as error:
+        raise DataError(f"the test images cannot be read: {error}") from error
+    return TestSplit(images.numpy(), labels.numpy(), list(data.class_names))

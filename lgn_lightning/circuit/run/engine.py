@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 import warnings
 from typing import Any
@@ -23,6 +22,16 @@ ENGINES = ("machine-code", "interpreter", "numpy")
 
 class EngineError(RuntimeError):
     """An engine that was asked for by name cannot be had."""
+
+
+def native_engines() -> list[tuple[str, str]]:
+    """Engines that this machine may have, each with an instruction set; the fastest first.
+
+    Raises:
+        BuildError: If the library that they are in cannot be built.
+    """
+    sets = native.ISA_NAMES[int(native.library().lgn_best_isa()) :: -1]
+    return [("machine-code", isa) for isa in sets[:-1]] + [("interpreter", isa) for isa in sets]
 
 
 class Engine:
@@ -261,8 +270,3 @@ class Engine:
 def _check(status: int) -> None:
     if status:
         raise MemoryError("the engine found no memory for its slots")
-
-
-def default_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,56 @@
+"""Throughput of whatever runs a circuit, measured in one way: medians of calls that were made in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Images of a timed call at most, a multiple of the widest machine word, and how long a call need not be longer than.
+_MOST_IMAGES = 65_536
+_ENOUGH_SECONDS = 0.05
+
+
+def samples_per_second(calls: Sequence[Callable[[], object]], samples: int, rounds: int = 5) -> list[float]:
+    """Times calls in turn, so that a busy spell of the machine slows all of them.
+
+    Args:
+        calls: What to time.
+        samples: Samples that each call handles.
+        rounds: Timed calls of each, after one that touches the memory.
+
+    Returns:
+        Samples per second of each: the median.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 1):
+        for call, values in zip(calls, seconds, strict=True):
+            elapsed = _seconds(call)
+            if turn:
+                values.append(elapsed)
+    return [samples / median(values) for values in seconds]
+
+
+def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
+    """Measures a classifier on images that are repeated until a call takes long enough to time.
+
+    Args:
+        predict: Takes uint8 ``[N, C, H, W]`` and gives classes.
+        images: uint8 ``[N, C, H, W]``.
+    """
+    count = 256
+    while True:
+        batch = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
+        if count == _MOST_IMAGES or _seconds(lambda batch=batch: predict(batch)) > _ENOUGH_SECONDS:  # type: ignore[misc]
+            return samples_per_second([lambda: predict(batch)], count)[0]
+        count = min(4 * count, _MOST_IMAGES)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

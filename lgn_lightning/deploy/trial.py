@@ -1,0 +1,118 @@
+"""The trial that a circuit equals its net: samples, the scores they must get, and the comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import ExportError
+from lgn_lightning.circuit import Circuit, LoopedCircuit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_BLOCK = 256  # samples that go through a net at once
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Samples, and the scores that everything which is made of a net or circuit must give them.
+
+    Attributes:
+        inputs: The samples as `Circuit.scores` takes them: uint8 pixels or bool bits ``[N, …]``.
+        scores: Ones in each class, int32 ``[N, classes]``.
+        origin: Where the samples are from: ``"validation"``, ``"test"`` or ``"random"``.
+        reference: What gave the scores.
+    """
+
+    inputs: NDArray[Any]
+    scores: NDArray[np.int32]
+    origin: str = "random"
+    reference: str = "hard net"
+
+    @classmethod
+    def of_net(
+        cls,
+        circuit: Circuit | LoopedCircuit,
+        net: nn.Module,
+        samples: NDArray[Any] | None = None,
+        origin: str = "validation",
+    ) -> Trial:
+        """Evaluates a net, in ``.eval()`` mode, on samples as it was trained on, or on random ones if none are given.
+
+        Args:
+            circuit: The net's circuit; it says what the samples are, and tau.
+            net: The net.
+            samples: Samples ``[N, …]``; intensities from 0 to 1 become pixels, numbers above 0.5 bits that are one.
+            origin: Where they are from.
+        """
+        inputs = random_samples(circuit) if samples is None else _as_inputs(circuit, samples)
+        return cls(inputs, hard_counts(circuit, net, inputs), "random" if samples is None else origin)
+
+    @classmethod
+    def of_circuit(cls, circuit: Circuit | LoopedCircuit, count: int = 256) -> Trial:
+        """Simulates a circuit as it was given on random samples."""
+        inputs = random_samples(circuit, count)
+        return cls(inputs, circuit.scores(inputs), reference="simulated circuit as it was given")
+
+    def differences(self, actual: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Indices of the samples to which other scores were given."""
+        return np.flatnonzero((actual != self.scores).any(axis=1))
+
+    def compare(self, actual: NDArray[np.int32], what: str) -> str:
+        """Makes sure that scores are those of the trial; returns ``what``, for a manifest.
+
+        Raises:
+            ExportError: If they differ on a sample; the message names the first.
+        """
+        different = self.differences(actual)
+        if different.size:
+            first = int(different[0])
+            raise ExportError(
+                f"the {what} disagrees with the {self.reference} on {different.size} of {len(actual)} {self.origin} "
+                f"samples, first on sample {first}: it gives the scores {actual[first].tolist()} and not "
+                f"{self.scores[first].tolist()}. Please report this with the checkpoint"
+            )
+        return what
+
+
+def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArray[Any]:
+    """Random pixels where the circuit has thresholds, random bits otherwise; the same at every call.
+
+    A comparison that is off by one shows only at its threshold, so every second image consists of the pixels at and
+    right above the thresholds, each of them in turn at every place.
+    """
+    generator = np.random.default_rng(0)
+    if circuit.image_shape is None or circuit.levels is None:
+        return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
+    pixels = generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
+    edges = np.unique([circuit.levels, np.minimum(circuit.levels, 254) + 1])
+    images = pixels[::2]
+    in_turn = np.resize(edges, len(images)).reshape(-1, *(1 for _ in circuit.image_shape))
+    images[:] = generator.permuted(np.broadcast_to(in_turn, images.shape), axis=0)
+    return pixels
+
+
+def hard_counts(circuit: Circuit | LoopedCircuit, net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.int32]:
+    """Ones in each class by a net in ``.eval()`` mode, int32 ``[N, classes]``; its circuit tells tau."""
+    # The net divides the counts by tau: undone, they are whole up to rounding.
+    return np.rint(net_scores(net, inputs) * circuit.tau).astype(np.int32)
+
+
+def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    """Scores of a net in its present mode, on its device, float64 ``[N, classes]``."""
+    import torch  # takes seconds, and a circuit file can be verified without
+
+    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        blocks = [net(block.to(device)).double().cpu() for block in torch.split(torch.from_numpy(inputs), _BLOCK)]
+    return torch.cat(blocks).numpy()
+
+
+def _as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArray[Any]:
+    if circuit.levels is None:
+        return samples > 0.5
+    return ((samples * 255).round() if samples.dtype.kind == "f" else samples).astype(np.uint8)
