@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-from lgn_lightning.circuit.emit.export import FORMATS
-from lgn_lightning.circuit.form import STEM, circuit_of_net
+from lgn_lightning.circuit.emit.export import FORMATS, ExportOptions
+from lgn_lightning.circuit.form import STEM
 from lgn_lightning.deploy.folder import (
     MANIFEST,
     ExportedCircuit,
@@ -34,8 +34,9 @@ from lgn_lightning.deploy.folder import (
     copy_circuit_folder,
     write_circuit_folder,
 )
+from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.deploy.trial import Trial
-from lgn_lightning.training.checkpoint import class_names, preparation, read_checkpoint
+from lgn_lightning.training.checkpoint import read_checkpoint
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
 _ABOUT = ("checkpoint", "epoch", "global_step", "accuracy", "metrics")
@@ -139,7 +140,7 @@ class ExportCircuit(pl.Callback):
                 source = exported.manifest["files"][f"{STEM}.c"]
                 if source in built:
                     kept = {name: exported.manifest[name] for name in _ABOUT}
-                    copycircuit_folder(built[source], folder, kept)
+                    copy_circuit_folder(built[source], folder, kept)
                 else:
                     add_library(exported, trial, self._compiler)
                 built[source] = ExportedCircuit.read(folder) or exported
@@ -164,8 +165,7 @@ class ExportCircuit(pl.Callback):
             return
         folder = circuit_folder(root, checkpoint)
         net = _net_with(content["state_dict"], pl_module)
-        circuit = circuit_of_net(net, class_names(content), formats=self.formats)
-        circuit = circuit.with_preparation(preparation(content))
+        circuit = circuit_of_checkpoint(net, content, formats=self.formats)
         about = {
             "checkpoint": checkpoint.relative_to(root).as_posix(),
             "epoch": content.get("epoch"),
@@ -178,12 +178,11 @@ class ExportCircuit(pl.Callback):
             if twin is not None and twin.folder != folder:
                 assert self._last is not None
                 trial = self._last[2]
-                copycircuit_folder(twin, folder, about)
+                copy_circuit_folder(twin, folder, about)
             else:
+                trial = self._trial(circuit, net)
                 compiler = self._compiler if self.compile_at == "checkpoint" else None
-                formats = dict.fromkeys("c" if name == "library" else name for name in self.formats)
-                check = Check.of(circuit, net, samples)
-                writecircuit_folder(circuit, check, folder, about, tuple(formats), compiler)
+                write_circuit_folder(circuit, trial, folder, about, ExportOptions(self.formats), compiler)
         except OSError as error:
             raise _unwritable(folder, error) from error
         self._last = circuit, folder, trial

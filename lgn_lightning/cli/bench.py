@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.machine import pin_to_one_core
 from lgn_lightning.circuit import Circuit, LoopedCircuit, native
 from lgn_lightning.circuit.passes.flat import PassReport, optimize_with_report
 from lgn_lightning.circuit.passes.looped import optimize_looped_with_report
-from lgn_lightning.circuit.run.engine import Engine, EngineError
+from lgn_lightning.circuit.run.engine import Engine, EngineError, native_engines
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.deploy.source import read_source
+from lgn_lightning.deploy.throughput import samples_per_second
+from lgn_lightning.deploy.trial import random_samples
 
 
 @dataclass(frozen=True)
@@ -106,24 +104,13 @@ def measure(
     Returns:
         A row for each engine, and why others are missing.
     """
-    generator = np.random.default_rng(0)
-    if circuit.image_shape is not None:
-        x = generator.integers(0, 256, (samples, *circuit.image_shape), dtype=np.uint8)
-    else:
-        x = generator.integers(0, 2, (samples, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
+    x = random_samples(circuit, samples)
     words = pack_bits(encode(circuit, x))
     engines, skipped = _engines(circuit, threads)
     calls: list[Callable[[], object]] = []
     for engine, _ in engines:
         calls += [lambda engine=engine: engine.predict(x), lambda engine=engine: engine.predict_packed(words, samples)]  # type: ignore[misc]
-    seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(rounds + 1):
-        for call, values in zip(calls, seconds, strict=True):
-            started = time.perf_counter()
-            call()
-            if turn:  # the first call touches the memory
-                values.append(time.perf_counter() - started)
-    rates = [samples / statistics.median(values) for values in seconds]
+    rates = samples_per_second(calls, samples, rounds)
     rows = [
         Timing(
             engine.name,
@@ -131,23 +118,22 @@ def measure(
             threads,
             engine.build_seconds,
             engine.info.get("operations", circuit.num_gates),
-            rates[2 * index],
-            rates[2 * index + 1],
+            images,
+            packed,
         )
-        for index, (engine, isa) in enumerate(engines)
+        for (engine, isa), images, packed in zip(engines, rates[::2], rates[1::2], strict=True)
     ]
     return rows, skipped
 
 
 def _engines(circuit: Circuit | LoopedCircuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
     try:
-        best = native.ISA_NAMES[native.library().lgn_best_isa()]
+        kinds = native_engines()
     except native.BuildError as error:
         return [(Engine(circuit, "numpy"), "numpy")], [f"no native engine: {error}"]
     skipped: list[str] = []
     engines = []
-    sets = native.ISA_NAMES[native.ISA_NAMES.index(best) :: -1]  # the best first
-    for name, isa in [("machine-code", isa) for isa in sets[:-1]] + [("interpreter", isa) for isa in sets]:
+    for name, isa in kinds:
         try:
             engines.append((Engine(circuit, name, threads=threads, isa=isa), isa))
         except EngineError as error:  # the same for all sets: no executable memory
@@ -163,15 +149,6 @@ def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
     if isinstance(circuit, LoopedCircuit):
         return optimize_looped_with_report(circuit)[1]
     return optimize_with_report(circuit, level=3)[1]
-
-
-def pin_to_one_core() -> int | None:
-    """Pins this process to its last core, and gives its number; None where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
 
 
 def _rate(value: float) -> str:

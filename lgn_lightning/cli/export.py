@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import CircuitError
+from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
+from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
+from lgn_lightning.circuit.emit.export import ExportOptions, c_name
 from lgn_lightning.circuit.form import FORMS, STEM
-from lgn_lightning.deploy.source import read_source
+from lgn_lightning.circuit.passes.flat import optimize_for_export
+from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
+from lgn_lightning.deploy.source import CircuitSource, read_source
+from lgn_lightning.deploy.trial import Trial
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,19 +65,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    formats = tuple(part.strip() for part in arguments.format.split(","))
+    name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline is of Verilog: add --format verilog")
-    options = {"pipeline": arguments.pipeline, "optimize": not arguments.raw, "form": arguments.form}
-    options |= {"name": arguments.name, "word_bits": arguments.word_bits}
-    for path in export_checkpoint(arguments.source, arguments.out, formats, **options):
+    if c_name(name) != name:
+        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
+    try:
+        options = ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
+    except CircuitError as error:
+        raise LgnError(str(error)) from error
+    source = export(arguments.source, arguments.out, options, optimize=not arguments.raw)
+    for path in sorted(arguments.out.iterdir(), key=lambda path: (path.name == MANIFEST, path)):
         print(path)
     if arguments.report:
-        from lgn_lightning.circuit.check.fpga_report import fpga_report
-        from lgn_lightning.circuit.passes.flat import optimize_for_export
-
-        circuit = optimize_for_export(read_source(arguments.source, form="code").flat)[0]
-        report = fpga_report(circuit)
+        report = fpga_report(optimize_for_export(source.flat)[0])
         print(
             f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
             f"{report.logic_luts:,} of them are gates, the others group sums and argmax"
@@ -79,69 +86,39 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def export_checkpoint(
-    source: Path,
-    folder: Path,
-    formats: tuple[str, ...] = ("c",),
-    pipeline: int = 0,
-    optimize: bool = True,
-    form: str = "auto",
-    name: str = STEM,
-    word_bits: int = 64,
-) -> list[Path]:
+def export(path: Path, folder: Path, options: ExportOptions, optimize: bool = True) -> CircuitSource:
     """Exports a circuit, as the callback ``ExportCircuit`` does at training time.
 
     Args:
-        source: A checkpoint that ``lgn fit`` wrote, the folder of a run, or a circuit file.
+        path: A checkpoint that ``lgn fit`` wrote, the folder of a run, or a circuit file.
         folder: Where to write: a new folder, or one that an earlier export left.
-        formats: Formats to write; ``"c"`` comes with a shared library where there is a C compiler.
-        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
+        options: What is written, and how; ``"c"`` comes with a shared library where there is a C compiler.
         optimize: Whether the passes run.
-        form: ``"code"`` or ``"table"``, a flat circuit and how its C is written; ``"loops"``, convolutions as loops; or
-            ``"auto"``: by size.
-        name: Stem of the files, prefix of the C names and name of the Verilog module: small letters, digits and
-            underscores.
-        word_bits: Samples in a word of the packed entry points of the C: 8, 16, 32 or 64.
 
     Returns:
-        The files written, the manifest last.
+        What was exported.
 
     Raises:
         LgnError: If the source cannot be used, or the folder holds other files or cannot be written.
+        CompilerError: If a library is asked for and there is no C compiler.
         ValueError: If the net has layers that are no gates.
     """
-    # torch takes a second to import: not for `lgn --help`.
-    from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-    from lgn_lightning.circuit.emit.export import FORMATS, c_name
-    from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
-    from lgn_lightning.deploy.trial import Trial
-
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise LgnError(f"unknown format {', '.join(map(repr, unknown))}; there are {', '.join(FORMATS)}")
-    if pipeline < 0:
-        raise LgnError(f"--pipeline must be 0 or the gate levels between registers, got {pipeline}")
-    if c_name(name) != name:
-        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
     check_replaceable(folder)
-    read = read_source(source, form, formats)
-    circuit = read.circuit
-    if "aiger" in formats and circuit.arity != 2:
-        raise LgnError(f"{read.path} holds gates of three inputs, which AIGER cannot: export blif instead")
+    source = read_source(path, options.form, options.formats)
+    circuit, net = source.circuit, source.net
+    if "aiger" in options.formats and circuit.arity != 2:
+        raise LgnError(f"{source.path} holds gates of three inputs, which AIGER cannot: export blif instead")
     compiler = None
-    if "c" in formats or "library" in formats:
+    if "c" in options.formats or "library" in options.formats:
         try:
             compiler = find_compiler()
         except CompilerError:
-            if "library" in formats:
+            if "library" in options.formats:
                 raise
-    trial = Trial.of_circuit(circuit) if read.net is None else Trial.of_net(circuit, read.net)
-    about = {"checkpoint": read.path.name}
-    written = tuple(dict.fromkeys("c" if name == "library" else name for name in formats))
-    options: dict[str, Any] = {"optimize": optimize and circuit.arity == 2, "pipeline": pipeline, "form": form}
-    options |= {"name": name, "word_bits": word_bits}
+    trial = Trial.of_circuit(circuit) if net is None else Trial.of_net(circuit, net)
+    about, optimize = {"checkpoint": source.path.name}, optimize and circuit.arity == 2
     try:
-        write_circuit_folder(circuit, trial, folder, about, written, compiler, **options)
+        write_circuit_folder(circuit, trial, folder, about, options, compiler, optimize)
     except OSError as error:
         raise LgnError(f"cannot write {folder} ({error.strerror or error}); give another folder with --out") from error
-    return [*sorted(path for path in folder.iterdir() if path.name != MANIFEST), folder / MANIFEST]
+    return source

@@ -126,18 +126,13 @@ def read_recipe_data(name: str) -> tuple[list[str], NDArray[np.uint8]]:
         LgnError: If there is no such recipe, or its data are missing.
     """
     import yaml
-    from jsonargparse import ArgumentParser
 
-    from lgn_lightning.data import ImageDataModule
+    from lgn_lightning.data.from_settings import data_module  # torch takes a second to import
     from lgn_lightning.runs.recipes import find_recipe
 
-    recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataModule, "data")
-    data = parser.instantiate(parser.parse_object({"data": recipe["data"]})).data
+    data = data_module(yaml.safe_load(find_recipe(name).read_text(encoding="utf-8")))
     data.prepare_data()
-    data.setup("predict")
-    images = np.concatenate([x.numpy() for x, _ in data.predict_dataloader()])
+    images = data.test_images().images.numpy()
     return [str(index) for index in range(len(images))], images
 
 

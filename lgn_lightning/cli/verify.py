@@ -10,23 +10,25 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import Circuit, LoopedCircuit, native
+from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, native
 from lgn_lightning.circuit.check.prove import Proof, ProofError, prove, prove_circuit_and_file
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
 from lgn_lightning.circuit.check.verify import verify
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
+from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog, vector_order
 from lgn_lightning.circuit.form import LOOPS_ABOVE, c_form
 from lgn_lightning.circuit.passes.flat import optimize, optimize_for_export
 from lgn_lightning.circuit.passes.looped import optimize_looped_for_export
-from lgn_lightning.circuit.run.engine import Engine, EngineError
+from lgn_lightning.circuit.run.engine import Engine, EngineError, native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.source import CircuitSource, read_source
+from lgn_lightning.deploy.trial import Trial, hard_counts
 
 LOGIC_FILES = (".v", ".blif", ".aig")
 COMPILED_FILES = (".c", ".so")
@@ -34,37 +36,18 @@ COMPILED_FILES = (".c", ".so")
 _BENCH_VECTORS, _BENCH_GATES = 64, 200_000
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Samples, and the scores that everything that is made of a circuit has to give them.
-
-    Attributes:
-        circuit: The circuit.
-        x: The samples, as `Circuit.scores` takes them.
-        scores: Its scores, int32 ``[N, classes]``.
-    """
-
-    circuit: Circuit | LoopedCircuit
-    x: NDArray[Any]
-    scores: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, circuit: Circuit | LoopedCircuit, count: int) -> Trial:
-        """Simulates random samples."""
-        x = random_samples(circuit, count)
-        return cls(circuit, x, circuit.scores(x))
-
-
 @dataclass
 class Verdict:
     """What was found; prints itself line by line.
 
     Attributes:
+        circuit: The circuit that everything is compared with.
         equal: False as soon as one comparison failed.
         proven: Whether a formal proof of it went through.
         counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
     """
 
+    circuit: Circuit | LoopedCircuit
     equal: bool = True
     proven: bool = False
     counterexample: NDArray[np.bool_] | None = None
@@ -90,9 +73,9 @@ class Verdict:
 
     def compare_scores(self, what: str, trial: Trial, actual: NDArray[np.int32]) -> None:
         """Notes a comparison of scores with those of a trial."""
-        wrong = np.flatnonzero((actual != trial.scores).any(axis=1))
-        example = encode(trial.circuit, trial.x[wrong[:1]])[0] if wrong.size else None
-        self.compare(what, not wrong.size, f"{len(trial.x):,} samples", example)
+        wrong = trial.differences(actual)
+        example = encode(self.circuit, trial.inputs[wrong[:1]])[0] if wrong.size else None
+        self.compare(what, not wrong.size, f"{len(trial.inputs):,} samples", example)
 
     def prove(self, what: str, proof: Callable[[], Proof]) -> None:
         """Notes a formal proof, or why there is none."""
@@ -136,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"there is no file or folder {arguments.second}")
     source = _read(arguments.first, arguments.second, arguments.loops)
     print(f"{source.path}: {source.circuit}")
-    verdict = Verdict()
+    verdict = Verdict(source.circuit)
     timeout = None if arguments.no_proof else arguments.timeout
     if arguments.second is None:
         verify_source(source, verdict, arguments.samples, timeout)
@@ -171,16 +154,14 @@ def _read(path: Path, second: Path | None, loops: bool | None) -> CircuitSource:
 def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout: float | None) -> None:
     """Compares everything that is made of one net with its circuit as trained."""
     circuit = source.circuit
-    trial = Trial.of(circuit, samples)
+    trial = Trial.of_circuit(circuit, samples)
     if source.net is not None:
-        from lgn_lightning.deploy.folder import hard_scores
-
-        verdict.compare_scores("hard net in torch", trial, hard_scores(circuit, source.net, trial.x))
+        verdict.compare_scores("hard net in torch", trial, hard_counts(circuit, source.net, trial.inputs))
     if isinstance(circuit, LoopedCircuit):
         smaller, _ = optimize_looped_for_export(circuit)
         what = f"optimised circuit, {smaller.num_gates:,} gates"
-        verdict.compare_scores(what, trial, smaller.scores(trial.x))
-        _verify_engines(trial, verdict)
+        verdict.compare_scores(what, trial, smaller.scores(trial.inputs))
+        _verify_engines(circuit, trial, verdict)
         _verify_c(trial, smaller, verdict)
         verdict.say("skipped", "proofs and Verilog: there are none of loops; --no-loops unrolls them")
         return
@@ -191,7 +172,7 @@ def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout
     else:
         for what, other in (("optimised circuit", small), ("circuit of three-input gates", mapped)):
             verify_pair(f"{what}, {other.num_gates:,} gates", circuit, other, verdict, timeout)
-    _verify_engines(trial, verdict)
+    _verify_engines(circuit, trial, verdict)
     exported, _ = optimize_for_export(circuit)
     _verify_c(trial, exported, verdict)
     _verify_verilog(circuit, exported, trial, verdict, timeout)
@@ -224,15 +205,11 @@ def verify_logic_file(circuit: Circuit, path: Path, verdict: Verdict, samples: i
         except ProofError as error:
             verdict.say("skipped", f"{what}: {error}")
         else:
-            _simulate_verilog(circuit, verilog, name, Trial.of(circuit, samples), what, verdict)
+            _simulate_verilog(circuit, verilog, name, Trial.of_circuit(circuit, samples), what, verdict)
 
 
 def verify_compiled_file(circuit: Circuit | LoopedCircuit, path: Path, verdict: Verdict, samples: int) -> None:
     """Compares an exported C file or library with a circuit on samples."""
-    from lgn_lightning.circuit import CompiledCircuit
-    from lgn_lightning.circuit.emit.compiler import compile_library
-    from lgn_lightning.circuit.emit.export import c_name
-
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         library = path
         if path.suffix == ".c":
@@ -244,42 +221,27 @@ def verify_compiled_file(circuit: Circuit | LoopedCircuit, path: Path, verdict: 
                 f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes, the circuit "
                 f"{circuit.num_inputs} and {circuit.num_classes}: they are of different nets"
             )
-        trial = Trial.of(circuit, samples)
-        verdict.compare_scores(path.name, trial, compiled.scores(trial.x))
+        trial = Trial.of_circuit(circuit, samples)
+        verdict.compare_scores(path.name, trial, compiled.scores(trial.inputs))
 
 
-def random_samples(circuit: Circuit | LoopedCircuit, count: int) -> NDArray[Any]:
-    """Random pixels where the circuit has an encoder, random bits otherwise."""
-    generator = np.random.default_rng(0)
-    if circuit.image_shape is not None and circuit.levels is not None:
-        pixels = generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
-        # A comparison that is off by one shows at the levels alone.
-        edges = np.concatenate([circuit.levels, circuit.levels + (circuit.levels < 255)])
-        pixels[::2] = generator.choice(edges, pixels[::2].shape)
-        return pixels
-    return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
-
-
-def _verify_engines(trial: Trial, verdict: Verdict) -> None:
+def _verify_engines(circuit: Circuit | LoopedCircuit, trial: Trial, verdict: Verdict) -> None:
     try:
-        sets = native.ISA_NAMES[: int(native.library().lgn_best_isa()) + 1]
+        engines = native_engines()
     except native.BuildError as error:
         verdict.say("skipped", f"engines: {error}")
         return
-    for name, isa in [("machine-code", isa) for isa in sets[1:] or sets] + [("interpreter", isa) for isa in sets]:
+    for name, isa in engines:
         label = f"{name} engine ({isa})"
         try:
-            engine = Engine(trial.circuit, name, isa=isa)
+            engine = Engine(circuit, name, isa=isa)
         except EngineError as error:
             verdict.say("skipped", f"{label}: {error}")
         else:
-            verdict.compare_scores(label, trial, engine(trial.x))
+            verdict.compare_scores(label, trial, engine(trial.inputs))
 
 
 def _verify_c(trial: Trial, exported: Circuit | LoopedCircuit, verdict: Verdict) -> None:
-    from lgn_lightning.circuit import CompiledCircuit
-    from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source, find_compiler
-
     try:
         find_compiler()
     except CompilerError as error:
@@ -288,7 +250,7 @@ def _verify_c(trial: Trial, exported: Circuit | LoopedCircuit, verdict: Verdict)
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         path = Path(folder) / "net.so"
         compile_source(exported.to_c(form=c_form(exported)), path)
-        verdict.compare_scores("compiled C", trial, CompiledCircuit(path).scores(trial.x))
+        verdict.compare_scores("compiled C", trial, CompiledCircuit(path).scores(trial.inputs))
 
 
 def _verify_verilog(circuit: Circuit, exported: Circuit, trial: Trial, verdict: Verdict, timeout: float | None) -> None:
@@ -308,7 +270,7 @@ def _simulate_verilog(circuit: Circuit, verilog: Verilog, name: str, trial: Tria
         return
     gates = verilog.text.count("wire n")
     count = max(2, min(_BENCH_VECTORS, _BENCH_GATES // max(1, gates)))
-    vectors = trial.x[vector_order(trial.scores)[:count]]
+    vectors = trial.inputs[vector_order(trial.scores)[:count]]
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
         (folder / "net.v").write_text(verilog.text, encoding="utf-8")

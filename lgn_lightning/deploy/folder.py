@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +20,10 @@ import torch
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
-from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit, native
+from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, native
 from lgn_lightning.circuit.emit.compiler import compile_library
+from lgn_lightning.circuit.emit.export import ExportOptions, export_files
 from lgn_lightning.circuit.emit.verilog import vector_order
-from lgn_lightning.circuit.form import STEM
 from lgn_lightning.circuit.passes.flat import PassReport, optimize_for_export
 from lgn_lightning.circuit.passes.looped import optimize_looped_for_export
 from lgn_lightning.circuit.run.engine import Engine
@@ -124,14 +124,9 @@ def write_circuit_folder(
     trial: Trial,
     folder: Path,
     about: dict[str, Any],
-    formats: Sequence[str],
+    options: ExportOptions,
     compiler: Sequence[str] | None,
-    *,
     optimize: bool = True,
-    pipeline: int = 0,
-    form: str = "auto",
-    name: str = STEM,
-    word_bits: int = 64,
 ) -> None:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
@@ -143,13 +138,9 @@ def write_circuit_folder(
         trial: What it has to compute.
         folder: The folder to make, or to replace.
         about: First entries of the manifest; ``checkpoint`` among them.
-        formats: Formats of :func:`~lgn_lightning.circuit.export_circuit`, without ``"library"``.
+        options: What is written, and how; a library is built by ``compiler`` alone.
         compiler: C compiler, if the library is to be built at once.
         optimize: Whether the passes run; without, every gate is exported as it is.
-        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
-        form: Form of C, see :func:`~lgn_lightning.circuit.export_circuit`.
-        name: Stem of the files, prefix of the C names and name of the Verilog module.
-        word_bits: Samples in a word of the packed entry points of the C.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
@@ -162,8 +153,8 @@ def write_circuit_folder(
         compared.append(trial.compare(engine(trial.inputs), f"{engine.name} engine"))
     with _replacing(folder) as temporary:
         vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
-        options: dict[str, Any] = {"form": form, "pipeline": pipeline, "word_bits": word_bits, "samples": vectors}
-        exported = export_circuit(smaller, temporary, name, formats, **options)
+        formats = tuple(dict.fromkeys("c" if name == "library" else name for name in options.formats))
+        exported = export_files(smaller, temporary, replace(options, formats=formats, samples=vectors))
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit
@@ -63,9 +63,25 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
             raise LgnError(f"{file} holds a circuit without loops; give the checkpoint that it was made of")
         return CircuitSource(file, circuit)
     # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.training.checkpoint import class_names, preparation, read_checkpoint, rebuild_net
+    from lgn_lightning.training.checkpoint import read_checkpoint, rebuild_net
 
     content = read_checkpoint(file)
     net = rebuild_net(file, content)
+    return CircuitSource(file, circuit_of_checkpoint(net, content, form, formats), net)
+
+
+def circuit_of_checkpoint(
+    net: nn.Module, content: dict[str, Any], form: str = "auto", formats: Sequence[str] = ()
+) -> Circuit | LoopedCircuit:
+    """Turns the net of a checkpoint into a circuit that knows what the checkpoint knows of classes and images.
+
+    Args:
+        net: The net, in ``.eval()`` mode.
+        content: What `read_checkpoint` gave of the checkpoint.
+        form: As in `circuit_of_net`.
+        formats: Likewise.
+    """
+    from lgn_lightning.training.checkpoint import class_names, preparation  # torch, as above
+
     circuit = circuit_of_net(net, class_names(content), form, formats)
-    return CircuitSource(file, circuit.with_preparation(preparation(content)), net)
+    return circuit.with_preparation(preparation(content))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -44,9 +45,9 @@ def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArr
     """
     count = 256
     while True:
-        batch = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
-        if count == _MOST_IMAGES or _seconds(lambda batch=batch: predict(batch)) > _ENOUGH_SECONDS:  # type: ignore[misc]
-            return samples_per_second([lambda: predict(batch)], count)[0]
+        call = partial(predict, np.ascontiguousarray(np.resize(images, (count, *images.shape[1:]))))
+        if count == _MOST_IMAGES or _seconds(call) > _ENOUGH_SECONDS:
+            return samples_per_second([call], count)[0]
         count = min(4 * count, _MOST_IMAGES)
 
 

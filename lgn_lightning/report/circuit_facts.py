@@ -16,6 +16,7 @@ from lgn_lightning.circuit.native import BuildError
 from lgn_lightning.circuit.passes.flat import PassReport, map_to_luts, optimize_with_report
 from lgn_lightning.circuit.run.engine import Engine
 
+
 @dataclass(frozen=True)
 class CircuitFacts:
     """The circuit of a net.

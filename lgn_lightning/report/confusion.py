@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class Confusion:
     """
 
     matrix: NDArray[np.int64]
-    scores: NDArray[np.float64]
+    scores: NDArray[Any]
     predicted: NDArray[np.int64]
 
     @property
@@ -43,7 +44,7 @@ class Confusion:
         return [int(index) for index in members[np.argsort(-margin, kind="stable")][:count]]
 
 
-def confusion(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Confusion:
+def confusion(scores: NDArray[Any], labels: NDArray[np.int64]) -> Confusion:
     """Counts classes and predictions.
 
     Args:

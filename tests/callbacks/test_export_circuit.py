@@ -12,12 +12,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lgn_lightning.base.errors import ExportError
 from lgn_lightning.callbacks import ExportCircuit
 from lgn_lightning.circuit import Circuit, CompiledCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.circuit.passes.flat import optimize_for_export
 from lgn_lightning.deploy import folder as circuit_folder
-from lgn_lightning.deploy.folder import ExportError
 from lgn_lightning.models import MLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
 
@@ -253,7 +253,7 @@ def test_a_disk_that_fails_while_training_is_one_clear_error(tmp_path, monkeypat
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(circuit_folder, "export_circuit", full)
+    monkeypatch.setattr(circuit_folder, "export_files", full)
     with pytest.raises(ExportError, match=r"cannot write circuits.*No space left"):
         fit(tmp_path)
     assert folders(tmp_path) == []

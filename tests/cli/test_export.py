@@ -29,9 +29,9 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
     assert Circuit.load("raw/lgn_net.lgn") == image_circuit()
     capsys.readouterr()
     for arguments, message in (
-        (["--format", "pdf"], "unknown format 'pdf'"),
+        (["--format", "pdf"], "pdf"),
         (["--pipeline", "2"], "--pipeline is of Verilog"),
-        (["--format", "verilog", "--pipeline", "-1"], "--pipeline must be 0"),
+        (["--format", "verilog", "--pipeline", "-1"], "pipeline must be 0"),
         (["--name", "My-Net"], "small letters, digits, underscores, as 'my_net'"),
         (["--format", "verilog", "--name", "module"], "'module' cannot be a Verilog module"),
     ):

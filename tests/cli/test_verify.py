@@ -160,16 +160,11 @@ def test_verify_with_loops_compares_with_the_net(capsys: pytest.CaptureFixture[s
     looped = LoopedCircuit.from_module(net)
     other = replace(looped, tail=changed(looped.tail))
     for circuit, word in ((looped, "equal"), (other, "NOT EQUAL")):
-        verdict = verification.Verdict()
+        verdict = verification.Verdict(circuit)
         verification.verify_source(CircuitSource(Path("net"), circuit, net), verdict, 200, None)
         assert verdict.equal == (word == "equal")
         assert f"{word:<10} hard net in torch" in capsys.readouterr().out
         assert (verdict.counterexample is None) == verdict.equal
-
-
-def test_random_samples_have_the_kind_that_the_circuit_takes() -> None:
-    assert verification.random_samples(image_circuit(), 3).shape == (3, 1, 3, 5)
-    assert verification.random_samples(random_circuit(), 3).dtype == np.bool_
 
 
 def test_verify_keeps_loops_only_where_both_sides_can_have_them(
