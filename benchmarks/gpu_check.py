@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.nn.leaves import draw_leaves
+from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.ops import bit_tree, lookup_tables, reference
 
 lgn = torch.ops.lgn

@@ -5,8 +5,7 @@ from lgn_lightning.nn.edges import EdgeChannels
 from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum, recommended_tau
-from lgn_lightning.nn.learned_connections import LearnedConnections
-from lgn_lightning.nn.leaves import LearnedLeaves
+from lgn_lightning.nn.learned_connections import LearnedConnections, LearnedLeaves
 from lgn_lightning.nn.logic_layer import LogicLayer
 from lgn_lightning.nn.lut_layer import LutLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict

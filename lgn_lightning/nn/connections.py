@@ -1,7 +1,9 @@
-"""How the inputs of a layer's gates are chosen before training."""
+"""How the inputs of gates are chosen before training: pairs, sets of more, leaves of trees."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -58,8 +60,133 @@ def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | N
     return a[:out_dim][order].to(torch.int32), b[:out_dim][order].to(torch.int32)
 
 
+def random_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draws the inputs of every gate at random: each input used equally often, all inputs of a gate different.
+
+    Args:
+        in_dim: Number of inputs, at least ``arity``.
+        out_dim: Number of gates.
+        arity: Inputs of a gate.
+        generator: Source of randomness; torch's default generator if not given.
+
+    Returns:
+        Indices, int32 ``[arity, out_dim]``.
+
+    Raises:
+        ValueError: If there are fewer inputs than a gate has.
+    """
+    _check_arity(in_dim, arity)
+    return _dealt(in_dim, out_dim, arity, generator).to(torch.int32)
+
+
+def unique_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draws another set of inputs for every gate; inputs are used equally often where sets are plenty.
+
+    Args:
+        in_dim: Number of inputs.
+        out_dim: Number of gates, at most the number of sets.
+        arity: Inputs of a gate.
+        generator: Source of randomness; torch's default generator if not given.
+
+    Returns:
+        Indices, int32 ``[arity, out_dim]``.
+
+    Raises:
+        ValueError: If there are fewer inputs than a gate has, or fewer sets than gates.
+    """
+    _check_arity(in_dim, arity)
+    sets = math.comb(in_dim, arity)
+    if out_dim > sets:
+        raise ValueError(
+            f"{out_dim} gates want distinct sets of {arity} inputs, but {in_dim} inputs have only {sets}; use "
+            "connections='random' or fewer gates"
+        )
+    indices = _dealt(in_dim, out_dim, arity, generator)
+    if sets < 2 * out_dim:  # most sets are taken: the others are few enough to list
+        again = _seen_before(indices)
+        taken = {tuple(sorted(column)) for column in indices.t().tolist()}
+        free = [columns for columns in itertools.combinations(range(in_dim), arity) if columns not in taken]
+        chosen = torch.randperm(len(free), generator=generator)[: int(again.sum())]
+        indices[:, again] = torch.tensor(free, dtype=torch.int64).view(-1, arity)[chosen].t()
+    # A set that is there already leaves no input unused when it goes.
+    while (again := _seen_before(indices)).any():
+        keys = torch.rand(in_dim, int(again.sum()), generator=generator)
+        indices[:, again] = keys.topk(arity, dim=0).indices
+    return indices.to(torch.int32)
+
+
+def _check_arity(in_dim: int, arity: int) -> None:
+    if in_dim < arity:
+        raise ValueError(f"gates of {arity} inputs need a layer of at least {arity} inputs, not {in_dim}")
+
+
+def _dealt(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None) -> Tensor:
+    """Deals the inputs out like cards, one shuffled pack after the other: int64 ``[arity, out_dim]``."""
+    packs: list[Tensor] = []
+    dealt = 0
+    while dealt < arity * out_dim:
+        pack = torch.randperm(in_dim, generator=generator)
+        begun = dealt % arity  # inputs that the pack before gave to the gate whose turn it is
+        if begun:
+            # What this gate has already goes behind the others.
+            has = torch.isin(pack, packs[-1][-begun:])
+            pack = torch.cat([pack[~has], pack[has]])
+            pack[arity - begun :] = pack[arity - begun :][torch.randperm(in_dim - arity + begun, generator=generator)]
+        packs.append(pack)
+        dealt += in_dim
+    return torch.cat(packs)[: arity * out_dim].view(out_dim, arity).t().contiguous()
+
+
+def _seen_before(indices: Tensor) -> Tensor:
+    """Gates whose set of inputs an earlier gate has: bool ``[out_dim]``."""
+    number = torch.unique(indices.sort(0).values, dim=1, return_inverse=True)[1]
+    first = torch.full_like(number, len(number)).scatter_reduce_(0, number, torch.arange(len(number)), "amin")
+    return first[number] != torch.arange(len(number))
+
+
+def draw_leaves(
+    in_channels: int, out_channels: int, kernel_size: tuple[int, int], leaves: int, channels_per_tree: int
+) -> Tensor:
+    """Draws what the leaves of every tree read (Petersen et al., 2024, sec. 3.1).
+
+    Every tree has its own set of ``channels_per_tree`` channels, all channels being used equally often up to one, and
+    reads equally many leaves from each, at distinct positions as long as there are enough. Trees are sorted by channel:
+    neighbours then read the same activations, and their order means nothing to the layers behind.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Number of trees.
+        kernel_size: Height and width of the receptive field.
+        leaves: Leaves of a tree.
+        channels_per_tree: Channels of a tree, at most ``in_channels`` and ``leaves``.
+
+    Returns:
+        Channel, row and column of each leaf, int32 ``[3, out_channels, leaves]``.
+    """
+    sets = in_channels // channels_per_tree
+    rounds = -(-out_channels // sets)
+    shuffled = torch.rand(rounds, in_channels).argsort(1)[:, : sets * channels_per_tree]
+    channels = shuffled.reshape(-1, channels_per_tree)[:out_channels].sort(1).values
+    channels = channels[channels[:, 0].argsort(stable=True)]
+    slot = torch.arange(leaves) % channels_per_tree
+    positions = kernel_size[0] * kernel_size[1]
+    each = -(-leaves // channels_per_tree)
+    drawn = torch.rand(out_channels, channels_per_tree, positions).argsort(2)
+    drawn = drawn.repeat(1, 1, -(-each // positions))[:, :, :each]
+    position = drawn[:, slot, torch.arange(leaves) // channels_per_tree]
+    order = torch.rand(out_channels, leaves).argsort(1)
+    position = position.gather(1, order)
+    channel = channels[:, slot].gather(1, order)
+    return torch.stack((channel, position // kernel_size[1], position % kernel_size[1])).to(torch.int32)
+
+
 #: The choices of ``LogicLayer(connections=…)``.
 CONNECTIONS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
     "random": random_connections,
     "unique": unique_connections,
+}
+#: The choices of ``LutLayer(connections=…)``.
+LUT_CONNECTIONS: dict[str, Callable[[int, int, int], Tensor]] = {
+    "random": random_lut_connections,
+    "unique": unique_lut_connections,
 }

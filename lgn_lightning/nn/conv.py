@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
-from lgn_lightning.nn.leaves import LearnedLeaves, Leaves, draw_leaves
+from lgn_lightning.nn.learned_connections import LeafConnections, LearnedLeaves
+from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
-from lgn_lightning.ops import ConvGeometry, tree
+from lgn_lightning.nn.straight_through import round_to_bits
+from lgn_lightning.ops import BitActivations, ConvGeometry, tree
 from lgn_lightning.ops.geometry import MAX_POOL
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lgn_lightning.circuit.build.builder import CircuitBuilder
-    from lgn_lightning.ops import BitActivations
 
 Pair = int | tuple[int, int]
 
@@ -83,7 +81,7 @@ class OrPool2d(nn.Module):
                 best = value if best is None else torch.where(value > best, value, best)
         return cast(Tensor, best)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Adds an OR over each window to a circuit that is being built; ``wires`` are ``[channels, H, W]``."""
         if wires.ndim != 3:
             raise ValueError(f"it takes wires [channels, height, width], got {list(wires.shape)}")
@@ -136,6 +134,7 @@ class LogicTreeConv2d(GateLayer):
     """
 
     leaves: Tensor | None
+    learned: LearnedLeaves | None
 
     def __init__(
         self,
@@ -177,31 +176,22 @@ class LogicTreeConv2d(GateLayer):
         self.channels_per_tree = channels_per_tree
         self.connections = connections
         sizes = (in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
-        leaves = learned = None
         if connections == "learned":
-            learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
-        else:
-            leaves = draw_leaves(*sizes).to(self.weights.device)
-        self.learned = learned
-        self.register_buffer("leaves", leaves)
-        self.register_load_state_dict_pre_hook(_check_loaded_leaves)  # type: ignore[no-untyped-call]
+            self.learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
+        self.register_buffer("leaves", None if self.learned else draw_leaves(*sizes).to(self.weights.device))
+        limits = {"channels": in_channels, "rows": kernel[0], "columns": kernel[1]}
+        check_indices_when_loaded(self, {"leaves": limits})
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the weights anew; the leaves, or their candidates, stay."""
-        super().reset_parameters()
-        if self.learned is not None:
-            self.learned.reset_parameters()
 
     def settled_leaves(self) -> Tensor:
         """Channel, row and column in the kernel of each leaf, as :attr:`leaves`; learned ones by their logits."""
         return cast(Tensor, self.leaves) if self.learned is None else self.learned.settled_leaves()
 
-    def sample_leaves(self) -> Leaves:
+    def sample_connections(self) -> LeafConnections:
         """What a forward pass reads: if leaves are learned, in ``.train()`` mode what the sampler chooses."""
         if self.learned is not None and self.training:
             return self.learned.sample_leaves(self.sampler.choice_noise)
-        return Leaves(self.settled_leaves())
+        return LeafConnections(self.settled_leaves())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output for an input of this size.
@@ -244,7 +234,7 @@ class LogicTreeConv2d(GateLayer):
         geometry = self._check_input(x.edge, pool)
         sample = self.sample()
         table, gates = sample.table.float(), cast(Tensor, sample.gates)
-        leaves, shares, candidates = self.sample_leaves()
+        leaves, shares, candidates = self.sample_connections()
         if shares is not None and candidates is not None:
             return ops.learned_bit_tree_conv(x, table, shares, gates, leaves, candidates, geometry)
         return ops.bit_tree_conv(x, table, gates, leaves, geometry)
@@ -281,8 +271,8 @@ class LogicTreeConv2d(GateLayer):
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:
             table, soft_table = ops.hard_table(sample.gates, table.dtype), table
-            x = cast(Tensor, _RoundToBits.apply(x))
-        leaves, shares, candidates = self.sample_leaves()
+            x = round_to_bits(x)
+        leaves, shares, candidates = self.sample_connections()
         if shares is not None and candidates is not None:
             y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft_table)
         elif self.implementation == "python":
@@ -291,10 +281,8 @@ class LogicTreeConv2d(GateLayer):
             y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
-        from lgn_lightning.circuit.net.kernel import tree_kernel
-
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")
         self.output_size(*wires.shape[1:])
@@ -305,11 +293,7 @@ class LogicTreeConv2d(GateLayer):
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
         changed = self.changed_options(
-            ("padding", self.padding, (0, 0)),
-            ("stride", self.stride, (1, 1)),
-            ("channels_per_tree", self.channels_per_tree, 2),
-            ("init", self.init, "residual"),
-            ("connections", self.connections, "random"),
+            padding=(0, 0), stride=(1, 1), channels_per_tree=2, init="residual", connections="random"
         )
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
@@ -317,66 +301,8 @@ class LogicTreeConv2d(GateLayer):
         )
 
 
-class _RoundToBits(torch.autograd.Function):
-    """1 where x > 0.5, else 0; the gradient passes as if nothing had been rounded."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return (x > 0.5).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Tensor:
-        return cast(Tensor, grads[0])
-
-
 def _pair(value: Pair) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
     height, width = value
     return height, width
-
-
-def _check_loaded_leaves(
-    layer: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    """Refuses leaves outside the receptive field: their shape fits, but kernels would read beyond the activations."""
-    conv = cast(LogicTreeConv2d, layer)
-    _check_loaded_candidates(conv, state_dict, prefix, error_msgs)
-    leaves = state_dict.get(prefix + "leaves")
-    if leaves is None or conv.leaves is None or leaves.is_meta or leaves.shape != conv.leaves.shape:
-        return
-    for name, part, limit in zip(
-        ("channels", "rows", "columns"), leaves, (conv.in_channels, *conv.kernel_size), strict=True
-    ):
-        low, high = int(part.min()), int(part.max())
-        if low < 0 or high >= limit:
-            error_msgs.append(
-                f"{prefix}leaves of the checkpoint holds {name} {low}…{high}, but the layer has {limit}; build the net "
-                "with the sizes that it was trained with"
-            )
-            state_dict[prefix + "leaves"] = conv.leaves.clone()
-            return
-
-
-def _check_loaded_candidates(
-    conv: LogicTreeConv2d, state_dict: dict[str, Any], prefix: str, error_msgs: list[str]
-) -> None:
-    """The same for the candidates of learned leaves."""
-    name = prefix + "learned.candidates"
-    candidates = state_dict.get(name)
-    if candidates is None or conv.learned is None or candidates.is_meta or not candidates.numel():
-        return
-    low, high = int(candidates.min()), int(candidates.max())
-    if low < 0 or high >= conv.learned.in_dim:
-        error_msgs.append(
-            f"{name} of the checkpoint holds {low}…{high}, but the receptive field has {conv.learned.in_dim} places; "
-            "build the net with the sizes that it was trained with"
-        )
-        state_dict[name] = conv.learned.candidates.clone()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
 from lgn_lightning.gates import GATE_NAMES
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lgn_lightning.circuit.build.builder import CircuitBuilder
 
 #: Neighbours of a pixel as (axis of [channels, height, width], step): left, right, above, below; opposites in pairs.
 NEIGHBOURS = ((2, -1), (2, 1), (1, -1), (1, 1))
@@ -92,10 +87,8 @@ class EdgeChannels(nn.Module):
                 parts += [(side[i] & side[i + 1]).to(bits.dtype) for i in (0, 2) for side in (above, below)]
         return torch.cat(parts).permute(3, 0, 1, 2)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates of the channels; ``wires`` are the thermometer bits."""
-        import numpy as np
-
         channels, height, width = self.in_shape
         if wires.size != self.thresholds * channels * height * width:
             raise ValueError(f"it takes {self.thresholds} thresholds of images {self.in_shape}, got {wires.shape}")
@@ -124,10 +117,8 @@ def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor
     return (torch.arange(size, device=device) + step).clamp(0, size - 1)
 
 
-def _any_above(builder: CircuitBuilder, high: NDArray[np.int32], low: NDArray[np.int32]) -> NDArray[np.int32]:
+def _any_above(builder: CircuitBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
     """Adds gates: whether for some threshold ``high`` has the bit and ``low`` has not, ``[T, …] → […]``."""
-    import numpy as np
-
     found = _gates(builder, _A_AND_NOT_B, high, low)
     while len(found) > 1:  # a balanced tree of ORs
         half = len(found) // 2
@@ -136,7 +127,5 @@ def _any_above(builder: CircuitBuilder, high: NDArray[np.int32], low: NDArray[np
     return np.asarray(found[0])
 
 
-def _gates(builder: CircuitBuilder, gate: int, a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.int32]:
-    import numpy as np
-
+def _gates(builder: CircuitBuilder, gate: int, a: NodeIds, b: NodeIds) -> NodeIds:
     return builder.gates(np.full(a.size, gate, np.uint8), a.ravel(), b.ravel()).reshape(a.shape)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lgn_lightning.circuit.build.builder import CircuitBuilder
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
 
 PIXEL_MAX = 255
 
@@ -192,10 +188,8 @@ class Threshold(nn.Module):
         )
         return bits + (soft - soft.detach())
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Declares that the circuit's inputs are these thresholds of an image."""
-        import numpy as np
-
         levels = self.current_levels().cpu().numpy()
         if levels.ndim == 1 and not self.learnable:
             bits = builder.threshold_inputs(levels, self.in_shape)

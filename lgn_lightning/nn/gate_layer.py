@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from numbers import Real
-from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +11,9 @@ from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.nn.learned_connections import LearnedConnections
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
-from lgn_lightning.nn.samplers import BitSample, GateSample, Sampler, make_sampler
+from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
@@ -41,14 +39,14 @@ class GateLayer(nn.Module):
         weights: One row a gate: ``[num_gates, 16]`` for the softmax.
         arity: Inputs of a gate.
         out_dim: Size of the output's dimension 1: neurons or channels.
+        learned: The :class:`LearnedConnections`; None if connections are fixed.
 
     Raises:
         ValueError: If an argument is not one of the choices.
     """
 
     out_dim: int
-    #: Names of the buffers with the indices of inputs.
-    index_buffers: ClassVar[tuple[str, ...]] = ()
+    learned: LearnedConnections | None
     #: Gives the table to train with in place of the sampler's: how ``LogicDDPStrategy`` gets at its gradient.
     table_hook: Callable[[Tensor], Tensor] | None = None
 
@@ -68,6 +66,7 @@ class GateLayer(nn.Module):
         self.implementation = implementation
         self.init = init
         self.arity = arity
+        self.learned = None
         self.parametrization = make_parametrization(parametrization)
         self.sampler = make_sampler(sampler)
         self.weights = nn.Parameter(torch.empty(num_gates, self.parametrization.num_weights(arity), device=device))
@@ -78,8 +77,10 @@ class GateLayer(nn.Module):
             )
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew; the connections stay."""
+        """Draws the weights anew; the connections, or their candidates, stay."""
         self.parametrization.initialize(self.weights, self.init)
+        if self.learned is not None:
+            self.learned.reset_parameters()
 
     @torch.no_grad()
     def convert(self, parametrization: str | Parametrization) -> None:
@@ -135,44 +136,34 @@ class GateLayer(nn.Module):
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
         if self.training:
             sample = self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
-            if self.table_hook is not None and sample.table.requires_grad:
-                return sample._replace(table=self.table_hook(sample.table))
-            return sample
-        return GateSample(ops.hard_table(self.gates(), table_dtype(self.weights.dtype)))
+            return sample._replace(table=self._hooked(sample.table))
+        dtype = table_dtype(self.weights.dtype)
+        return GateSample(ops.hard_table(self.gates(), dtype) if self.arity == 2 else self.hard_table().to(dtype))
 
-    def sample_on_bits(self) -> BitSample:
+    def sample_on_bits(self) -> GateSample:
         """What the layer computes with on packed bits, in training with a hard sampler."""
         sample = self.sampler.on_bits(self.parametrization, self.weights)
-        if self.table_hook is not None and sample.table.requires_grad:
-            return sample._replace(table=self.table_hook(sample.table))
-        return sample
+        return sample._replace(table=self._hooked(sample.table))
+
+    def _hooked(self, table: Tensor) -> Tensor:
+        return self.table_hook(table) if self.table_hook is not None and table.requires_grad else table
 
     def table(self) -> Tensor:
         """The table of each gate, ``[num_gates, 2^arity]``: the sampler's in training mode, else 0 or 1."""
         return self.sample().table
 
-    def changed_options(self, *options: tuple[str, object, object]) -> str:
-        """For ``extra_repr``: ``, name=value`` of each option (name, value, default) that is not its default.
+    def changed_options(self, **defaults: object) -> str:
+        """For ``extra_repr``: ``, name=value`` of each attribute that is not its default.
 
         Those that every layer of gates has come last.
         """
+        options = [(name, getattr(self, name), default) for name, default in defaults.items()]
         common = (
             ("implementation", self.implementation, None),
             ("parametrization", self.parametrization.name, "softmax"),
             ("sampler", self.sampler.name, "soft"),
         )
         return "".join(f", {name}={value!r}" for name, value, default in (*options, *common) if value != default)
-
-
-def check_grad_factor(factor: float) -> float:
-    """Gives the factor on a layer's gradient back.
-
-    Raises:
-        ValueError: If it is no finite number.
-    """
-    if not isinstance(factor, Real) or not math.isfinite(factor):
-        raise ValueError(f"grad_factor={factor!r} is not a finite number")
-    return factor
 
 
 def check_real(x: Tensor) -> None:
@@ -201,55 +192,3 @@ def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
 def table_dtype(activations: torch.dtype) -> torch.dtype:
     """The dtype of the tables that activations of a dtype are computed with."""
     return torch.float64 if activations == torch.float64 else torch.float32
-
-
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """Gives ``x``; in the backward pass its gradient is multiplied by ``factor``."""
-    return x if factor == 1.0 else cast(Tensor, _ScaleGradient.apply(x, factor))
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose backward multiplies by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
-
-
-def check_indices_when_loaded(layer: GateLayer) -> None:
-    """Makes ``load_state_dict`` refuse indices of a wider input: their shape fits, but kernels would read beyond it.
-
-    Args:
-        layer: The layer; ``index_buffers`` names the buffers and ``in_dim`` is what their values must be below.
-    """
-    layer.register_load_state_dict_pre_hook(_check_loaded_indices)  # type: ignore[no-untyped-call]
-
-
-def _check_loaded_indices(
-    layer: Any,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    own = layer.state_dict()
-    for name in layer.index_buffers:
-        indices = state_dict.get(prefix + name)
-        if indices is None or indices.is_meta or not indices.numel() or name not in own:
-            continue
-        low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= layer.in_dim:
-            error_msgs.append(
-                f"{prefix}{name} of the checkpoint holds {low}…{high}, but the layer has {layer.in_dim} inputs; "
-                "build the net with the widths that it was trained with"
-            )
-            # Dropped, so that nothing unusable is left in a net whose user catches the error.
-            state_dict[prefix + name] = own[name].clone()

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
 from lgn_lightning.nn.packed import PackBitsTensor
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lgn_lightning.circuit.build.builder import CircuitBuilder
-
 
 #: τ over the square root of the number of gates a class.
 TAU_PER_ROOT = 0.35
@@ -76,7 +69,7 @@ class GroupSum(nn.Module):
         rows = x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2)
         return ops.group_sum(rows, self.k, self.tau).view(*x.shape[:-1], self.k)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Makes ``wires`` the outputs of the circuit, in ``k`` groups."""
         builder.group_sum(wires, self.k, self.tau)
         return wires

@@ -1,4 +1,4 @@
-"""Connections that are learned: every input of a gate chooses one of K candidates."""
+"""Connections that are learned: every input of a gate, or leaf of a tree, chooses one of K candidates."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.nn.connections import random_connections
+from lgn_lightning.nn.connections import draw_leaves, random_connections
+from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
+from lgn_lightning.ops.tree_choices import decode_places
 
 #: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
 INIT_STD = 0.01
 
 
-class Wires(NamedTuple):
-    """What the gates of a layer are connected to in one forward pass.
+class Connections(NamedTuple):
+    """What the gates of a layer read in one forward pass.
 
     Attributes:
         a: First inputs, int32 ``[n]``.
@@ -26,6 +28,20 @@ class Wires(NamedTuple):
 
     a: Tensor
     b: Tensor
+    shares: Tensor | None = None
+    candidates: Tensor | None = None
+
+
+class LeafConnections(NamedTuple):
+    """What the leaves of trees read in one forward pass.
+
+    Attributes:
+        places: Channel, row and column in the kernel of each leaf, int32 ``[3, trees, leaves]``.
+        shares: Share of each candidate, ``[trees, leaves, K]``, which receives the gradient; None of fixed leaves.
+        candidates: What learned leaves choose among, see :class:`LearnedLeaves`; None of fixed ones.
+    """
+
+    places: Tensor
     shares: Tensor | None = None
     candidates: Tensor | None = None
 
@@ -76,6 +92,7 @@ class LearnedConnections(nn.Module):
             candidates = torch.stack(drawn, dim=2)
         self.logits = nn.Parameter(torch.empty(out_dim, 2, num_candidates, device=device))
         self.register_buffer("candidates", candidates.to(self.logits.device))
+        check_indices_when_loaded(self, {"candidates": {"inputs": in_dim}})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -87,18 +104,84 @@ class LearnedConnections(nn.Module):
         a, b, _ = ops.choose(self.logits.detach(), self.candidates)
         return a, b
 
-    def sample(self, noise: float) -> Wires:
+    def sample(self, noise: float) -> Connections:
         """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
 
         While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the layer
         trains by the kernels of fixed wires, unless they are to change soon.
         """
         if self.logits.requires_grad:
-            return Wires(*ops.choose(self.logits, self.candidates, noise), self.candidates)
+            return Connections(*ops.choose(self.logits, self.candidates, noise), self.candidates)
         if self.change_soon:
-            return Wires(*ops.choose(self.logits, self.candidates), self.candidates)
-        return Wires(*self.settled())
+            return Connections(*ops.choose(self.logits, self.candidates), self.candidates)
+        return Connections(*self.settled())
 
     def extra_repr(self) -> str:
         """Number of candidates."""
         return f"{self.candidates.shape[2]} candidates an input"
+
+
+class LearnedLeaves(LearnedConnections):
+    """Leaves that choose among candidates: the learned connections of the lowest gates of all trees.
+
+    A candidate is a place of the receptive field over all channels, (channel · height + row) · width + column of the
+    kernel. The first candidates of all leaves are one draw of fixed leaves, the second ones another, and so on: in a
+    draw a tree reads ``channels_per_tree`` channels, so the candidates of a leaf are spread over up to K times as many.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Number of trees.
+        kernel_size: Height and width of the receptive field.
+        leaves: Leaves of a tree.
+        channels_per_tree: Channels of a tree in one draw.
+        num_candidates: Candidates of a leaf, at least 2.
+        device: Device of the parameters.
+
+    Attributes:
+        candidates: int32 ``[trees · leaves / 2, 2, num_candidates]``: a row a gate that has leaves as its inputs.
+        logits: Parameter of the same shape.
+
+    Raises:
+        ValueError: If there are fewer than 2 candidates.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        leaves: int,
+        channels_per_tree: int,
+        num_candidates: int,
+        device: torch.device | str | None = None,
+    ) -> None:
+        height, width = kernel_size
+        sizes = (in_channels, out_channels, kernel_size, leaves, channels_per_tree)
+        drawn = [draw_leaves(*sizes) for _ in range(num_candidates)]
+        places = [(channel * height + row) * width + column for channel, row, column in drawn]
+        pairs = out_channels * leaves // 2
+        candidates = torch.stack(places, dim=2).view(pairs, 2, num_candidates) if places else None
+        super().__init__(in_channels * height * width, pairs, num_candidates, device, candidates)
+        self.kernel_size = kernel_size
+        self.shape = (out_channels, leaves)
+
+    def settled_leaves(self) -> Tensor:
+        """The leaves that the logits settle on: int32 ``[3, trees, leaves]``, without a gradient."""
+        return self._places(*self.settled())
+
+    def sample_leaves(self, noise: float) -> LeafConnections:
+        """The leaves of a training step, chosen with noise of a scale, as :meth:`LearnedConnections.sample` does."""
+        if not self.logits.requires_grad:
+            return LeafConnections(self.settled_leaves())
+        a, b, shares, candidates = self.sample(noise)
+        assert shares is not None
+        assert candidates is not None
+        by_leaf = (*self.shape, candidates.shape[2])
+        return LeafConnections(self._places(a, b), shares.view(by_leaf), candidates.view(by_leaf))
+
+    def _places(self, a: Tensor, b: Tensor) -> Tensor:
+        return decode_places(torch.stack((a, b), dim=1).view(self.shape), self.kernel_size)
+
+    def extra_repr(self) -> str:
+        """Number of candidates."""
+        return f"{self.candidates.shape[2]} candidates a leaf"

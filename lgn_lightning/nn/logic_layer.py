@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
 from lgn_lightning.nn.connections import CONNECTIONS
-from lgn_lightning.nn.gate_layer import (
-    GateLayer,
-    as_activations,
-    check_grad_factor,
-    check_indices_when_loaded,
-    scale_gradient,
-    table_dtype,
-)
+from lgn_lightning.nn.dense_layer import DenseLayer
+from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
-from lgn_lightning.nn.learned_connections import LearnedConnections, Wires
+from lgn_lightning.nn.learned_connections import Connections, LearnedConnections
+from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import straight_through
 from lgn_lightning.ops import reference
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
-    from lgn_lightning.circuit.build.builder import CircuitBuilder
-
-
-class LogicLayer(GateLayer):
+class LogicLayer(DenseLayer):
     """A layer of ``out_dim`` gates, each with two inputs among ``in_dim`` (Petersen et al., NeurIPS 2022).
 
     In ``.train()`` mode a gate is what the sampler makes of its distribution over the 16 gates, by default the
@@ -71,7 +60,8 @@ class LogicLayer(GateLayer):
 
     indices_a: Tensor | None
     indices_b: Tensor | None
-    index_buffers = ("indices_a", "indices_b", "learned.candidates")
+    connection_kinds = (*CONNECTIONS, "learned")
+    default_init = "gaussian"
 
     def __init__(
         self,
@@ -86,35 +76,26 @@ class LogicLayer(GateLayer):
         sampler: str | Sampler = "soft",
         num_candidates: int = 8,
     ) -> None:
-        if in_dim < 1 or out_dim < 1:
-            raise ValueError(f"LogicLayer({in_dim}, {out_dim}): both widths must be at least 1")
-        if 2 * out_dim < in_dim:
-            raise ValueError(
-                f"LogicLayer({in_dim}, {out_dim}): {out_dim} gates have {2 * out_dim} inputs and cannot use all "
-                f"{in_dim}; make the layer at least {-(-in_dim // 2)} wide"
-            )
-        check_choice("connections", connections, (*CONNECTIONS, "learned"))
-        super().__init__(out_dim, device, implementation, init, parametrization, sampler)
-        self.in_dim = in_dim
-        self.out_dim = out_dim
-        self.grad_factor = check_grad_factor(grad_factor)
-        self.connections = connections
-        a = b = learned = None
+        super().__init__(
+            in_dim,
+            out_dim,
+            connections,
+            grad_factor,
+            device=device,
+            implementation=implementation,
+            init=init,
+            parametrization=parametrization,
+            sampler=sampler,
+        )
+        a = b = None
         if connections == "learned":
-            learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device)
+            self.learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device)
         else:
             a, b = (indices.to(self.weights.device) for indices in CONNECTIONS[connections](in_dim, out_dim))
-        self.learned = learned
         self.register_buffer("indices_a", a)
         self.register_buffer("indices_b", b)
-        check_indices_when_loaded(self)
+        check_indices_when_loaded(self, {"indices_a": {"inputs": in_dim}, "indices_b": {"inputs": in_dim}})
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the weights anew; the connections, or their candidates, stay."""
-        super().reset_parameters()
-        if self.learned is not None:
-            self.learned.reset_parameters()
 
     @property
     def indices(self) -> tuple[Tensor, Tensor]:
@@ -123,11 +104,11 @@ class LogicLayer(GateLayer):
             return self.learned.settled()
         return cast(Tensor, self.indices_a), cast(Tensor, self.indices_b)
 
-    def wires(self) -> Wires:
+    def sample_connections(self) -> Connections:
         """What a forward pass connects the gates to: if learned, in ``.train()`` mode what the sampler chooses."""
         if self.learned is not None and self.training:
             return self.learned.sample(self.sampler.choice_noise)
-        return Wires(*self.indices)
+        return Connections(*self.indices)
 
     @property
     def num_weights(self) -> int:
@@ -162,17 +143,14 @@ class LogicLayer(GateLayer):
             ValueError: If the input has another width.
             TypeError: If packed bits are given in training mode, or the input is complex.
         """
-        if x.shape[-1] != self.in_dim or len(x.shape) != 2:
-            raise ValueError(
-                f"LogicLayer({self.in_dim}, {self.out_dim}) got an input of shape {list(x.shape)} and takes "
-                f"[batch, {self.in_dim}]"
-            )
+        self._check_input(x)
         if isinstance(x, PackBitsTensor):
-            return self._forward_packed(x, group_sum)
-        x = scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
+            packed = self._on_packed(x)
+            return packed if group_sum is None else packed.group_sum(group_sum.k)
+        x = self._activations(x)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
-        a, b, shares, candidates = self.wires()
+        a, b, shares, candidates = self.sample_connections()
         if shares is not None and not shares.requires_grad:
             shares = None  # frozen, or no gradient is wanted at all
         if sample.gates is not None:
@@ -190,25 +168,11 @@ class LogicLayer(GateLayer):
             return y
         return reference.group_sum(y, group_sum.k, group_sum.tau) if self.implementation == "python" else group_sum(y)
 
-    def _forward_packed(self, x: PackBitsTensor, group_sum: GroupSum | None) -> PackBitsTensor | Tensor:
-        if self.training:
-            raise TypeError("packed bits cannot train a net: call .eval() first, or pass the tensor itself")
-        words = ops.logic_packed(x.t, self.gates(), *self.indices)
-        packed = PackBitsTensor.from_words(words, x.batch)
-        return packed if group_sum is None else packed.group_sum(group_sum.k)
+    def _on_words(self, words: Tensor) -> Tensor:
+        return ops.logic_packed(words, self.gates(), *self.indices)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NDArray[np.int32]) -> NDArray[np.int32]:
+    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates to a circuit that is being built; ``wires`` are the nodes of the inputs."""
-        if len(wires) != self.in_dim:
-            raise ValueError(f"LogicLayer({self.in_dim}, {self.out_dim}) follows a layer of {len(wires)} outputs")
+        self._check_wires(len(wires))
         a, b, gates = (part.cpu().numpy() for part in self.gate_list())
         return builder.gates(gates, wires[a], wires[b])
-
-    def extra_repr(self) -> str:
-        """Widths and what differs from the defaults."""
-        changed = self.changed_options(
-            ("connections", self.connections, "random"),
-            ("init", self.init, "gaussian"),
-            ("grad_factor", self.grad_factor, 1.0),
-        )
-        return f"{self.in_dim}, {self.out_dim}{changed}"

@@ -71,9 +71,9 @@ class Parametrization(ABC):
     def table_of_logits(self, logits: Tensor) -> Tensor:
         """Tables ``[n, 2^k]`` in [0, 1] from logits; differentiable, natively where there is a kernel."""
 
-    @abstractmethod
     def formula(self, logits: Tensor) -> Tensor:
         """:meth:`table_of_logits` as a formula in plain torch."""
+        return self.table_of_logits(logits)
 
     @abstractmethod
     def hard_table_of_logits(self, logits: Tensor) -> Tensor:
@@ -254,10 +254,6 @@ class _Entrywise(Parametrization):
 
     def table_of_logits(self, logits: Tensor) -> Tensor:
         """Sigmoids of the logits."""
-        return torch.sigmoid(logits)
-
-    def formula(self, logits: Tensor) -> Tensor:
-        """The same as a formula."""
         return torch.sigmoid(logits)
 
     def hard_table_of_logits(self, logits: Tensor) -> Tensor:

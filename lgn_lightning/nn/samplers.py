@@ -8,7 +8,7 @@ ones, the hard gates that the forward pass evaluates on bits. Their numbers (``t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -25,23 +25,12 @@ class GateSample(NamedTuple):
             pass; with them its values are the slopes of the backward pass, and it receives the gradient.
         gates: Ids of the hard gates of the forward pass, uint8 ``[n]`` (int64 of more than two inputs); None if the
             forward pass is soft.
+        of_logits: Whether ``table`` holds the logits whose sigmoids the table is; on packed bits only, see
+            :func:`lgn_lightning.ops.bit_logic`.
     """
 
     table: Tensor
     gates: Tensor | None = None
-
-
-class BitSample(NamedTuple):
-    """What a layer of gates computes with on packed bits, see :func:`lgn_lightning.ops.bit_logic`.
-
-    Attributes:
-        table: As of :class:`GateSample`, or the logits whose sigmoids it is.
-        gates: Ids of the hard gates of the forward pass, uint8 ``[n]``.
-        of_logits: Whether ``table`` holds logits.
-    """
-
-    table: Tensor
-    gates: Tensor
     of_logits: bool = False
 
 
@@ -89,10 +78,9 @@ class Sampler(ABC):
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
 
-    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> BitSample:
+    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
         """Samples a layer for packed bits; only if :attr:`hard`. A sampler may leave the sigmoids to the op."""
-        table, gates = self(parametrization, weights)
-        return BitSample(table, cast(Tensor, gates))
+        return self(parametrization, weights)
 
     def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
         logits = self._cooled(logits)
@@ -114,11 +102,7 @@ class Soft(Sampler):
 
     name = "soft"
     same_on_ranks = True
-
-    @property
-    def hard(self) -> bool:
-        """False."""
-        return False
+    hard = False
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         """Gives the soft tables."""
@@ -189,6 +173,7 @@ class StraightThrough(Sampler):
     """
 
     name = "straight_through"
+    hard = True
     same_on_ranks = True  # noise is in the gates of the forward pass and not in the table
 
     def __init__(self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0) -> None:
@@ -197,22 +182,17 @@ class StraightThrough(Sampler):
             raise ValueError(f"StraightThrough(noise={noise}): the noise must not be negative")
         self.noise = noise
 
-    @property
-    def hard(self) -> bool:
-        """True."""
-        return True
-
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         """Gives hard gates and soft tables."""
         logits = parametrization.logits(weights)
         return GateSample(self._table(parametrization, logits, plain), self._gates(parametrization, logits))
 
-    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> BitSample:
+    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
         """Gives the same, the sigmoids of a table's entries left to the op."""
         if not parametrization.entries_are_sigmoids:
             return super().on_bits(parametrization, weights)
         logits = parametrization.logits(weights)
-        return BitSample(self._cooled(logits), self._gates(parametrization, logits), of_logits=True)
+        return GateSample(self._cooled(logits), self._gates(parametrization, logits), of_logits=True)
 
     def _gates(self, parametrization: Parametrization, logits: Tensor) -> Tensor:
         settled = logits.detach()

@@ -15,7 +15,7 @@ from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
-from lgn_lightning.nn.learned_connections import Wires
+from lgn_lightning.nn.learned_connections import Connections
 from lgn_lightning.nn.logic_layer import LogicLayer
 
 #: Where ops on packed bits have native kernels; elsewhere torch runs single layers faster than their references.
@@ -124,11 +124,11 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
         words, x = x
     samples = [layer.sample_on_bits() for layer in stack]
     with torch.no_grad():  # the op gives the gradient of the logits itself
-        wires = [layer.wires() for layer in stack]
+        wires = [layer.sample_connections() for layer in stack]
     return ops.bit_logic(
         _as_bits(x),
         [sample.table.float() for sample in samples],
-        [sample.gates for sample in samples],
+        [cast(Tensor, sample.gates) for sample in samples],
         [layer.a for layer in wires],
         [layer.b for layer in wires],
         group_sum.k,
@@ -142,7 +142,7 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     )
 
 
-def _logits(layer: LogicLayer, wires: Wires) -> Tensor | None:
+def _logits(layer: LogicLayer, wires: Connections) -> Tensor | None:
     return None if layer.learned is None or wires.shares is None else layer.learned.logits.float()
 
 

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import reference, schema
+from lgn_lightning.ops import lookup_tables, reference, schema
+
+#: The ops of a layer by name, as formulas in plain torch, and their gradients.
+_FORMULAS: dict[str, tuple[Any, Any]] = {
+    "logic": (reference.logic, reference.logic_backward),
+    "lut": (lookup_tables.reference, lookup_tables.reference_backward),
+}
 
 
 def straight_through(
@@ -34,20 +39,62 @@ def straight_through(
     Returns:
         0 or 1, ``[batch, n]`` in the dtype of ``x``.
     """
-    return cast(Tensor, _StraightThrough.apply(x, table, gates, a, b, implementation == "python"))
+    hard = ops.hard_table(gates, table.dtype)
+    return cast(Tensor, _StraightThrough.apply("logic", implementation == "python", x, table, hard, a, b))
+
+
+def straight_through_lut(
+    x: Tensor, table: Tensor, gates: Tensor, indices: Tensor, implementation: str | None = None
+) -> Tensor:
+    """The same with gates of k inputs: :func:`~lgn_lightning.ops.lut`.
+
+    Args:
+        x: As there.
+        table: Tables ``[n, 2^k]`` of the backward pass.
+        gates: Ids of the gates of the forward pass, int64 ``[n]``, or uint8 of two inputs.
+        indices: Index of each gate's inputs, int32 ``[k, n]``.
+        implementation: As there.
+
+    Returns:
+        0 or 1, ``[batch, n]`` in the dtype of ``x``.
+    """
+    hard = ops.lut_table(gates.long(), len(indices), table.dtype)
+    return cast(Tensor, _StraightThrough.apply("lut", implementation == "python", x, table, hard, indices))
+
+
+def round_to_bits(x: Tensor) -> Tensor:
+    """1 where ``x > 0.5``, else 0; the gradient passes as if nothing had been rounded."""
+    return cast(Tensor, _RoundToBits.apply(x))
 
 
 class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, gates: Tensor, a: Tensor, b: Tensor, plain: bool) -> Tensor:
-        bits = (x > 0.5).to(x.dtype)
-        ctx.save_for_backward(bits, table, a, b)
-        ctx.plain = plain
-        return (reference.logic if plain else ops.logic)(bits, ops.hard_table(gates, table.dtype), a, b)
+    """An op on bits and hard tables, with the gradient that it has with soft ones."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        need_x, need_table = ctx.needs_input_grad[:2]
-        backward: Any = reference.logic_backward if ctx.plain else partial(schema.backward, "logic_backward")
-        grad_x, grad_table = backward(grads[0], *ctx.saved_tensors, need_x)
-        return grad_x if need_x else None, grad_table if need_table else None, None, None, None, None
+    def forward(ctx: Any, name: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, *indices: Tensor) -> Tensor:
+        bits = (x > 0.5).to(x.dtype)
+        ctx.save_for_backward(bits, table, *indices)
+        ctx.name, ctx.plain = name, plain
+        op = _FORMULAS[name][0] if plain else getattr(ops, name)
+        return cast(Tensor, op(bits, hard, *indices))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        need_x, need_table = ctx.needs_input_grad[2:4]
+        arguments = grads[0], *ctx.saved_tensors, need_x
+        if ctx.plain:
+            grad_x, grad_table = _FORMULAS[ctx.name][1](*arguments)
+        else:
+            grad_x, grad_table = schema.backward(f"{ctx.name}_backward", *arguments)
+        none = [None] * (len(ctx.needs_input_grad) - 4)
+        return None, None, grad_x if need_x else None, grad_table if need_table else None, *none
+
+
+class _RoundToBits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x > 0.5).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return cast(Tensor, grads[0])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.nn.leaves import draw_leaves
+from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.ops import ConvGeometry, tree, tree_choices
 from tests.cuda.steps import record
 from tests.ops.test_tree import example, make, problems

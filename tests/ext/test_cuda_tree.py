@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.nn.leaves import draw_leaves
+from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.ops import ConvGeometry, bit_tree, reference, tree, tree_choices
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 

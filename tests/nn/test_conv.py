@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lgn_lightning.callbacks.gate_entropy import gate_statistics
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LogicTreeConv2d, OrPool2d, logic_layers, soft_gates
-from lgn_lightning.nn.leaves import draw_leaves
+from lgn_lightning.nn.connections import draw_leaves
 
 
 def net() -> LogicSequential:

@@ -93,7 +93,7 @@ def test_frozen_wires_are_the_settled_ones_whether_they_change_soon_or_not(sampl
         weights = [layer.weights for layer in layers_of(model)]
         results.append((scores, *torch.autograd.grad(scores, weights, upper)))
         for layer in layers_of(model):
-            assert torch.equal(torch.stack(layer.wires()[:2]), torch.stack(layer.learned.settled()))  # type: ignore[union-attr]
+            assert torch.equal(torch.stack(layer.sample_connections()[:2]), torch.stack(layer.learned.settled()))  # type: ignore[union-attr]
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
 

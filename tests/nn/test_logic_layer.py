@@ -198,13 +198,13 @@ def test_state_dict_of_a_wider_input_is_refused() -> None:
     layer = LogicLayer(10, 40)
     before = copy.deepcopy(layer.state_dict())
     state = LogicLayer(50, 40).state_dict()
-    with pytest.raises(RuntimeError, match=r"indices_a of the checkpoint holds \d+…49, but the layer has 10 inputs"):
+    with pytest.raises(RuntimeError, match=r"indices_a .*49, but the layer has 10 inputs"):
         layer.load_state_dict(state)
     assert max(int(i.max()) for i in layer.indices) < 10
     assert torch.equal(layer.indices_a, before["indices_a"])
     state["indices_a"] = state["indices_a"] % 10 - 1
     state["indices_b"] = state["indices_b"] % 10
-    with pytest.raises(RuntimeError, match="holds -1…"):
+    with pytest.raises(RuntimeError, match="-1…"):
         layer.load_state_dict(state)
 
 

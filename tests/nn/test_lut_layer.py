@@ -17,7 +17,7 @@ from lgn_lightning import Circuit, CompiledLogicNet, LogicLayer, LutLayer, PackB
 from lgn_lightning.callbacks.gate_entropy import gate_histogram, gate_statistics
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicSequential
-from lgn_lightning.nn.lut_connections import LUT_CONNECTIONS, unique_lut_connections
+from lgn_lightning.nn.connections import LUT_CONNECTIONS, unique_lut_connections
 from lgn_lightning.nn.samplers import StraightThrough
 
 

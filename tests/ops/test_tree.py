@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.nn.leaves import draw_leaves
+from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.ops import ConvGeometry, tree
 
 

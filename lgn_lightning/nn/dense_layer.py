@@ -1,0 +1,107 @@
+"""What the dense layers of gates have in common: widths, inputs, packed bits."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Collection
+from numbers import Real
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.nn.gate_layer import GateLayer, as_activations
+from lgn_lightning.nn.packed import PackBitsTensor
+
+
+class DenseLayer(GateLayer):
+    """Base of layers of ``out_dim`` gates, each with ``arity`` inputs among ``in_dim``; takes packed bits, too.
+
+    Args:
+        in_dim: Number of inputs.
+        out_dim: Number of gates, at least ``in_dim / arity`` so that every input can be used.
+        connections: How the inputs of gates are chosen.
+        grad_factor: Factor on the gradient that flows to the inputs.
+        arity: Inputs of a gate.
+        **options: The other arguments of :class:`GateLayer`.
+
+    Raises:
+        ValueError: If an argument is not one of the choices, ``grad_factor`` is no number, or the widths do not fit.
+    """
+
+    #: The choices of ``connections``.
+    connection_kinds: ClassVar[Collection[str]]
+    #: What ``init`` is if it is not given.
+    default_init: ClassVar[str]
+
+    def __init__(
+        self, in_dim: int, out_dim: int, connections: str, grad_factor: float, arity: int = 2, **options: Any
+    ) -> None:
+        name = f"{type(self).__name__}({in_dim}, {out_dim}{'' if arity == 2 else f', arity={arity}'})"
+        if in_dim < 1 or out_dim < 1:
+            raise ValueError(f"{name}: both widths must be at least 1")
+        if arity * out_dim < in_dim:
+            raise ValueError(
+                f"{name}: {out_dim} gates have {arity * out_dim} inputs and cannot use all {in_dim}; make the layer "
+                f"at least {-(-in_dim // arity)} wide"
+            )
+        if not _is_finite(grad_factor):
+            raise ValueError(f"{name}: grad_factor={grad_factor!r} is not a finite number")
+        check_choice("connections", connections, self.connection_kinds)
+        super().__init__(out_dim, arity=arity, **options)
+        self._name = name
+        self.in_dim = in_dim
+        self.out_dim = out_dim
+        self.grad_factor = grad_factor
+        self.connections = connections
+
+    @abstractmethod
+    def _on_words(self, words: Tensor) -> Tensor:
+        """Evaluates the hard gates on packed samples: words ``[rows, in_dim]`` to ``[rows, out_dim]``."""
+
+    def _on_packed(self, x: PackBitsTensor) -> PackBitsTensor:
+        if self.training:
+            raise TypeError("packed bits cannot train a net: call .eval() first, or pass the tensor itself")
+        return PackBitsTensor.from_words(self._on_words(x.t), x.batch)
+
+    def _check_input(self, x: Tensor | PackBitsTensor) -> None:
+        if x.shape[-1] != self.in_dim or len(x.shape) != 2:
+            raise ValueError(f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_dim}]")
+
+    def _activations(self, x: Tensor) -> Tensor:
+        return _scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
+
+    def _check_wires(self, count: int) -> None:
+        """Refuses the wires of another number of inputs, from which a circuit is to be built."""
+        if count != self.in_dim:
+            raise ValueError(f"{self._name} follows a layer of {count} outputs")
+
+    def extra_repr(self) -> str:
+        """Widths and what differs from the defaults."""
+        arity = "" if self.arity == 2 else f", arity={self.arity}"
+        changed = self.changed_options(connections="random", init=self.default_init, grad_factor=1.0)
+        return f"{self.in_dim}, {self.out_dim}{arity}{changed}"
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """Gives ``x``; in the backward pass its gradient is multiplied by ``factor``."""
+    return x if factor == 1.0 else cast(Tensor, _ScaleGradient.apply(x, factor))
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose backward multiplies by a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
