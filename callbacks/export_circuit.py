@@ -36,7 +36,7 @@ from lgn_lightning.deploy.folder import (
 )
 from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.deploy.trial import Trial
-from lgn_lightning.training.checkpoint import read_checkpoint
+from lgn_lightning.runs.checkpoints import read_checkpoint
 
 #: Entries of the manifest that differ between checkpoints of one circuit.
 _ABOUT = ("checkpoint", "epoch", "global_step", "accuracy", "metrics")

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    print(f"{source.path}: {source.circuit}")
+    print(f"{source.title}: {source.circuit}")
     if reports:
         steps = " → ".join([f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports)])
         print(steps)

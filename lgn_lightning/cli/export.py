@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
@@ -105,6 +106,8 @@ def export(path: Path, folder: Path, options: ExportOptions, optimize: bool = Tr
     """
     check_replaceable(folder)
     source = read_source(path, options.form, options.formats)
+    if source.why:
+        print(source.title, file=sys.stderr)
     circuit, net = source.circuit, source.net
     if "aiger" in options.formats and circuit.arity != 2:
         raise LgnError(f"{source.path} holds gates of three inputs, which AIGER cannot: export blif instead")

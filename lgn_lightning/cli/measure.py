@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.cli.fit import option
+from lgn_lightning.cli.trained import open_trained
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 
 
@@ -27,12 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
     is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
     recipe = None if is_trained else find_recipe(first)
     target = Path(checkpoint) if checkpoint else path if is_trained else None
-    # Lightning takes seconds to import: not before it is known that there is a recipe
-    from lgn_lightning.cli import training_cli
-    from lgn_lightning.cli.trained import open_trained
-
     trained = None if target is None else open_trained(target, recipe is not None)
+    if trained is not None and trained.chosen.why:
+        print(trained.chosen, file=sys.stderr)
     if trained is not None and trained.settings is not None and recipe is not None:
-        print(f"the settings are those of {trained.checkpoint}, in the place of {recipe.name}")
+        print(f"the settings are those of {trained.chosen.path}, in the place of {recipe.name}")
+    # Lightning takes seconds to import: not before it is known that there is something to measure
+    from lgn_lightning.cli import training_cli
+
     training_cli.run(command, recipe or path, [*others, *arguments.keys], trained=trained)
     return 0

@@ -28,6 +28,7 @@ from lgn_lightning.cli.summary import Summary, hardware, print_summary, summariz
 from lgn_lightning.cli.trained import TrainedNet
 from lgn_lightning.data import *  # noqa: F403 - --data=MNIST finds the classes that are imported
 from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.runs.checkpoints import read_checkpoint
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.loggers import make_loggers, split_names
 from lgn_lightning.runs.provenance import source_version
@@ -35,7 +36,6 @@ from lgn_lightning.runs.recipes import PaperResult
 from lgn_lightning.runs.run_logger import RunLogger
 from lgn_lightning.runs.wandb_logger import RunWandbLogger
 from lgn_lightning.training import ddp as strategies  # noqa: F401 - recipes name its strategy
-from lgn_lightning.training.checkpoint import read_checkpoint
 from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.training.classifier import LogicClassifier
 from lgn_lightning.training.schedule_length import follow_max_steps
@@ -109,7 +109,7 @@ class TrainingCLI(LightningCLI):
         if trained is not None:
             settings = trained.settings or settings
             # To log where the training did takes a word.
-            overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.checkpoint}"]
+            overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
         self._recipe, self._overrides = recipe, overrides
         self._run: RunLogger | None = None
         super().__init__(

@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.second is not None and not arguments.second.exists():
         raise LgnError(f"there is no file or folder {arguments.second}")
     source = _read(arguments.first, arguments.second, arguments.loops)
-    print(f"{source.path}: {source.circuit}")
+    print(f"{source.title}: {source.circuit}")
     verdict = Verdict(source.circuit)
     timeout = None if arguments.no_proof else arguments.timeout
     if arguments.second is None:
@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         verify_compiled_file(source.circuit, arguments.second, verdict, arguments.samples)
     else:
         other = read_source(arguments.second, form="code")
-        print(f"{other.path}: {other.flat}")
+        print(f"{other.title}: {other.flat}")
         verify_pair("both circuits", source.flat, other.flat, verdict, timeout)
     if not verdict.equal:
         print("\nNOT EQUAL" + _show(source.circuit, verdict.counterexample))

@@ -11,7 +11,7 @@ from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit
 from lgn_lightning.circuit.file import SUFFIX, load_circuit
 from lgn_lightning.circuit.form import circuit_of_net, keeps_loops
-from lgn_lightning.runs.folder import find_checkpoint
+from lgn_lightning.runs.checkpoints import ChosenCheckpoint, chosen_checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,11 +25,18 @@ class CircuitSource:
         path: The circuit file or the checkpoint.
         circuit: The circuit; gate for gate the net, if it came from a checkpoint.
         net: The hard net of a checkpoint, in ``.eval()`` mode; None for a circuit file.
+        why: Why this checkpoint of the run; empty if it was named itself.
     """
 
     path: Path
     circuit: Circuit | LoopedCircuit
     net: nn.Module | None = None
+    why: str = ""
+
+    @property
+    def title(self) -> str:
+        """The path, and why this one."""
+        return str(ChosenCheckpoint(self.path, self.why))
 
     @property
     def flat(self) -> Circuit:
@@ -42,7 +49,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 
     Args:
         path: A circuit file (``.lgn``), a checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which
-            the newest run is taken. A run stands for its best checkpoint, or its last one if there is no best.
+            the newest run is taken. A run stands for the checkpoint that `chosen_checkpoint` gives.
         form: Whether the circuit of a net keeps its loops, see `circuit_of_net`. A circuit file holds what it holds;
             its loops are unrolled where another form is asked for.
         formats: What it will be exported as; likewise.
@@ -51,9 +58,10 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
         LgnError: If there is nothing, or nothing that holds a net; the message says what was looked for.
         CircuitError: If a circuit file is damaged, or the net has layers that are no gates, or the form does not fit.
     """
-    file = find_checkpoint(path) if path.is_dir() else path
-    if not file.is_file():
+    if not path.exists():
         raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
+    chosen = chosen_checkpoint(path)
+    file = chosen.path
     if file.suffix == SUFFIX:
         circuit = load_circuit(file)
         if isinstance(circuit, LoopedCircuit):
@@ -63,11 +71,11 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
             raise LgnError(f"{file} holds a circuit without loops; give the checkpoint that it was made of")
         return CircuitSource(file, circuit)
     # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.training.checkpoint import read_checkpoint, rebuild_net
+    from lgn_lightning.training.checkpoint import rebuild_net
 
     content = read_checkpoint(file)
     net = rebuild_net(file, content)
-    return CircuitSource(file, circuit_of_checkpoint(net, content, form, formats), net)
+    return CircuitSource(file, circuit_of_checkpoint(net, content, form, formats), net, chosen.why)
 
 
 def circuit_of_checkpoint(

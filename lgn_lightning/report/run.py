@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.base.errors import CheckpointError, DataError
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.from_settings import data_module
-from lgn_lightning.training.checkpoint import read_checkpoint, rebuild_net, recipe_of
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint, run_folder
+from lgn_lightning.training.checkpoint import rebuild_net, recipe_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Run:
         net: Its net, in ``.eval()`` mode.
         recipe: The recipe inside the checkpoint.
         step: Optimizer steps that the net was trained for.
+        why: Why this checkpoint of the run; empty if it was named itself.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Run:
     net: nn.Module
     recipe: dict[str, Any]
     step: int
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,45 +62,19 @@ def open_run(target: str | os.PathLike[str]) -> Run:
         target: A run folder that ``lgn fit`` left, or one of its checkpoints.
 
     Returns:
-        The run. Of a folder, the checkpoint that validation chose, else the newest.
+        The run, with the checkpoint that `chosen_checkpoint` gives.
 
     Raises:
         CheckpointError: If there is no checkpoint or it cannot be used.
     """
-    path = Path(target)
-    if not path.exists():
-        raise CheckpointError(f"there is no run folder or checkpoint {path}; `lgn fit <recipe>` leaves one in runs/")
-    checkpoint = path if path.is_file() else _chosen_checkpoint(path)
-    folder = checkpoint.parent
-    if folder.name == "checkpoints":
-        folder = folder.parent
+    chosen = chosen_checkpoint(target)
+    checkpoint = chosen.path
+    folder = run_folder(checkpoint)
     content = read_checkpoint(checkpoint)
     net, recipe = rebuild_net(checkpoint, content), recipe_of(checkpoint, content)
     step = int(content.get("global_step", 0))
     resolved = folder.resolve()
-    return Run(f"{resolved.parent.name}/{resolved.name}", folder, checkpoint, net, recipe, step)
-
-
-def _chosen_checkpoint(folder: Path) -> Path:
-    found = sorted(
-        [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")],
-        key=lambda file: file.stat().st_mtime,
-        reverse=True,
-    )
-    if not found:
-        raise CheckpointError(
-            f"{folder} holds no checkpoint (*.ckpt, checkpoints/*.ckpt): give a run folder that `lgn fit` left, "
-            "such as runs/digits/version_0, or a checkpoint"
-        )
-    by_name = {file.name: file for file in found}
-    for file in found:
-        state = read_checkpoint(file).get("callbacks", {})
-        best = [value.get("best_model_path") for value in state.values() if isinstance(value, dict)]
-        # Only the name: the folder may have been moved since.
-        name = next((Path(path).name for path in best if path), None)
-        if name in by_name:
-            return by_name[name]
-    return found[0]
+    return Run(f"{resolved.parent.name}/{resolved.name}", folder, checkpoint, net, recipe, step, chosen.why)
 
 
 def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSplit:

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from lgn_lightning.base.errors import LgnError, RunError
+from lgn_lightning.base.errors import RunError
 from lgn_lightning.base.files import atomic_write_text
 
 RUNS: Final = Path("runs")
+#: The checkpoint that ``--resume`` starts from.
+RESUME_POINT: Final = "resume.ckpt"
 #: What an interrupted write leaves beside its place, see ``atomic_path`` and ``ExportCircuit``.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
 #: What is in a run's folder before its first step.
@@ -38,8 +40,8 @@ class RunFolder:
 
     @property
     def resume_point(self) -> Path:
-        """The checkpoint that ``--resume`` goes on from."""
-        return self.path / "checkpoints" / "resume.ckpt"
+        """The checkpoint that ``--resume`` starts from."""
+        return self.path / "checkpoints" / RESUME_POINT
 
     @property
     def result_file(self) -> Path:
@@ -161,23 +163,3 @@ def _newest(runs: list[RunFolder]) -> RunFolder | None:
 
 def _is_numbered(path: Path) -> bool:
     return re.fullmatch(r"version_\d+", path.name) is not None
-
-
-def find_checkpoint(run: Path) -> Path:
-    """The checkpoint that a run folder stands for: the best one, else the last.
-
-    Raises:
-        LgnError: If the folder holds none.
-    """
-    folders = [run, run / "checkpoints", *sorted(run.glob("version_*/checkpoints"), key=_version, reverse=True)]
-    for folder in folders:
-        checkpoints = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if checkpoints:
-            by_stem = {path.stem: path for path in checkpoints}
-            return by_stem.get("best") or by_stem.get("last") or checkpoints[-1]
-    raise LgnError(f"{run} holds no checkpoint: looked for *.ckpt in it, in checkpoints/ and in version_*/checkpoints/")
-
-
-def _version(checkpoints: Path) -> int:
-    number = checkpoints.parent.name.removeprefix("version_")
-    return int(number) if number.isdigit() else -1

@@ -1,14 +1,11 @@
-"""Checkpoints: read safely, and turned back into the net they hold."""
+"""The net that a checkpoint holds, rebuilt from the recipe inside."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
-import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
@@ -16,41 +13,7 @@ from torch import nn
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
-from lgn_lightning.runs.folder import find_checkpoint
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a Lightning checkpoint, tensors and plain values only (``weights_only=True``).
-
-    Args:
-        path: The ``.ckpt`` file.
-
-    Returns:
-        Its content, on the CPU.
-
-    Raises:
-        CheckpointError: If it is not there, damaged, or holds anything but data.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"there is no checkpoint {file}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what zipfile, pickle or its own reader raise
-        raise CheckpointError(
-            f"checkpoint {file} cannot be read: it is truncated, damaged or no checkpoint ({_reason(error)}); "
-            "take another one from its folder"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{file} is no checkpoint of a training run: it has no state_dict")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnpicklingError):  # torch's words are advice to execute what the file holds
-        found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        return f"it holds the code object {found[1]}, and is read as data alone" if found else "it holds no tensors"
-    return str(error).strip().split("\n")[0]
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
 
 
 def class_names(content: dict[str, Any]) -> list[str] | None:
@@ -68,7 +31,7 @@ def load_net(source: str | os.PathLike[str]) -> nn.Module:
 
     Args:
         source: A checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which the newest run is taken. A
-            run stands for its best checkpoint, or its last one if there is no best.
+            run stands for the checkpoint that validation chose, see `chosen_checkpoint`.
 
     Returns:
         The net, on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
@@ -76,8 +39,7 @@ def load_net(source: str | os.PathLike[str]) -> nn.Module:
     Raises:
         LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
     """
-    path = Path(source)
-    return rebuild_net(find_checkpoint(path) if path.is_dir() else path)
+    return rebuild_net(chosen_checkpoint(source).path)
 
 
 def rebuild_net(path: Path, content: dict[str, Any] | None = None) -> nn.Module:

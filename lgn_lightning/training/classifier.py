@@ -19,7 +19,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.nn import logic_layers, soft_gates
-from lgn_lightning.training.checkpoint import describe_module, module_arguments, read_checkpoint
+from lgn_lightning.runs.checkpoints import read_checkpoint
+from lgn_lightning.training.checkpoint import describe_module, module_arguments
 from lgn_lightning.training.graph_rules import reason_against
 from lgn_lightning.training.graphed_step import GraphedStep, warn
 from lgn_lightning.training.image_loss import ImageLoss
@@ -131,7 +132,7 @@ class LogicClassifier(pl.LightningModule):
         recipe = None
         if "net" not in kwargs:
             content = read_checkpoint(checkpoint_path)
-            kwargs = {**module_arguments(cls, checkpoint_path, content), **kwargs}
+            kwargs = {**module_arguments(LogicClassifier, checkpoint_path, content), **kwargs}
             recipe = content["lgn_recipe"]
         module = super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs

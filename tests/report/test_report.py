@@ -243,7 +243,11 @@ def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, m
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("nothing", "there is no run folder"), ("empty", "holds no checkpoint"), ("broken.ckpt", "cannot be read")],
+    [
+        ("nothing", "there is no run or checkpoint"),
+        ("empty", "holds no checkpoint"),
+        ("broken.ckpt", "cannot be read"),
+    ],
 )
 def test_bad_input_is_one_error(
     target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
