@@ -97,24 +97,35 @@ def recipe_page(recipe: Recipe) -> str:
 
 
 def notebook_page(path: Path) -> str:
-    """Text and code of a notebook; what its cells print, the reader sees when running it."""
+    """Text, code and outputs of a notebook."""
     title, *cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     download = f'<a href="../{path.name}">{path.name}</a>'
     parts = ["".join(title["source"]), f"To run it: {download}, with `jupyter lab` or an editor."]
     for cell in cells:
         text = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            parts.append(text)
-            continue
-        magic, _, rest = text.partition("\n")
-        if magic == "%%bash":
-            parts.append(f"```bash\n{rest}\n```")
-        elif magic.startswith("%%writefile "):
-            name = magic.split()[1]
-            parts.append(f'```{Path(name).suffix[1:]} title="{name}"\n{rest}\n```')
-        else:
-            parts.append(f"```python\n{text}\n```")
+        parts.append(text if cell["cell_type"] == "markdown" else _code(text))
+        parts += map(_output, cell.get("outputs", ()))
     return "\n\n".join(parts) + "\n"
+
+
+def _code(text: str) -> str:
+    """A cell as a block in its language."""
+    magic, _, rest = text.partition("\n")
+    if magic == "%%bash":
+        return f"```bash\n{rest}\n```"
+    if magic.startswith("%%writefile "):
+        name = magic.split()[1]
+        return f'```{Path(name).suffix[1:]} title="{name}"\n{rest}\n```'
+    return f"```python\n{text}\n```"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """What a cell printed or drew."""
+    if output["output_type"] == "stream":
+        return f"```text\n{''.join(output['text']).rstrip()}\n```"
+    if "image/png" in output["data"]:
+        return f'<img alt="the figure" src="data:image/png;base64,{output["data"]["image/png"].strip()}">'
+    return f"```text\n{''.join(output['data']['text/plain'])}\n```"
 
 
 def _gates(recipe: Recipe) -> str:
