@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgn_lightning.cli.main import main
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt-get install chromium)")
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        size = ["--model.net.width=300", "--model.net.depth=3"]
-        assert main(["fit", "digits", *size, "--trainer.max_steps=40", "--trainer.val_check_interval=20"]) == 0
-        assert main(["report", "runs/digits/version_0"]) == 0
-    return folder / "runs" / "digits" / "version_0" / "report.html"
+@pytest.fixture
+def report(run: Path) -> Path:
+    return run / "report.html"
 
 
 def chromium(folder: Path, url: str, *arguments: str) -> str:

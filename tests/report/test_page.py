@@ -1,6 +1,5 @@
-"""The report: well-formed, self-contained, and every figure equal to one computed another way."""
+"""The page: well-formed, self-contained, and every figure equal to one computed another way."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -13,58 +12,19 @@ import yaml
 from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.cli.main import main
-from lgn_lightning.data import Digits
+from lgn_lightning.data import ImageSet
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.report import write_report
+from lgn_lightning.report.circuit_facts import input_reads
 from lgn_lightning.report.history import History
 from lgn_lightning.report.layers import layer_facts
 from lgn_lightning.report.page import Findings, render
 from lgn_lightning.report.run import Run
 from lgn_lightning.runs.recipes import find_recipe
 from lgn_lightning.training.checkpoint import load_net
-
-SHORT = ["--trainer.max_steps=60", "--trainer.val_check_interval=20", "--trainer.enable_model_summary=false"]
-SMALL = ["--model.net.width=300", "--model.net.depth=3", *SHORT]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a short training, with its report."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["fit", "digits", *SMALL]) == 0
-        assert main(["report", "runs/digits/version_0"]) == 0
-    return folder / "runs" / "digits" / "version_0"
-
-
-@pytest.fixture(scope="module")
-def page(run: Path) -> str:
-    return (run / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def test_images() -> tuple[torch.Tensor, torch.Tensor]:
-    batches = list(Digits().test_dataloader())
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return images, labels
-
-
-def data_of(page: str) -> dict:
-    return json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
-
-
-def cells(page: str, table: str) -> list[list[str]]:
-    text = re.search(rf'<table id="{table}">(.*?)</table>', page, re.DOTALL)[1]
-    rows = re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
-    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
-
-
-def strict_parse(page: str) -> None:
-    html5lib = pytest.importorskip("html5lib", reason="html5lib is not installed")
-    html5lib.HTMLParser(strict=True).parse(page)
+from tests.report.conftest import cells, data_of, strict_parse
 
 
 def test_is_html5_that_loads_nothing(page: str) -> None:
@@ -89,10 +49,8 @@ def test_has_every_section_and_chart(page: str) -> None:
     assert "#0" not in re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.DOTALL)  # no stand-in is left
 
 
-def test_accuracy_and_confusion_are_those_of_the_net(
-    run: Path, page: str, test_images: tuple[torch.Tensor, torch.Tensor]
-) -> None:
-    images, labels = test_images
+def test_accuracy_and_confusion_are_those_of_the_net(run: Path, page: str, test_split: ImageSet) -> None:
+    images, labels = test_split
     net = load_net(run / "checkpoints" / "best.ckpt")
     with torch.no_grad():
         predicted = net(images).argmax(1)
@@ -108,10 +66,10 @@ def test_accuracy_and_confusion_are_those_of_the_net(
     assert shown == matrix.tolist()
 
 
-def test_layers_are_those_of_the_net(run: Path, page: str, test_images: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_layers_are_those_of_the_net(run: Path, page: str, test_split: ImageSet) -> None:
     net = load_net(run / "checkpoints" / "best.ckpt")
     entropies = GateEntropy.summary(net)
-    x = net[0](test_images[0])
+    x = net[0](test_split.images)
     for number, (entry, layer) in enumerate(zip(data_of(page)["layers"], logic_layers(net).values(), strict=True), 1):
         assert entry["entropy"] == pytest.approx(entropies[f"gate_entropy/layer_{number}"])
         assert entry["chosen"] == torch.bincount(layer.gates().long(), minlength=16).tolist()
@@ -125,20 +83,13 @@ def test_layers_are_those_of_the_net(run: Path, page: str, test_images: tuple[to
 
 
 def test_circuit_is_that_of_the_net(run: Path, page: str) -> None:
-    net = load_net(run / "checkpoints" / "best.ckpt")
-    circuit = Circuit.from_module(net)
+    circuit = Circuit.from_module(load_net(run / "checkpoints" / "best.ckpt"))
     data = data_of(page)["circuit"]
-    assert data["gates"] == 900
     small = circuit.optimize(2)
-    by_pass = {name: after for name, _, after in data["passes"]}
-    assert by_pass["hash_structure"] >= by_pass["remove_dead_gates"] == small.num_gates
-    assert by_pass["map_to_luts"] == circuit.optimize(3).num_gates
+    assert data["gates"] == circuit.num_gates == 900
+    assert {name: after for name, _, after in data["passes"]}["map_to_luts"] == circuit.optimize(3).num_gates
     assert data["depth"] == small.stats().depth
-    reads = np.zeros(circuit.num_inputs, int)
-    for node in [*small.a.tolist(), *small.b.tolist(), *small.outputs.tolist()]:
-        if node < circuit.num_inputs:
-            reads[node] += 1
-    assert np.array(data["pixel_reads"]).tolist() == reads.reshape(-1, 8, 8).sum(0).tolist()
+    assert np.array(data["pixel_reads"]).tolist() == input_reads(small).reshape(-1, 8, 8).sum(0).tolist()
 
 
 def test_soft_accuracy_is_shown_for_the_tested_checkpoint_only(run: Path, page: str, tmp_path: Path) -> None:
@@ -153,14 +104,6 @@ def test_soft_accuracy_is_shown_for_the_tested_checkpoint_only(run: Path, page: 
     value = next(row.split(",")[hard] for row in rows[1:] if row.split(",")[hard])
     (copy / "metrics.csv").write_text(text.replace(value, "0.123"))
     assert data_of(write_report(copy).read_text())["test"]["acc_soft"] is None
-
-
-def test_checkpoint_as_target_and_other_place(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "here.html"
-    assert main(["report", str(run / "checkpoints" / "last.ckpt"), "--out", str(out)]) == 0
-    data = data_of(out.read_text())
-    assert data["checkpoint"] == "last.ckpt"
-    assert data["step"] == 60
 
 
 def test_says_what_is_missing(run: Path, tmp_path: Path) -> None:
@@ -180,41 +123,20 @@ def test_says_what_is_missing(run: Path, tmp_path: Path) -> None:
         assert f'<section id="{section}">' not in page
 
 
-def test_tensorboard_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    monkeypatch.chdir(tmp_path)
-    logger = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=tb"]
-    assert main(["fit", "digits", *SMALL, *logger]) == 0
-    folder = next(tmp_path.glob("tb/*/*"))
-    page = write_report(folder).read_text()
-    assert "From TensorBoard events" in page
-    assert '<figure id="chart-accuracy">' in page
-    assert '<figure id="chart-entropy">' in page
-
-
 def test_baseline_without_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(find_recipe("mnist-mlp-128").read_text())
     recipe["model"]["net"]["init_args"] |= {"in_shape": [1, 8, 8], "width": 16}
     recipe["data"] = {"class_path": "lgn_lightning.data.Digits"}
     Path("mlp.yaml").write_text(yaml.safe_dump(recipe))
-    assert main(["fit", "mlp.yaml", *SHORT]) == 0
+    short = ["--trainer.max_steps=20", "--trainer.val_check_interval=10"]
+    assert main(["fit", "mlp.yaml", *short]) == 0
     page = write_report("runs/mlp/version_0").read_text()
     strict_parse(page)
     assert "cannot become gates" in page
     assert "every gate" not in page
     assert data_of(page)["layers"] == []
     assert data_of(page)["test"]["images"] == 360
-
-
-def test_nets_of_other_shapes_are_measured_on_plain_tensors(run: Path, page: str) -> None:
-    net = load_net(run / "checkpoints" / "best.ckpt")
-    images = torch.cat([x for x, _ in Digits().test_dataloader()]).numpy()
-    packed, count = layer_facts(net, images)
-    plain, same = layer_facts(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(*net)), images)
-    assert count == same == 360
-    for left, right in zip(packed, plain, strict=True):
-        assert np.array_equal(left.on, right.on)
 
 
 @pytest.mark.parametrize(
@@ -239,25 +161,6 @@ def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, m
     assert f"{most}: all gates equally likely" in page
     shares = {text for row in cells(page, "gate-table")[1:] for text in row[1:]}
     assert ("–" in shares) == (arity != 2), "the 16 gates have two inputs: others are not counted"
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("nothing", "there is no run or checkpoint"),
-        ("empty", "holds no checkpoint"),
-        ("broken.ckpt", "cannot be read"),
-    ],
-)
-def test_bad_input_is_one_error(
-    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    Path("broken.ckpt").write_bytes(b"x" * 100)
-    assert main(["report", target]) == 1
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.html"))
 
 
 def test_keeps_the_old_report_if_a_new_one_fails(run: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
