@@ -40,9 +40,8 @@ def measure(recipe: str, kind: str, samples: int, rounds: int, checked: int, clo
     import torch
     import yaml
 
-    from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, export_circuit
+    from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, LoopedCircuit, export_circuit
     from lgn_lightning.circuit.emit.compiler import compile_library
-    from lgn_lightning.circuit.run.engine import Engine
     from lgn_lightning.deploy.trial import Trial
     from lgn_lightning.models import LogicTreeNet
     from lgn_lightning.nn import logic_layers

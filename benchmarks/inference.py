@@ -30,10 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from lgn_lightning.circuit import Circuit, CompiledCircuit
+from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, EngineError, optimize_for_export
 from lgn_lightning.circuit.emit.compiler import compile_source
-from lgn_lightning.circuit.passes.flat import optimize_for_export
-from lgn_lightning.circuit.run.engine import Engine, EngineError
 from lgn_lightning.circuit.simulate import pack_bits
 
 Run = Callable[[], np.ndarray]

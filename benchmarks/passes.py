@@ -14,10 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lgn_lightning.circuit import Circuit, native
+from lgn_lightning.circuit import Circuit, emit_aiger, native, optimize_with_report
 from lgn_lightning.circuit.check.prove import ProofError, prove, run_abc
-from lgn_lightning.circuit.emit.logic import emit_aiger
-from lgn_lightning.circuit.passes.flat import optimize_with_report
 
 AREA_SCRIPT = "dc2; dc2; dch; if -K 3 -a"
 

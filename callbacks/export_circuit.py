@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-from lgn_lightning.circuit.emit.export import FORMATS, ExportOptions
-from lgn_lightning.circuit.form import STEM
+from lgn_lightning.circuit.emit.export import FORMATS, STEM, ExportOptions
 from lgn_lightning.deploy.folder import (
     MANIFEST,
     ExportedCircuit,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.circuit import load_circuit
 from lgn_lightning.cli.main import main
 from lgn_lightning.data import ImageFolder
 from lgn_lightning.training.checkpoint import load_net

@@ -17,7 +17,7 @@ from drawing import Picture
 
 from lgn_lightning import GroupSum, LogicLayer, Threshold, soft_gates
 from lgn_lightning.circuit import CircuitBuilder
-from lgn_lightning.circuit.passes.flat import LEVELS
+from lgn_lightning.circuit.passes.optimize import LEVELS
 from lgn_lightning.gates import GATE_NAMES, TRUTH_TABLES
 from lgn_lightning.nn.parametrizations import make_parametrization
 

@@ -30,8 +30,8 @@ import numpy as np
 
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.net.kernel import Places
-from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
 MAGIC: Final = b"LGNCIRC\n"
 VERSION: Final = 2
@@ -51,11 +51,11 @@ _ARRAYS: Final = {
 _PLACES: Final = tuple(part.name for part in fields(Places))
 
 
-def circuit_to_bytes(circuit: Circuit | LoopedCircuit) -> bytes:
+def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
     """Returns the contents of a circuit file; equal circuits give equal bytes."""
     stages: list[dict[str, Any]] = []
-    looped = isinstance(circuit, LoopedCircuit)
-    tail, all_stages = (circuit.tail, circuit.stages) if isinstance(circuit, LoopedCircuit) else (circuit, ())
+    looped = isinstance(circuit, LoopedNetlist)
+    tail, all_stages = (circuit.tail, circuit.stages) if isinstance(circuit, LoopedNetlist) else (circuit, ())
     arrays = _arrays_of(tail) | _arrays_of(circuit, ("levels",))
     for number, stage in enumerate(all_stages):
         if isinstance(stage, Loop):
@@ -93,7 +93,7 @@ def _dtype(name: str) -> str:
     return _ARRAYS[name.rpartition(".")[2]]
 
 
-def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit | LoopedCircuit:
+def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | LoopedNetlist:
     """Reads the contents of a circuit file.
 
     Args:
@@ -131,10 +131,10 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Circuit | L
         }
         inputs = int(header["num_inputs"])
         if version == 1:
-            return Circuit(num_inputs=inputs, **about, **arrays, **encoding)
+            return Netlist(num_inputs=inputs, **about, **arrays, **encoding)
         stages = [_read_stage(*pair) for pair in zip(header["stages"], parts, strict=True)]
         nodes = inputs + sum(stage.num_nodes for stage in stages)
-        return LoopedCircuit(inputs, tuple(stages), Circuit(num_inputs=nodes, **about, **arrays), **encoding)
+        return LoopedNetlist(inputs, tuple(stages), Netlist(num_inputs=nodes, **about, **arrays), **encoding)
     except CircuitError as error:
         raise CircuitError(f"{source} holds no valid circuit: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -150,7 +150,7 @@ def _read_stage(about: dict[str, Any], arrays: dict[str, Any]) -> Gates | Loop:
     places, channels = Places(**pairs), int(about["channels"])
     wires, outputs = arrays.pop("wires").reshape(channels, *places.image), arrays["outputs"]
     inputs = channels * places.kernel[0] * places.kernel[1]
-    return Loop(Circuit(num_inputs=inputs, num_classes=outputs.size, **arrays), wires, places)
+    return Loop(Netlist(num_inputs=inputs, num_classes=outputs.size, **arrays), wires, places)
 
 
 def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> dict[str, Any]:
@@ -164,11 +164,11 @@ def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> di
     return arrays
 
 
-def save_circuit(circuit: Circuit | LoopedCircuit, path: str | os.PathLike[str]) -> None:
-    """Writes a circuit file atomically."""
+def save_circuit(circuit: Netlist | LoopedNetlist, path: str | os.PathLike[str]) -> None:
+    """Writes a circuit file, beside its place and renamed."""
     atomic_write_bytes(path, circuit_to_bytes(circuit))
 
 
-def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
+def read_circuit(path: str | os.PathLike[str]) -> Netlist | LoopedNetlist:
     """Reads a circuit file; see `circuit_from_bytes` for the errors."""
     return circuit_from_bytes(Path(path).read_bytes(), str(path))

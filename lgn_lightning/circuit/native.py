@@ -8,18 +8,15 @@ import threading
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, build, plan_of
-from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
-if TYPE_CHECKING:
-    from lgn_lightning.circuit.run.loop_program import GateStep, KernelStep, LoopProgram
-
-__all__ = ["BuildError", "library"]
+__all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
 _PARTS = ("rewrite", "map_luts", "order", "fuse_group_sums", "group_gates", "machine_code", "loops", "engine")
 _INSTRUCTION_SETS = {
@@ -45,7 +42,9 @@ class _Result(ctypes.Structure):
     )
 
 
-class _LoopStep(ctypes.Structure):
+class LoopStep(ctypes.Structure):
+    """A step of a looped circuit, as the library takes it."""
+
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("runs", "parts", "places", "window", "chunk")),
         *(
@@ -87,20 +86,20 @@ def _plan() -> BuildPlan:
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    address, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     net, result = ctypes.POINTER(_Circuit), ctypes.POINTER(_Result)
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "lgn_pass_capacity": (i64, [net]),
         "lgn_rewrite": (i32, [net, i32, result]),
         "lgn_map_luts": (i32, [net, i32, result]),
-        "lgn_chain_order": (i32, [net, pointer]),
+        "lgn_chain_order": (i32, [net, address]),
         "lgn_best_isa": (i32, []),
-        "lgn_engine_new": (pointer, [net, i32, i32, ctypes.c_char_p, i64]),
-        "lgn_engine_free": (None, [pointer]),
-        "lgn_engine_set_loops": (i32, [pointer, i64, i64, ctypes.POINTER(_LoopStep), i64]),
-        "lgn_engine_info": (i64, [pointer, i32]),
-        "lgn_engine_bytes": (i32, [pointer, pointer, i64, pointer, i64, i64, i32, pointer, pointer]),
-        "lgn_engine_packed": (i32, [pointer, pointer, i64, i64, i32, pointer, pointer, pointer]),
+        "lgn_engine_new": (address, [net, i32, i32, ctypes.c_char_p, i64]),
+        "lgn_engine_free": (None, [address]),
+        "lgn_engine_set_loops": (i32, [address, i64, i64, ctypes.POINTER(LoopStep), i64]),
+        "lgn_engine_info": (i64, [address, i32]),
+        "lgn_engine_bytes": (i32, [address, address, i64, address, i64, i64, i32, address, address]),
+        "lgn_engine_packed": (i32, [address, address, i64, i64, i32, address, address, address]),
     }
     for name, (restype, argtypes) in signatures.items():
         function = getattr(lib, name)
@@ -108,55 +107,30 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
     return lib
 
 
-def _pointer(array: NDArray[Any] | None) -> int | None:
+def pointer(array: NDArray[Any] | None) -> int | None:
+    """Address of an array's data; None for none."""
     return None if array is None else int(array.ctypes.data)
 
 
-def describe(circuit: Circuit) -> _Circuit:
+def describe(circuit: Netlist) -> _Circuit:
     """The circuit as the library takes it; valid as long as ``circuit`` lives."""
     return _Circuit(
         circuit.num_inputs,
         circuit.num_gates,
         circuit.outputs.size,
         circuit.num_classes,
-        *map(_pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)),
+        *map(pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)),
     )
 
 
-def set_loops(engine: int, program: LoopProgram) -> None:
-    """Puts the steps of a looped circuit in front of an engine that was made for its tail.
-
-    Raises:
-        MemoryError: If there is not enough memory.
-    """
-    steps = (_LoopStep * len(program.steps))(*map(_describe_step, program.steps))
-    if library().lgn_engine_set_loops(engine, program.num_inputs, program.register_slots, steps, len(steps)):
-        raise MemoryError("no memory for the loops of the circuit")
-
-
-def _describe_step(step: GateStep | KernelStep) -> _LoopStep:
-    from lgn_lightning.circuit.run.loop_program import GateStep  # which needs the passes, and they this library
-
-    if isinstance(step, GateStep):
-        return _LoopStep(runs=len(step.runs), run=_pointer(step.runs), gates=_pointer(step.gates))
-    arrays = ("part_gates", "gates", "part_results", "results", "reads", "writes")
-    return _LoopStep(
-        parts=step.part_gates.size - 1,
-        places=step.writes.size,
-        window=step.window,
-        chunk=step.chunk,
-        **{name: _pointer(getattr(step, name)) for name in arrays},
-    )
-
-
-def _run_pass(circuit: Circuit, function: str, option: int, arity: int) -> Circuit:
+def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> AnyNetlist:
     lib = library()
     net = describe(circuit)
     size = lib.lgn_pass_capacity(ctypes.byref(net))
     tables, outputs = np.empty(size, np.uint8), np.empty(circuit.outputs.size, np.int32)
     operands = [np.empty(size, np.int32) for _ in range(arity)]
     c = operands[2] if arity == 3 else None
-    result = _Result(0, *map(_pointer, (tables, operands[0], operands[1], c, outputs)))
+    result = _Result(0, *map(pointer, (tables, operands[0], operands[1], c, outputs)))
     if getattr(lib, function)(ctypes.byref(net), option, ctypes.byref(result)):
         raise MemoryError(f"no memory to optimise {circuit!r}")
     count = result.gates
@@ -171,20 +145,20 @@ def _run_pass(circuit: Circuit, function: str, option: int, arity: int) -> Circu
     )
 
 
-def rewrite(circuit: Circuit, flags: int) -> Circuit:
+def rewrite(circuit: AnyNetlist, flags: int) -> AnyNetlist:
     """One sweep over two-input gates; ``flags`` are FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE."""
     return _run_pass(circuit, "lgn_rewrite", flags, 2)
 
 
-def map_luts(circuit: Circuit, rounds: int) -> Circuit:
+def map_luts(circuit: AnyNetlist, rounds: int) -> AnyNetlist:
     """Covers two-input gates with three-input gates."""
     return _run_pass(circuit, "lgn_map_luts", rounds, 3)
 
 
-def chain_order(circuit: Circuit) -> NDArray[np.int64]:
+def chain_order(circuit: Netlist) -> NDArray[np.int64]:
     """Gates in chain order; there must be no dead ones."""
     order = np.empty(circuit.num_gates, np.int64)
-    status = library().lgn_chain_order(ctypes.byref(describe(circuit)), _pointer(order))
+    status = library().lgn_chain_order(ctypes.byref(describe(circuit)), pointer(order))
     if status == -2:
         raise ValueError("the circuit has dead gates: remove them before it is ordered")
     if status:

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.kernel import Places
+from lgn_lightning.circuit.net.looped import Loop, LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.gates import TRUTH_TABLES
 
-if TYPE_CHECKING:
-    from lgn_lightning.circuit.net.looped import LoopedCircuit
-
-#: Samples that `scores` packs and evaluates at once, and values that it holds: they bound its memory.
-BLOCK = 4096
-MAX_WORDS = 1 << 26
-
-_LEVELS_AT_ONCE = 64
+#: Samples that `scores` packs and evaluates at once.
+BLOCK: Final = 4096
+#: Words that a simulation may hold: they bound its memory.
+MAX_WORDS: Final = 1 << 26
 
 Words = NDArray[np.uint64]
+
+
+class TakesSamples(Protocol):
+    """Whatever knows its inputs: a netlist of either form, or the library compiled of one."""
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of input bits."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of the images, if it is known."""
+        ...
+
+    @property
+    def num_pixels(self) -> int | None:
+        """Bytes of an image; none or 0 where the inputs are plain booleans."""
+        ...
 
 
 def pack_bits(bits: NDArray[np.bool_]) -> Words:
@@ -41,7 +56,7 @@ def unpack_bits(words: Words, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(little.view(np.uint8), axis=1, count=count, bitorder="little").T.astype(bool)
 
 
-def encode(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.bool_]:
+def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
     """Brings samples into input bits.
 
     Args:
@@ -61,7 +76,7 @@ def encode(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.bool_]:
     return (samples[:, None, :] > circuit.levels[None, :, None]).reshape(samples.shape[0], circuit.num_inputs)
 
 
-def check_samples(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> tuple[str, NDArray[np.uint8]]:
+def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.uint8]]:
     """Checks dtype and width of samples.
 
     Returns:
@@ -73,20 +88,22 @@ def check_samples(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> tuple[str, 
     samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
     pixels = circuit.num_pixels
     wanted = f"bool [N, {circuit.num_inputs}]"
-    if pixels is not None:
-        wanted += f" or uint8 [N, {pixels}] ([N, {', '.join(map(str, circuit.image_shape or ()))}])"
+    if pixels:
+        wanted += f" or uint8 [N, {pixels}]"
+    if circuit.image_shape is not None:
+        wanted += f" ([N, {', '.join(map(str, circuit.image_shape))}])"
     if samples.ndim < 2:
         raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}; add the batch axis")
     width = int(np.prod(samples.shape[1:]))
     flat = np.ascontiguousarray(samples).reshape(samples.shape[0], width)
     if samples.dtype == np.bool_ and width == circuit.num_inputs:
         return "bits", flat.view(np.uint8)
-    if samples.dtype == np.uint8 and pixels is not None and width == pixels:
+    if samples.dtype == np.uint8 and width == pixels and pixels:
         return "pixels", flat
     raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{_hint(circuit, samples)}")
 
 
-def _hint(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> str:
+def _hint(circuit: TakesSamples, samples: NDArray[Any]) -> str:
     """How to convert samples of the right width and another dtype."""
     width = math.prod(samples.shape[1:])
     if samples.dtype in (np.bool_, np.uint8):
@@ -99,24 +116,7 @@ def _hint(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> str:
     return "; convert bits first: x.astype(bool)" if width == circuit.num_inputs else ""
 
 
-def gate_levels(circuit: Circuit) -> NDArray[np.int32]:
-    """Level of each gate: 1 + the highest level of its operands, inputs having level 0."""
-    # All gates at once, as often as there are levels; gate by gate where there are many.
-    levels = np.zeros(circuit.num_nodes, np.int32)
-    for _ in range(_LEVELS_AT_ONCE):
-        own = np.asarray(1 + np.maximum.reduce([levels[operand] for operand in circuit.operands]))
-        if np.array_equal(own, levels[circuit.num_inputs :]):
-            return own
-        levels[circuit.num_inputs :] = own
-    level = [0] * circuit.num_nodes
-    node = circuit.num_inputs
-    for operands in zip(*(operand.tolist() for operand in circuit.operands), strict=True):
-        level[node] = 1 + max([level[operand] for operand in operands])
-        node += 1
-    return np.array(level[circuit.num_inputs :], np.int32)
-
-
-def simulate(circuit: Circuit, words: Words) -> Words:
+def simulate(circuit: Netlist | LoopedNetlist, words: Words) -> Words:
     """Evaluates packed inputs.
 
     Args:
@@ -131,6 +131,10 @@ def simulate(circuit: Circuit, words: Words) -> Words:
     """
     if words.dtype != np.uint64 or words.ndim != 2 or words.shape[0] != circuit.num_inputs:
         raise CircuitError(f"words must be uint64 [{circuit.num_inputs}, w], got {words.dtype} {list(words.shape)}")
+    return _simulate_flat(circuit, words) if isinstance(circuit, Netlist) else _simulate_looped(circuit, words)
+
+
+def _simulate_flat(circuit: Netlist, words: Words) -> Words:
     values = np.empty((circuit.num_nodes, words.shape[1]), np.uint64)
     values[: circuit.num_inputs] = words
     # Gates of one level and kind are evaluated together; lexsort makes them neighbours.
@@ -141,6 +145,50 @@ def simulate(circuit: Circuit, words: Words) -> Words:
         operands = [values[operand[group]] for operand in circuit.operands]
         values[circuit.num_inputs + group] = _evaluate(int(circuit.gates[group[0]]), operands)
     return values[circuit.outputs]
+
+
+def _simulate_looped(circuit: LoopedNetlist, words: Words) -> Words:
+    values = np.empty((circuit.tail.num_inputs, words.shape[1]), np.uint64)
+    values[: circuit.num_inputs] = words
+    for first, stage in circuit.numbered():
+        last = first + stage.num_nodes
+        if isinstance(stage, Loop):
+            values[first:last] = _simulate_loop(stage, values[stage.wires])
+        elif last > first:
+            outputs = np.arange(first, last, dtype=np.int32)
+            values[first:last] = _simulate_flat(stage.as_circuit(first, outputs), values[:first])
+    return _simulate_flat(circuit.tail, values)
+
+
+def _simulate_loop(stage: Loop, image: Words) -> Words:
+    """Simulates a kernel at all places: ``[channels, H, W, w]`` → ``[nodes of the stage, w]``."""
+    places, kernel = stage.places, stage.kernel
+    borders = ((0, 0), (places.padding[0],) * 2, (places.padding[1],) * 2, (0, 0))
+    padded = np.pad(image, borders)
+    (height, width), words = places.unpooled, image.shape[-1]
+    rows, columns = ((n - 1) * s + 1 for n, s in zip(places.unpooled, places.stride, strict=True))
+    at_once = max(1, MAX_WORDS // (kernel.num_nodes * height * width))
+    result = np.empty((*stage.shape, words), np.uint64)
+    for start in range(0, words, at_once):
+        part = padded[..., start : start + at_once]
+        field = np.stack(
+            [
+                part[:, i : i + rows : places.stride[0], j : j + columns : places.stride[1]]
+                for i in range(places.kernel[0])
+                for j in range(places.kernel[1])
+            ],
+            axis=1,
+        )
+        at_places = _simulate_flat(kernel, field.reshape(kernel.num_inputs, -1))
+        at_places = at_places.reshape(-1, height, width, part.shape[-1])
+        result[..., start : start + at_once] = _or_windows(at_places, places)
+    return result.reshape(stage.num_nodes, words)
+
+
+def _or_windows(values: Words, places: Places) -> Words:
+    windows = np.lib.stride_tricks.sliding_window_view(values, places.window, axis=(1, 2))
+    stepped = windows[:, :: places.window_stride[0], :: places.window_stride[1]]
+    return np.asarray(np.bitwise_or.reduce(stepped, axis=(-2, -1)))
 
 
 def _evaluate(table: int, operands: list[Words]) -> Words:
@@ -160,7 +208,7 @@ def _evaluate2(gate: int, a: Words, b: Words) -> Words:
     return result
 
 
-def scores(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.int32]:
+def scores(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.int32]:
     """Scores of samples, int32 ``[N, num_classes]``; see `encode` for ``x``."""
     kind, samples = check_samples(circuit, x)
     result = np.empty((samples.shape[0], circuit.num_classes), np.int32)
@@ -168,51 +216,12 @@ def scores(circuit: Circuit | LoopedCircuit, x: ArrayLike) -> NDArray[np.int32]:
     for start in range(0, samples.shape[0], size):
         block = samples[start : start + size]
         bits = encode(circuit, block.view(np.bool_) if kind == "bits" else block)
-        outputs = unpack_bits(circuit.simulate(pack_bits(bits)), block.shape[0])
-        grouped = outputs.reshape(block.shape[0], circuit.num_classes, -1)
-        result[start : start + size] = grouped.sum(axis=2, dtype=np.int32)
+        result[start : start + size] = packed_scores(circuit, pack_bits(bits), block.shape[0])
     return result
 
 
-@cache
-def dependence(arity: int) -> NDArray[np.bool_]:
-    """Whether a truth table depends on an operand, bool ``[2^(2^arity), arity]``."""
-    size = 1 << arity
-    tables = np.arange(1 << size)[:, None]
-    bits = (tables >> (size - 1 - np.arange(size)) & 1).astype(np.bool_)
-    index = np.arange(size)
-    return np.stack([(bits != bits[:, index ^ 1 << (arity - 1 - k)]).any(axis=1) for k in range(arity)], axis=1)
-
-
-def remove_dead_gates(circuit: Circuit) -> Circuit:
-    """Removes the gates that no output depends on; inputs and the order of the gates stay.
-
-    An operand that a gate ignores does not keep its node alive; the gate reads one of its other operands in its place.
-    """
-    depends = dependence(circuit.arity)[circuit.gates]
-    # An ignored operand becomes the first one that counts; for a constant, node 0.
-    first = np.zeros(circuit.num_gates, np.int32)
-    for operand, used in reversed(list(zip(circuit.operands, depends.T, strict=True))):
-        first = np.where(used, operand, first)
-    operands = [np.where(used, operand, first) for operand, used in zip(circuit.operands, depends.T, strict=True)]
-    live = np.zeros(circuit.num_nodes, np.bool_)
-    live[circuit.outputs] = True
-    # From the last level to the first: all consumers of a gate have been seen when its turn comes.
-    order = np.argsort(circuit.gate_levels, kind="stable")
-    levels = circuit.gate_levels[order]
-    for group in reversed(np.split(order, np.flatnonzero(np.diff(levels)) + 1)):
-        reached = group[live[circuit.num_inputs + group]]
-        for operand in operands:
-            live[operand[reached]] = True
-    live[: circuit.num_inputs] = True
-    keep = live[circuit.num_inputs :]
-    renumber = (np.cumsum(live, dtype=np.int64) - 1).astype(np.int32)
-    kept = [renumber[operand[keep]] for operand in operands]
-    return replace(
-        circuit,
-        gates=circuit.gates[keep],
-        a=kept[0],
-        b=kept[1],
-        c=kept[2] if circuit.arity == 3 else None,
-        outputs=renumber[circuit.outputs],
-    )
+def packed_scores(circuit: Netlist | LoopedNetlist, words: Words, count: int) -> NDArray[np.int32]:
+    """Scores of ``count`` packed samples, int32 ``[count, num_classes]``."""
+    outputs = unpack_bits(simulate(circuit, words), count)
+    groups = outputs.reshape(count, circuit.num_classes, circuit.outputs.size // circuit.num_classes)
+    return np.asarray(groups.sum(axis=2, dtype=np.int32))

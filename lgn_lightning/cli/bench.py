@@ -10,10 +10,8 @@ from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.machine import pin_to_one_core
-from lgn_lightning.circuit import Circuit, LoopedCircuit, native
-from lgn_lightning.circuit.passes.flat import PassReport, optimize_with_report
-from lgn_lightning.circuit.passes.looped import optimize_looped_with_report
-from lgn_lightning.circuit.run.engine import Engine, EngineError, native_engines
+from lgn_lightning.circuit import Circuit, Engine, EngineError, LoopedCircuit, PassReport, native, optimize_with_report
+from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import samples_per_second
@@ -146,9 +144,7 @@ def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
         native.library()
     except native.BuildError:
         return []
-    if isinstance(circuit, LoopedCircuit):
-        return optimize_looped_with_report(circuit)[1]
-    return optimize_with_report(circuit, level=3)[1]
+    return optimize_with_report(circuit, level=2 if isinstance(circuit, LoopedCircuit) else 3)[1]
 
 
 def _rate(value: float) -> str:

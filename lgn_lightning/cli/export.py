@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import CircuitError
+from lgn_lightning.circuit import CircuitError, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-from lgn_lightning.circuit.emit.export import ExportOptions, c_name
-from lgn_lightning.circuit.form import FORMS, STEM
-from lgn_lightning.circuit.passes.flat import optimize_for_export
+from lgn_lightning.circuit.emit.export import FORMS, STEM, ExportOptions, c_name
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.trial import Trial

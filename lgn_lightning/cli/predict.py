@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
-from lgn_lightning.circuit import Circuit, LoopedCircuit
-from lgn_lightning.circuit.file import SUFFIX, load_circuit
-from lgn_lightning.circuit.run.engine import ENGINES, Engine
+from lgn_lightning.circuit import Circuit, Engine, LoopedCircuit, load_circuit
+from lgn_lightning.circuit.file import SUFFIX
+from lgn_lightning.circuit.run.engine import ENGINES
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

@@ -15,17 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, native
+from lgn_lightning.circuit import (
+    Circuit,
+    CompiledCircuit,
+    Engine,
+    EngineError,
+    LoopedCircuit,
+    native,
+    optimize,
+    optimize_for_export,
+)
 from lgn_lightning.circuit.check.prove import Proof, ProofError, prove, prove_circuit_and_file
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
 from lgn_lightning.circuit.check.verify import verify
+from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
-from lgn_lightning.circuit.emit.export import c_name
+from lgn_lightning.circuit.emit.export import LOOPS_ABOVE, c_name
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog, vector_order
-from lgn_lightning.circuit.form import LOOPS_ABOVE, c_form
-from lgn_lightning.circuit.passes.flat import optimize, optimize_for_export
-from lgn_lightning.circuit.passes.looped import optimize_looped_for_export
-from lgn_lightning.circuit.run.engine import Engine, EngineError, native_engines
+from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.trial import Trial, hard_counts
@@ -158,7 +165,7 @@ def verify_source(source: CircuitSource, verdict: Verdict, samples: int, timeout
     if source.net is not None:
         verdict.compare_scores("hard net in torch", trial, hard_counts(circuit, source.net, trial.inputs))
     if isinstance(circuit, LoopedCircuit):
-        smaller, _ = optimize_looped_for_export(circuit)
+        smaller, _ = optimize_for_export(circuit)
         what = f"optimised circuit, {smaller.num_gates:,} gates"
         verdict.compare_scores(what, trial, smaller.scores(trial.inputs))
         _verify_engines(circuit, trial, verdict)

@@ -20,13 +20,10 @@ import torch
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
-from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, native
+from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, LoopedCircuit, native, optimize_for_export
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.export import ExportOptions, export_files
 from lgn_lightning.circuit.emit.verilog import vector_order
-from lgn_lightning.circuit.passes.flat import PassReport, optimize_for_export
-from lgn_lightning.circuit.passes.looped import optimize_looped_for_export
-from lgn_lightning.circuit.run.engine import Engine
 from lgn_lightning.deploy.trial import Trial
 
 MANIFEST: Final = "manifest.json"
@@ -146,7 +143,7 @@ def write_circuit_folder(
         ExportError: If the exported circuit and the net disagree on a sample.
         OSError: If the folder cannot be written.
     """
-    smaller, reports = _optimized(circuit) if optimize else (circuit, [])
+    smaller, reports = optimize_for_export(circuit) if optimize else (circuit, [])
     compared = [trial.compare(smaller.scores(trial.inputs), "simulated circuit")]
     engine = _engine_of(smaller)
     if engine is not None:
@@ -186,12 +183,6 @@ def write_circuit_folder(
         _write_manifest(temporary, manifest)
         if compiler is not None:
             add_library(ExportedCircuit(temporary, manifest), trial, compiler)
-
-
-def _optimized(circuit: Circuit | LoopedCircuit) -> tuple[Circuit | LoopedCircuit, list[PassReport]]:
-    if isinstance(circuit, LoopedCircuit):
-        return optimize_looped_for_export(circuit)
-    return optimize_for_export(circuit)
 
 
 def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]) -> None:

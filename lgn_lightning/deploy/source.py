@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import Circuit, LoopedCircuit
-from lgn_lightning.circuit.file import SUFFIX, load_circuit
-from lgn_lightning.circuit.form import circuit_of_net, keeps_loops
+from lgn_lightning.circuit import Circuit, LoopedCircuit, circuit_of_net, load_circuit
+from lgn_lightning.circuit.emit.export import keeps_loops
+from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.runs.checkpoints import ChosenCheckpoint, chosen_checkpoint, read_checkpoint
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
@@ -81,7 +82,7 @@ class OrPool2d(nn.Module):
                 best = value if best is None else torch.where(value > best, value, best)
         return cast(Tensor, best)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds an OR over each window to a circuit that is being built; ``wires`` are ``[channels, H, W]``."""
         if wires.ndim != 3:
             raise ValueError(f"it takes wires [channels, height, width], got {list(wires.shape)}")
@@ -281,7 +282,7 @@ class LogicTreeConv2d(GateLayer):
             y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.gates import GATE_NAMES
 
 #: Neighbours of a pixel as (axis of [channels, height, width], step): left, right, above, below; opposites in pairs.
@@ -87,7 +88,7 @@ class EdgeChannels(nn.Module):
                 parts += [(side[i] & side[i + 1]).to(bits.dtype) for i in (0, 2) for side in (above, below)]
         return torch.cat(parts).permute(3, 0, 1, 2)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates of the channels; ``wires`` are the thermometer bits."""
         channels, height, width = self.in_shape
         if wires.size != self.thresholds * channels * height * width:
@@ -117,7 +118,7 @@ def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor
     return (torch.arange(size, device=device) + step).clamp(0, size - 1)
 
 
-def _any_above(builder: CircuitBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
+def _any_above(builder: NetlistBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
     """Adds gates: whether for some threshold ``high`` has the bit and ``low`` has not, ``[T, …] → […]``."""
     found = _gates(builder, _A_AND_NOT_B, high, low)
     while len(found) > 1:  # a balanced tree of ORs
@@ -127,5 +128,5 @@ def _any_above(builder: CircuitBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
     return np.asarray(found[0])
 
 
-def _gates(builder: CircuitBuilder, gate: int, a: NodeIds, b: NodeIds) -> NodeIds:
+def _gates(builder: NetlistBuilder, gate: int, a: NodeIds, b: NodeIds) -> NodeIds:
     return builder.gates(np.full(a.size, gate, np.uint8), a.ravel(), b.ravel()).reshape(a.shape)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import NodeIds
 
 PIXEL_MAX = 255
 
@@ -188,7 +189,7 @@ class Threshold(nn.Module):
         )
         return bits + (soft - soft.detach())
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Declares that the circuit's inputs are these thresholds of an image."""
         levels = self.current_levels().cpu().numpy()
         if levels.ndim == 1 and not self.learnable:

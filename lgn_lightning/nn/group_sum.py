@@ -7,7 +7,8 @@ import math
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.packed import PackBitsTensor
 
 #: τ over the square root of the number of gates a class.
@@ -69,7 +70,7 @@ class GroupSum(nn.Module):
         rows = x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2)
         return ops.group_sum(rows, self.k, self.tau).view(*x.shape[:-1], self.k)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Makes ``wires`` the outputs of the circuit, in ``k`` groups."""
         builder.group_sum(wires, self.k, self.tau)
         return wires

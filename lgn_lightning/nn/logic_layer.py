@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_layer import table_dtype
@@ -171,7 +172,7 @@ class LogicLayer(DenseLayer):
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.logic_packed(words, self.gates(), *self.indices)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates to a circuit that is being built; ``wires`` are the nodes of the inputs."""
         self._check_wires(len(wires))
         a, b, gates = (part.cpu().numpy() for part in self.gate_list())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import LUT_CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_layer import table_dtype
@@ -115,7 +116,7 @@ class LutLayer(DenseLayer):
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.lut_packed(words, self.gates().long(), self.indices)
 
-    def add_to_circuit(self, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates, as two-input ones, to a circuit that is being built; ``wires`` are the inputs' nodes."""
         self._check_wires(len(wires))
         return builder.luts(self.hard_table().cpu().numpy(), wires[self.indices.t().cpu().numpy()])

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.circuit import Circuit
-from lgn_lightning.circuit.check.stats import CircuitStats
+from lgn_lightning.circuit import Circuit, CircuitStats, Engine, PassReport, map_to_luts, optimize_with_report
 from lgn_lightning.circuit.native import BuildError
-from lgn_lightning.circuit.passes.flat import PassReport, map_to_luts, optimize_with_report
-from lgn_lightning.circuit.run.engine import Engine
 
 
 @dataclass(frozen=True)

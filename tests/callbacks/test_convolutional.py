@@ -8,8 +8,8 @@ from callback_toy import trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
-from lgn_lightning.circuit import Circuit, LoopedCircuit, form
-from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit, load_circuit
+from lgn_lightning.circuit.emit import export
 from lgn_lightning.cli.summary import summarize
 from lgn_lightning.data import Digits
 from lgn_lightning.models import LogicTreeNet
@@ -19,7 +19,7 @@ from lgn_lightning.training.classifier import LogicClassifier
 @pytest.mark.parametrize("loops", [False, True])
 def test_gap_entropy_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: bool) -> None:
     if loops:  # as a large net
-        monkeypatch.setattr(form, "LOOPS_ABOVE", 0)
+        monkeypatch.setattr(export, "LOOPS_ABOVE", 0)
     net = LogicTreeNet((1, 8, 8), 10, [4, 8], [100, 50], tau=2.0, thresholds=3)
     module = LogicClassifier(net, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
     checkpoints = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/acc_hard", mode="max")

@@ -14,9 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.callbacks import ExportCircuit
-from lgn_lightning.circuit import Circuit, CompiledCircuit
+from lgn_lightning.circuit import Circuit, CompiledCircuit, optimize_for_export
 from lgn_lightning.circuit.emit.compiler import CompilerError
-from lgn_lightning.circuit.passes.flat import optimize_for_export
 from lgn_lightning.deploy import folder as circuit_folder
 from lgn_lightning.models import MLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lgn_lightning.circuit import Circuit, LoopedCircuit
-from lgn_lightning.circuit.file import load_circuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit, load_circuit
 from lgn_lightning.cli.main import main
 from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import image_circuit

@@ -1,26 +1,20 @@
-"""`CircuitBuilder`: what a module writes its gates into when a net becomes a `Circuit`."""
+"""`NetlistBuilder`: what a module writes its gates into when a net becomes a circuit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.circuit.build.lut_decomposition import add_luts
+from lgn_lightning.circuit.build.unroll import unroll_kernel
+from lgn_lightning.circuit.net.kernel import Pair, Places, check_kernel, identity_kernel
+from lgn_lightning.circuit.net.netlist import MAX_NODES, Netlist, NodeIds
 from lgn_lightning.gates import NUM_GATES
 
-if TYPE_CHECKING:
-    from lgn_lightning.circuit.net.kernel import Pair, Places
-    from lgn_lightning.circuit.net.netlist import Circuit
 
-#: Node ids are int32, so a circuit has fewer nodes than this.
-MAX_NODES = 2**31 - 1
-
-NodeIds = NDArray[np.int32]
-
-
-class CircuitBuilder:
+class NetlistBuilder:
     """Collects inputs, gates and the group sum of a net, in topological order.
 
     A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
@@ -161,12 +155,10 @@ class CircuitBuilder:
             ValueError: On shapes that do not fit, entries that are not bits, k above 6, an operand that is no earlier
                 node, or too many nodes.
         """
-        from lgn_lightning.circuit.build.lut_decomposition import add_luts
-
         return add_luts(self, tables, wires)
 
     def convolve(
-        self, wires: NodeIds, kernel: Circuit, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
+        self, wires: NodeIds, kernel: Netlist, kernel_size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)
     ) -> NodeIds:
         """Adds a kernel at every place of an image.
 
@@ -184,9 +176,7 @@ class CircuitBuilder:
         Raises:
             ValueError: If the kernel does not fit the image.
         """
-        from lgn_lightning.circuit.net.kernel import Places
-
-        return self._at_places(_image(wires), kernel, Places(wires.shape[1:], kernel_size, stride, padding))
+        return self.at_places(wires, kernel, Places(_image_size(wires), kernel_size, stride, padding))
 
     def or_windows(self, wires: NodeIds, window: Pair, stride: Pair) -> NodeIds:
         """Adds the OR of each window of an image.
@@ -202,14 +192,11 @@ class CircuitBuilder:
         Raises:
             ValueError: If the window does not fit the image.
         """
-        from lgn_lightning.circuit.net.kernel import Places, identity_kernel
+        places = Places(_image_size(wires), window=window, window_stride=stride)
+        return self.at_places(wires, identity_kernel(len(wires)), places)
 
-        places = Places(wires.shape[1:], window=window, window_stride=stride)
-        return self._at_places(_image(wires), identity_kernel(len(wires)), places)
-
-    def _at_places(self, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
-        from lgn_lightning.circuit.build.unroll import unroll_kernel
-
+    def at_places(self, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
+        """Adds a kernel at places of an image; see `convolve` and `or_windows`, which describe the places."""
         check_kernel(wires, kernel, places)
         return unroll_kernel(self, wires, kernel, places)
 
@@ -242,7 +229,7 @@ class CircuitBuilder:
         self.num_classes, self.tau = int(k), float(tau)
         return nodes
 
-    def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Circuit:
+    def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Netlist:
         """Returns the circuit of everything added.
 
         Args:
@@ -262,11 +249,9 @@ class CircuitBuilder:
         class_names: Sequence[str] | None,
         levels: NDArray[np.uint8] | None = None,
         image_shape: tuple[int, int, int] | None = None,
-    ) -> Circuit:
-        from lgn_lightning.circuit.net.netlist import Circuit
-
+    ) -> Netlist:
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
-        return Circuit(
+        return Netlist(
             num_inputs=num_inputs,
             gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),
             a=np.concatenate([np.zeros(0, np.int32), *self._a]),
@@ -280,20 +265,10 @@ class CircuitBuilder:
         )
 
 
-def check_kernel(wires: NodeIds, kernel: Circuit, places: Places) -> None:
-    """Checks that a kernel reads as many inputs as its places give it; raises ValueError."""
-    wanted = len(wires) * places.kernel[0] * places.kernel[1]
-    if kernel.num_inputs != wanted or kernel.arity != 2:
-        raise ValueError(
-            f"a kernel of {places.kernel} places of {len(wires)} channels is a circuit of {wanted} inputs and of "
-            f"two-input gates, got {kernel!r}"
-        )
-
-
-def _image(wires: NodeIds) -> NodeIds:
+def _image_size(wires: NodeIds) -> Pair:
     if wires.ndim != 3:
         raise ValueError(f"the wires of an image are [channels, height, width], got {list(wires.shape)}")
-    return wires
+    return wires.shape[1:]
 
 
 def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.sink import GateSink
+from lgn_lightning.circuit.net.netlist import NodeIds
 
 #: A table of six inputs is one 64-bit word.
-MAX_LUT_INPUTS = 6
+MAX_LUT_INPUTS: Final = 6
 
 _AND, _NOT_A_AND_B, _XOR, _OR, _NOT_A_OR_B = 1, 4, 6, 7, 13
 
 _Tables = NDArray[np.uint64]
 
 
-def add_luts(builder: CircuitBuilder, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
-    """Implements `CircuitBuilder.luts`."""
+def add_luts(sink: GateSink, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
+    """Adds lookup tables; see `NetlistBuilder.luts`."""
     rows, operands = np.asarray(tables), np.asarray(wires)
     if operands.ndim != 2 or not 1 <= operands.shape[1] <= MAX_LUT_INPUTS:
         raise ValueError(f"wires must be [n, k] with k in 1…{MAX_LUT_INPUTS}, got {list(operands.shape)}")
@@ -35,13 +35,13 @@ def add_luts(builder: CircuitBuilder, tables: ArrayLike, wires: ArrayLike) -> No
     # Row 0 becomes the most significant bit, as in a gate id.
     weights = np.uint64(1) << np.arange((1 << arity) - 1, -1, -1, dtype=np.uint64)
     words = (rows.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
-    return _expand(builder, words, operands)
+    return _expand(sink, words, operands)
 
 
-def _expand(builder: CircuitBuilder, tables: _Tables, wires: NDArray[np.int64]) -> NodeIds:
+def _expand(sink: GateSink, tables: _Tables, wires: NDArray[np.int64]) -> NodeIds:
     """Node ids of tables over wires ``[n, k]``, k ≥ 2."""
     if wires.shape[1] == 2:
-        return builder.gates(tables.astype(np.uint8), wires[:, 0], wires[:, 1])
+        return sink.gates(tables.astype(np.uint8), wires[:, 0], wires[:, 1])
     half = 1 << (wires.shape[1] - 1)
     ones = np.uint64((1 << half) - 1)
     low, high, first = tables >> np.uint64(half), tables & ones, wires[:, 0]
@@ -55,7 +55,7 @@ def _expand(builder: CircuitBuilder, tables: _Tables, wires: NDArray[np.int64]) 
     cofactor = np.full((2, tables.size), -1, np.int32)
     lut = np.concatenate([np.flatnonzero(needs_low), np.flatnonzero(needs_high)])
     side = np.concatenate([np.zeros(int(needs_low.sum()), np.int64), np.ones(int(needs_high.sum()), np.int64)])
-    cofactor[side, lut] = _shared(builder, np.where(side == 0, low[lut], high[lut]), wires[lut, 1:])
+    cofactor[side, lut] = _shared(sink, np.where(side == 0, low[lut], high[lut]), wires[lut, 1:])
     to_low, to_high = cofactor
     done = equal.copy()
     result[equal] = to_low[equal]
@@ -64,7 +64,7 @@ def _expand(builder: CircuitBuilder, tables: _Tables, wires: NDArray[np.int64]) 
         chosen = where & ~done
         done[chosen] = True
         ids = np.full(int(chosen.sum()), gate, np.uint8)
-        result[chosen] = builder.gates(ids, first[chosen], operand[chosen])
+        result[chosen] = sink.gates(ids, first[chosen], operand[chosen])
 
     put((low == 0) & (high == ones), 3, first.astype(np.int32))
     put((low == ones) & (high == 0), 12, first.astype(np.int32))
@@ -75,16 +75,16 @@ def _expand(builder: CircuitBuilder, tables: _Tables, wires: NDArray[np.int64]) 
     put(high == ones, _OR, to_low)
     rest = ~done
     number = int(rest.sum())
-    taken = builder.gates(np.full(number, _AND), first[rest], to_high[rest])
-    kept = builder.gates(np.full(number, _NOT_A_AND_B), first[rest], to_low[rest])
-    result[rest] = builder.gates(np.full(number, _OR), taken, kept)
+    taken = sink.gates(np.full(number, _AND), first[rest], to_high[rest])
+    kept = sink.gates(np.full(number, _NOT_A_AND_B), first[rest], to_low[rest])
+    result[rest] = sink.gates(np.full(number, _OR), taken, kept)
     return result
 
 
-def _shared(builder: CircuitBuilder, tables: _Tables, wires: NDArray[np.int64]) -> NodeIds:
+def _shared(sink: GateSink, tables: _Tables, wires: NDArray[np.int64]) -> NodeIds:
     """As `_expand`, but equal tables on equal wires are made once."""
     keys = np.concatenate([tables[:, None].view(np.int64), wires.astype(np.int64)], axis=1)
     # One opaque item a row sorts several times faster than np.unique(axis=0).
     items = np.ascontiguousarray(keys).view(np.dtype((np.void, keys.shape[1] * 8))).ravel()
     _, first, inverse = np.unique(items, return_index=True, return_inverse=True)
-    return _expand(builder, tables[first], wires[first])[inverse.ravel()]
+    return _expand(sink, tables[first], wires[first])[inverse.ravel()]

@@ -1,24 +1,24 @@
-"""Convolutions as gates: shared weights are unrolled, every place of the image gets gates of its own."""
+"""Kernels as gates: every place of the image gets gates of its own."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
+from lgn_lightning.circuit.build.sink import GateSink
 from lgn_lightning.circuit.net.kernel import Places
-from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.gates import GATE_NAMES
 
 _OR = GATE_NAMES.index("or")
 
 
-def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, places: Places) -> NodeIds:
+def unroll_kernel(sink: GateSink, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
     """Adds a kernel at every place of the image, and the ORs of its windows.
 
     Nothing is simplified: a kernel at the border reads the constant 0, which the passes fold later.
 
     Args:
-        builder: Where to.
+        sink: Where to.
         wires: Nodes of the input, ``[channels, H, W]``.
         kernel: What is computed at a place; its inputs are ``[channels, *places.kernel]``.
         places: Where.
@@ -28,7 +28,7 @@ def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, plac
     """
     if any(places.padding):
         borders = ((0, 0), (places.padding[0],) * 2, (places.padding[1],) * 2)
-        wires = np.pad(wires, borders, constant_values=builder.constant(False))
+        wires = np.pad(wires, borders, constant_values=sink.constant(False))
     count = places.unpooled[0] * places.unpooled[1]
     rows, columns = (np.arange(n) * step for n, step in zip(places.unpooled, places.stride, strict=True))
 
@@ -50,23 +50,14 @@ def unroll_kernel(builder: CircuitBuilder, wires: NodeIds, kernel: Circuit, plac
     order = np.argsort(level, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if order.size else []:
         ids = np.repeat(kernel.gates[group], count)
-        added = builder.gates(ids, values(kernel.a[group]).ravel(), values(kernel.b[group]).ravel())
+        added = sink.gates(ids, values(kernel.a[group]).ravel(), values(kernel.b[group]).ravel())
         first[kernel.num_inputs + group] = added[::count]
     roots = values(kernel.outputs).reshape(-1, *places.unpooled)
-    return or_windows(builder, roots, places) if places.pooled else roots
+    return _or_windows(sink, roots, places) if places.pooled else roots
 
 
-def or_windows(builder: CircuitBuilder, wires: NodeIds, places: Places) -> NodeIds:
-    """Adds the ORs of windows, each a balanced tree.
-
-    Args:
-        builder: Where to.
-        wires: Nodes ``[channels, *places.unpooled]``.
-        places: The windows.
-
-    Returns:
-        int32 ``[channels, H', W']``.
-    """
+def _or_windows(sink: GateSink, wires: NodeIds, places: Places) -> NodeIds:
+    """Adds the ORs of windows over ``[channels, *places.unpooled]``, each a balanced tree."""
     (height, width), window, stride = places.size, places.window, places.window_stride
     shape = wires.shape[0], height, width
     rows, columns = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
@@ -77,6 +68,6 @@ def or_windows(builder: CircuitBuilder, wires: NodeIds, places: Places) -> NodeI
     ]
     ids = np.full(values[0].size, _OR, np.uint8)
     while len(values) > 1:
-        pairs = [builder.gates(ids, a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        pairs = [sink.gates(ids, a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = pairs + values[2 * len(pairs) :]
     return np.asarray(values[0].reshape(shape), np.int32)

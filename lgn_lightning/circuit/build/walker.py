@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 from torch import nn
 
-from lgn_lightning.circuit.build.builder import CircuitBuilder, NodeIds
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.netlist import CircuitError, NodeIds
 
 T = TypeVar("T")
 
@@ -18,15 +18,7 @@ T = TypeVar("T")
 TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
-def circuit_from_module(
-    net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
-) -> Circuit:
-    """Implements `Circuit.from_module`."""
-    builder = CircuitBuilder(input_shape)
-    return walk_module(net, builder, lambda wires: builder.finish(wires, class_names))
-
-
-def walk_module(net: nn.Module, builder: CircuitBuilder, finish: Callable[[NodeIds], T]) -> T:
+def walk_module(net: nn.Module, builder: NetlistBuilder, finish: Callable[[NodeIds], T]) -> T:
     """Lets each module of a net write into a builder, and finishes with the nodes of the net's outputs.
 
     Raises:
@@ -42,7 +34,7 @@ def walk_module(net: nn.Module, builder: CircuitBuilder, finish: Callable[[NodeI
         raise CircuitError(f"{path}: {error}") from error
 
 
-def _walk(module: nn.Module, path: str, builder: CircuitBuilder, wires: NodeIds) -> NodeIds:
+def _walk(module: nn.Module, path: str, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
     add = getattr(module, "add_to_circuit", None)
     if add is None and isinstance(module, nn.Sequential):
         for name, child in module.named_children():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit.emit.verilog import emit_verilog
-from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.circuit.net.netlist import Netlist
 
 
 class FpgaReportError(LgnError):
@@ -33,7 +33,7 @@ class FpgaReport:
     logic_luts: int
 
 
-def fpga_report(circuit: Circuit, timeout: float = 1800) -> FpgaReport:
+def fpga_report(circuit: Netlist, timeout: float = 1800) -> FpgaReport:
     """Maps a circuit to six-input lookup tables with yosys.
 
     Raises:
@@ -44,7 +44,7 @@ def fpga_report(circuit: Circuit, timeout: float = 1800) -> FpgaReport:
     return FpgaReport(whole, depth, logic)
 
 
-def _map(circuit: Circuit, top: str, timeout: float) -> tuple[int, int]:
+def _map(circuit: Netlist, top: str, timeout: float) -> tuple[int, int]:
     tool = shutil.which("yosys")
     if tool is None:
         raise FpgaReportError("yosys is not on PATH; install it for the report (Debian: apt-get install yosys)")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit.emit.logic import emit_blif
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
 #: Names under which ABC is installed: Debian's and its own.
 ABC_NAMES = ("berkeley-abc", "abc", "yosys-abc")
@@ -74,7 +74,7 @@ def run_abc(script: str, folder: Path, timeout: float) -> str:
     return result.stdout + result.stderr
 
 
-def prove(left: Circuit, right: Circuit, timeout: float = 600) -> Proof:
+def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
     """Proves that two circuits have equal output bits for every input.
 
     Equal bits in equal order give equal group sums; circuits whose outputs are reordered are not equal here.
@@ -95,7 +95,7 @@ def prove(left: Circuit, right: Circuit, timeout: float = 600) -> Proof:
         return prove_files(folder / "left.blif", folder / "right.blif", timeout, left.num_inputs)
 
 
-def prove_circuit_and_file(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
+def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
     """Proves that a BLIF or AIGER file has the output bits of a circuit; see `prove_files`."""
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         (Path(name) / "circuit.blif").write_text(emit_blif(circuit))

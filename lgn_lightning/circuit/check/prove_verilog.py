@@ -11,7 +11,7 @@ from pathlib import Path
 from lgn_lightning.circuit.check.prove import Proof, ProofError, find_abc, prove_files
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, result_bits
-from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.circuit.net.netlist import Netlist
 
 # The registers of a pipeline only delay: as wires they leave the function that is compared.
 _REGISTERS_AS_WIRES = """
@@ -26,7 +26,7 @@ endmodule
 """
 
 
-def prove_verilog(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
+def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
     """Proves that the gates of a Verilog file of ours (its module ``…_logic``) compute a circuit's output bits.
 
     Group sums and argmax are not part of the proof, nor is the latency of a pipeline, whose registers count as wires;
@@ -48,7 +48,7 @@ def prove_verilog(circuit: Circuit, path: Path, timeout: float = 600) -> Proof:
         return prove_files(folder / "circuit.blif", folder / "verilog.blif", timeout, circuit.num_inputs)
 
 
-def read_verilog(circuit: Circuit, path: Path) -> tuple[str, Verilog]:
+def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
     """Reads the name of the top module of a Verilog file of ours, and the file as `emit_verilog` gave it.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lgn_lightning.circuit.net.netlist import Circuit
-from lgn_lightning.circuit.simulate import dependence
+from lgn_lightning.circuit.net.netlist import Netlist
+from lgn_lightning.circuit.passes.flat import dependence, remove_dead_gates
 from lgn_lightning.gates import GATE_NAMES
 
 
@@ -45,9 +45,9 @@ class CircuitStats:
         return asdict(self)
 
 
-def circuit_stats(circuit: Circuit) -> CircuitStats:
+def circuit_stats(circuit: Netlist) -> CircuitStats:
     """Counts a circuit; see `CircuitStats`."""
-    live = circuit.remove_dead_gates()
+    live = remove_dead_gates(circuit)
     tables, counts = np.unique(live.gates, return_counts=True)
     by_table = dict(zip(tables.tolist(), counts.tolist(), strict=True))
     supports = {table: int(dependence(circuit.arity)[table].sum()) for table in by_table}

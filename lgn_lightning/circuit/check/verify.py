@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.simulate import encode
+from lgn_lightning.circuit.net.looped import LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.simulate import encode, scores
+
+AnyCircuit = Netlist | LoopedNetlist
 
 #: Circuits of up to this many inputs are compared on every input.
 EXHAUSTIVE_INPUTS = 20
@@ -37,7 +40,7 @@ class Verification:
         return self.equal
 
 
-def verify(left: Circuit, right: Circuit, samples: ArrayLike | None = None, seed: int = 0) -> Verification:
+def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None, seed: int = 0) -> Verification:
     """Compares the scores of two circuits.
 
     Args:
@@ -76,6 +79,6 @@ def verify(left: Circuit, right: Circuit, samples: ArrayLike | None = None, seed
     return Verification(True, exhaustive, tried)
 
 
-def _first_difference(left: Circuit, right: Circuit, bits: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    differs = np.flatnonzero((left.scores(bits) != right.scores(bits)).any(axis=1))
+def _first_difference(left: AnyCircuit, right: AnyCircuit, bits: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    differs = np.flatnonzero((scores(left, bits) != scores(right, bits)).any(axis=1))
     return bits[differs[0]] if differs.size else None

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import numpy as np
 
 from lgn_lightning.circuit.emit.c_loops import emit_loops, wrap
 from lgn_lightning.circuit.emit.c_runtime import ENTRY_POINTS, HEADER, MAIN, PIXEL_PROTOTYPES, RUNTIME
 from lgn_lightning.circuit.emit.expressions import gate_expression
-from lgn_lightning.circuit.net.looped import LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.looped import LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.passes.schedule import Allocation, allocate_slots, reorder
 from lgn_lightning.circuit.run.loop_program import loop_program
 
-WORD_BITS = (8, 16, 32, 64)
+WORD_BITS: Final = (8, 16, 32, 64)
+#: Flat circuits of more gates are written as tables: one statement a gate takes a C compiler minutes there.
+TABLE_ABOVE: Final = 250_000
 
 
 def emit_c(
-    circuit: Circuit | LoopedCircuit,
+    circuit: Netlist | LoopedNetlist,
     *,
     name: str = "lgn_net",
     word_bits: int = 64,
@@ -50,17 +54,17 @@ def emit_c(
     """
     _check_options(name, word_bits)
     if form is None:
-        form = "table" if isinstance(circuit, LoopedCircuit) else "code"
+        form = "table" if isinstance(circuit, LoopedNetlist) else "code"
     if form not in ("code", "table"):
         raise CircuitError(f"form must be 'code' or 'table', got {form!r}")
     if gates_per_function < 1:
         raise CircuitError(f"gates_per_function must be at least 1, got {gates_per_function}")
     loops, before, registers = "", "", 0
-    flat = circuit if isinstance(circuit, Circuit) else circuit.tail
-    if isinstance(circuit, LoopedCircuit) and circuit.stages:
+    flat = circuit if isinstance(circuit, Netlist) else circuit.tail
+    if isinstance(circuit, LoopedNetlist) and circuit.stages:
         program = loop_program(circuit)
         flat, registers, before = program.tail, program.register_slots, "    run_loops(s);\n"
-    flat = flat.remove_dead_gates()
+    flat = remove_dead_gates(flat)
     if form == "table":
         flat = reorder(flat, np.lexsort((flat.gates, flat.gate_levels)))  # long runs of equal gates
     allocation = allocate_slots(flat, 1 if form == "table" else gates_per_function)
@@ -88,7 +92,14 @@ def emit_c(
     )
 
 
-def emit_header(circuit: Circuit | LoopedCircuit, *, name: str = "lgn_net", word_bits: int = 64) -> str:
+def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
+    """The form of C: ``"code"`` or ``"table"``, for a looped circuit that of the gates behind its loops."""
+    if form in ("code", "table"):
+        return form
+    return "table" if isinstance(circuit, LoopedNetlist) or circuit.num_gates > TABLE_ABOVE else "code"
+
+
+def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word_bits: int = 64) -> str:
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
     _check_options(name, word_bits)
     text = HEADER.replace("@@PIXELS@@", PIXEL_PROTOTYPES if circuit.levels is not None else "")
@@ -114,7 +125,7 @@ def _check_options(name: str, word_bits: int) -> None:
         raise CircuitError(f"word_bits must be one of {WORD_BITS}, got {word_bits}")
 
 
-def _constants(circuit: Circuit | LoopedCircuit, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
+def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
     group = circuit.outputs.size // circuit.num_classes
     slot_type = "uint16_t" if num_slots <= 0x10000 else "uint32_t"
     names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
@@ -161,7 +172,7 @@ def _constants(circuit: Circuit | LoopedCircuit, outputs: list[int], num_slots: 
     return "\n".join(lines)
 
 
-def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int, before: str) -> str:
+def _functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before: str) -> str:
     """One statement a gate; values that leave their function go through the slots ``s``, the others are locals.
 
     ``before`` is what ``run`` does first.
@@ -189,7 +200,7 @@ def _functions(circuit: Circuit, allocation: Allocation, chunk_size: int, before
     return "".join(parts)
 
 
-def _table(circuit: Circuit, allocation: Allocation, before: str) -> str:
+def _table(circuit: Netlist, allocation: Allocation, before: str) -> str:
     """Runs of gates of one kind; each gate is the slots of its output and its operands."""
     slot = np.asarray(allocation.slot)
     width = circuit.arity + 1

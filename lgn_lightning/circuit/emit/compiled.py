@@ -1,4 +1,4 @@
-"""Compiled C of a circuit: `CompiledCircuit` for an exported library, `CompiledLogicNet` as in the original library."""
+"""`CompiledCircuit`: the compiled C of a circuit, called from Python."""
 
 from __future__ import annotations
 
@@ -6,32 +6,15 @@ import ctypes
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
 
-from lgn_lightning.circuit.emit.c import WORD_BITS
-from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.passes.flat import optimize_for_export
-from lgn_lightning.circuit.run.engine import ENGINES
-
-#: Adds the entry point of the original library's C: whole blocks of ``num_bits`` samples, packed inside.
-_ORIGINAL_ENTRY_POINT = """
-#include <stdbool.h>
-
-/* The entry point of the difflogic library: len blocks of WORD_BITS samples. */
-void apply_logic_gate_net(bool const *inp, int *out, size_t len)
-{
-    (void)classify(inp, KIND_BOOLS, (int32_t *)out, NULL, len * WORD_BITS);
-}
-"""
-
+from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.net.netlist import CircuitError
+from lgn_lightning.circuit.simulate import check_samples
 
 _loaded: set[Path] = set()
 
@@ -56,6 +39,8 @@ class CompiledCircuit:
     Raises:
         CompilerError: If the file is missing, no library, or not one of `emit_c`.
     """
+
+    image_shape = None  # a library knows how many pixels an image has, and no more
 
     def __init__(self, path: str | os.PathLike[str], name: str = "lgn_net") -> None:
         self.path = Path(path)
@@ -87,13 +72,11 @@ class CompiledCircuit:
             CircuitError: On a wrong width or dtype.
             MemoryError: If the library finds no memory.
         """
-        samples = self._check(x)
-        return self._call("scores", samples, (samples.shape[0], self.num_classes))
+        return self._call("scores", x, (self.num_classes,))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int32]:
         """Classes of the highest scores, int32 ``[N]``; see `scores`."""
-        samples = self._check(x)
-        return self._call("predict", samples, (samples.shape[0],))
+        return self._call("predict", x, ())
 
     def packed(self, words: NDArray[Any], count: int) -> NDArray[np.int32]:
         """Scores of packed words.
@@ -115,20 +98,10 @@ class CompiledCircuit:
         self._run("scores_packed", array, result, count)
         return result
 
-    def _check(self, x: ArrayLike) -> NDArray[Any]:
-        samples = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-        wanted = f"bool [N, {self.num_inputs}]" + (f" or uint8 [N, {self.num_pixels}]" if self.num_pixels else "")
-        if samples.ndim >= 2:
-            samples = samples.reshape(samples.shape[0], int(np.prod(samples.shape[1:])))
-            if samples.dtype == np.bool_ and samples.shape[1] == self.num_inputs:
-                return np.ascontiguousarray(samples)
-            if samples.dtype == np.uint8 and self.num_pixels and samples.shape[1] == self.num_pixels:
-                return np.ascontiguousarray(samples)
-        raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}")
-
-    def _call(self, verb: str, samples: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int32]:
-        result = np.empty(shape, np.int32)
-        self._run(f"{verb}_{'bools' if samples.dtype == np.bool_ else 'pixels'}", samples, result, samples.shape[0])
+    def _call(self, verb: str, x: ArrayLike, row: tuple[int, ...]) -> NDArray[np.int32]:
+        kind, samples = check_samples(self, x)
+        result = np.empty((samples.shape[0], *row), np.int32)
+        self._run(f"{verb}_{'bools' if kind == 'bits' else 'pixels'}", samples, result, samples.shape[0])
         return result
 
     def _run(self, function: str, source: NDArray[Any], result: NDArray[np.int32], count: int) -> None:
@@ -136,129 +109,3 @@ class CompiledCircuit:
         entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t], ctypes.c_int
         if entry(source.ctypes.data, result.ctypes.data, count):
             raise MemoryError(f"{self.path} found no memory for its slots")
-
-
-class CompiledLogicNet(nn.Module):
-    """A hard net as compiled C, with the arguments of the original library's class of this name.
-
-    Args:
-        model: Net that `Circuit.from_module` accepts and that ends in a `GroupSum`; None only for `load`.
-        device: ``"cpu"``.
-        num_bits: Samples in a word: 8, 16, 32 or 64.
-        cpu_compiler: C compiler: ``"gcc"``, ``"clang"``, or a path.
-        verbose: Print what is done.
-        engine: ``"auto"`` runs the net in the fastest engine of `lgn_lightning.circuit.run.engine`, in milliseconds,
-            and uses the C compiler only for libraries that are saved; ``"c"`` always compiles C; any other name is
-            that of an engine.
-
-    Raises:
-        ValueError: If an argument is not one of these; CircuitError (a ValueError) if a module cannot become gates.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module | None,
-        device: str = "cpu",
-        num_bits: int = 64,
-        cpu_compiler: str = "gcc",
-        verbose: bool = False,
-        engine: str = "auto",
-    ) -> None:
-        super().__init__()
-        if device != "cpu":
-            raise ValueError(f"CompiledLogicNet runs on device='cpu', got {device!r}; use PackBitsTensor on a GPU")
-        if num_bits not in WORD_BITS:
-            raise ValueError(f"num_bits must be one of {WORD_BITS}, got {num_bits!r}")
-        self.model = model
-        self.device = device
-        self.num_bits = num_bits
-        self.cpu_compiler = cpu_compiler
-        self.verbose = verbose
-        if engine not in ("c", "auto", *ENGINES):
-            raise ValueError(f"engine must be one of c, auto, {', '.join(ENGINES)}, got {engine!r}")
-        self.engine = engine
-        self.circuit = None if model is None else Circuit.from_module(model)
-        self.num_classes = None if self.circuit is None else self.circuit.num_classes
-        self._run: Callable[[Any], NDArray[np.int32]] | None = None
-        if verbose and self.circuit is not None:
-            print(f"CompiledLogicNet: {self.circuit}")
-
-    def get_c_code(self) -> str:
-        """Returns the C source of the net, optimised.
-
-        Raises:
-            RuntimeError: If the net was loaded as a library and has no source.
-        """
-        if self.circuit is None:
-            raise RuntimeError("this net was loaded from a library and has no C source; make it from the model")
-        return optimize_for_export(self.circuit)[0].to_c(word_bits=self.num_bits) + _ORIGINAL_ENTRY_POINT
-
-    def compile(
-        self, opt_level: int = 1, save_lib_path: str | os.PathLike[str] | None = None, verbose: bool = False
-    ) -> None:
-        """Makes the net ready to run.
-
-        Args:
-            opt_level: Optimization level of the C compiler, 0 to 3.
-            save_lib_path: Where to keep a library of compiled C, for `load` or other programs; by default none is made
-                unless the engine is ``"c"``.
-            verbose: Print what is done.
-
-        Raises:
-            CompilerError: If there is no compiler or it fails.
-        """
-        if self.circuit is None:
-            raise RuntimeError("this net was loaded from a library, compiled already")
-        say = print if verbose or self.verbose else lambda *_: None
-        if self.engine != "c":
-            engine = self.circuit.compile(self.engine)
-            say(f"CompiledLogicNet: {engine.name} engine built in {engine.build_seconds:.3f} s")
-            self._run = engine
-        if self.engine == "c" or save_lib_path is not None:
-            with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-                # A loaded library stays mapped after its file is gone; the temporary one is never seen again.
-                path = Path(save_lib_path) if save_lib_path is not None else Path(folder) / "net.so"
-                command = compile_source(self.get_c_code(), path, compiler=self.cpu_compiler, opt_level=opt_level)
-                say(f"CompiledLogicNet: {' '.join(command)} -> {path}")
-                if self.engine == "c":
-                    self._run = CompiledCircuit(path).scores
-
-    @staticmethod
-    def load(save_lib_path: str | os.PathLike[str], num_classes: int, num_bits: int) -> CompiledLogicNet:
-        """Loads a library that `compile` saved.
-
-        Raises:
-            CompilerError: If it is missing or no such library.
-            ValueError: If it was compiled for other ``num_classes`` or ``num_bits``.
-        """
-        compiled = CompiledCircuit(save_lib_path)
-        if (compiled.num_classes, compiled.word_bits) != (num_classes, num_bits):
-            raise ValueError(
-                f"{save_lib_path} was compiled for {compiled.num_classes} classes and {compiled.word_bits} bits, "
-                f"not for {num_classes} and {num_bits}"
-            )
-        net = CompiledLogicNet(None, num_bits=num_bits)
-        net.num_classes = num_classes
-        net._run = compiled.scores
-        return net
-
-    def forward(self, x: torch.Tensor | NDArray[np.bool_], verbose: bool = False) -> torch.Tensor:
-        """Scores of samples.
-
-        Args:
-            x: bool ``[N, inputs]``, or uint8 pixels where the net begins with a threshold encoder.
-            verbose: Print the shapes.
-
-        Returns:
-            int32 ``[N, classes]``: sums of the output bits, not divided by tau.
-
-        Raises:
-            RuntimeError: If the net is not compiled.
-            CircuitError: On a wrong width or dtype.
-        """
-        if self._run is None:
-            raise RuntimeError("the net is not compiled: call compile() first")
-        scores = torch.from_numpy(self._run(x))
-        if verbose:
-            print(f"CompiledLogicNet: {tuple(x.shape)} -> {tuple(scores.shape)}")
-        return scores

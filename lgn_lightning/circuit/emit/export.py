@@ -13,14 +13,20 @@ from typing import Any, Final
 from numpy.typing import ArrayLike
 
 from lgn_lightning.base.files import atomic_write_bytes, atomic_write_text
-from lgn_lightning.circuit.emit.c import WORD_BITS, emit_c, emit_header
+from lgn_lightning.circuit.emit.c import WORD_BITS, c_form, emit_c, emit_header
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
 from lgn_lightning.circuit.file import SUFFIX, save_circuit
-from lgn_lightning.circuit.form import FORMS, STEM, c_form
-from lgn_lightning.circuit.net.looped import LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.looped import LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+
+#: Stem of exported files and prefix of their C names unless another is given: a newer net takes an older one's place.
+STEM: Final = "lgn_net"
+#: What ``form`` may be: forms of C of a flat circuit, or loops; or by size.
+FORMS: Final = ("auto", "code", "table", "loops")
+#: Nets of more unrolled gates keep their loops: passes and engine of the flat circuit take minutes and gigabytes there.
+LOOPS_ABOVE: Final = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class ExportedFiles:
 
 
 def export_circuit(
-    circuit: Circuit | LoopedCircuit,
+    circuit: Netlist | LoopedNetlist,
     folder: str | os.PathLike[str],
     stem: str,
     formats: Sequence[str] = ("c",),
@@ -122,10 +128,10 @@ def export_circuit(
     return export_files(circuit, Path(folder), options)
 
 
-def export_files(circuit: Circuit | LoopedCircuit, folder: Path, options: ExportOptions) -> ExportedFiles:
+def export_files(circuit: Netlist | LoopedNetlist, folder: Path, options: ExportOptions) -> ExportedFiles:
     """Does what `export_circuit` does, with its options in one object."""
     without_loops = [name for name in options.formats if not FORMATS[name].loops]
-    if isinstance(circuit, LoopedCircuit) and without_loops:
+    if isinstance(circuit, LoopedNetlist) and without_loops:
         raise CircuitError(f"{', '.join(without_loops)} cannot hold loops: export circuit.unroll()")
     exported = ExportedFiles(options.prefix)
     for name in options.formats:
@@ -137,7 +143,7 @@ def _beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)
 
 
-def _write_c(circuit: Circuit | LoopedCircuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_c(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     header, source = _beside(stem, ".h"), _beside(stem, ".c")
     name, word_bits, form = options.prefix, options.word_bits, c_form(circuit, options.form)
     atomic_write_text(header, emit_header(circuit, name=name, word_bits=word_bits))
@@ -145,19 +151,19 @@ def _write_c(circuit: Circuit | LoopedCircuit, stem: Path, options: ExportOption
     return {"c": source, "header": header}
 
 
-def _write_library(circuit: Circuit | LoopedCircuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_library(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     files, library = _write_c(circuit, stem, options), _beside(stem, ".so")
     compile_library(files["c"], library, compiler=options.compiler, opt_level=options.opt_level)
     return files | {"library": library}
 
 
-def _write_circuit(circuit: Circuit | LoopedCircuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_circuit(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     path = _beside(stem, SUFFIX)
     save_circuit(circuit, path)
     return {"circuit": path}
 
 
-def _write_verilog(circuit: Circuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_verilog(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline)
     files = {"verilog": _beside(stem, ".v")}
     atomic_write_text(files["verilog"], verilog.text)
@@ -168,13 +174,13 @@ def _write_verilog(circuit: Circuit, stem: Path, options: ExportOptions) -> dict
     return files
 
 
-def _write_blif(circuit: Circuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_blif(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     path = _beside(stem, ".blif")
     atomic_write_text(path, emit_blif(circuit, options.prefix))
     return {"blif": path}
 
 
-def _write_aiger(circuit: Circuit, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _write_aiger(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
     path = _beside(stem, ".aig")
     atomic_write_bytes(path, emit_aiger(circuit))
     return {"aiger": path}
@@ -205,6 +211,30 @@ FORMATS: Final[dict[str, Format]] = {
     "blif": Format("BLIF of the output bits", _write_blif),
     "aiger": Format("binary AIGER of the output bits", _write_aiger),
 }
+
+
+def keeps_loops(
+    circuit: LoopedNetlist, form: str = "auto", formats: Sequence[str] = ("c",), above: int | None = None
+) -> bool:
+    """Whether a looped circuit is exported with its loops, or unrolled before.
+
+    Args:
+        circuit: The circuit.
+        form: ``"loops"``; ``"code"`` or ``"table"``, both of a flat circuit; or ``"auto"``: loops where there are more
+            gates than ``above`` and all formats can hold them.
+        formats: Some of `FORMATS`.
+        above: By default `LOOPS_ABOVE`.
+
+    Raises:
+        CircuitError: If the form is not known, or loops are asked for and a format has none.
+    """
+    if form not in FORMS:
+        raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    flat = [name for name in formats if name in FORMATS and not FORMATS[name].loops]
+    if form == "loops" and flat:
+        raise CircuitError(f"{', '.join(flat)} cannot hold loops: leave the format out, or take another form")
+    large = circuit.num_gates > (LOOPS_ABOVE if above is None else above)
+    return form == "loops" or (form == "auto" and large and not flat and circuit.has_loops)
 
 
 def c_name(stem: str) -> str:

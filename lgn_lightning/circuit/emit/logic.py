@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.gates import TRUTH_TABLES
 
 
-def emit_blif(circuit: Circuit, model: str = "net") -> str:
+def emit_blif(circuit: Netlist, model: str = "net") -> str:
     """Writes the output bits of a circuit as BLIF (Berkeley Logic Interchange Format).
 
     Inputs are ``x[0] …``, gates ``n0 …``, outputs ``y0 …`` in the circuit's order (as yosys reads them from our
     Verilog); the group sums are not part of it.
 
     Args:
-        circuit: Circuit of two- or three-input gates.
+        circuit: Netlist of two- or three-input gates.
         model: Name of the model.
     """
     inputs = circuit.num_inputs
@@ -58,7 +58,7 @@ def _cover(table: int, arity: int) -> tuple[list[int], list[str]]:
     return used, sorted(cubes)
 
 
-def emit_aiger(circuit: Circuit) -> bytes:
+def emit_aiger(circuit: Netlist) -> bytes:
     """Writes the output bits of a circuit of two-input gates in the binary AIGER format, version 1.9.
 
     The group sums are not part of it; the symbol table names inputs ``x[0] …`` and outputs ``y0 …``.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.emit.expressions import gate_expression
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.simulate import check_samples, encode
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.passes.flat import remove_dead_gates
+from lgn_lightning.circuit.simulate import check_samples, encode, scores
 
 # A net of one class with one output has no adder and no argmax, so nothing to clock.
 _CLOCKED = "    // verilator lint_off UNUSED\n    input wire clk,\n    // verilator lint_on UNUSED\n"
@@ -54,7 +55,7 @@ class Verilog:
     class_bits: int
 
 
-def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) -> Verilog:
+def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) -> Verilog:
     """Writes a circuit as Verilog.
 
     Args:
@@ -70,7 +71,7 @@ def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) 
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
-    circuit = circuit.remove_dead_gates()
+    circuit = remove_dead_gates(circuit)
     score_bits, class_bits = result_bits(circuit)
     logic, logic_latency = _logic(circuit, name, pipeline)
     sums, sums_latency = _sums(circuit, name, score_bits, class_bits, pipeline > 0)
@@ -82,7 +83,7 @@ def emit_verilog(circuit: Circuit, *, name: str = "lgn_net", pipeline: int = 0) 
     return Verilog(text + "`default_nettype wire\n", latency, score_bits, class_bits)
 
 
-def result_bits(circuit: Circuit) -> tuple[int, int]:
+def result_bits(circuit: Netlist) -> tuple[int, int]:
     """Widths of a score and of the class index in the Verilog of a circuit."""
     group = circuit.outputs.size // circuit.num_classes
     return group.bit_length(), max(1, (circuit.num_classes - 1).bit_length())
@@ -117,7 +118,7 @@ def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
 
 
-def _logic(circuit: Circuit, name: str, pipeline: int) -> tuple[str, int]:
+def _logic(circuit: Netlist, name: str, pipeline: int) -> tuple[str, int]:
     inputs = circuit.num_inputs
     body = _Body()
     levels = [0] * inputs + circuit.gate_levels.tolist()
@@ -154,7 +155,7 @@ def _logic(circuit: Circuit, name: str, pipeline: int) -> tuple[str, int]:
     )
 
 
-def _sums(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> tuple[str, int]:
+def _sums(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> tuple[str, int]:
     body = _Body()
     group = circuit.outputs.size // circuit.num_classes
     scores, latency = [], 0
@@ -233,14 +234,14 @@ def _bits(direction: str, count: int) -> str:
     return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
 
 
-def _ports(circuit: Circuit, score_bits: int, class_bits: int) -> str:
+def _ports(circuit: Netlist, score_bits: int, class_bits: int) -> str:
     return (
         f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
         f"    output wire [{class_bits - 1}:0] class_index\n"
     )
 
 
-def _top(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
+def _top(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
     clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
     count = circuit.outputs.size
     wires = "\n".join(f"    wire y{index};" for index in range(count))
@@ -254,7 +255,7 @@ def _top(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked:
     )
 
 
-def _pixels(circuit: Circuit, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
+def _pixels(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
     """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants.
 
     Each bit is a wire of its own, joined once: event-driven simulators evaluate every reader of a vector for each bit
@@ -282,7 +283,7 @@ def _pixels(circuit: Circuit, name: str, score_bits: int, class_bits: int, clock
     )
 
 
-def emit_test_bench(circuit: Circuit, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:
+def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:
     """Writes a self-checking test bench: it prints ``PASS`` and the number of vectors, or each wrong one and ``FAIL``.
 
     Args:
@@ -293,7 +294,7 @@ def emit_test_bench(circuit: Circuit, verilog: Verilog, samples: ArrayLike, *, n
     """
     kind, rows = check_samples(circuit, samples)
     with_pixels = kind == "pixels"
-    expected = circuit.scores(samples)
+    expected = scores(circuit, samples)
     if rows.shape[0] == 0:
         raise CircuitError("a test bench needs at least one sample")
     width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist, NodeIds
 
 Pair = tuple[int, int]
 
@@ -60,7 +60,7 @@ class Places:
         return self.window != (1, 1) or self.window_stride != (1, 1)
 
 
-def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: int, kernel_size: Pair) -> Circuit:
+def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: int, kernel_size: Pair) -> Netlist:
     """The trees of a convolution as a kernel.
 
     Args:
@@ -80,7 +80,7 @@ def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: i
     # Gate j of all trees, then gate j + 1: the gates of a level are neighbours.
     made = np.arange(inputs, inputs + trees * (count - 1)).reshape(count - 1, trees)
     nodes = np.concatenate([field.T, made])
-    return Circuit(
+    return Netlist(
         num_inputs=inputs,
         gates=np.ascontiguousarray(gates.reshape(trees, count - 1).T).reshape(-1),
         a=nodes[: 2 * count - 2 : 2].reshape(-1).astype(np.int32),
@@ -90,10 +90,24 @@ def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: i
     )
 
 
-def identity_kernel(channels: int) -> Circuit:
+def identity_kernel(channels: int) -> Netlist:
     """The kernel of one place that hands its channels on."""
     none = np.zeros(0, np.int32)
-    return Circuit(channels, none.astype(np.uint8), none, none, np.arange(channels, dtype=np.int32), channels)
+    return Netlist(channels, none.astype(np.uint8), none, none, np.arange(channels, dtype=np.int32), channels)
+
+
+def check_kernel(wires: NodeIds, kernel: Netlist, places: Places) -> None:
+    """Checks that a kernel reads as many inputs as its places give it.
+
+    Raises:
+        CircuitError: If not.
+    """
+    wanted = len(wires) * places.kernel[0] * places.kernel[1]
+    if kernel.num_inputs != wanted or kernel.arity != 2:
+        raise CircuitError(
+            f"a kernel of {places.kernel} places of {len(wires)} channels is a circuit of {wanted} inputs and of "
+            f"two-input gates, got {kernel!r}"
+        )
 
 
 def _steps(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:

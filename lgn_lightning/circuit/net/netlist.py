@@ -1,32 +1,43 @@
-"""`Circuit`: a hard logic gate network as a structure of arrays."""
+"""`Netlist`: a hard logic gate network as a structure of arrays. Data only: what is done with it stands above."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from lgn_lightning.circuit.build.builder import MAX_NODES
+#: Node ids are int32, so a circuit has fewer nodes than this.
+MAX_NODES: Final = 2**31 - 1
+#: Above this many levels `Netlist.gate_levels` goes gate by gate.
+_LEVELS_AT_ONCE: Final = 64
 
-if TYPE_CHECKING:
-    import torch
-
-    from lgn_lightning.circuit.check.stats import CircuitStats
-    from lgn_lightning.circuit.check.verify import Verification
-    from lgn_lightning.circuit.run.engine import Engine
+NodeIds = NDArray[np.int32]
 
 
 class CircuitError(ValueError):
     """A circuit, or an array given to one, is not valid."""
 
 
+class ArrayFields:
+    """Equality of dataclasses that hold arrays: field by field, whatever the subclass. They have no hash."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)) and not isinstance(self, type(other)):
+            return NotImplemented
+        pairs = [(getattr(self, part.name), getattr(other, part.name)) for part in fields(self)]
+        return all(np.array_equal(x, y) if np.ndarray in (type(x), type(y)) else x == y for x, y in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, eq=False)
-class Circuit:
+class Netlist(ArrayFields):
     """A boolean circuit with grouped outputs.
 
     Nodes ``0 … num_inputs-1`` are inputs; node ``num_inputs + i`` is gate *i*, whose operands are smaller node
@@ -56,11 +67,11 @@ class Circuit:
 
     num_inputs: int
     gates: NDArray[np.uint8]
-    a: NDArray[np.int32]
-    b: NDArray[np.int32]
-    outputs: NDArray[np.int32]
+    a: NodeIds
+    b: NodeIds
+    outputs: NodeIds
     num_classes: int
-    c: NDArray[np.int32] | None = None
+    c: NodeIds | None = None
     tau: float = 1.0
     levels: NDArray[np.uint8] | None = None
     image_shape: tuple[int, int, int] | None = None
@@ -132,138 +143,45 @@ class Circuit:
         return 2 if self.c is None else 3
 
     @property
-    def operands(self) -> tuple[NDArray[np.int32], ...]:
+    def operands(self) -> tuple[NodeIds, ...]:
         """The operand arrays: (a, b) or (a, b, c)."""
         return (self.a, self.b) if self.c is None else (self.a, self.b, self.c)
 
     @cached_property
     def gate_levels(self) -> NDArray[np.int32]:
         """Level of each gate, int32 ``[n]``: 1 + the highest level of its operands; inputs have level 0."""
-        from lgn_lightning.circuit.simulate import gate_levels
+        # All gates at once, as often as there are levels; gate by gate where there are many.
+        levels = np.zeros(self.num_nodes, np.int32)
+        for _ in range(_LEVELS_AT_ONCE):
+            own = np.asarray(1 + np.maximum.reduce([levels[operand] for operand in self.operands]))
+            if np.array_equal(own, levels[self.num_inputs :]):
+                return own
+            levels[self.num_inputs :] = own
+        level = [0] * self.num_nodes
+        node = self.num_inputs
+        for operands in zip(*(operand.tolist() for operand in self.operands), strict=True):
+            level[node] = 1 + max([level[operand] for operand in operands])
+            node += 1
+        return np.array(level[self.num_inputs :], np.int32)
 
-        return gate_levels(self)
-
-    @classmethod
-    def from_module(
-        cls, net: torch.nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
-    ) -> Circuit:
-        """Turns a net into a circuit of the gates it settled on.
-
-        Args:
-            net: `Sequential`, `Flatten`, `Identity`, `Dropout` and any module with ``add_to_circuit``.
-            class_names: One name a class.
-            input_shape: Image shape (C, H, W), for a threshold encoder that does not know it.
-
-        Returns:
-            The circuit, gate for gate as in the net; nothing is optimised.
-
-        Raises:
-            CircuitError: If a module cannot become gates (path and type are named) or widths do not fit.
-        """
-        from lgn_lightning.circuit.build.walker import circuit_from_module
-
-        return circuit_from_module(net, class_names, input_shape)
-
-    def with_class_names(self, names: Sequence[str] | None) -> Circuit:
+    def with_class_names(self: AnyNetlist, names: Sequence[str] | None) -> AnyNetlist:
         """Returns the circuit with other class names."""
         return replace(self, class_names=None if names is None else tuple(names))
 
-    def with_preparation(self, name: str | None) -> Circuit:
+    def with_preparation(self: AnyNetlist, name: str | None) -> AnyNetlist:
         """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
         return replace(self, preparation=name if self.image_shape is not None else None)
 
-    def simulate(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Evaluates packed inputs, uint64 ``[num_inputs, w]`` → ``[outputs, w]``: the oracle of every engine."""
-        from lgn_lightning.circuit.simulate import simulate
-
-        return simulate(self, words)
-
-    def scores(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Simulates samples: bool ``[N, num_inputs]``, or uint8 pixels with an encoder → int32 ``[N, num_classes]``."""
-        from lgn_lightning.circuit.simulate import scores
-
-        return scores(self, x)
-
-    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Simulates samples and returns the class of the highest score (the first of equals), int32 ``[N]``."""
-        return np.asarray(self.scores(x).argmax(axis=1), dtype=np.int32)
-
-    def remove_dead_gates(self) -> Circuit:
-        """Returns the circuit without the gates that no output depends on. All inputs stay."""
-        from lgn_lightning.circuit.simulate import remove_dead_gates
-
-        return remove_dead_gates(self)
-
-    def optimize(self, level: int = 2) -> Circuit:
-        """Returns a smaller circuit of equal scores; see `lgn_lightning.circuit.passes.flat.optimize`."""
-        from lgn_lightning.circuit.passes.flat import optimize
-
-        return optimize(self, level)
-
-    def compile(self, engine: str = "auto", *, threads: int = 1) -> Engine:
-        """Returns a callable samples → scores; see `lgn_lightning.circuit.run.engine.Engine`."""
-        from lgn_lightning.circuit.run.engine import Engine
-
-        return Engine(self, engine, threads=threads)
-
-    def verify(self, other: Circuit, samples: ArrayLike | None = None) -> Verification:
-        """Compares the scores of two circuits; see `lgn_lightning.circuit.check.verify.verify`."""
-        from lgn_lightning.circuit.check.verify import verify
-
-        return verify(self, other, samples)
-
-    def stats(self) -> CircuitStats:
-        """Counts gates, live gates, depth and gates by kind."""
-        from lgn_lightning.circuit.check.stats import circuit_stats
-
-        return circuit_stats(self)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the circuit file (see `lgn_lightning.circuit.file`), atomically."""
-        from lgn_lightning.circuit.file import save_circuit
-
-        save_circuit(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Circuit:
-        """Reads a circuit file.
-
-        Raises:
-            FileNotFoundError: If there is none.
-            CircuitError: If it is no circuit file, of a later version, truncated or corrupt, or holds a looped circuit.
-        """
-        from lgn_lightning.circuit.file import load_circuit
-
-        circuit = load_circuit(path)
-        if not isinstance(circuit, Circuit):
-            raise CircuitError(
-                f"{os.fspath(path)} holds a looped circuit: read it with LoopedCircuit.load, and unroll() it"
-            )
-        return circuit
-
-    def to_c(self, **options: Any) -> str:
-        """Returns the circuit as C99 source; see `lgn_lightning.circuit.emit.c.emit_c` for the options."""
-        from lgn_lightning.circuit.emit.c import emit_c
-
-        return emit_c(self, **options)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Circuit):
-            return NotImplemented
-        arrays = ("gates", "a", "b", "c", "outputs", "levels")
-        values = ("num_inputs", "num_classes", "tau", "image_shape", "class_names", "preparation")
-        return all(_same(getattr(self, name), getattr(other, name)) for name in arrays) and all(
-            getattr(self, name) == getattr(other, name) for name in values
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
-        encoding = "" if self.levels is None else f", {self.levels.size} thresholds on {self.image_shape}"
         return (
-            f"Circuit({self.num_inputs} inputs{encoding}, {self.num_gates} gates of {self.arity} operands, "
+            f"{type(self).__name__}({describe_inputs(self.num_inputs, self.levels, self.image_shape)}, "
+            f"{self.num_gates} gates of {self.arity} operands, "
             f"{self.outputs.size} outputs in {self.num_classes} classes)"
         )
+
+
+#: A netlist or its public subclass: passes return what they were given.
+AnyNetlist = TypeVar("AnyNetlist", bound=Netlist)
 
 
 def check_encoding(
@@ -281,8 +199,9 @@ def check_encoding(
     return frozen
 
 
-def _same(left: NDArray[Any] | None, right: NDArray[Any] | None) -> bool:
-    return left is right if left is None or right is None else np.array_equal(left, right)
+def describe_inputs(num_inputs: int, levels: NDArray[np.uint8] | None, image_shape: tuple[int, int, int] | None) -> str:
+    """The inputs in a few words, for ``repr``."""
+    return f"{num_inputs} inputs" + ("" if levels is None else f", {levels.size} thresholds on {image_shape}")
 
 
 def _describe(value: object) -> str:

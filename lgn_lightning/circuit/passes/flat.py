@@ -1,63 +1,83 @@
-"""Passes: functions circuit → circuit that keep every score and leave fewer gates."""
+"""Passes over flat circuits: functions circuit → circuit that keep every score and leave fewer gates."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lgn_lightning.circuit import native
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
+from lgn_lightning.circuit.net.netlist import AnyNetlist, CircuitError
 from lgn_lightning.circuit.passes.schedule import reorder
 
 #: Rounds of area recovery in `map_to_luts`; more change next to nothing.
-MAP_ROUNDS = 3
+MAP_ROUNDS: Final = 3
 
 
-@dataclass(frozen=True)
-class PassReport:
-    """What a pass did.
+@cache
+def dependence(arity: int) -> NDArray[np.bool_]:
+    """Whether a truth table depends on an operand, bool ``[2^(2^arity), arity]``."""
+    size = 1 << arity
+    tables = np.arange(1 << size)[:, None]
+    bits = (tables >> (size - 1 - np.arange(size)) & 1).astype(np.bool_)
+    index = np.arange(size)
+    return np.stack([(bits != bits[:, index ^ 1 << (arity - 1 - k)]).any(axis=1) for k in range(arity)], axis=1)
 
-    Attributes:
-        name: The pass.
-        before: Gates before it.
-        after: Gates after it.
-        seconds: Wall time.
+
+def remove_dead_gates(circuit: AnyNetlist) -> AnyNetlist:
+    """Removes the gates that no output depends on; inputs and the order of the gates stay.
+
+    An operand that a gate ignores does not keep its node alive; the gate reads one of its other operands in its place.
     """
+    depends = dependence(circuit.arity)[circuit.gates]
+    # An ignored operand becomes the first one that counts; for a constant, node 0.
+    first = np.zeros(circuit.num_gates, np.int32)
+    for operand, used in reversed(list(zip(circuit.operands, depends.T, strict=True))):
+        first = np.where(used, operand, first)
+    operands = [np.where(used, operand, first) for operand, used in zip(circuit.operands, depends.T, strict=True)]
+    live = np.zeros(circuit.num_nodes, np.bool_)
+    live[circuit.outputs] = True
+    # From the last level to the first: all consumers of a gate have been seen when its turn comes.
+    order = np.argsort(circuit.gate_levels, kind="stable")
+    levels = circuit.gate_levels[order]
+    for group in reversed(np.split(order, np.flatnonzero(np.diff(levels)) + 1)):
+        reached = group[live[circuit.num_inputs + group]]
+        for operand in operands:
+            live[operand[reached]] = True
+    live[: circuit.num_inputs] = True
+    keep = live[circuit.num_inputs :]
+    renumber = (np.cumsum(live, dtype=np.int64) - 1).astype(np.int32)
+    kept = [renumber[operand[keep]] for operand in operands]
+    return replace(
+        circuit,
+        gates=circuit.gates[keep],
+        a=kept[0],
+        b=kept[1],
+        c=kept[2] if circuit.arity == 3 else None,
+        outputs=renumber[circuit.outputs],
+    )
 
-    name: str
-    before: int
-    after: int
-    seconds: float
 
-    @property
-    def saved(self) -> int:
-        """Gates that the pass saved."""
-        return self.before - self.after
-
-
-def fold_constants(circuit: Circuit) -> Circuit:
+def fold_constants(circuit: AnyNetlist) -> AnyNetlist:
     """Replaces gates with a constant operand or twice the same one by what is left of them."""
     return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS)
 
 
-def absorb_inverters(circuit: Circuit) -> Circuit:
+def absorb_inverters(circuit: AnyNetlist) -> AnyNetlist:
     """Drops buffers and NOT gates: their readers take the operand itself and a complemented truth table."""
     return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS)
 
 
-def hash_structure(circuit: Circuit) -> Circuit:
+def hash_structure(circuit: AnyNetlist) -> AnyNetlist:
     """Merges gates that are equal up to a complement, and applies two-level rules (absorption, contradiction)."""
     return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS | native.HASH_STRUCTURE)
 
 
-def remove_dead_gates(circuit: Circuit) -> Circuit:
-    """Removes the gates that no output depends on."""
-    return circuit.remove_dead_gates()
-
-
-def map_to_luts(circuit: Circuit) -> Circuit:
+def map_to_luts(circuit: AnyNetlist) -> AnyNetlist:
     """Covers the two-input gates with gates of up to three inputs, minimising their number.
 
     Cut enumeration by area flow and exact local area (Mishchenko, Chatterjee, Brayton, 2007).
@@ -65,92 +85,30 @@ def map_to_luts(circuit: Circuit) -> Circuit:
     return native.map_luts(_two_inputs(circuit), MAP_ROUNDS)
 
 
-class _HasGates(Protocol):
-    """A circuit of whatever form."""
-
-    @property
-    def num_gates(self) -> int: ...
-
-
-AnyCircuit = TypeVar("AnyCircuit", bound=_HasGates)
-
-
-def run_level(
-    circuit: AnyCircuit, level: int, levels: Mapping[int, Sequence[Callable[[AnyCircuit], AnyCircuit]]]
-) -> tuple[AnyCircuit, list[PassReport]]:
-    """Runs the passes of a level one after the other and says what each of them saved.
-
-    Args:
-        circuit: The circuit.
-        level: Which passes.
-        levels: Passes by level.
-
-    Raises:
-        CircuitError: If the level is not known.
-    """
-    if level not in levels:
-        raise CircuitError(
-            f"there is no optimization level {level!r} of a {type(circuit).__name__}; levels are "
-            + ", ".join(map(str, levels))
-        )
-    reports = []
-    for function in levels[level]:
-        started, before = time.perf_counter(), circuit.num_gates
-        circuit = function(circuit)
-        seconds = round(time.perf_counter() - started, 6)
-        reports.append(PassReport(function.__name__, before, circuit.num_gates, seconds))
-    return circuit, reports
-
-
-#: Passes by level; each level includes the ones below.
-LEVELS: dict[int, tuple[Callable[[Circuit], Circuit], ...]] = {
-    0: (),
-    1: (remove_dead_gates,),
-    2: (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates),
-    3: (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates, map_to_luts),
-}
-
-
-def optimize(circuit: Circuit, level: int = 2) -> Circuit:
-    """Runs the passes of a level.
-
-    Args:
-        circuit: Circuit of two-input gates.
-        level: 0 nothing; 1 dead gates (needs no compiler); 2 all on two-input gates; 3 three-input gates as well.
-
-    Raises:
-        CircuitError: If the level is not known or the circuit was mapped before.
-        BuildError: If levels 2 and 3 cannot build the circuit library.
-    """
-    return optimize_with_report(circuit, level)[0]
-
-
-def optimize_with_report(circuit: Circuit, level: int = 2) -> tuple[Circuit, list[PassReport]]:
-    """Runs the passes of a level and says what each of them saved."""
-    return run_level(circuit, level, LEVELS)
-
-
-def order_in_chains(circuit: Circuit) -> Circuit:
+def order_in_chains(circuit: AnyNetlist) -> AnyNetlist:
     """Puts the gates into chain order: values are read soon after they are made. Dead gates go."""
-    live = circuit.remove_dead_gates()
+    live = remove_dead_gates(circuit)
     return reorder(live, native.chain_order(live))
 
 
-def optimize_for_export(circuit: Circuit) -> tuple[Circuit, list[PassReport]]:
-    """Runs all two-input passes and puts the gates into chain order; without a C++ compiler it removes dead gates only.
-
-    Returns:
-        The circuit and what each pass saved.
-    """
-    try:
-        native.library()
-    except native.BuildError:
-        return optimize_with_report(circuit, level=1)
-    small, reports = optimize_with_report(circuit, level=2)
-    return order_in_chains(small), reports
+#: All passes on two-input gates, in the order in which they run.
+TWO_INPUT_PASSES: Final[tuple[Callable[[AnyNetlist], AnyNetlist], ...]] = (
+    remove_dead_gates,
+    fold_constants,
+    absorb_inverters,
+    hash_structure,
+    remove_dead_gates,
+)
 
 
-def _two_inputs(circuit: Circuit) -> Circuit:
+def simplify(circuit: AnyNetlist) -> AnyNetlist:
+    """Runs all passes on two-input gates."""
+    for function in TWO_INPUT_PASSES:
+        circuit = function(circuit)
+    return circuit
+
+
+def _two_inputs(circuit: AnyNetlist) -> AnyNetlist:
     if circuit.arity != 2:
         raise CircuitError("this pass takes gates of two inputs; run it before map_to_luts")
     return circuit

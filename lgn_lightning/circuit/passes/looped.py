@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit import native
-from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit
-from lgn_lightning.circuit.passes.flat import PassReport, optimize, run_level
-
-#: What is known of a node or channel: another one that is equal (its number), or one of these.
-_ZERO, _ONE = -1, -2
-
-Known = NDArray[np.int64]
+from lgn_lightning.circuit.net.looped import AnyLooped, Gates, Loop
+from lgn_lightning.circuit.net.netlist import Netlist
+from lgn_lightning.circuit.net.rewire import ONE, ZERO, Known, rewired
+from lgn_lightning.circuit.passes import flat
 
 
-def fuse_windows(circuit: LoopedCircuit) -> LoopedCircuit:
+def fuse_windows(circuit: AnyLooped) -> AnyLooped:
     """Merges a loop with the OR windows over its results where nothing else reads them: they are then never stored."""
     reads = np.zeros(circuit.tail.num_inputs, np.int64)
     for _, stage in circuit.numbered():
@@ -40,7 +34,7 @@ def fuse_windows(circuit: LoopedCircuit) -> LoopedCircuit:
     return remove_dead_channels(replace(circuit, stages=tuple(fused)))
 
 
-def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
+def fold_kernels(circuit: AnyLooped) -> AnyLooped:
     """Runs the passes for two-input gates on each kernel, on the plain gates and on the tail.
 
     What is found about a channel (that it is constant, or equal to another one) is used in the stages behind it.
@@ -59,7 +53,7 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
             wanted = nodes[read[nodes]]
             if wanted.size == 0:
                 continue
-            small = optimize(rewired(stage.as_circuit(first, wanted.astype(np.int32)), known[:first], count))
+            small = flat.simplify(rewired(stage.as_circuit(first, wanted.astype(np.int32)), known[:first], count))
             stages.append(Gates(small.gates, small.a, small.b))
             known[wanted] = _values(small)
         else:
@@ -70,10 +64,10 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
                 zero = np.zeros(2, np.int32)
                 stages.append(Gates(np.array([0, 15], np.uint8), zero, zero))
                 constants, count = count, count + 2
-            wires = np.where(image >= 0, image, 0 if constants is None else constants + _ZERO - image)
+            wires = np.where(image >= 0, image, 0 if constants is None else constants + ZERO - image)
             kernel, size = stage.kernel, stage.kernel.num_inputs // len(channels)
             inputs = np.where(channels[:, None] < 0, channels[:, None], channels[:, None] * size + np.arange(size))
-            small = optimize(rewired(kernel, inputs.reshape(-1), kernel.num_inputs))
+            small = flat.simplify(rewired(kernel, inputs.reshape(-1), kernel.num_inputs))
             stages.append(Loop(small, wires.astype(np.int32), stage.places))
             # Outputs that are one node of the kernel are one channel.
             _, index, inverse = np.unique(small.outputs, return_index=True, return_inverse=True)
@@ -83,15 +77,15 @@ def fold_kernels(circuit: LoopedCircuit) -> LoopedCircuit:
             # A kernel's inputs are no nodes here: what counts is whether a value is constant.
             known[nodes] = np.where(values < 0, values, equal).reshape(-1)
         count += stages[-1].num_nodes
-    tail = optimize(rewired(circuit.tail, known, count))
+    tail = flat.simplify(rewired(circuit.tail, known, count))
     return replace(circuit, stages=tuple(stages), tail=tail)
 
 
-def remove_dead_channels(circuit: LoopedCircuit) -> LoopedCircuit:
+def remove_dead_channels(circuit: AnyLooped) -> AnyLooped:
     """Removes channels, kernel gates and plain gates in front of the tail that nothing reads; inputs stay."""
     live = np.zeros(circuit.tail.num_inputs, np.bool_)
     live[_inputs_read(circuit.tail)] = True
-    kept: list[tuple[NDArray[np.int64], Circuit, Loop | None]] = []
+    kept: list[tuple[NDArray[np.int64], Netlist, Loop | None]] = []
     for first, stage in reversed(list(circuit.numbered())):
         nodes = np.arange(first, first + stage.num_nodes)
         if isinstance(stage, Loop):
@@ -99,13 +93,13 @@ def remove_dead_channels(circuit: LoopedCircuit) -> LoopedCircuit:
             alive = live[by_channel].any(axis=1)
             outputs = stage.kernel.outputs[alive]
             if outputs.size:
-                kernel = replace(stage.kernel, outputs=outputs, num_classes=outputs.size).remove_dead_gates()
-                loop = _without_unread_channels(Loop(kernel, stage.wires, stage.places))
+                kernel = replace(stage.kernel, outputs=outputs, num_classes=outputs.size)
+                loop = _without_unread_channels(replace(stage, kernel=flat.remove_dead_gates(kernel)))
                 live[loop.wires] = True
                 kept.append((by_channel[alive].reshape(-1), loop.kernel, loop))
         elif live[nodes].any():
             nodes = nodes[live[nodes]]
-            part = stage.as_circuit(first, nodes.astype(np.int32)).remove_dead_gates()
+            part = flat.remove_dead_gates(stage.as_circuit(first, nodes.astype(np.int32)))
             live[_inputs_read(part)] = True
             kept.append((nodes, part, None))
     # Numbers of before → numbers of now, stage by stage.
@@ -125,48 +119,12 @@ def remove_dead_channels(circuit: LoopedCircuit) -> LoopedCircuit:
     return replace(circuit, stages=tuple(stages), tail=rewired(circuit.tail, number, count, constants=False))
 
 
-def remove_dead_gates(circuit: LoopedCircuit) -> LoopedCircuit:
+def remove_dead_gates(circuit: AnyLooped) -> AnyLooped:
     """Removes what no output depends on; inputs stay."""
-    return remove_dead_channels(replace(circuit, tail=circuit.tail.remove_dead_gates()))
+    return remove_dead_channels(replace(circuit, tail=flat.remove_dead_gates(circuit.tail)))
 
 
-#: Passes by level; level 1 needs no compiler.
-LEVELS: dict[int, tuple[Callable[[LoopedCircuit], LoopedCircuit], ...]] = {
-    0: (),
-    1: (remove_dead_gates, fuse_windows),
-    2: (fuse_windows, fold_kernels, remove_dead_channels),
-}
-
-
-def optimize_looped(circuit: LoopedCircuit, level: int = 2) -> LoopedCircuit:
-    """Runs the passes of a level.
-
-    Args:
-        circuit: The circuit.
-        level: 0 nothing; 1 what is dead, and OR windows into the loop before them; 2 all.
-
-    Raises:
-        CircuitError: If the level is not known.
-        BuildError: If level 2 cannot build the circuit library.
-    """
-    return optimize_looped_with_report(circuit, level)[0]
-
-
-def optimize_looped_with_report(circuit: LoopedCircuit, level: int = 2) -> tuple[LoopedCircuit, list[PassReport]]:
-    """Runs the passes of a level and says what each saved, in gates evaluated a sample."""
-    return run_level(circuit, level, LEVELS)
-
-
-def optimize_looped_for_export(circuit: LoopedCircuit) -> tuple[LoopedCircuit, list[PassReport]]:
-    """Runs all passes; without a C++ compiler those that need none. See `optimize_for_export` for flat circuits."""
-    try:
-        native.library()
-    except native.BuildError:
-        return optimize_looped_with_report(circuit, level=1)
-    return optimize_looped_with_report(circuit, level=2)
-
-
-def _inputs_read(circuit: Circuit) -> NDArray[np.int64]:
+def _inputs_read(circuit: Netlist) -> NDArray[np.int64]:
     read = np.zeros(circuit.num_nodes, np.bool_)
     for nodes in (circuit.a, circuit.b, circuit.outputs):
         read[nodes] = True
@@ -189,28 +147,12 @@ def _only_windows(stage: Loop) -> bool:
     )
 
 
-def rewired(circuit: Circuit, source: Known, inputs: int, constants: bool = True) -> Circuit:
-    """The circuit on other inputs: input ``i`` becomes input ``source[i]`` of ``inputs``, or a constant."""
-    front = np.array([0, 15] if constants else [], np.uint8)
-    gates = np.arange(circuit.num_gates) + inputs + front.size
-    nodes = np.concatenate([np.where(source < 0, inputs + _ZERO - source, source), gates]).astype(np.int32)
-    zeros = np.zeros(front.size, np.int32)
-    return replace(
-        circuit,
-        num_inputs=inputs,
-        gates=np.concatenate([front, circuit.gates]),
-        a=np.concatenate([zeros, nodes[circuit.a]]),
-        b=np.concatenate([zeros, nodes[circuit.b]]),
-        outputs=nodes[circuit.outputs],
-    )
-
-
-def _values(circuit: Circuit) -> Known:
+def _values(circuit: Netlist) -> Known:
     """What is known of each output: its node, or that it is constant."""
     values = circuit.outputs.astype(np.int64)
     gates = np.flatnonzero(values >= circuit.num_inputs)
     tables = circuit.gates[values[gates] - circuit.num_inputs]
-    values[gates] = np.where(tables == 0, _ZERO, np.where(tables == 15, _ONE, values[gates]))
+    values[gates] = np.where(tables == 0, ZERO, np.where(tables == 15, ONE, values[gates]))
     return values
 
 
@@ -219,9 +161,9 @@ def _equal_channels(image: Known, padded: bool) -> Known:
     rows = np.ascontiguousarray(image.reshape(len(image), -1))
     seen: dict[bytes, int] = {}
     first = np.array([seen.setdefault(row.tobytes(), index) for index, row in enumerate(rows)])
-    first[(rows == _ZERO).all(axis=1)] = _ZERO
+    first[(rows == ZERO).all(axis=1)] = ZERO
     if not padded:
-        first[(rows == _ONE).all(axis=1)] = _ONE
+        first[(rows == ONE).all(axis=1)] = ONE
     return first
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import Circuit
+from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Allocation:
     count: int
 
 
-def allocate_slots(circuit: Circuit, chunk_size: int) -> Allocation:
+def allocate_slots(circuit: Netlist, chunk_size: int) -> Allocation:
     """Allocates slots for gates that are evaluated in the circuit's order, ``chunk_size`` of them in a function.
 
     Args:
@@ -58,7 +58,7 @@ def allocate_slots(circuit: Circuit, chunk_size: int) -> Allocation:
     return Allocation(chunk.tolist(), slot, slots)
 
 
-def reorder(circuit: Circuit, order: NDArray[np.integer]) -> Circuit:
+def reorder(circuit: AnyNetlist, order: NDArray[np.integer]) -> AnyNetlist:
     """Returns the circuit with its gates in another topological order.
 
     Args:

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit import native
-from lgn_lightning.circuit.net.looped import LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit, CircuitError
-from lgn_lightning.circuit.run.loop_program import LoopProgram, loop_program
-from lgn_lightning.circuit.simulate import check_samples, unpack_bits
+from lgn_lightning.circuit import native, simulate
+from lgn_lightning.circuit.net.looped import LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.passes.optimize import optimize
+from lgn_lightning.circuit.run.loop_program import GateStep, KernelStep, LoopProgram, loop_program
+from lgn_lightning.circuit.simulate import check_samples
 
 #: ``auto`` takes the first that this machine has.
 ENGINES = ("machine-code", "interpreter", "numpy")
+
+
+_Results = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 class EngineError(RuntimeError):
@@ -40,7 +44,7 @@ class Engine:
     Of a looped circuit the loops run first, in compiled loops of the instruction set, then the tail in the engine.
 
     Args:
-        circuit: Circuit of two-input gates, looped or not.
+        circuit: Netlist of two-input gates, looped or not.
         engine: ``auto``, or one of `ENGINES`: ``machine-code`` (x86-64 with AVX-512 or AVX2), ``interpreter`` (any
             processor), ``numpy`` (needs no compiler).
         threads: Threads of a call; by default one.
@@ -60,7 +64,7 @@ class Engine:
 
     def __init__(
         self,
-        circuit: Circuit | LoopedCircuit,
+        circuit: Netlist | LoopedNetlist,
         engine: str = "auto",
         *,
         threads: int = 1,
@@ -91,7 +95,7 @@ class Engine:
     def _make(self, engine: str, optimized: bool) -> None:
         try:
             self._library = native.library()
-            small = self.circuit if optimized else self.circuit.optimize(level=2)
+            small = self.circuit if optimized else optimize(self.circuit, level=2)
         except native.BuildError as error:
             if engine != "auto":
                 raise EngineError(f"engine {engine!r} cannot be had: {error}") from error
@@ -99,7 +103,7 @@ class Engine:
             return
         self._small = small
         program: LoopProgram | None = None
-        if isinstance(small, LoopedCircuit):
+        if isinstance(small, LoopedNetlist):
             program = loop_program(small)
             tail = program.tail
         else:
@@ -112,7 +116,7 @@ class Engine:
                     return
         raise EngineError(f"engine {engine!r} cannot be had: {reason}")
 
-    def _create(self, name: str, circuit: Circuit, program: LoopProgram | None) -> str:
+    def _create(self, name: str, circuit: Netlist, program: LoopProgram | None) -> str:
         """Returns "" on success, else the reason."""
         assert self._library is not None
         best = int(self._library.lgn_best_isa())
@@ -126,7 +130,7 @@ class Engine:
             return message.value.decode()
         self._handle, self.name = handle, name
         if program is not None:
-            native.set_loops(handle, program)
+            _set_loops(self._library, handle, program)
         keys = ("slots", "operations", "bytes", "loads", "stores")
         self.info = {key: int(self._library.lgn_engine_info(handle, index)) for index, key in enumerate(keys)}
         return ""
@@ -149,15 +153,15 @@ class Engine:
         Raises:
             CircuitError: On a wrong width or dtype.
         """
-        return self._bytes(x, want_scores=True, want_classes=False)[0]
+        return self._samples(x, scores=True, classes=False)[0]
 
     def predict(self, x: ArrayLike) -> NDArray[np.int32]:
         """Class of the highest score (the first of equals) of each sample, int32 ``[N]``."""
-        return self._bytes(x, want_scores=False, want_classes=True)[1]
+        return self._samples(x, scores=False, classes=True)[1]
 
-    def scores_and_classes(self, x: ArrayLike) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def scores_and_classes(self, x: ArrayLike) -> _Results:
         """Both results in one run."""
-        return self._bytes(x, want_scores=True, want_classes=True)
+        return self._samples(x, scores=True, classes=True)
 
     def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
         """Scores of packed inputs.
@@ -169,91 +173,62 @@ class Engine:
         Returns:
             int32 ``[count, classes]``.
         """
-        return self._packed(words, count, want_scores=True, want_classes=False)[0]
+        return self._packed(words, count, scores=True, classes=False)[0]
 
-    def packed_scores_and_classes(
-        self, words: NDArray[np.uint64], count: int | None = None
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def packed_scores_and_classes(self, words: NDArray[np.uint64], count: int | None = None) -> _Results:
         """Scores and classes of packed inputs in one run; see `packed`."""
-        return self._packed(words, count, want_scores=True, want_classes=True)
+        return self._packed(words, count, scores=True, classes=True)
 
     def predict_packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
         """Classes of packed inputs, int32 ``[count]``; see `packed`."""
-        return self._packed(words, count, want_scores=False, want_classes=True)[1]
+        return self._packed(words, count, scores=False, classes=True)[1]
 
     def outputs(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Packed output bits of packed inputs, uint64 ``[inputs, w]`` → ``[outputs, w]``, always by the interpreter."""
         words = self._check_words(words)
         if self._handle is None:
-            return self.circuit.simulate(words)
+            return simulate.simulate(self.circuit, words)
         if self.name != "interpreter":
             # Machine code sums up the outputs while it makes them and keeps none.
             if self._fallback is None:
                 self._fallback = Engine(self._small, "interpreter", threads=self.threads, optimized=True)
             return self._fallback.outputs(words)
         result = np.empty((self.circuit.outputs.size, words.shape[1]), np.uint64)
-        self._run_packed(words, words.shape[1] * 64, None, None, result)
+        where = words.ctypes.data, words.shape[1], words.shape[1] * 64
+        self._call("lgn_engine_packed", where, 0, False, False, result.ctypes.data)
         return result
 
-    def _bytes(
-        self, x: ArrayLike, want_scores: bool, want_classes: bool
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _samples(self, x: ArrayLike, *, scores: bool, classes: bool) -> _Results:
         kind, rows = check_samples(self.circuit, x)
         if self._handle is None:
-            scores = self.circuit.scores(x)
-            return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
-        count = rows.shape[0]
-        scores = np.empty((count if want_scores else 0, self.circuit.num_classes), np.int32)
-        classes = np.empty(count if want_classes else 0, np.int32)
+            return _with_classes(simulate.scores(self.circuit, x))
         levels = self.circuit.levels if kind == "pixels" else np.zeros(1, np.uint8)
-        assert self._library is not None
         assert levels is not None
-        status = self._library.lgn_engine_bytes(
-            self._handle,
-            rows.ctypes.data,
-            rows.shape[1],
-            levels.ctypes.data,
-            levels.size,
-            count,
-            self.threads,
-            scores.ctypes.data if want_scores else None,
-            classes.ctypes.data if want_classes else None,
-        )
-        _check(status)
-        return scores, classes
+        where = rows.ctypes.data, rows.shape[1], levels.ctypes.data, levels.size, rows.shape[0]
+        return self._call("lgn_engine_bytes", where, rows.shape[0], scores, classes)
 
-    def _packed(
-        self, words: NDArray[np.uint64], count: int | None, want_scores: bool, want_classes: bool
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _packed(self, words: NDArray[np.uint64], count: int | None, *, scores: bool, classes: bool) -> _Results:
         words = self._check_words(words)
         samples = words.shape[1] * 64 if count is None else count
         if not 0 <= samples <= words.shape[1] * 64:
             raise CircuitError(f"{words.shape[1]} words hold up to {words.shape[1] * 64} samples, not {samples}")
-        num_classes = self.circuit.num_classes
         if self._handle is None:
-            outputs = unpack_bits(self.circuit.simulate(words), samples)
-            group = self.circuit.outputs.size // num_classes
-            scores = outputs.reshape(samples, num_classes, group).sum(axis=2, dtype=np.int32)
-            return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
-        scores = np.empty((samples if want_scores else 0, num_classes), np.int32)
-        classes = np.empty(samples if want_classes else 0, np.int32)
-        self._run_packed(words, samples, scores if want_scores else None, classes if want_classes else None, None)
-        return scores, classes
+            return _with_classes(simulate.packed_scores(self.circuit, words, samples))
+        where = words.ctypes.data, words.shape[1], samples
+        return self._call("lgn_engine_packed", where, samples, scores, classes, None)
 
-    def _run_packed(
-        self,
-        words: NDArray[np.uint64],
-        samples: int,
-        scores: NDArray[np.int32] | None,
-        classes: NDArray[np.int32] | None,
-        outputs: NDArray[np.uint64] | None,
-    ) -> None:
-        assert self._library is not None
-        pointers = [None if array is None else array.ctypes.data for array in (scores, classes, outputs)]
-        status = self._library.lgn_engine_packed(
-            self._handle, words.ctypes.data, words.shape[1], samples, self.threads, *pointers
+    def _call(
+        self, function: str, where: tuple[int, ...], count: int, scores: bool, classes: bool, *outputs: int | None
+    ) -> _Results:
+        """Calls an entry point of the library; results that are not asked for are empty."""
+        results = (
+            np.empty((count if scores else 0, self.circuit.num_classes), np.int32),
+            np.empty(count if classes else 0, np.int32),
         )
-        _check(status)
+        wanted = (array.ctypes.data if asked else None for array, asked in zip(results, (scores, classes), strict=True))
+        if getattr(self._library, function)(self._handle, *where, self.threads, *wanted, *outputs):
+            raise MemoryError("the engine found no memory for its slots")
+        return results
 
     def _check_words(self, words: NDArray[Any]) -> NDArray[np.uint64]:
         array = np.asarray(words)
@@ -267,6 +242,25 @@ class Engine:
         return f"Engine({self.name}, {self.circuit!r})"
 
 
-def _check(status: int) -> None:
-    if status:
-        raise MemoryError("the engine found no memory for its slots")
+def _with_classes(scores: NDArray[np.int32]) -> _Results:
+    return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
+
+
+def _set_loops(library: ctypes.CDLL, engine: int, program: LoopProgram) -> None:
+    """Puts the steps of a looped circuit in front of an engine that was made for its tail."""
+    steps = (native.LoopStep * len(program.steps))(*map(_describe_step, program.steps))
+    if library.lgn_engine_set_loops(engine, program.num_inputs, program.register_slots, steps, len(steps)):
+        raise MemoryError("no memory for the loops of the circuit")
+
+
+def _describe_step(step: GateStep | KernelStep) -> native.LoopStep:
+    if isinstance(step, GateStep):
+        return native.LoopStep(runs=len(step.runs), run=native.pointer(step.runs), gates=native.pointer(step.gates))
+    arrays = ("part_gates", "gates", "part_results", "results", "reads", "writes")
+    return native.LoopStep(
+        parts=step.part_gates.size - 1,
+        places=step.writes.size,
+        window=step.window,
+        chunk=step.chunk,
+        **{name: native.pointer(getattr(step, name)) for name in arrays},
+    )

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.net.kernel import Pair, Places
-from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedCircuit
-from lgn_lightning.circuit.net.netlist import Circuit
-from lgn_lightning.circuit.passes.looped import rewired
+from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
+from lgn_lightning.circuit.net.netlist import Netlist
+from lgn_lightning.circuit.net.rewire import rewired
 from lgn_lightning.gates import GATE_NAMES
 
 #: Places that a gate of a kernel is evaluated at before the next gate's turn comes: enough that choosing the gate costs
@@ -81,7 +81,7 @@ class LoopProgram:
 
     num_inputs: int
     steps: tuple[GateStep | KernelStep, ...]
-    tail: Circuit
+    tail: Netlist
     register_slots: int
 
 
@@ -118,7 +118,7 @@ class _Block:
         return slots[:, top : top + height, left : left + width]
 
 
-def loop_program(circuit: LoopedCircuit) -> LoopProgram:
+def loop_program(circuit: LoopedNetlist) -> LoopProgram:
     """Gives every node a slot and every stage a step."""
     slot = np.zeros(circuit.tail.num_inputs, np.int64)
     slot[: circuit.num_inputs] = np.arange(circuit.num_inputs)
@@ -152,7 +152,7 @@ def loop_program(circuit: LoopedCircuit) -> LoopProgram:
     return LoopProgram(circuit.num_inputs, tuple(steps), tail, max(registers, default=0))
 
 
-def _border(circuit: LoopedCircuit, first: int, last: int, size: Pair) -> Pair:
+def _border(circuit: LoopedNetlist, first: int, last: int, size: Pair) -> Pair:
     """The widest border that kernels read around the nodes of a loop, so that they need no copy."""
     paddings = [(0, 0)]
     for _, stage in circuit.numbered():
@@ -235,7 +235,7 @@ def _kernel_step(
     )
 
 
-def _parts(kernel: Circuit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _parts(kernel: Netlist) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Part of each gate and of each output; parts are numbered in the order of their first outputs."""
     label = np.arange(kernel.num_gates)
     operands = [operand.astype(np.int64) - kernel.num_inputs for operand in kernel.operands]
@@ -259,7 +259,7 @@ def _parts(kernel: Circuit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return rank[label], rank[of_output]
 
 
-def _registers(kernel: Circuit, order: NDArray[np.int64], part: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _registers(kernel: Netlist, order: NDArray[np.int64], part: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """Register of each gate, by liveness within its part, and how many there are."""
     inputs = kernel.num_inputs
     a, b = (operand[order].tolist() for operand in kernel.operands)

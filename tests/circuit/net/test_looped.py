@@ -13,12 +13,11 @@ from hypothesis import given
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d, Threshold
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
-from lgn_lightning.circuit.build.builder import CircuitBuilder
+from lgn_lightning.circuit import Circuit, CircuitBuilder, CircuitError, LoopedCircuit, optimize_with_report
 from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
 from lgn_lightning.circuit.net.kernel import Places, identity_kernel, tree_kernel
 from lgn_lightning.circuit.net.looped import Loop
-from lgn_lightning.circuit.passes.looped import fuse_windows, optimize_looped_with_report
+from lgn_lightning.circuit.passes.looped import fuse_windows
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.nn import EdgeChannels, LogicSequential, logic_layers
 from tests.circuit.random_conv_nets import conv_nets, hard_scores
@@ -59,7 +58,7 @@ def test_pooling_is_fused_and_kernels_shrink() -> None:
     assert looped.num_stored_gates < looped.num_gates / 3
     fused = fuse_windows(looped)
     assert [stage.places.window for stage in loops_of(fused)] == [(2, 2)] * 2
-    small, reports = optimize_looped_with_report(looped)
+    small, reports = optimize_with_report(looped)
     assert [report.name for report in reports] == ["fuse_windows", "fold_kernels", "remove_dead_channels"]
     assert small.num_gates == reports[-1].after < looped.num_gates / 2
     for before, after in zip(loops_of(fused), loops_of(small), strict=True):

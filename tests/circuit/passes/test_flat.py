@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgn_lightning.circuit import Circuit, CircuitError
+from lgn_lightning.circuit import Circuit, CircuitError, optimize, optimize_with_report
 from lgn_lightning.circuit.native import chain_order
 from lgn_lightning.circuit.passes import flat as p
+from lgn_lightning.circuit.passes.optimize import LEVELS
 from lgn_lightning.circuit.passes.schedule import reorder
 from tests.circuit.random_circuits import circuits2, random_bits, random_circuit
 
@@ -38,10 +39,10 @@ def test_a_pass_keeps_every_output(function, circuit: Circuit) -> None:
 @settings(deadline=None, max_examples=30)
 @given(circuit=circuits2, level=st.integers(0, 3))
 def test_levels_keep_scores_and_only_save_gates(circuit: Circuit, level: int) -> None:
-    result, reports = p.optimize_with_report(circuit, level)
+    result, reports = optimize_with_report(circuit, level)
     bits = random_bits(circuit, 100)
     assert np.array_equal(result.scores(bits), circuit.scores(bits))
-    assert [report.name for report in reports] == [function.__name__ for function in p.LEVELS[level]]
+    assert [report.name for report in reports] == [function.__name__ for function in LEVELS[level]]
     assert sum(report.saved for report in reports) == circuit.num_gates - result.num_gates
 
 
@@ -69,7 +70,7 @@ def test_equal_gates_are_merged_up_to_a_complement() -> None:
 def test_two_level_rules() -> None:
     # x0 and (x0 and x1) = x0 and x1;  x0 and not (x0 and x1) = x0 and not x1;  x0 xor (x0 xor x1) = x1
     circuit = gates_of([(1, 0, 1), (1, 0, 3), (2, 0, 3), (6, 0, 1), (6, 0, 6)], [4, 5, 7])
-    result = p.optimize(circuit)
+    result = optimize(circuit)
     assert result.stats().kinds == {"and": 1, "a_and_not_b": 1}
     assert result.outputs[2] == 1
 
@@ -93,7 +94,7 @@ def test_deep_chains_do_not_overflow_the_stack() -> None:
         outputs=node[-1:].copy(),
         num_classes=1,
     )
-    result = p.optimize(circuit, level=3)
+    result = optimize(circuit, level=3)
     bits = random_bits(circuit, 8)
     assert np.array_equal(result.scores(bits), circuit.scores(bits))
 
@@ -111,7 +112,7 @@ def test_chain_order_is_topological(circuit: Circuit) -> None:
 
 def test_misuse() -> None:
     with pytest.raises(CircuitError, match="no optimization level 7 of a Circuit; levels are 0, 1, 2, 3"):
-        p.optimize(random_circuit(), level=7)
+        optimize(random_circuit(), level=7)
     with pytest.raises(CircuitError, match="two inputs"):
         p.fold_constants(random_circuit(arity=3))
     with pytest.raises(ValueError, match="dead gates"):

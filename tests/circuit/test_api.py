@@ -6,9 +6,8 @@ import pytest
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, form
-from lgn_lightning.circuit.emit.export import export_circuit
-from lgn_lightning.circuit.form import circuit_of_net
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, circuit_of_net, export_circuit
+from lgn_lightning.circuit.emit import export
 from tests.circuit.net.test_looped import tree_net
 
 
@@ -16,7 +15,7 @@ def test_the_form_of_a_net_goes_by_its_size(monkeypatch: pytest.MonkeyPatch) -> 
     net = tree_net()
     assert circuit_of_net(net) == Circuit.from_module(net)
     assert circuit_of_net(net, form="loops") == LoopedCircuit.from_module(net)
-    monkeypatch.setattr(form, "LOOPS_ABOVE", 1000)
+    monkeypatch.setattr(export, "LOOPS_ABOVE", 1000)
     assert isinstance(circuit_of_net(net), LoopedCircuit)
     assert isinstance(circuit_of_net(net, form="table"), Circuit)
     assert isinstance(circuit_of_net(net, formats=("c", "verilog")), Circuit)

@@ -1,0 +1,210 @@
+"""`Circuit`, `LoopedCircuit`, `CircuitBuilder`: netlists, with what can be done with them as methods."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit import simulate as simulation
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.build.looped import LoopedBuilder, unroll
+from lgn_lightning.circuit.check.stats import CircuitStats, circuit_stats
+from lgn_lightning.circuit.check.verify import Verification, verify
+from lgn_lightning.circuit.emit.c import emit_c
+from lgn_lightning.circuit.emit.export import keeps_loops
+from lgn_lightning.circuit.file import read_circuit, save_circuit
+from lgn_lightning.circuit.net.looped import LoopedNetlist
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.passes.flat import remove_dead_gates
+from lgn_lightning.circuit.passes.optimize import optimize
+from lgn_lightning.circuit.run.engine import Engine
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_Class = TypeVar("_Class", bound=Netlist | LoopedNetlist)
+
+
+class _Methods:
+    """What circuits of both forms can do."""
+
+    def simulate(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Evaluates packed inputs, uint64 ``[num_inputs, w]`` → ``[outputs, w]``: the oracle of every engine."""
+        return simulation.simulate(_data(self), words)
+
+    def scores(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Simulates samples: bool ``[N, num_inputs]``, or uint8 pixels with an encoder → int32 ``[N, num_classes]``."""
+        return simulation.scores(_data(self), x)
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Simulates samples and returns the class of the highest score (the first of equals), int32 ``[N]``."""
+        return np.asarray(self.scores(x).argmax(axis=1), dtype=np.int32)
+
+    def compile(self, engine: str = "auto", *, threads: int = 1) -> Engine:
+        """Returns a callable samples → scores; see `Engine`."""
+        return Engine(_data(self), engine, threads=threads)
+
+    def verify(self, other: Circuit | LoopedCircuit, samples: ArrayLike | None = None) -> Verification:
+        """Compares the scores of two circuits: on all inputs where they are few, else on random ones and ``samples``.
+
+        Raises:
+            CircuitError: If inputs or classes differ in number.
+        """
+        return verify(_data(self), other, samples)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the circuit file (see `lgn_lightning.circuit.file`), beside its place and renamed."""
+        save_circuit(_data(self), path)
+
+    def to_c(self, **options: Any) -> str:
+        """Returns the circuit as C99 source; see `emit_c` for the options."""
+        return emit_c(_data(self), **options)
+
+
+def _data(circuit: object) -> Netlist | LoopedNetlist:
+    assert isinstance(circuit, Netlist | LoopedNetlist)
+    return circuit
+
+
+class Circuit(_Methods, Netlist):
+    """A boolean circuit with grouped outputs; its fields are those of `Netlist`."""
+
+    @classmethod
+    def from_module(
+        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
+    ) -> Circuit:
+        """Turns a net into a circuit of the gates it settled on.
+
+        Args:
+            net: `Sequential`, `Flatten`, `Identity`, `Dropout` and any module with ``add_to_circuit``.
+            class_names: One name a class.
+            input_shape: Image shape (C, H, W), for a threshold encoder that does not know it.
+
+        Returns:
+            The circuit, gate for gate as in the net; nothing is optimised.
+
+        Raises:
+            CircuitError: If a module cannot become gates (path and type are named) or widths do not fit.
+        """
+        # torch takes seconds to import, and circuits run without it
+        from lgn_lightning.circuit.build.walker import walk_module
+
+        builder = CircuitBuilder(input_shape)
+        return walk_module(net, builder, lambda wires: builder.finish(wires, class_names))
+
+    def remove_dead_gates(self) -> Circuit:
+        """Returns the circuit without the gates that no output depends on. All inputs stay."""
+        return remove_dead_gates(self)
+
+    def optimize(self, level: int = 2) -> Circuit:
+        """Returns a smaller circuit of equal scores; see `lgn_lightning.circuit.optimize`."""
+        return optimize(self, level)
+
+    def stats(self) -> CircuitStats:
+        """Counts gates, live gates, depth and gates by kind."""
+        return circuit_stats(self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Circuit:
+        """Reads a circuit file.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            CircuitError: If it is no circuit file, of a later version, truncated or corrupt, or holds a looped circuit.
+        """
+        circuit = load_circuit(path)
+        if not isinstance(circuit, Circuit):
+            raise CircuitError(
+                f"{os.fspath(path)} holds a looped circuit: read it with LoopedCircuit.load, and unroll() it"
+            )
+        return circuit
+
+
+class LoopedCircuit(_Methods, LoopedNetlist):
+    """A circuit whose convolutions are loops over the places of an image; its fields are those of `LoopedNetlist`."""
+
+    @classmethod
+    def from_module(
+        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
+    ) -> LoopedCircuit:
+        """Turns a net into a looped circuit of the gates it settled on; arguments and errors as `Circuit.from_module`.
+
+        Dense layers and encoders become plain gates, as in a `Circuit`; nothing is optimised.
+        """
+        # torch takes seconds to import, and circuits run without it
+        from lgn_lightning.circuit.build.walker import walk_module
+
+        builder = LoopedBuilder(input_shape)
+        return _public(
+            LoopedCircuit, walk_module(net, builder, lambda wires: builder.finish_looped(wires, class_names))
+        )
+
+    def unroll(self) -> Circuit:
+        """Returns the circuit in which every place has gates of its own: the same scores."""
+        return _public(Circuit, unroll(self))
+
+    def optimize(self, level: int = 2) -> LoopedCircuit:
+        """Returns a smaller looped circuit of equal scores; see `lgn_lightning.circuit.optimize`."""
+        return optimize(self, level)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LoopedCircuit:
+        """Reads a circuit file; errors as `Circuit.load`, also if it holds a circuit without loops."""
+        circuit = load_circuit(path)
+        if not isinstance(circuit, LoopedCircuit):
+            raise CircuitError(f"{os.fspath(path)} holds a circuit without loops: read it with Circuit.load")
+        return circuit
+
+
+class CircuitBuilder(NetlistBuilder):
+    """Collects the gates of a net and makes a `Circuit` of them; see `NetlistBuilder` for how a module takes part."""
+
+    def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Circuit:
+        """Returns the circuit of everything added.
+
+        Args:
+            outputs: Output node ids; without a group sum each of them is a class of its own.
+            class_names: One name a class, or None.
+
+        Raises:
+            ValueError: If no inputs were declared, or the circuit is not valid.
+        """
+        return _public(Circuit, super().finish(outputs, class_names))
+
+
+def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
+    """Reads a circuit file of either form.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        CircuitError: If it is no circuit file, of a later version, truncated or corrupt.
+    """
+    data = read_circuit(path)
+    return _public(Circuit, data) if isinstance(data, Netlist) else _public(LoopedCircuit, data)
+
+
+def circuit_of_net(
+    net: nn.Module, class_names: Sequence[str] | None = None, form: str = "auto", formats: Sequence[str] = ()
+) -> Circuit | LoopedCircuit:
+    """Turns a net into a circuit of the form that suits its size and what it will be exported as.
+
+    Args:
+        net: As `Circuit.from_module` takes it.
+        class_names: One name a class.
+        form: See `keeps_loops`.
+        formats: Export formats; likewise.
+
+    Raises:
+        CircuitError: If the net cannot become a circuit, or loops are asked for and a format has none.
+    """
+    looped = LoopedCircuit.from_module(net, class_names)
+    return looped if keeps_loops(looped, form, formats) else looped.unroll()
+
+
+def _public(kind: type[_Class], data: Netlist | LoopedNetlist) -> _Class:
+    return kind(**{part.name: getattr(data, part.name) for part in fields(data)})

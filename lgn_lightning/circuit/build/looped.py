@@ -1,0 +1,74 @@
+"""Looped circuits: `LoopedBuilder` records kernels with their places, `unroll` gives every place gates of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.net.kernel import Places, check_kernel
+from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
+from lgn_lightning.circuit.net.netlist import MAX_NODES, Netlist, NodeIds
+
+
+class LoopedBuilder(NetlistBuilder):
+    """Collects a net as a `LoopedNetlist`; modules write into it as into any builder.
+
+    Args:
+        input_shape: As in `NetlistBuilder`.
+    """
+
+    def __init__(self, input_shape: Sequence[int] | None = None) -> None:
+        super().__init__(input_shape)
+        self._stages: list[Gates | Loop] = []
+
+    def at_places(self, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
+        """Adds a stage that applies a kernel; see `NetlistBuilder.at_places`."""
+        check_kernel(wires, kernel, places)
+        self._close_gates()
+        stage = Loop(kernel, wires.astype(np.int32), places)
+        first, self._num_nodes = self._num_nodes, self._num_nodes + stage.num_nodes
+        if self._num_nodes > MAX_NODES:
+            raise ValueError(f"{self._num_nodes} nodes are asked for; a circuit holds at most {MAX_NODES}")
+        self._stages.append(stage)
+        return np.arange(first, self._num_nodes, dtype=np.int32).reshape(stage.shape)
+
+    def finish_looped(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> LoopedNetlist:
+        """Returns the looped circuit of everything added; see `NetlistBuilder.finish`."""
+        before = self._num_nodes - sum(part.size for part in self._gates)
+        tail = self._circuit(before, outputs, class_names)  # of the gates that no loop came after
+        shape = self.input_shape if self.levels is not None else None
+        return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, self.levels, shape)
+
+    def _close_gates(self) -> None:
+        if self._gates:
+            parts = np.concatenate(self._gates), np.concatenate(self._a), np.concatenate(self._b)
+            self._stages.append(Gates(*parts))
+            self._gates, self._a, self._b = [], [], []
+
+
+def unroll(circuit: LoopedNetlist) -> Netlist:
+    """Returns the circuit in which every place has gates of its own: the same scores."""
+    builder = NetlistBuilder(circuit.image_shape)
+    builder.levels = circuit.levels
+    node = builder.inputs(circuit.num_inputs)
+    for _, stage in circuit.numbered():
+        if isinstance(stage, Loop):
+            added = builder.at_places(node[stage.wires], stage.kernel, stage.places).reshape(-1)
+        else:
+            added = _append(builder, node, stage.gates, stage.a, stage.b)
+        node = np.concatenate([node, added])
+    node = np.concatenate([node, _append(builder, node, circuit.tail.gates, circuit.tail.a, circuit.tail.b)])
+    builder.group_sum(node[circuit.outputs], circuit.num_classes, circuit.tau)
+    return builder.finish(node[circuit.outputs], circuit.class_names).with_preparation(circuit.preparation)
+
+
+def _append(builder: NetlistBuilder, node: NodeIds, gates: NDArray[np.uint8], a: NodeIds, b: NodeIds) -> NodeIds:
+    """Adds plain gates whose operands are numbered otherwise: ``node`` holds the ids of those that there are."""
+    # Gates follow one another in both, so that those behind the nodes of before are shifted only.
+    shift = builder.num_nodes - node.size
+    known = node.size
+    renumbered = [np.where(x < known, node[np.minimum(x, known - 1)], x + shift) for x in (a, b)]
+    return builder.gates(gates, *renumbered)
