@@ -1,4 +1,4 @@
-"""``lgn predict <circuit>``: classes of images, by the engine alone."""
+"""``lgn predict``: classes of images, by a circuit file, a checkpoint or a run."""
 
 from __future__ import annotations
 
@@ -6,56 +6,94 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
-from lgn_lightning.circuit import Circuit, Engine, LoopedCircuit, load_circuit
+from lgn_lightning.circuit import Circuit, CircuitError, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
+from lgn_lightning.data.image_file import prepare_image
+from lgn_lightning.deploy.source import circuit_of_checkpoint
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
+from lgn_lightning.runs.recipes import find_recipe
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+#: Images that a net without gates takes at a time.
+_BATCH: Final = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.description = (
-        "Classes of images by a circuit file, as CSV. Images are resized if those of the training were; "
-        "otherwise they must have the size that the net was trained on."
+        "Write the classes of images as CSV. Images are resized if those of the training were; otherwise they must "
+        "have the size that the net was trained on. Without images, the test split of the net's own data set is taken."
     )
-    parser.add_argument(
-        "circuit", type=Path, help=f"circuit file (*{SUFFIX}), which lgn export --format circuit writes"
-    )
+    parser.add_argument("source", type=Path, help=f"run folder, checkpoint, or circuit file (*{SUFFIX})")
     parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, or one .npy array")
-    parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set instead")
+    parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set")
+    parser.add_argument(
+        "--data.root", dest="data_root", metavar="FOLDER", type=Path, help="where the data set of the test split lies"
+    )
     parser.add_argument("--out", type=Path, help="CSV file to write (default: standard output)")
     parser.add_argument("--scores", action="store_true", help="add the score of every class")
     parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="threads of the engine (default: 1)")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What classifies.
+
+    Attributes:
+        classify: Scores ``[N, classes]`` and classes ``[N]`` of samples.
+        image_shape: (C, H, W) of the images; None if it takes bits.
+        preparation: What made the images of its training of files, see `prepare_image`.
+        class_names: Names of the classes, if it knows them.
+        settings: The settings that it was trained with, as far as they are known.
+    """
+
+    classify: Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.integer[Any]]]]
+    image_shape: tuple[int, int, int] | None
+    preparation: str | None
+    class_names: Sequence[str] | None
+    settings: dict[str, Any]
+
+    @classmethod
+    def of_circuit(
+        cls, circuit: Circuit | LoopedCircuit, engine: str, threads: int, settings: dict[str, Any]
+    ) -> Classifier:
+        """A circuit, run by an engine."""
+        classify = Engine(circuit, engine, threads=threads).scores_and_classes
+        return cls(classify, circuit.image_shape, circuit.preparation, circuit.class_names, settings)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    if arguments.circuit.suffix != SUFFIX:
-        from lgn_lightning.cli import training_cli
-        from lgn_lightning.cli.trained import open_trained
-
-        training_cli.run("predict", arguments.circuit, [], trained=open_trained(arguments.circuit, False))
-        return 0
-    if not arguments.circuit.is_file():
-        raise LgnError(f"there is no circuit file {arguments.circuit}; lgn export --format circuit writes one")
-    circuit = load_circuit(arguments.circuit)
-    if bool(arguments.inputs) == bool(arguments.data):
-        raise LgnError("give what to predict: images, folders of images or an .npy array, or else --data <recipe>")
-    names, x = read_recipe_data(arguments.data) if arguments.data else read_inputs(circuit, arguments.inputs)
-    engine = Engine(circuit, arguments.engine, threads=arguments.threads)
-    scores, classes = engine.scores_and_classes(x)
-    text = _table(circuit, names, scores if arguments.scores else None, classes)
+    if arguments.inputs and (arguments.data or arguments.data_root):
+        raise LgnError("give what to predict once: images, folders of images or an .npy array, or else --data <recipe>")
+    classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
+    if arguments.inputs:
+        names, x = read_inputs(classifier, arguments.inputs)
+    else:
+        settings = classifier.settings
+        if arguments.data:
+            settings = yaml.safe_load(find_recipe(arguments.data).read_text(encoding="utf-8"))
+        elif not settings.get("data"):
+            raise LgnError(
+                f"{arguments.source} does not say what data it is for: give what to predict, images, folders of images "
+                "or an .npy array, or else --data <recipe>"
+            )
+        names, x = read_test_split(settings, arguments.data_root)
+    scores, classes = classifier.classify(x)
+    text = _table(classifier, names, scores, classes, arguments.scores)
     if arguments.out is None:
         sys.stdout.write(text)
     else:
@@ -64,11 +102,49 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read_inputs(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
+def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
+    """Opens a circuit file, or the checkpoint that a path stands for; says which one it took."""
+    if source.suffix == SUFFIX:
+        if not source.is_file():
+            raise LgnError(f"there is no circuit file {source}; lgn export --format circuit writes one")
+        return Classifier.of_circuit(load_circuit(source), engine, threads, {})
+    chosen = chosen_checkpoint(source)
+    if chosen.why:
+        print(chosen, file=sys.stderr)
+    # torch takes seconds to import, which a circuit file does not need
+    from lgn_lightning.training.checkpoint import class_names, preparation, rebuild_net, recipe_of
+
+    content = read_checkpoint(chosen.path)
+    net, settings = rebuild_net(chosen.path, content), recipe_of(chosen.path, content)
+    try:
+        return Classifier.of_circuit(circuit_of_checkpoint(net, content), engine, threads, settings)
+    except CircuitError:
+        if engine != "auto":
+            raise
+    shape = settings["model"]["net"]["init_args"].get("in_shape")
+    return Classifier(
+        _of_net(net, threads), shape and tuple(shape), preparation(content), class_names(content), settings
+    )
+
+
+def _of_net(net: Any, threads: int) -> Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
+    """What a net without gates computes, such as a baseline."""
+    import torch
+
+    @torch.inference_mode()
+    def classify(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+        torch.set_num_threads(threads)
+        scores = torch.cat([net(part) for part in torch.split(torch.from_numpy(np.ascontiguousarray(x)), _BATCH)])
+        return scores.numpy(), scores.argmax(1).numpy()
+
+    return classify
+
+
+def read_inputs(classifier: Classifier, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
     """Reads one ``.npy`` array, or images.
 
     Returns:
-        A name a sample, and the samples as `Circuit.scores` takes them.
+        A name a sample, and the samples.
 
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
@@ -78,7 +154,16 @@ def read_inputs(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tupl
             raise LgnError("give one .npy array alone, or images")
         array = _read_array(paths[0])
         return [str(index) for index in range(len(array))], array
-    return _read_images(circuit, paths)
+    if classifier.image_shape is None:
+        raise LgnError("this circuit has no thresholds for pixels: give bits, as a .npy array of bools")
+    channels = classifier.image_shape[0]
+    if channels not in (1, 3):
+        raise LgnError(f"this net takes images of {channels} channels; give them as a .npy array of uint8")
+    files = [file for path in paths for file in _image_files(path)]
+    pixels = np.empty((len(files), *classifier.image_shape), np.uint8)
+    for index, file in enumerate(files):
+        pixels[index] = prepare_image(file, classifier.image_shape, classifier.preparation)
+    return [str(file) for file in files], pixels
 
 
 def _read_array(path: Path) -> NDArray[Any]:
@@ -91,58 +176,38 @@ def _read_array(path: Path) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _read_images(circuit: Circuit | LoopedCircuit, paths: Sequence[Path]) -> tuple[list[str], NDArray[np.uint8]]:
-    if circuit.image_shape is None:
-        raise LgnError(
-            f"this circuit has no thresholds for pixels: it takes {circuit.num_inputs} bits a sample; "
-            "give them as a .npy array of bools"
-        )
-    channels = circuit.image_shape[0]
-    if channels not in (1, 3):
-        raise LgnError(f"this circuit takes images of {channels} channels; give them as a .npy array of uint8")
-    images: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-            if not found:
-                raise LgnError(f"there are no images in {path} ({', '.join(IMAGE_SUFFIXES)})")
-            images += found
-        elif path.is_file():
-            images.append(path)
-        else:
-            raise LgnError(f"there is no image or folder {path}")
-    from lgn_lightning.data.image_file import prepare_image
-
-    pixels = np.empty((len(images), *circuit.image_shape), np.uint8)
-    for index, file in enumerate(images):
-        pixels[index] = prepare_image(file, circuit.image_shape, circuit.preparation)
-    return [str(file) for file in images], pixels
+def _image_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise LgnError(f"there is no image or folder {path}")
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise LgnError(f"there are no images in {path} ({', '.join(IMAGE_SUFFIXES)})")
+    return found
 
 
-def read_recipe_data(name: str) -> tuple[list[str], NDArray[np.uint8]]:
-    """The test images of a recipe's data set.
+def read_test_split(settings: dict[str, Any], root: Path | None) -> tuple[list[str], NDArray[np.uint8]]:
+    """The test images of the data set that settings name.
 
     Raises:
-        LgnError: If there is no such recipe, or its data are missing.
+        DataError: If they are missing.
     """
-    import yaml
+    from lgn_lightning.data.from_settings import data_module  # torch, as above
 
-    from lgn_lightning.data.from_settings import data_module  # torch takes a second to import
-    from lgn_lightning.runs.recipes import find_recipe
-
-    data = data_module(yaml.safe_load(find_recipe(name).read_text(encoding="utf-8")))
+    data = data_module(settings, root)
     data.prepare_data()
     images = data.test_images().images.numpy()
     return [str(index) for index in range(len(images))], images
 
 
 def _table(
-    circuit: Circuit | LoopedCircuit, names: list[str], scores: NDArray[np.int32] | None, classes: NDArray[np.int32]
+    classifier: Classifier, names: list[str], scores: NDArray[Any], classes: NDArray[np.integer[Any]], with_scores: bool
 ) -> str:
-    labels = circuit.class_names or tuple(str(index) for index in range(circuit.num_classes))
+    labels = classifier.class_names or [str(index) for index in range(scores.shape[1])]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", "class", "name"] + ([] if scores is None else [f"score_{label}" for label in labels]))
-    for index, (name, winner) in enumerate(zip(names, classes.tolist(), strict=True)):
-        writer.writerow([name, winner, labels[winner]] + ([] if scores is None else scores[index].tolist()))
+    writer.writerow(["input", "class", "name"] + [f"score_{label}" for label in labels if with_scores])
+    for name, winner, row in zip(names, classes.tolist(), scores.tolist(), strict=True):
+        writer.writerow([name, winner, labels[winner], *(row if with_scores else ())])
     return text.getvalue()

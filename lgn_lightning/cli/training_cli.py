@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 import warnings
 from pathlib import Path
@@ -84,7 +82,7 @@ class TrainingCLI(LightningCLI):
     """Runs a recipe.
 
     Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        command: ``fit``, ``validate`` or ``test``.
         recipe: The recipe's YAML file.
         overrides: Further arguments of the command line.
         resume: The run to go on with: its own settings take the place of the recipe's.
@@ -300,20 +298,6 @@ class TrainingCLI(LightningCLI):
             "commit": self.source,
         }
         return about | values
-
-    def after_predict(self) -> None:
-        """Writes the predictions as a CSV file."""
-        target = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "predictions.csv"
-        if not self.trainer.is_global_zero or self._dry_run:
-            return
-        names = list(self.datamodule.class_names)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("index", "class", "name"))
-        classes = [int(c) for batch in self.trainer.predict_loop.predictions for c in batch]
-        writer.writerows((index, c, names[c]) for index, c in enumerate(classes))
-        atomic_write_text(target, text.getvalue())
-        print(f"{len(classes)} predictions written to {target}")
 
 
 def run(

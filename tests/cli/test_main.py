@@ -23,30 +23,13 @@ from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 from lgn_lightning.training.checkpoint import load_net
 from lgn_lightning.training.classifier import LogicClassifier
-
-SMALL = [
-    "--model.net.width=300",
-    "--model.net.depth=2",
-    "--trainer.max_steps=30",
-    "--trainer.val_check_interval=10",
-    "--trainer.enable_model_summary=false",
-]
+from tests.cli.conftest import SMALL
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a short training of the digits recipe."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["fit", "digits", *SMALL]) == 0
-    return folder / "runs" / "digits" / "version_0"
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -103,14 +86,10 @@ def test_a_run_is_measured_with_its_own_settings(
     assert "test/acc_hard" in capsys.readouterr().out
     [row] = csv.DictReader(Path("runs/digits/version_0/test.csv").read_text().splitlines())
     assert float(row["test/acc_hard"]) == pytest.approx(expected)
-    assert main(["predict", "runs/digits"]) == 0, "the newest run of the recipe"
-    lines = Path("runs/digits/version_0/predictions.csv").read_text().splitlines()
-    assert lines[0] == "index,class,name"
-    assert len(lines) == 1 + 360
     assert main(["validate", "runs/digits/version_0/checkpoints/last.ckpt", "--data.eval_batch_size=50"]) == 0
     new = {str(path.relative_to("runs/digits/version_0")) for path in Path("runs").rglob("*") if path.is_file()}
     old = {str(path.relative_to("runs/digits/version_0")) for path in before}
-    assert new - old == {"test.yaml", "test.csv", "predict.yaml", "predictions.csv", "validate.yaml", "validate.csv"}
+    assert new - old == {"test.yaml", "test.csv", "validate.yaml", "validate.csv"}
     assert all(path.read_bytes() == content for path, content in before.items()), "the run stays as it was"
 
 

@@ -1,21 +1,28 @@
-"""``lgn predict`` on circuit files."""
+"""``lgn predict``, by circuit files, checkpoints and runs."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lgn_lightning.circuit import LoopedCircuit
 from lgn_lightning.cli.main import main
+from lgn_lightning.data import Digits
 from lgn_lightning.data.border import remove_border
 from lgn_lightning.data.decode import decode_files
+from lgn_lightning.models import MLP
+from lgn_lightning.training.classifier import LogicClassifier
 from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import random_circuit
 from tests.data.conftest import digit_like
@@ -106,10 +113,61 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
         (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
         (["net.lgn", "empty"], "no images in empty"),
-        (["plain.lgn", "wide.png"], "it takes 12 bits a sample"),
+        (["plain.lgn", "wide.png"], "give bits, as a .npy array of bools"),
     ):
         assert main(["predict", *arguments]) == 1, arguments
         assert message in capsys.readouterr().err
+
+
+def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, "runs/digits/version_0")
+    best = Path("runs/digits/version_0/checkpoints/best.ckpt")
+    assert main(["predict", "runs/digits", "--scores"]) == 0, "the newest run of the recipe"
+    printed = capsys.readouterr()
+    assert f"{best} (chosen by validation" in printed.err
+    digits = Digits()
+    digits.setup("test")
+    images, labels = digits.test_images()
+    rows = list(csv.DictReader(io.StringIO(printed.out)))
+    hits = sum(int(row["class"]) == label for row, label in zip(rows, labels.tolist(), strict=True))
+    assert hits / len(labels) == pytest.approx(json.loads((trained / "result.json").read_text())["accuracy_hard"])
+    np.save("x.npy", images.numpy())
+    assert main(["export", str(best), "--format", "circuit"]) == 0
+    capsys.readouterr()
+    for source, *inputs in (
+        ["runs/digits/version_0", "x.npy"],
+        [str(best), "--data", "digits"],
+        ["export/lgn_net.lgn", "x.npy"],
+        ["export/lgn_net.lgn", "--data", "digits", "--out", "out.csv"],
+    ):
+        assert main(["predict", source, *inputs, "--scores", "--threads", "2"]) == 0
+        out = capsys.readouterr().out
+        assert (Path("out.csv").read_text() if "--out" in inputs else out) == printed.out
+    Image.fromarray(images[0, 0].numpy()).save("one.png")
+    assert main(["predict", str(best), "one.png"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"one.png,{rows[0]['class']},{rows[0]['name']}"
+
+
+def test_predict_by_a_baseline_without_gates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = LogicClassifier(MLP((1, 3, 5), 4, width=8, depth=2), 4)
+    trainer = pl.Trainer(max_steps=0, logger=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("mlp.ckpt")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 5)).astype(np.uint8)
+    np.save("x.npy", pixels)
+    Image.fromarray(pixels[0, 0]).save("0.png")
+    scores = module.net.eval()(torch.from_numpy(pixels)).detach()
+    assert main(["predict", "mlp.ckpt", "x.npy", "--scores"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [int(row["class"]) for row in rows] == scores.argmax(1).tolist()
+    assert [float(row["score_3"]) for row in rows] == pytest.approx(scores[:, 3].tolist())
+    assert main(["predict", "mlp.ckpt", "0.png"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"0.png,{scores[0].argmax()},")
+    assert main(["predict", "mlp.ckpt"]) == 1
+    assert "does not say what data it is for" in capsys.readouterr().err
+    assert main(["predict", "mlp.ckpt", "x.npy", "--engine", "numpy"]) == 1, "there is no circuit of it"
 
 
 def test_predict_the_data_of_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
