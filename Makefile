@@ -1,5 +1,5 @@
 # make demo   trains the demo and prints its result    make test   runs the tests
-# make lint   ruff, mypy, clang-format                  make soak   the tests that take minutes
+# make lint   ruff, mypy, import-linter, clang-format   make soak   the tests that take minutes
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,6 +21,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy lgn_lightning
+	$(BIN)/lint-imports
 	$(if $(CXX_SOURCES),$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES))
 
 # Runs every kernel under AddressSanitizer and UndefinedBehaviorSanitizer, without torch.

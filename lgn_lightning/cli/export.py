@@ -11,7 +11,7 @@ from lgn_lightning.circuit import CircuitError, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-from lgn_lightning.circuit.emit.export import FORMS, STEM, ExportOptions, c_name
+from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.trial import Trial
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="c",
-        help="comma-separated: c, library (insists on a C compiler), verilog, circuit, blif, aiger (default: c)",
+        help=f"comma-separated, of {', '.join(FORMATS)}; library insists on a C compiler (default: c)",
     )
     parser.add_argument(
         "--form",
