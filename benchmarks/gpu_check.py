@@ -7,7 +7,9 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn.connections import draw_leaves
-from lgn_lightning.ops import bit_tree, lookup_tables, reference
+from lgn_lightning.ops import bit_tree, dense
+from lgn_lightning.ops.bits import logic_packed_reference, pack_bits_reference, unpack_bits_reference
+from lgn_lightning.ops.lut import lut_backward_reference, lut_ids_reference, lut_packed_reference, lut_reference
 
 lgn = torch.ops.lgn
 
@@ -29,7 +31,7 @@ def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: in
     bits, ids = torch.rand(batch, inputs) > 0.5, torch.randint(16, (gates,)).byte()
     if not torch.equal(
         ops.logic_packed(ops.pack_bits(bits.to(device), 32), ids.to(device), *on[2:]).cpu(),
-        reference.logic_packed(reference.pack_bits(bits, 32), ids, a, b),
+        logic_packed_reference(pack_bits_reference(bits, 32), ids, a, b),
     ):
         raise SystemExit("packed evaluation differs from the reference: no time is worth measuring")
     indices = torch.randint(inputs, (4, gates), dtype=torch.int32)
@@ -39,24 +41,22 @@ def check(device: torch.device, dtype: torch.dtype, batch: int = 100, inputs: in
     words, lut_ids = ops.pack_bits(bits.to(device), 32), ops.lut_ids(entries.to(device) - 0.5)
     if not torch.equal(
         ops.lut_packed(words, lut_ids, luts_on[2]).cpu(),
-        lookup_tables._reference_packed(
-            reference.pack_bits(bits, 32), lookup_tables._reference_ids(entries - 0.5), indices
-        ),
+        lut_packed_reference(pack_bits_reference(bits, 32), lut_ids_reference(entries - 0.5), indices),
     ):
         raise SystemExit("packed lookup tables differ from the reference: no time is worth measuring")
     pairs = [
-        (ops.lut(*luts_on), lookup_tables.reference(*exact_luts)),
+        (ops.lut(*luts_on), lut_reference(*exact_luts)),
         *zip(
             lgn.lut_backward(grad.to(device), *luts_on, True),
-            lookup_tables.reference_backward(grad.double(), *exact_luts, True),
+            lut_backward_reference(grad.double(), *exact_luts, True),
             strict=True,
         ),
-        (ops.logic(*on), reference.logic(*exact)),
-        (ops.logic_group_sum(*on, 10, 10.0), reference.logic_group_sum(*exact, 10, 10.0)),
+        (ops.logic(*on), dense.logic_reference(*exact)),
+        (ops.logic_group_sum(*on, 10, 10.0), dense.logic_group_sum_reference(*exact, 10, 10.0)),
         *bit_convolution(device, batch),
         *zip(
             lgn.logic_backward(grad.to(device), *on, True),
-            reference.logic_backward(grad.double(), *exact, True),
+            dense.logic_backward_reference(grad.double(), *exact, True),
             strict=True,
         ),
     ]
@@ -75,15 +75,14 @@ def bit_convolution(device: torch.device, batch: int) -> list[tuple[Tensor, Tens
     leaves, gates = draw_leaves(6, 20, (3, 3), 8, 2), torch.randint(16, (140,)).byte()
     geometry = ops.ConvGeometry((3, 3), padding=(1, 1), pool=(2, 2))
     x, soft, grad = torch.rand(batch, 6, 8, 8), torch.rand(140, 4), torch.randn(batch, 20, 4, 4)
-    words = reference.pack_bits(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
+    words = pack_bits_reference(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
     made = lgn.bit_tree_conv(lgn.round_to_bits(x.to(device)), gates.to(device), leaves.to(device), *geometry)
-    expected = bit_tree._reference(words, gates, leaves, geometry)
+    conv = bit_tree.BitTreeConv(words, gates, leaves, geometry, soft.double())
+    expected = bit_tree.forward_reference(conv)
     for got, want in zip(made, expected, strict=True):
-        if not torch.equal(*(reference.unpack_bits(part.cpu().flatten(1), batch) for part in (got, want))):
+        if not torch.equal(*(unpack_bits_reference(part.cpu().flatten(1), batch) for part in (got, want))):
             raise SystemExit("convolutions on packed bits differ from the reference: no time is worth measuring")
     on = [t.to(device) for t in (gates, soft, leaves)]
     back = lgn.bit_tree_conv_backward(grad.to(device), made[1], lgn.round_to_bits(x.to(device)), *on, *geometry, True)
-    exact = bit_tree._reference_backward(
-        grad.double(), expected[1], words, gates, soft.double(), leaves, geometry, True
-    )
+    exact = bit_tree.backward_reference(grad.double(), expected[1], conv, True)
     return list(zip(back, exact, strict=True))

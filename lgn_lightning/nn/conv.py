@@ -21,7 +21,7 @@ from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import round_to_bits
 from lgn_lightning.ops import BitActivations, ConvGeometry, tree
-from lgn_lightning.ops.geometry import MAX_POOL
+from lgn_lightning.ops.tree_geometry import MAX_POOL
 
 Pair = int | tuple[int, int]
 
@@ -277,7 +277,7 @@ class LogicTreeConv2d(GateLayer):
         if shares is not None and candidates is not None:
             y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft_table)
         elif self.implementation == "python":
-            y = tree.reference(x, table, leaves, geometry, soft_table)
+            y = tree.logic_tree_conv_reference(x, table, leaves, geometry, soft_table)
         else:
             y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.nn.logic_layer import LogicLayer
-from lgn_lightning.ops.ordering import trail_order
 
 #: Nets above this stay as drawn: the walk takes about 3 µs a gate, and nets of millions of gates are trained on a GPU.
 MAX_ORDERED_GATES = 1_000_000
@@ -31,7 +30,7 @@ def gates_as_drawn() -> Iterator[None]:
 
 @torch.no_grad()
 def order_gates(layers: Sequence[LogicLayer]) -> None:
-    """Puts the gates of all layers but the last into the order of :func:`~lgn_lightning.ops.ordering.trail_order`.
+    """Puts the gates of all layers but the last into the order of :func:`trail_order`.
 
     It is an exact relabelling: each layer's inputs are renumbered with the layer before, and the last layer, whose
     order means the classes, stays; so does a layer whose connections are learned. A training step of the large MNIST
@@ -59,3 +58,43 @@ def order_gates(layers: Sequence[LogicLayer]) -> None:
 
 def _renumbered(indices: Tensor, number: Tensor) -> Tensor:
     return number[indices.long()].to(indices.dtype)
+
+
+def trail_order(a: Tensor, b: Tensor, in_dim: int) -> Tensor:
+    """Orders gates so that neighbours share an input.
+
+    Gates are the edges of a graph whose nodes are the inputs, and the order walks it along trails. A row of activations
+    is then read once for two gates, and its gradient is written once. The native kernels visit gates in this order
+    anyway (``ext/cpu/dense_plan.h``); if the gates *lie* in it, too, their outputs are written one after another.
+
+    Args:
+        a: First input of each gate, int32 ``[n]``.
+        b: Second input of each gate, int32 ``[n]``.
+        in_dim: Number of inputs.
+
+    Returns:
+        Gate numbers in their new order, int64 ``[n]``.
+    """
+    first, second = a.tolist(), b.tolist()
+    uses: list[list[int]] = [[] for _ in range(in_dim)]
+    for gate in range(len(first) - 1, -1, -1):  # so that pop() gives the lowest number
+        uses[second[gate]].append(gate)
+        uses[first[gate]].append(gate)
+    done = bytearray(len(first))
+    order: list[int] = []
+    for start in range(in_dim):
+        while True:
+            node, before = start, len(order)
+            while True:
+                waiting = uses[node]
+                while waiting and done[waiting[-1]]:
+                    waiting.pop()
+                if not waiting:
+                    break
+                gate = waiting.pop()
+                done[gate] = 1
+                order.append(gate)
+                node = second[gate] if first[gate] == node else first[gate]
+            if len(order) == before:
+                break
+    return torch.tensor(order, dtype=torch.int64)

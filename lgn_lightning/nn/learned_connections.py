@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.nn.connections import draw_leaves, random_connections
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
-from lgn_lightning.ops.tree_choices import decode_places
+from lgn_lightning.ops.tree import decode_places
 
 #: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
 INIT_STD = 0.01

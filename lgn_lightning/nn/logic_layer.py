@@ -20,7 +20,7 @@ from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import straight_through
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
 
 
 class LogicLayer(DenseLayer):
@@ -157,7 +157,7 @@ class LogicLayer(DenseLayer):
         if sample.gates is not None:
             y = straight_through(x, table, sample.gates, a, b, self.implementation)
         elif self.implementation == "python":
-            y = reference.logic(x, table, a, b)
+            y = dense.logic_reference(x, table, a, b)
         elif group_sum is not None and shares is None:
             return ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.tau)
         else:
@@ -167,7 +167,9 @@ class LogicLayer(DenseLayer):
             y = ops.learn_choices(y, shares, read, table.detach(), a, b, candidates)
         if group_sum is None:
             return y
-        return reference.group_sum(y, group_sum.k, group_sum.tau) if self.implementation == "python" else group_sum(y)
+        if self.implementation == "python":
+            return dense.group_sum_reference(y, group_sum.k, group_sum.tau)
+        return group_sum(y)
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.logic_packed(words, self.gates(), *self.indices)

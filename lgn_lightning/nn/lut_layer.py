@@ -18,7 +18,7 @@ from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import straight_through_lut
-from lgn_lightning.ops import lookup_tables
+from lgn_lightning.ops.lut import MAX_INPUTS, lut_reference
 
 
 class LutLayer(DenseLayer):
@@ -70,10 +70,8 @@ class LutLayer(DenseLayer):
         parametrization: str | Parametrization = "sigmoid",
         sampler: str | Sampler = "soft",
     ) -> None:
-        if not 2 <= arity <= lookup_tables.MAX_INPUTS:
-            raise ValueError(
-                f"LutLayer({in_dim}, {out_dim}, arity={arity}): a gate has 2 to {lookup_tables.MAX_INPUTS} inputs"
-            )
+        if not 2 <= arity <= MAX_INPUTS:
+            raise ValueError(f"LutLayer({in_dim}, {out_dim}, arity={arity}): a gate has 2 to {MAX_INPUTS} inputs")
         super().__init__(
             in_dim,
             out_dim,
@@ -111,7 +109,7 @@ class LutLayer(DenseLayer):
         table = sample.table.to(table_dtype(x.dtype))
         if sample.gates is not None:
             return straight_through_lut(x, table, sample.gates, self.indices, self.implementation)
-        return (lookup_tables.reference if self.implementation == "python" else ops.lut)(x, table, self.indices)
+        return (lut_reference if self.implementation == "python" else ops.lut)(x, table, self.indices)
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.lut_packed(words, self.gates().long(), self.indices)

@@ -21,7 +21,7 @@ from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.choice import check_choice, make_choice
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
 
 #: The choices of ``init``.
 INITS = ("gaussian", "residual")
@@ -182,11 +182,11 @@ class Softmax(Parametrization):
 
     def formula(self, logits: Tensor) -> Tensor:
         """The same as a formula."""
-        return reference.softmax_table(logits)
+        return dense.softmax_table_reference(logits)
 
     def hard_table_of_logits(self, logits: Tensor) -> Tensor:
         """Table of the gate with the largest logit: bool ``[n, 4]``."""
-        return reference.hard_table(logits.argmax(-1), torch.bool)
+        return dense.hard_table(logits.argmax(-1), torch.bool)
 
     def noise_like(self, logits: Tensor) -> Tensor:
         """Gumbel noise, −log(−log u): the largest of logit + noise is drawn from the softmax."""
@@ -203,7 +203,7 @@ class Softmax(Parametrization):
                 f"tables of {table.shape[-1]} entries have no softmax over 16 gates, those of 4 entries do"
             )
         entries = _inside(table).unsqueeze(-2)
-        bits = reference.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
+        bits = dense.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
         return torch.where(bits, entries, 1 - entries).log().sum(-1)
 
     def entropy(self, weights: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Softmax(Parametrization):
 
     def distance_to_full(self, weights: Tensor) -> Tensor:
         """Largest logit of a gate that ignores an input minus that of one that ignores none, if positive: ``[n]``."""
-        tables = reference.hard_table(torch.arange(NUM_GATES, device=weights.device), torch.bool)
+        tables = dense.hard_table(torch.arange(NUM_GATES, device=weights.device), torch.bool)
         ignores = _ignores_an_input(tables)
         largest = [weights.masked_fill(mask, -math.inf).max(-1).values for mask in (~ignores, ignores)]
         return (largest[0] - largest[1]).relu()
@@ -355,7 +355,7 @@ class Walsh(_Entrywise):
 
 def _walsh_matrix(like: Tensor) -> Tensor:
     """``matrix[S, entry]`` = χ_S(entry) = Π_{i ∈ S} (2·bit_i(entry) − 1): −1 for each bit of S that the entry lacks."""
-    # Made on the device at each call, for the reasons given in reference.hard_table.
+    # Made on the device at each call, for the reasons given in dense.hard_table.
     number = torch.arange(like.shape[-1], device=like.device)
     lacking = number[:, None] & ~number
     for shift in (4, 2, 1):  # parity of up to 8 bits

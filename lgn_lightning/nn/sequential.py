@@ -17,6 +17,7 @@ from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.learned_connections import Connections
 from lgn_lightning.nn.logic_layer import LogicLayer
+from lgn_lightning.nn.samplers import GateSample
 
 #: Where ops on packed bits have native kernels; elsewhere torch runs single layers faster than their references.
 _NATIVE = ("cpu", "cuda")
@@ -122,28 +123,20 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     words = None
     if isinstance(x, ops.BitActivations):
         words, x = x
-    samples = [layer.sample_on_bits() for layer in stack]
+    samples = [layer.sample_on_bits() for layer in stack]  # before any wires: of noise, all layers draw in this order
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.sample_connections() for layer in stack]
-    return ops.bit_logic(
-        _as_bits(x),
-        [sample.table.float() for sample in samples],
-        [cast(Tensor, sample.gates) for sample in samples],
-        [layer.a for layer in wires],
-        [layer.b for layer in wires],
-        group_sum.k,
-        group_sum.tau,
-        [layer.grad_factor for layer in stack],
-        [_logits(layer, of_layer) for layer, of_layer in zip(stack, wires, strict=True)],
-        [layer.shares for layer in wires],
-        [layer.candidates for layer in wires],
-        words,
-        [sample.of_logits for sample in samples],
+    layers = [_bit_layer(*parts) for parts in zip(stack, samples, wires, strict=True)]
+    return ops.bit_logic(_as_bits(x), layers, group_sum.k, group_sum.tau, words)
+
+
+def _bit_layer(layer: LogicLayer, sample: GateSample, connections: Connections) -> ops.BitLayer:
+    a, b, shares, candidates = connections
+    gates = cast(Tensor, sample.gates)
+    logits = None if layer.learned is None or shares is None else layer.learned.logits.float()
+    return ops.BitLayer(
+        sample.table.float(), gates, a, b, layer.grad_factor, sample.of_logits, logits, shares, candidates
     )
-
-
-def _logits(layer: LogicLayer, wires: Connections) -> Tensor | None:
-    return None if layer.learned is None or wires.shares is None else layer.learned.logits.float()
 
 
 def _hooked(*modules: nn.Module) -> bool:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import lookup_tables, reference, schema
+from lgn_lightning.ops import dense, library
+from lgn_lightning.ops.lut import lut_backward_reference, lut_reference
 
 #: The ops of a layer by name, as formulas in plain torch, and their gradients.
 _FORMULAS: dict[str, tuple[Any, Any]] = {
-    "logic": (reference.logic, reference.logic_backward),
-    "lut": (lookup_tables.reference, lookup_tables.reference_backward),
+    "logic": (dense.logic_reference, dense.logic_backward_reference),
+    "lut": (lut_reference, lut_backward_reference),
 }
 
 
@@ -85,7 +86,7 @@ class _StraightThrough(torch.autograd.Function):
         if ctx.plain:
             grad_x, grad_table = _FORMULAS[ctx.name][1](*arguments)
         else:
-            grad_x, grad_table = schema.backward(f"{ctx.name}_backward", *arguments)
+            grad_x, grad_table = library.backward(f"{ctx.name}_backward", *arguments)
         none = [None] * (len(ctx.needs_input_grad) - 4)
         return None, None, grad_x if need_x else None, grad_table if need_table else None, *none
 

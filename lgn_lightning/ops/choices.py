@@ -1,4 +1,4 @@
-"""Learned connections: the choice of a step, and the gradient that learns it; schemas, references and functions.
+"""Learned connections: the choice of a step, and the gradient that learns it.
 
 A gate's input is one of K candidates. The forward pass reads the chosen one, a plain wire; the gradient is that of the
 mixture in which candidate k has the share p_k: ∂L/∂p_k = Σ_samples ∂L/∂u · x[c_k] (Bacellar et al., LILogic,
@@ -12,7 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import schema
+from lgn_lightning.ops import library
+from lgn_lightning.ops.checks import check_candidates
+
+__all__ = ["choose", "learn_choices"]
 
 
 def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,27 +34,12 @@ def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tens
         ValueError: If a shape does not fit.
         TypeError: If ``candidates`` is not int32.
     """
-    check_candidates(logits, candidates, len(candidates))
+    check_choices(logits, candidates, len(candidates))
     shape = logits.shape[:2] if noise > 0 else (0, 2)
     level = torch.rand(shape, dtype=torch.float32, device=logits.device)
     if logits.dtype != torch.float32:
-        return _choose(logits, candidates, level, noise)
+        return choose_reference(logits, candidates, level, noise)
     return cast(tuple[Tensor, Tensor, Tensor], torch.ops.lgn.choose(logits, candidates, level, noise))
-
-
-def _choose(logits: Tensor, candidates: Tensor, level: Tensor, noise: float) -> tuple[Tensor, Tensor, Tensor]:
-    index = logits.argmax(2)
-    if noise > 0:
-        sums = torch.softmax(logits.detach() / noise, dim=2).cumsum(2)
-        # Rounding can leave the last sum below 1.
-        index = (sums <= level.unsqueeze(2)).sum(2).clamp_(max=logits.shape[2] - 1)
-    a, b = candidates.gather(2, index.unsqueeze(2)).squeeze(2).unbind(1)
-    return a.contiguous(), b.contiguous(), torch.softmax(logits, dim=2)
-
-
-def softmax_backward(grad: Tensor, shares: Tensor) -> Tensor:
-    """From the gradient of shares ``[n, 2, K]`` to that of the logits, in plain torch."""
-    return shares * (grad - (grad * shares).sum(2, keepdim=True))
 
 
 def learn_choices(
@@ -75,24 +63,8 @@ def learn_choices(
         ValueError: If a shape does not fit.
         TypeError: If ``candidates`` is not int32.
     """
-    check_candidates(shares, candidates, y.shape[1])
+    check_choices(shares, candidates, y.shape[1])
     return cast(Tensor, _LearnChoices.apply(y, shares, x, table, a, b, candidates))
-
-
-def check_candidates(shares: Tensor, candidates: Tensor, gates: int) -> None:
-    """Refuses candidates that do not fit the gates or their shares.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``candidates`` is not int32.
-    """
-    if candidates.ndim != 3 or candidates.shape[:2] != (gates, 2) or shares.shape != candidates.shape:
-        raise ValueError(
-            f"shares or logits {list(shares.shape)} and candidates {list(candidates.shape)} do not fit {gates} gates: "
-            f"both are [{gates}, 2, K]"
-        )
-    if candidates.dtype != torch.int32:
-        raise TypeError(f"candidates is {candidates.dtype}, but indices are torch.int32")
 
 
 class _LearnChoices(torch.autograd.Function):
@@ -106,13 +78,54 @@ class _LearnChoices(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         shares = None
         if ctx.needs_input_grad[1]:
-            shares = schema.backward("choices_backward", grads[0], *ctx.saved_tensors).to(ctx.dtype)
-        return grads[0], shares, None, None, None, None, None
+            shares = library.backward("choices_backward", grads[0], *ctx.saved_tensors).to(ctx.dtype)
+        return grads[0], shares, *(None,) * 5
 
 
-def reference_backward(grad: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor) -> Tensor:
-    """Gradient of the shares, ``[n, 2, K]``, in plain torch."""
-    wide = schema.sum_dtype(x.dtype)
+def check_choices(shares: Tensor, candidates: Tensor, gates: int) -> None:
+    """Refuses candidates that do not fit the gates or their shares.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
+    check_candidates(shares, candidates, (gates, 2), f"{gates} gates")
+
+
+@library.op(
+    "choose(Tensor logits, Tensor candidates, Tensor level, float noise) -> (Tensor, Tensor, Tensor)",
+    lambda logits, candidates, level, noise: (
+        candidates.new_empty(len(candidates)),
+        candidates.new_empty(len(candidates)),
+        torch.empty_like(logits, memory_format=torch.contiguous_format),
+    ),
+)
+def choose_reference(logits: Tensor, candidates: Tensor, level: Tensor, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`choose` in plain torch; ``level`` are the uniform numbers ``[n, 2]`` that noise draws by."""
+    index = logits.argmax(2)
+    if noise > 0:
+        sums = torch.softmax(logits.detach() / noise, dim=2).cumsum(2)
+        # Rounding can leave the last sum below 1.
+        index = (sums <= level.unsqueeze(2)).sum(2).clamp_(max=logits.shape[2] - 1)
+    a, b = candidates.gather(2, index.unsqueeze(2)).squeeze(2).unbind(1)
+    return a.contiguous(), b.contiguous(), torch.softmax(logits, dim=2)
+
+
+@library.op(
+    "choose_backward(Tensor grad, Tensor shares) -> Tensor",
+    lambda grad, shares: torch.empty_like(shares, memory_format=torch.contiguous_format),
+)
+def choose_backward_reference(grad: Tensor, shares: Tensor) -> Tensor:
+    """From the gradient of shares ``[n, 2, K]`` to that of the logits."""
+    return shares * (grad - (grad * shares).sum(2, keepdim=True))
+
+
+@library.op("choices_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, Tensor candidates) -> Tensor")
+def choices_backward_reference(
+    grad: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor
+) -> Tensor:
+    """Gradient of the shares, ``[n, 2, K]``, from that of the layer's outputs ``[batch, n]``."""
+    wide = library.sum_dtype(x.dtype)
     # Feature-major, so that a row of candidates is gathered whole.
     rows, g = x.t().to(wide), grad.t().to(wide)
     t00, t01, t10, t11 = table.to(wide).unsqueeze(2).unbind(1)
@@ -128,34 +141,13 @@ def reference_backward(grad: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Ten
     )
 
 
-schema.define(
-    "choices_backward(Tensor grad, Tensor x, Tensor table, Tensor a, Tensor b, Tensor candidates) -> Tensor",
-    reference_backward,
-    lambda grad, x, table, a, b, candidates: candidates.new_empty(candidates.shape, dtype=schema.sum_dtype(x.dtype)),
-)
-schema.define(
-    "choose(Tensor logits, Tensor candidates, Tensor level, float noise) -> (Tensor, Tensor, Tensor)",
-    _choose,
-    lambda logits, candidates, level, noise: (
-        candidates.new_empty(len(candidates)),
-        candidates.new_empty(len(candidates)),
-        torch.empty_like(logits, memory_format=torch.contiguous_format),
-    ),
-)
-schema.define(
-    "choose_backward(Tensor grad, Tensor shares) -> Tensor",
-    softmax_backward,
-    lambda grad, shares: torch.empty_like(shares, memory_format=torch.contiguous_format),
-)
-
-
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.mark_non_differentiable(*output[:2])
     ctx.save_for_backward(output[2])
 
 
-def _grad(ctx: Any, _a: None, _b: None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return schema.backward("choose_backward", grad, *ctx.saved_tensors), None, None, None
+def _gradient(ctx: Any, _a: None, _b: None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return library.backward("choose_backward", grad, *ctx.saved_tensors), None, None, None
 
 
-torch.library.register_autograd("lgn::choose", _grad, setup_context=_setup, lib=schema.LIBRARY)
+library.define_gradient("choose", _setup, _gradient)

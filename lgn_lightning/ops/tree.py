@@ -1,4 +1,4 @@
-"""Convolution with trees of gates, fused with OR pooling: schema, reference, gradients and the checked function.
+"""Convolution with trees of gates, fused with OR pooling, with fixed or learned leaves.
 
 Every output channel is a complete binary tree of gates whose leaves are positions of the receptive field; a gate has
 the same logits at all places of the image (Petersen et al., NeurIPS 2024, sec. 3.1). Pooling takes the maximum, the OR
@@ -6,19 +6,26 @@ of bits (sec. 3.2). The values in between are recomputed in the backward pass an
 
 Of N = 2^depth leaves, nodes 0 … N-1 are the leaves and node N + j is gate j with the operands 2j and 2j + 1, so that
 gate N - 2 is the root. Gate j of output channel o has row o·(N-1) + j of the table.
+
+With learned leaves a step reads one of K candidates, and the gradient of the share of candidate k is
+∂L/∂p_k = Σ ∂L/∂u · x[c_k] over samples and winning places, as in :mod:`lgn_lightning.ops.choices`. A candidate is the
+number of its place in the receptive field, (channel · height + row) · width + column of the kernel.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import schema
-from lgn_lightning.ops.geometry import ConvGeometry, define_convolution
+from lgn_lightning.ops import library
+from lgn_lightning.ops.checks import check_candidates, check_floating, check_indices, check_table
+from lgn_lightning.ops.tree_geometry import ConvGeometry, convolution
+
+__all__ = ["learned_tree_conv", "logic_tree_conv"]
 
 
 def logic_tree_conv(
@@ -41,18 +48,60 @@ def logic_tree_conv(
         ValueError: If a shape does not fit.
         TypeError: If a dtype does not fit.
     """
-    check(x, table, leaves, geometry, soft_table)
+    check_trees(x, table, leaves, geometry, soft_table)
     return cast(Tensor, torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0])
 
 
-def reference(
-    x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None = None
+def learned_tree_conv(
+    x: Tensor,
+    table: Tensor,
+    shares: Tensor,
+    leaves: Tensor,
+    candidates: Tensor,
+    geometry: ConvGeometry,
+    soft_table: Tensor | None = None,
 ) -> Tensor:
-    """:func:`logic_tree_conv` in plain torch, differentiated by autograd."""
-    return _reference(x, table, soft_table, leaves, geometry)[0]
+    """:func:`logic_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
+
+    Args:
+        x: As there, like all that is not named here.
+        table: Likewise.
+        shares: Share of each candidate, floating point ``[O, 2^depth, K]``, which receives the gradient; the values are
+            those of ``leaves``.
+        leaves: What was chosen.
+        candidates: What leaves choose among, int32 ``[O, 2^depth, K]``: places of the receptive field.
+        geometry: Receptive field, steps, border and pooling.
+        soft_table: Of a straight-through estimate.
+
+    Returns:
+        ``[batch, O, H', W']`` in the dtype of ``x``, batch innermost in memory.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If a dtype does not fit.
+    """
+    check_trees(x, table, leaves, geometry, soft_table)
+    check_leaf_candidates(shares, leaves, candidates)
+    return cast(Tensor, _LearnedTreeConv.apply(geometry, shares, x, table, soft_table, leaves, candidates))
 
 
-def check(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None) -> None:
+class _LearnedTreeConv(torch.autograd.Function):
+    """Not a formula registered with torch: the shares receive a gradient, but are no arguments of the op."""
+
+    @staticmethod
+    def forward(ctx: Any, geometry: ConvGeometry, shares: Tensor, *tensors: Tensor | None) -> Tensor:
+        y, winner = torch.ops.lgn.learned_tree_conv(*tensors, *geometry)
+        ctx.save_for_backward(winner, *tensors)
+        ctx.geometry, ctx.dtype = geometry, shares.dtype
+        return cast(Tensor, y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        *of_tables, shares = _gradients(ctx, "learned_tree_conv_backward", grads[0], ctx.needs_input_grad[2:5])
+        return None, cast(Tensor, shares).to(ctx.dtype), *of_tables, None, None
+
+
+def check_trees(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None) -> None:
     """Refuses arguments of a convolution that do not fit one another.
 
     Raises:
@@ -61,55 +110,73 @@ def check(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft
     """
     if x.ndim != 4:
         raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, channels, height, width]")
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}, but the op takes floating point; convert it with x.float()")
+    check_floating(x)
     if leaves.ndim != 3 or leaves.shape[0] != 3 or leaves.shape[2] < 2 or leaves.shape[2] & (leaves.shape[2] - 1):
         raise ValueError(f"leaves has shape {list(leaves.shape)}, but must be [3, out_channels, 2^depth]")
-    if leaves.dtype != torch.int32:
-        raise TypeError(f"leaves is {leaves.dtype}, but indices are torch.int32")
-    wanted, dtype = (leaves.shape[1] * (leaves.shape[2] - 1), 4), schema.sum_dtype(x.dtype)
+    check_indices(leaves=leaves)
     for name, given in (("table", table), ("soft_table", soft_table)):
-        if given is not None and given.shape != wanted:
-            raise ValueError(f"{name} has shape {list(given.shape)}, but leaves {list(leaves.shape)} take {wanted}")
-        if given is not None and given.dtype != dtype:
-            raise TypeError(f"{name} is {given.dtype}, but x of {x.dtype} takes a table of {dtype}")
+        if given is not None:
+            check_table(x, given, (leaves.shape[1] * (leaves.shape[2] - 1), 4), f"leaves {list(leaves.shape)}", name)
     geometry.check(x.shape[2:])
 
 
-def _levels(
-    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, index: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """Operands of the gates of each level, ``[O, gates, rows, batch]`` each; then the root's values, twice."""
-    rows = x.permute(1, 2, 3, 0).flatten(0, 2).to(table.dtype)
-    # A row of zeros behind the others is what a leaf outside the image reads.
-    rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
-    values = rows.index_select(0, index.flatten()).view(*index.shape, x.shape[0])
-    levels, first = [], 0
-    while (gates := values.shape[1] // 2) > 0:
-        left, right = values[:, 0::2], values[:, 1::2]
-        levels.append((left, right))
-        values = _gates(_of_level(table, leaves, first, gates), left, right)
-        if soft_table is not None:
-            soft = _gates(_of_level(soft_table, leaves, first, gates), left, right)
-            values = values.detach() + (soft - soft.detach())
-        first += gates
-    levels.append((values, values))
-    return levels
+def check_leaf_candidates(shares: Tensor, leaves: Tensor, candidates: Tensor) -> None:
+    """Refuses candidates that do not fit the leaves or their shares.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If ``candidates`` is not int32.
+    """
+    check_candidates(shares, candidates, leaves.shape[1:], f"leaves {list(leaves.shape)}")
 
 
-def _of_level(table: Tensor, leaves: Tensor, first: int, gates: int) -> Tensor:
-    """Tables ``[O, gates, 4, 1, 1]`` of gates ``first … first + gates - 1`` of every tree."""
-    return table.view(leaves.shape[1], leaves.shape[2] - 1, 4, 1, 1)[:, first : first + gates]
+def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
+    """Channel, row and column of places of a receptive field, ``[3, …]`` of the shape and dtype of ``places``."""
+    height, width = kernel_size
+    line = places // width
+    return torch.stack((line // height, line % height, places % width))
 
 
-def _gates(table: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    c0, c1, c2, c3 = _coefficients(table)
-    return c0 + c1 * left + (c2 + c3 * left) * right
+class TreeConv(NamedTuple):
+    """The arguments that the ops share, as :func:`logic_tree_conv` has them; ``candidates`` of learned leaves."""
 
+    x: Tensor
+    table: Tensor
+    soft_table: Tensor | None
+    leaves: Tensor
+    geometry: ConvGeometry
+    candidates: Tensor | None = None
 
-def _coefficients(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    t00, t01, t10, t11 = table.unbind(2)
-    return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
+    def leaf_rows(self, leaves: Tensor | None = None) -> Tensor:
+        """Row of :meth:`rows` that each leaf reads at each place, int64 ``[O, leaves, places]``."""
+        return leaf_rows(self.x.shape[1:], self.leaves if leaves is None else leaves, self.geometry)
+
+    def rows(self) -> Tensor:
+        """The input as rows of samples; that of zeros behind them is what a leaf outside the image reads."""
+        return torch.nn.functional.pad(self.x.permute(1, 2, 3, 0).flatten(0, 2).to(self.table.dtype), (0, 0, 0, 1))
+
+    def levels(self) -> list[tuple[Tensor, Tensor]]:
+        """Operands of the gates of each level, ``[O, gates, places, batch]`` each; then the root's values, twice."""
+        index = self.leaf_rows()
+        values = self.rows().index_select(0, index.flatten()).view(*index.shape, self.x.shape[0])
+        levels, first = [], 0
+        while (gates := values.shape[1] // 2) > 0:
+            left, right = values[:, 0::2], values[:, 1::2]
+            levels.append((left, right))
+            c0, c1, c2, c3 = self.coefficients(self.table, first, gates)
+            values = c0 + c1 * left + (c2 + c3 * left) * right
+            if self.soft_table is not None:
+                c0, c1, c2, c3 = self.coefficients(self.soft_table, first, gates)
+                soft = c0 + c1 * left + (c2 + c3 * left) * right
+                values = values.detach() + (soft - soft.detach())
+            first += gates
+        return [*levels, (values, values)]
+
+    def coefficients(self, table: Tensor, first: int, gates: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Those of gates ``first … first + gates - 1`` of every tree, ``[O, gates, 1, 1]`` each."""
+        _, trees, leaves = self.leaves.shape
+        t00, t01, t10, t11 = table.view(trees, leaves - 1, 4, 1, 1)[:, first : first + gates].unbind(2)
+        return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
 
 
 def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> Tensor:
@@ -130,114 +197,101 @@ def windows(values: Tensor, size: tuple[int, int], pool: Sequence[int]) -> Tenso
     return split.transpose(2, 3).reshape(values.shape[0], math.prod(size), math.prod(pool), values.shape[2])
 
 
-def _reference(
-    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, geometry: ConvGeometry
-) -> tuple[Tensor, Tensor]:
+def logic_tree_conv_reference(
+    x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None = None
+) -> Tensor:
+    """:func:`logic_tree_conv` in plain torch, differentiated by autograd."""
+    return forward_reference(TreeConv(x, table, soft_table, leaves, geometry))[0]
+
+
+def _fake(conv: TreeConv) -> tuple[Tensor, Tensor]:
+    x = conv.x
+    size = (conv.leaves.shape[1], *conv.geometry.output_size(x.shape[2:]))
+
+    def image(dtype: torch.dtype) -> Tensor:
+        return library.feature_major("logic_tree_conv", x, math.prod(size), dtype).view(x.shape[0], *size)
+
+    winner = image(torch.uint8) if conv.geometry.positions > 1 else x.new_empty((0,), dtype=torch.uint8)
+    return image(x.dtype), winner
+
+
+def _fake_backward(grad: Tensor, winner: Tensor, conv: TreeConv, need_grad_x: bool) -> tuple[Tensor, ...]:
+    of_inputs = (
+        library.empty_grad_x("logic_tree_conv_backward", conv.x, need_grad_x),
+        conv.table.new_empty(conv.table.shape),
+    )
+    return of_inputs if conv.candidates is None else (*of_inputs, conv.table.new_empty(conv.candidates.shape))
+
+
+_FIXED = "Tensor x, Tensor table, Tensor? soft_table, Tensor leaves"
+_LEARNED = f"{_FIXED}, Tensor candidates"
+_BACKWARD = "Tensor grad, Tensor winner, ..., bool need_grad_x"
+
+
+@convolution("logic_tree_conv(...) -> (Tensor, Tensor)", _FIXED, TreeConv, _fake)
+def forward_reference(conv: TreeConv) -> tuple[Tensor, Tensor]:
     """Values ``[batch, O, H', W']`` and, of a pooling, the position of the first maximum in each window (uint8)."""
-    root = _levels(x, table, soft_table, leaves, leaf_rows(x.shape[1:], leaves, geometry))[-1][0][:, 0]
+    x, geometry = conv.x, conv.geometry
+    root = conv.levels()[-1][0][:, 0]
     size = geometry.output_size(x.shape[2:])
-    image = (leaves.shape[1], *size, x.shape[0])
+    image = (conv.leaves.shape[1], *size, x.shape[0])
     if geometry.positions == 1:
         return root.to(x.dtype).view(image).permute(3, 0, 1, 2), x.new_empty((0,), dtype=torch.uint8)
     y, winner = windows(root, size, geometry.pool).max(2)
     return y.to(x.dtype).view(image).permute(3, 0, 1, 2), winner.to(torch.uint8).view(image).permute(3, 0, 1, 2)
 
 
-def node_gradients(
-    grad: Tensor,
-    winner: Tensor,
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    geometry: ConvGeometry,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the table and of every leaf at every place, ``[O, leaves, places, batch]``."""
-    index = leaf_rows(x.shape[1:], leaves, geometry)
-    g = grad.permute(1, 2, 3, 0).flatten(1, 2).to(table.dtype)
-    if geometry.positions > 1:
-        windows = torch.zeros(*g.shape[:2], geometry.positions, g.shape[2], dtype=g.dtype, device=g.device)
-        windows.scatter_(2, winner.permute(1, 2, 3, 0).flatten(1, 2).long().unsqueeze(2), g.unsqueeze(2))
-        split = windows.view(g.shape[0], *grad.shape[2:], *geometry.pool, g.shape[2])
+@convolution("learned_tree_conv(...) -> (Tensor, Tensor)", _LEARNED, TreeConv, _fake)
+def _learned_forward_reference(conv: TreeConv) -> tuple[Tensor, Tensor]:
+    """As with fixed leaves: only a GPU has to know that these are some of the candidates.
+
+    There it keeps fixed leaves in a form of their own, which has to be made on the host.
+    """
+    fixed = (conv.x, conv.table, conv.soft_table, conv.leaves)
+    return cast(tuple[Tensor, Tensor], torch.ops.lgn.logic_tree_conv(*fixed, *conv.geometry))
+
+
+@convolution(f"logic_tree_conv_backward({_BACKWARD}) -> (Tensor, Tensor)", _FIXED, TreeConv, _fake_backward)
+@convolution(f"learned_tree_conv_backward({_BACKWARD}) -> (Tensor, Tensor, Tensor)", _LEARNED, TreeConv, _fake_backward)
+def backward_reference(grad: Tensor, winner: Tensor, conv: TreeConv, need_grad_x: bool) -> tuple[Tensor, ...]:
+    """Gradients of ``x`` (empty if not wanted), of the table they pass through and of shares, ``[O, leaves, K]``."""
+    x, leaves = conv.x, conv.leaves
+    g = grad.permute(1, 2, 3, 0).flatten(1, 2).to(conv.table.dtype)
+    if conv.geometry.positions > 1:
+        at_winner = torch.zeros(*g.shape[:2], conv.geometry.positions, g.shape[2], dtype=g.dtype, device=g.device)
+        at_winner.scatter_(2, winner.permute(1, 2, 3, 0).flatten(1, 2).long().unsqueeze(2), g.unsqueeze(2))
+        split = at_winner.view(g.shape[0], *grad.shape[2:], *conv.geometry.pool, g.shape[2])
         g = split.transpose(2, 3).flatten(1, 4)
-    slopes = table if soft_table is None else soft_table
+    slopes = conv.table if conv.soft_table is None else conv.soft_table
     first, parts = leaves.shape[2] - 1, []
     node = g.unsqueeze(1)
-    for left, right in reversed(_levels(x, table, soft_table, leaves, index)[:-1]):
+    for left, right in reversed(conv.levels()[:-1]):
         first -= left.shape[1]
         with_left, with_right = node * left, node * right
         s, sa, sb = (part.sum((2, 3)) for part in (node, with_left, with_right))
         sab = (with_left * right).sum((2, 3))
         parts.append(torch.stack((s - sa - sb + sab, sb - sab, sa - sab, sab), dim=2))
-        _, c1, c2, c3 = _coefficients(_of_level(slopes, leaves, first, left.shape[1]))
+        _, c1, c2, c3 = conv.coefficients(slopes, first, left.shape[1])
         node = torch.stack((c1 * node + c3 * with_right, c2 * node + c3 * with_left), dim=2).flatten(1, 2)
-    return torch.cat(parts[::-1], dim=1).flatten(0, 1), node
+    grads = (x.new_empty((0,)), torch.cat(parts[::-1], dim=1).flatten(0, 1))
+    if need_grad_x:
+        rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=node.dtype, device=x.device)
+        rows.index_add_(0, conv.leaf_rows().flatten(), node.flatten(0, 2))
+        grads = (rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2), grads[1])
+    if conv.candidates is None:
+        return grads
+    values, shares = conv.rows(), []
+    for places in conv.candidates.unbind(2):  # one after the other: the values of all would be K times the activations
+        index = conv.leaf_rows(decode_places(places, conv.geometry.kernel_size))
+        shares.append((node * values.index_select(0, index.flatten()).view_as(node)).sum((2, 3)))
+    return *grads, torch.stack(shares, dim=2)
 
 
-def input_gradient(node: Tensor, x: Tensor, leaves: Tensor, geometry: ConvGeometry, needed: bool) -> Tensor:
-    """The gradient of ``x`` from those of the leaves; empty if not needed."""
-    if not needed:
-        return x.new_empty((0,))
-    index = leaf_rows(x.shape[1:], leaves, geometry)
-    rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=node.dtype, device=x.device)
-    rows.index_add_(0, index.flatten(), node.flatten(0, 2))
-    return rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2)
-
-
-def _reference_backward(
-    grad: Tensor,
-    winner: Tensor,
-    x: Tensor,
-    table: Tensor,
-    soft_table: Tensor | None,
-    leaves: Tensor,
-    geometry: ConvGeometry,
-    need_grad_x: bool,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` (empty if not wanted) and of the table that they pass through."""
-    grad_table, node = node_gradients(grad, winner, x, table, soft_table, leaves, geometry)
-    return input_gradient(node, x, leaves, geometry, need_grad_x), grad_table
-
-
-def fake(
-    x: Tensor, table: Tensor, soft_table: Tensor | None, leaves: Tensor, geometry: ConvGeometry
-) -> tuple[Tensor, Tensor]:
-    """What :func:`logic_tree_conv` gives, without values: also the op of learned leaves."""
-    size = (leaves.shape[1], *geometry.output_size(x.shape[2:]))
-
-    def image(dtype: torch.dtype) -> Tensor:
-        return schema.feature_major("logic_tree_conv", x, math.prod(size), dtype).view(x.shape[0], *size)
-
-    winner = image(torch.uint8) if geometry.positions > 1 else x.new_empty((0,), dtype=torch.uint8)
-    return image(x.dtype), winner
-
-
-def _fake_backward(grad: Tensor, winner: Tensor, x: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return schema.empty_grad_x("logic_tree_conv_backward", x, rest[-1]), table.new_empty(table.shape)
-
-
-define_convolution(
-    "logic_tree_conv(Tensor x, Tensor table, Tensor? soft_table, Tensor leaves, ConvGeometry geometry)"
-    " -> (Tensor, Tensor)",
-    _reference,
-    fake,
-)
-define_convolution(
-    "logic_tree_conv_backward(Tensor grad, Tensor winner, Tensor x, Tensor table, Tensor? soft_table, Tensor leaves,"
-    " ConvGeometry geometry, bool need_grad_x) -> (Tensor, Tensor)",
-    _reference_backward,
-    _fake_backward,
-)
-
-
-def backward(ctx: Any, op: str, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of x, table and soft_table where they are needed, and what else the op gives.
-
-    The first three inputs of ``ctx`` are these, and the saved tensors and ``ctx.geometry`` the op's other arguments.
-    """
-    need_x, need_table, need_soft = ctx.needs_input_grad[:3]
+def _gradients(ctx: Any, op: str, grad: Tensor, needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Gradients of x, table and soft_table where they are needed, and what else the op gives."""
+    need_x, need_table, need_soft = needed
     saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
-    grad_x, grad_table, *others = schema.backward(op, grad, *saved, *ctx.geometry, need_x)
+    grad_x, grad_table, *others = library.backward(op, grad, *saved, *ctx.geometry, need_x)
     straight_through = saved[3] is not None
     return (
         grad_x if need_x else None,
@@ -254,10 +308,10 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
     ctx.save_for_backward(output[1], x, table, soft_table, leaves)
 
 
-def _grad(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
-    return (*backward(ctx, "logic_tree_conv_backward", grad), *(None,) * 5)
+    return *_gradients(ctx, "logic_tree_conv_backward", grad, ctx.needs_input_grad[:3]), *(None,) * 5
 
 
-torch.library.register_autograd("lgn::logic_tree_conv", _grad, setup_context=_setup, lib=schema.LIBRARY)
+library.define_gradient("logic_tree_conv", _setup, _gradient)

@@ -121,10 +121,9 @@ def test_the_check_of_packed_bits_can_fail(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_check_of_convolutions_on_bits_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = gpu.check.__globals__["bit_tree"]._reference
-    monkeypatch.setattr(
-        gpu.check.__globals__["bit_tree"], "_reference", lambda words, gates, *rest: right(words, 15 - gates, *rest)
-    )
+    checked = gpu.check.__globals__["bit_tree"]
+    right = checked.forward_reference
+    monkeypatch.setattr(checked, "forward_reference", lambda conv: right(conv._replace(gates=15 - conv.gates)))
     with pytest.raises(SystemExit, match="convolutions on packed bits differ"):
         gpu.check(CPU, torch.float32, 10, 30, 50)
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.models import LogicTreeNet
-from lgn_lightning.ops import ConvGeometry, bit_tree, reference, schema
+from lgn_lightning.ops import ConvGeometry, bit_tree, library
+from lgn_lightning.ops.bit_tree import BitTreeConv
+from lgn_lightning.ops.bits import pack_bits_reference, unpack_bits_reference
 from tests.cuda.steps import check_graphed_training, check_training_waits_for_nothing
 from tests.nn.test_bit_convolutions import convolutions_on_bits
 from tests.ops.test_bit_tree import example, hard_problem
@@ -26,30 +28,32 @@ UTILS = ("test_schema", "test_faketensor")
 
 def test_kernels_are_native() -> None:
     for name in ("round_to_bits", "bit_tree_conv", "bit_tree_conv_backward"):
-        assert schema.has_native(name, "cuda")
+        assert library.has_native(name, "cuda")
 
 
 def same_bits(got: Tensor, want: Tensor, batch: int) -> bool:
-    return torch.equal(*(reference.unpack_bits(part.cpu().flatten(1), batch) for part in (got, want)))
+    return torch.equal(*(unpack_bits_reference(part.cpu().flatten(1), batch) for part in (got, want)))
 
 
 def compare(
     x: Tensor, soft: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry, need_x: bool = True
 ) -> None:
     batch = len(x)
-    words = reference.pack_bits(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
+    words = pack_bits_reference(x.flatten(1) > 0.5, 64).view(-1, *x.shape[1:])
     on = [t.cuda() for t in (gates, soft, leaves)]
     on_words = lgn.round_to_bits(x.cuda())
     assert same_bits(on_words, words, batch)
     y, winner = lgn.bit_tree_conv(on_words, on[0], on[2], *geometry)
-    expected, digits = bit_tree._reference(words, gates, leaves, geometry)
+    expected, digits = bit_tree.forward_reference(BitTreeConv(words, gates, leaves, geometry))
     assert y.shape == expected.shape
     assert winner.shape == digits.shape
     assert same_bits(y, expected, batch)
     assert same_bits(winner, digits, batch)
     grad = torch.randn(batch, *y.shape[1:])
     got = lgn.bit_tree_conv_backward(grad.cuda(), winner, on_words, *on, *geometry, need_x)
-    want = bit_tree._reference_backward(grad.double(), digits, words, gates, soft.double(), leaves, geometry, True)
+    want = bit_tree.backward_reference(
+        grad.double(), digits, BitTreeConv(words, gates, leaves, geometry, soft.double()), True
+    )
     scale = max(want[1].abs().max().item(), 1.0)
     torch.testing.assert_close(got[1].cpu().double(), want[1], atol=2e-5 * scale, rtol=2e-5)
     if need_x:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.ops import lookup_tables, reference
+from lgn_lightning.ops.bits import pack_bits_reference
+from lgn_lightning.ops.lut import lut_backward_reference, lut_ids_reference, lut_packed_reference, lut_reference
 from tests.cuda.steps import record
 
 pytestmark = pytest.mark.cuda
@@ -39,10 +40,10 @@ def test_values_and_gradients(shape: tuple[int, int, int], inputs: int, dtype: t
     y = ops.lut(gx.requires_grad_(), gt.requires_grad_(), gi)
     exact = gx.detach().double(), gt.detach().double(), gi
     error = TOLERANCE[dtype]
-    torch.testing.assert_close(y.detach().double(), lookup_tables.reference(*exact), atol=error, rtol=0)
+    torch.testing.assert_close(y.detach().double(), lut_reference(*exact), atol=error, rtol=0)
     grad = torch.randn(y.shape, dtype=y.dtype, device="cuda")
     y.backward(grad)
-    expected = lookup_tables.reference_backward(grad.double(), *exact, True)
+    expected = lut_backward_reference(grad.double(), *exact, True)
     for got, want in zip((gx.grad, gt.grad), expected, strict=True):
         assert got is not None
         scale = max(want.abs().max().item(), 1.0)
@@ -76,11 +77,11 @@ def test_two_runs_give_the_same_bits() -> None:
 def test_packed(batch: int, bits: int, inputs: int) -> None:
     _, logits, indices = layer((1, 300, 1000), inputs)
     logits = logits - 0.5
-    words = reference.pack_bits(torch.rand(batch, 300) > 0.5, bits)
+    words = pack_bits_reference(torch.rand(batch, 300) > 0.5, bits)
     ids = ops.lut_ids(logits.cuda())
-    assert torch.equal(ids.cpu(), lookup_tables._reference_ids(logits))
+    assert torch.equal(ids.cpu(), lut_ids_reference(logits))
     got = ops.lut_packed(words.cuda(), ids, indices.cuda())
-    assert torch.equal(got.cpu(), lookup_tables._reference_packed(words, ids.cpu(), indices))
+    assert torch.equal(got.cpu(), lut_packed_reference(words, ids.cpu(), indices))
 
 
 @pytest.mark.parametrize("inputs", INPUTS)

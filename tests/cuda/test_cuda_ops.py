@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
+from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, pack_bits_reference
 from tests.cuda.steps import no_waiting
 
 pytestmark = pytest.mark.cuda
@@ -44,18 +45,18 @@ def test_layer(shape: tuple[int, int, int], dtype: torch.dtype, compact: bool) -
     gt.requires_grad_()
     if compact:
         y = ops.logic_group_sum(gx, gt, ga, gb, k, tau)
-        expected = reference.logic_group_sum(x.double(), table.double(), a, b, k, tau)
+        expected = dense.logic_group_sum_reference(x.double(), table.double(), a, b, k, tau)
     else:
         y = ops.logic(gx, gt, ga, gb)
-        expected = reference.logic(x.double(), table.double(), a, b)
+        expected = dense.logic_reference(x.double(), table.double(), a, b)
     error = TOLERANCE[dtype]
     torch.testing.assert_close(y.detach().cpu().double(), expected, atol=error, rtol=1e-4 if compact else 0)
     grad = torch.randn(y.shape).to(y.dtype)
     y.backward(grad.cuda())
     if compact:
-        exact = reference.logic_group_sum_backward(grad.double(), x.double(), table.double(), a, b, tau, True)
+        exact = dense.logic_group_sum_backward_reference(grad.double(), x.double(), table.double(), a, b, tau, True)
     else:
-        exact = reference.logic_backward(grad.double(), x.double(), table.double(), a, b, True)
+        exact = dense.logic_backward_reference(grad.double(), x.double(), table.double(), a, b, True)
     assert gx.grad is not None
     assert gt.grad is not None
     scale = exact[0].abs().max().item()
@@ -80,9 +81,9 @@ def test_softmax_table(dtype: torch.dtype) -> None:
     grad = torch.randn(1001, 4).to(dtype)
     error = TOLERANCE[dtype]
     table = ops.softmax_table(logits.cuda())
-    torch.testing.assert_close(table.cpu().double(), reference.softmax_table(logits.double()), atol=error, rtol=0)
+    torch.testing.assert_close(table.cpu().double(), dense.softmax_table_reference(logits.double()), atol=error, rtol=0)
     got = torch.ops.lgn.softmax_table_backward(grad.cuda(), logits.cuda())
-    exact = reference.softmax_table_backward(grad.double(), logits.double())
+    exact = dense.softmax_table_backward_reference(grad.double(), logits.double())
     torch.testing.assert_close(got.cpu().double(), exact, atol=error, rtol=error)
 
 
@@ -92,14 +93,14 @@ def test_packed(batch: int, bits: int) -> None:
     _, _, a, b = layer(1, 300, 1000)
     x, gates = torch.rand(batch, 300) > 0.5, torch.randint(16, (1000,)).byte()
     words = ops.pack_bits(x.cuda(), bits)
-    assert torch.equal(words.cpu(), reference.pack_bits(x, bits))
+    assert torch.equal(words.cpu(), pack_bits_reference(x, bits))
     by_column = x.t().contiguous().cuda().t()
     assert torch.equal(ops.pack_bits(by_column, bits), words)
     assert torch.equal(ops.unpack_bits(words, batch).cpu(), x)
     y = ops.logic_packed(words, *on_gpu(gates, a, b))
-    expected = reference.logic_packed(reference.pack_bits(x, bits), gates, a, b)
+    expected = logic_packed_reference(pack_bits_reference(x, bits), gates, a, b)
     assert torch.equal(y.cpu(), expected)
-    assert torch.equal(ops.group_sum_packed(y, 10, batch).cpu(), reference.group_sum_packed(expected, 10, batch))
+    assert torch.equal(ops.group_sum_packed(y, 10, batch).cpu(), group_sum_packed_reference(expected, 10, batch))
 
 
 def test_gradcheck() -> None:
@@ -154,7 +155,7 @@ def test_empty_and_strided_operands(batch: int) -> None:
     y = ops.logic(wide, table, a, b)
     assert y.shape == (batch, 12)
     y.sum().backward()  # an expanded gradient
-    expected = reference.logic_backward(torch.ones_like(y), x, table, a, b, True)[0]
+    expected = dense.logic_backward_reference(torch.ones_like(y), x, table, a, b, True)[0]
     torch.testing.assert_close(wide.grad, expected)
 
 
@@ -169,12 +170,12 @@ def test_wires_changed_in_place_are_seen() -> None:
     x, table, a, b = on_gpu(*layer(5, 8, 12))
     ops.logic(x, table, a, b)
     a.copy_(a.flip(0))
-    torch.testing.assert_close(ops.logic(x, table, a, b), reference.logic(x, table, a, b))
+    torch.testing.assert_close(ops.logic(x, table, a, b), dense.logic_reference(x, table, a, b))
 
 
 def test_side_streams() -> None:
     x, table, a, b = on_gpu(*layer(100, 800, 9000))
-    expected = reference.logic(x, table, a, b)
+    expected = dense.logic_reference(x, table, a, b)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
-from lgn_lightning.ops import choices, schema
+from lgn_lightning.ops import BitLayer, choices, library
 from lgn_lightning.ops import straight_through as module
 from tests.cuda.steps import check_graphed_training, check_training_waits_for_nothing
 
@@ -39,7 +39,11 @@ def fixed(device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
 
 def test_kernels_are_native() -> None:
     for name in ("gate_ids", "bit_logic", "bit_logic_backward", "choose", "choose_backward", "choices_backward"):
-        assert schema.has_native(name, "cuda")
+        assert library.has_native(name, "cuda")
+
+
+def records(*lists: list[Tensor]) -> list[BitLayer]:
+    return [BitLayer(*layer) for layer in zip(*lists, strict=True)]
 
 
 @pytest.mark.parametrize("need_x", [True, False])
@@ -48,12 +52,12 @@ def test_stack(batch: int, need_x: bool) -> None:
     lists, on_gpu = stack(), stack(device="cuda")
     x, grad = torch.rand(batch, 11), torch.randn(batch, 3)
     scores, words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu[1:], fixed("cuda")[1], 3, 2.5)
-    expected, expected_words = module._reference(x, *lists[1:], fixed()[1], 3, 2.5)
+    expected, expected_words = module.bit_logic_reference(x, *lists[1:], fixed()[1], 3, 2.5)
     torch.testing.assert_close(scores.cpu(), expected, atol=0, rtol=2e-7)  # whole numbers over tau
     tables, _, a, b = lists
     double = [t.double() for t in tables]
     settings = [True, False, True], 2.5, FACTORS, need_x
-    exact = module._reference_backward(grad.double(), expected_words, double, a, b, *fixed(), *settings)
+    exact = module.bit_logic_backward_reference(grad.double(), expected_words, double, a, b, *fixed(), *settings)
     rest = on_gpu[0], on_gpu[2], on_gpu[3], *fixed("cuda"), *settings
     got = torch.ops.lgn.bit_logic_backward(grad.cuda(), words, *rest)
     # Words of another layout, and a second run: the same bits.
@@ -68,18 +72,18 @@ def test_stack(batch: int, need_x: bool) -> None:
 
 def test_input_may_be_bool_any_float_and_any_strides() -> None:
     lists, x = stack(device="cuda"), torch.rand(77, 11, device="cuda")
-    expected = ops.bit_logic(x, *lists, k=3)
+    expected = ops.bit_logic(x, records(*lists), 3)
     for other in (x > 0.5, x.double(), x.t().contiguous().t(), (x > 0.5).t().contiguous().t()):
-        assert torch.equal(ops.bit_logic(other, *lists, k=3), expected)
+        assert torch.equal(ops.bit_logic(other, records(*lists), 3), expected)
     half = x.bfloat16()
-    assert torch.equal(ops.bit_logic(half, *lists, k=3), ops.bit_logic(half.float(), *lists, k=3))
+    assert torch.equal(ops.bit_logic(half, records(*lists), 3), ops.bit_logic(half.float(), records(*lists), 3))
 
 
 @pytest.mark.parametrize("width", [4, 16])
 def test_gate_ids(width: int) -> None:
     logits = torch.randn(1001, width)
     logits[::2] = logits[::2].round()  # ties: the first of the largest counts
-    assert torch.equal(ops.gate_ids(logits.cuda()).cpu(), module._gate_ids(logits))
+    assert torch.equal(ops.gate_ids(logits.cuda()).cpu(), module.gate_ids_reference(logits))
     assert ops.gate_ids(logits[:0].cuda()).shape == (0,)
 
 
@@ -113,12 +117,12 @@ def test_learned_wires_are_the_reference_and_deterministic(batch: int) -> None:
         b.append(chosen[:, 1].contiguous())
     x, grad = torch.rand(batch, 11).round(), torch.randn(batch, 3)
     shares = [torch.softmax(torch.rand(wires.shape), 2) for wires in candidates]
-    scores, words = module._reference(x, gates, a, b, candidates, 3, 2.5)
+    scores, words = module.bit_logic_reference(x, gates, a, b, candidates, 3, 2.5)
     on_gpu = [[t.cuda() for t in part] for part in (tables, gates, a, b, shares, candidates)]
     got_scores, got_words = torch.ops.lgn.bit_logic(x.cuda(), *on_gpu[1:4], on_gpu[5], 3, 2.5)
     torch.testing.assert_close(got_scores.cpu(), scores, atol=0, rtol=2e-7)
     settings = [True, False, True], 2.5, FACTORS, True
-    exact = module._reference_backward(
+    exact = module.bit_logic_backward_reference(
         grad.double(), words, [t.double() for t in tables], a, b, shares, candidates, *settings
     )
     rest = on_gpu[0], *on_gpu[2:], *settings
@@ -137,23 +141,23 @@ def test_choice(noise: float) -> None:
     logits, level = torch.randn(300, 2, 8), torch.rand(300, 2)
     candidates = torch.randint(50, (300, 2, 8)).int()
     *wires, shares = torch.ops.lgn.choose(logits.cuda(), candidates.cuda(), level.cuda(), noise)
-    *expected_wires, expected = choices._choose(logits, candidates, level, noise)
+    *expected_wires, expected = choices.choose_reference(logits, candidates, level, noise)
     for got, want in zip(wires, expected_wires, strict=True):
         assert (got.cpu() != want).sum() < 3, "a draw at a boundary may fall to either side"
     torch.testing.assert_close(shares.cpu(), expected, atol=1e-6, rtol=1e-5)
     grad = torch.randn(300, 2, 8)
     torch.testing.assert_close(
-        torch.ops.lgn.choose_backward(grad.cuda(), shares).cpu(), choices.softmax_backward(grad, expected)
+        torch.ops.lgn.choose_backward(grad.cuda(), shares).cpu(), choices.choose_backward_reference(grad, expected)
     )
 
 
 def test_bad_wires_and_devices() -> None:
     lists, x = stack(device="cuda"), torch.rand(5, 11, device="cuda")
     with pytest.raises(RuntimeError, match="move the module and its input to one device"):
-        ops.bit_logic(x, lists[0], [g.cpu() for g in lists[1]], *lists[2:], k=3)
+        ops.bit_logic(x, records(lists[0], [g.cpu() for g in lists[1]], *lists[2:]), 3)
     lists[2][1][3] = 400
     with pytest.raises(IndexError, match="gate 3 has inputs 400 and"):
-        ops.bit_logic(x, *lists, k=3)
+        ops.bit_logic(x, records(*lists), 3)
 
 
 def make_net(connections: str = "random") -> LogicSequential:

@@ -14,7 +14,8 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.nn.connections import draw_leaves
-from lgn_lightning.ops import ConvGeometry, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, tree
+from lgn_lightning.ops.tree import TreeConv
 from tests.cuda.steps import record
 from tests.ops.test_tree import example, make, problems
 from tests.ops.test_tree_choices import candidates_of
@@ -35,12 +36,12 @@ def compare(
     exact = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
     y, winner = lgn.logic_tree_conv(*args, *geometry)
     error = TOLERANCE[x.dtype]
-    expected, _ = tree._reference(*exact, geometry)
+    expected, _ = tree.forward_reference(TreeConv(*exact, geometry))
     torch.testing.assert_close(y.double(), expected, atol=error, rtol=0)
     grad = torch.randn(y.shape, dtype=y.dtype, device="cuda")
     # At the kernel's own winners: near ties fall either way.
     grad_x, grad_table = lgn.logic_tree_conv_backward(grad, winner, *args, *geometry, need_x)
-    want_x, want_table = tree._reference_backward(grad.double(), winner, *exact, geometry, True)
+    want_x, want_table = tree.backward_reference(grad.double(), winner, TreeConv(*exact, geometry), True)
     scale = max(want_table.abs().max().item(), 1.0)
     torch.testing.assert_close(grad_table.double(), want_table, atol=error * scale, rtol=error)
     if need_x:
@@ -138,7 +139,7 @@ def test_learned_leaves(problem: dict[str, Any], dtype: torch.dtype, straight: b
     grad = torch.randn(y.shape).to(y.dtype)
     got = lgn.learned_tree_conv_backward(grad.cuda(), winner, *on_gpu((*args, candidates)), *geometry, need_x)
     exact = [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in args]
-    expected = tree_choices.reference_backward(grad.double(), winner.cpu(), *exact, candidates, geometry, True)
+    expected = tree.backward_reference(grad.double(), winner.cpu(), TreeConv(*exact, geometry, candidates), True)
     error = TOLERANCE[dtype]
     for mine, want in zip(got if need_x else got[1:], expected if need_x else expected[1:], strict=True):
         scale = max(want.abs().max().item(), 1.0)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import choices, reference, straight_through
+from lgn_lightning.ops import choices, dense, straight_through
+from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, pack_bits_reference
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, padded, rows
 
 # One rounding of the result, and sums of a hundred products in single precision.
@@ -91,7 +92,7 @@ def test_logic(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind: str) -> 
         host.host_logic_forward(
             STORAGE[dtype], i64(batch), at(source), i64(source.shape[1]), at(table), w.handle, at(y), i64(y.shape[1])
         )
-    expected = reference.logic(x.double(), table.double(), a, b)
+    expected = dense.logic_reference(x.double(), table.double(), a, b)
     torch.testing.assert_close(y[:, :batch].t().double(), expected, atol=TOLERANCE[dtype], rtol=0)
 
 
@@ -122,9 +123,9 @@ def test_logic_backward(host: ctypes.CDLL, dtype: torch.dtype, batch: int, kind:
         )  # fmt: skip
     arguments = (x.double(), table.double(), a, b)
     if compact:
-        expected = reference.logic_group_sum_backward(grad.double(), *arguments, tau, True)
+        expected = dense.logic_group_sum_backward_reference(grad.double(), *arguments, tau, True)
     else:
-        expected = reference.logic_backward(grad.double(), *arguments, True)
+        expected = dense.logic_backward_reference(grad.double(), *arguments, True)
     wide = 1e-11 if dtype == torch.float64 else 2e-3
     torch.testing.assert_close(grad_table.double(), expected[1], atol=wide, rtol=1e-4)
     if need_x:
@@ -139,7 +140,7 @@ def packed_rows(x: Tensor) -> Tensor:
     pitch = -(-batch // 128) * 16
     words = torch.full((inputs * pitch + 16,), 255, dtype=torch.uint8)
     words = words[-words.data_ptr() % 16 :][: inputs * pitch].view(inputs, pitch)
-    packed = reference.pack_bits(x, 8).view(torch.uint8).t()
+    packed = pack_bits_reference(x, 8).view(torch.uint8).t()
     words[:, : packed.shape[1]] = packed
     if batch % 8:
         words[:, packed.shape[1] - 1] |= 256 - (1 << batch % 8)
@@ -165,7 +166,7 @@ def test_backward_from_bits(host: ctypes.CDLL, batch: int, kind: str, need_x: bo
             i64(grad_x.shape[1]), at(partials), i64(padded(batch, torch.float32)),
         )  # fmt: skip
     full = grad.repeat_interleave(gates // classes, dim=1) if compact else grad
-    expected = reference.logic_backward(full.double(), x.double(), table.double(), a, b, True)
+    expected = dense.logic_backward_reference(full.double(), x.double(), table.double(), a, b, True)
     torch.testing.assert_close(grad_table.double(), expected[1], atol=2e-3, rtol=1e-4)
     if need_x:
         torch.testing.assert_close(grad_x[:, :batch].t().double(), factor * expected[0], atol=2e-4, rtol=2e-5)
@@ -199,10 +200,10 @@ def test_learned_wires_from_bits(host: ctypes.CDLL, batch: int, count: int, comp
     )  # fmt: skip
     full = (grad.repeat_interleave(gates // classes, dim=1) if compact else grad).double()
     arguments = x.double(), table.double(), a, b
-    expected_x, expected_table = reference.logic_backward(full, *arguments, True)
+    expected_x, expected_table = dense.logic_backward_reference(full, *arguments, True)
     torch.testing.assert_close(grad_table.double(), expected_table, atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(grad_x[:, :batch].t().double(), factor * expected_x, atol=2e-4, rtol=2e-5)
-    expected = choices.reference_backward(full, *arguments, candidates)
+    expected = choices.choices_backward_reference(full, *arguments, candidates)
     torch.testing.assert_close(shares.double(), expected, atol=2e-4, rtol=1e-4)
 
 
@@ -226,7 +227,7 @@ def test_learned_wires_from_values(host: ctypes.CDLL, dtype: torch.dtype, batch:
         i64(gates), i64(count), at(upper), i64(upper.shape[1]), 0, at(shares), None, ctypes.c_float(1), None, None,
         i64(0), None, i64(0),
     )  # fmt: skip
-    expected = choices.reference_backward(grad.double(), x.double(), table.double(), a, b, candidates)
+    expected = choices.choices_backward_reference(grad.double(), x.double(), table.double(), a, b, candidates)
     wide = 1e-11 if dtype == torch.float64 else 1e-4
     torch.testing.assert_close(shares.double(), expected, atol=wide, rtol=wide)
 
@@ -243,13 +244,13 @@ def test_choice(host: ctypes.CDLL, gates: int, count: int, noise: float) -> None
         at(logits), at(candidates), i64(gates), i64(count), at(level) if noise else None, ctypes.c_float(noise),
         at(first), at(second), at(shares),
     )  # fmt: skip
-    *wires, expected = choices._choose(logits, candidates, level, noise)
+    *wires, expected = choices.choose_reference(logits, candidates, level, noise)
     assert torch.equal(first, wires[0])
     assert torch.equal(second, wires[1])
     torch.testing.assert_close(shares, expected, atol=1e-6, rtol=1e-5)
     grad, out = torch.randn_like(logits), torch.empty_like(logits)
     host.host_choose_backward(at(grad), at(shares), i64(gates), i64(count), at(out))
-    torch.testing.assert_close(out, choices.softmax_backward(grad, expected), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(out, choices.choose_backward_reference(grad, expected), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [4, 16])
@@ -283,7 +284,7 @@ def test_backward_of_a_long_walk(host: ctypes.CDLL) -> None:
             0, i64(3), at(source), i64(source.shape[1]), at(table), w.handle, at(upper), i64(upper.shape[1]), 0,
             at(grad_table), at(grad_x), i64(grad_x.shape[1]), at(partials), i64(partials.shape[1]),
         )  # fmt: skip
-    expected = reference.logic_backward(grad.double(), x.double(), table.double(), a, b, True)
+    expected = dense.logic_backward_reference(grad.double(), x.double(), table.double(), a, b, True)
     torch.testing.assert_close(grad_x[:, :3].t().double(), expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(grad_table.double(), expected[1], atol=1e-5, rtol=0)
 
@@ -316,8 +317,8 @@ def test_softmax_table(host: ctypes.CDLL, dtype: torch.dtype, gates: int) -> Non
     host.host_softmax_table(wide, at(logits), i64(gates), at(table))
     host.host_softmax_table_backward(wide, at(grad), at(logits), i64(gates), at(out))
     tolerance = TOLERANCE[dtype] / 10
-    torch.testing.assert_close(table.double(), reference.softmax_table(logits.double()), atol=tolerance, rtol=0)
-    expected = reference.softmax_table_backward(grad.double(), logits.double())
+    torch.testing.assert_close(table.double(), dense.softmax_table_reference(logits.double()), atol=tolerance, rtol=0)
+    expected = dense.softmax_table_backward_reference(grad.double(), logits.double())
     torch.testing.assert_close(out.double(), expected, atol=tolerance, rtol=0)
 
 
@@ -338,11 +339,11 @@ def test_group_sum(host: ctypes.CDLL, dtype: torch.dtype, batch: int, group: int
         )  # fmt: skip
         return out.double()
 
-    expected = reference.logic_group_sum(x.double(), table.double(), a, b, 3, 1.7)
+    expected = dense.logic_group_sum_reference(x.double(), table.double(), a, b, 3, 1.7)
     torch.testing.assert_close(run(source, table), expected, atol=1e-4, rtol=0)
     plain = torch.rand(batch, 3 * group).to(dtype)
     torch.testing.assert_close(
-        run(feature_major(plain), None), reference.group_sum(plain.double(), 3, 1.7), atol=1e-4, rtol=0
+        run(feature_major(plain), None), dense.group_sum_reference(plain.double(), 3, 1.7), atol=1e-4, rtol=0
     )
 
 
@@ -359,7 +360,7 @@ def test_packed(host: ctypes.CDLL, batch: int, layout: str) -> None:
     words, back = rows(features, pitch, torch.uint8), torch.empty(batch, features, dtype=torch.bool)
     host.host_pack_bits(at(x), i64(x.stride(0)), i64(x.stride(1)), i64(batch), i64(features), at(words), i64(pitch))
     used = -(-batch // 64) * 8
-    expected = reference.pack_bits(x, 8)
+    expected = pack_bits_reference(x, 8)
     assert torch.equal(words[:, : expected.shape[0]].t(), expected.view(torch.uint8))
     assert not words[:, expected.shape[0] : used].any(), "the bits past the batch are 0"
     host.host_unpack_bits(at(words), i64(pitch), i64(batch), i64(features), at(back))
@@ -371,11 +372,11 @@ def test_packed(host: ctypes.CDLL, batch: int, layout: str) -> None:
     host.host_logic_packed(
         at(words), i64(pitch), at(ids), at(a), at(b), i64(gates), i64(-(-batch // 8)), at(y), i64(pitch)
     )
-    expected_y = reference.logic_packed(expected, ids, a, b)
+    expected_y = logic_packed_reference(expected, ids, a, b)
     assert torch.equal(y[:, : expected.shape[0]].t(), expected_y.view(torch.uint8))
     counts = torch.zeros(batch, 3, dtype=torch.int32)
     host.host_group_sum_packed(at(y), i64(pitch), i64(batch), i64(gates // 3), i64(3), at(counts))
-    assert torch.equal(counts, reference.group_sum_packed(expected_y, 3, batch))
+    assert torch.equal(counts, group_sum_packed_reference(expected_y, 3, batch))
 
 
 def test_group_sum_packed_of_more_rows_than_a_counter_holds(host: ctypes.CDLL) -> None:

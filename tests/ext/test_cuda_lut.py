@@ -7,7 +7,8 @@ import ctypes
 import pytest
 import torch
 
-from lgn_lightning.ops import lookup_tables, reference
+from lgn_lightning.ops.bits import pack_bits_reference
+from lgn_lightning.ops.lut import lut_backward_reference, lut_ids_reference, lut_packed_reference, lut_reference
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, padded, rows
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -70,7 +71,7 @@ def test_values(host: ctypes.CDLL, shape: tuple[int, int, int], inputs: int, dty
     operands = Operands(shape, inputs, dtype)
     y = rows(operands.gates, operands.batch, dtype)
     host.host_lut_forward(*operands.arguments(), at(y), i64(y.shape[1]))
-    expected = lookup_tables.reference(*operands.exact())
+    expected = lut_reference(*operands.exact())
     torch.testing.assert_close(y[:, : operands.batch].t().double(), expected, atol=TOLERANCE[dtype], rtol=0)
 
 
@@ -80,7 +81,7 @@ def test_values(host: ctypes.CDLL, shape: tuple[int, int, int], inputs: int, dty
 def test_gradients(host: ctypes.CDLL, shape: tuple[int, int, int], inputs: int, dtype: torch.dtype) -> None:
     operands = Operands(shape, inputs, dtype)
     grad = torch.randn(operands.batch, operands.gates).to(dtype)
-    expected = lookup_tables.reference_backward(grad.double(), *operands.exact(), True)
+    expected = lut_backward_reference(grad.double(), *operands.exact(), True)
     error, wide = TOLERANCE[dtype], 1e-11 if dtype == torch.float64 else 1e-3
     for need_x, part_bytes in ((True, 2**30), (True, 1), (False, 2**30)):  # at once, in slices of a tile, table alone
         grad_x, grad_table = operands.backward(host, grad, need_x, part_bytes)
@@ -108,8 +109,8 @@ def test_packed(host: ctypes.CDLL, batch: int, inputs: int) -> None:
     logits[0, 0], logits[1, 1] = 1, 0.0  # the sign bit of 64, and what is not above 0
     ids = torch.empty(gates, dtype=torch.int64)
     host.host_lut_ids(at(logits), i64(gates), i64(1 << inputs), at(ids))
-    assert torch.equal(ids, lookup_tables._reference_ids(logits))
-    words = reference.pack_bits(x, 8)
+    assert torch.equal(ids, lut_ids_reference(logits))
+    words = pack_bits_reference(x, 8)
     pitch = padded(len(words), torch.uint8)
     source, y = rows(features, pitch, torch.uint8), rows(gates, pitch, torch.uint8)
     source[:, : len(words)] = words.t().view(torch.uint8)
@@ -117,7 +118,7 @@ def test_packed(host: ctypes.CDLL, batch: int, inputs: int) -> None:
     host.host_lut_packed(
         at(source), i64(pitch), at(ids), at(indices), inputs, i64(gates), i64(len(words)), at(y), i64(pitch)
     )
-    expected = lookup_tables._reference_packed(words, ids, indices)
+    expected = lut_packed_reference(words, ids, indices)
     assert torch.equal(y[:, : len(words)].t(), expected.view(torch.uint8))
 
 

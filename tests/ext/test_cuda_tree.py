@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.nn.connections import draw_leaves
-from lgn_lightning.ops import ConvGeometry, bit_tree, reference, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, bit_tree, tree
+from lgn_lightning.ops.bit_tree import BitTreeConv
+from lgn_lightning.ops.bits import pack_bits_reference, unpack_bits_reference
+from lgn_lightning.ops.tree import TreeConv
 from tests.cuda_host import STORAGE, at, build, feature_major, i64, rows
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float64: 1e-12}
@@ -153,7 +156,7 @@ def test_values_and_winners(host: ctypes.CDLL, problem: Problem) -> None:
     operands = Operands(problem)
     y, winner = operands.forward(host)
     x, table, _, leaves = operands.exact()
-    expected, first = tree._reference(x, table, None, leaves, problem.geometry)
+    expected, first = tree.forward_reference(TreeConv(x, table, None, leaves, problem.geometry))
     torch.testing.assert_close(y.double(), expected, atol=TOLERANCE[problem.dtype], rtol=0)
     if problem.straight or problem.dtype == torch.float64:  # without rounding there are no near ties
         assert torch.equal(winner, first)
@@ -167,7 +170,7 @@ def test_gradients(host: ctypes.CDLL, problem: Problem, leaf_bytes: int, need_x:
     y, winner = operands.forward(host)
     grad = torch.randn(y.shape).to(problem.dtype)
     grad_x, grad_table, _ = operands.backward(host, grad, need_x, leaf_bytes)
-    expected = tree._reference_backward(grad.double(), winner, *operands.exact(), problem.geometry, True)
+    expected = tree.backward_reference(grad.double(), winner, TreeConv(*operands.exact(), problem.geometry), True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     torch.testing.assert_close(grad_table.double(), expected[1], atol=wide, rtol=1e-4)
@@ -185,7 +188,7 @@ def test_gradients_of_shares(host: ctypes.CDLL, problem: Problem, leaf_bytes: in
     places = problem.channels * problem.kernel[0] * problem.kernel[1]
     candidates = torch.randint(places, (problem.trees, 2**problem.depth, count), dtype=torch.int32)
     x, *rest = operands.exact()
-    expected = tree_choices.reference_backward(grad.double(), winner, x, *rest, candidates, problem.geometry, True)
+    expected = tree.backward_reference(grad.double(), winner, TreeConv(x, *rest, problem.geometry, candidates), True)
     error = TOLERANCE[problem.dtype]
     wide = 1e-11 if problem.dtype == torch.float64 else 1e-3
     for need_x in (True, False):
@@ -221,12 +224,12 @@ class BitOperands(Operands):
     def __init__(self, problem: Problem) -> None:
         super().__init__(replace(problem, dtype=F32))
         self.gates = torch.randint(16, (len(self.table),), dtype=torch.uint8)
-        self.words = reference.pack_bits(self.x.flatten(1) > 0.5, 64).view(-1, *self.x.shape[1:])
+        self.words = pack_bits_reference(self.x.flatten(1) > 0.5, 64).view(-1, *self.x.shape[1:])
         self.bits = rows(self.words[0].numel(), self.row_bytes, torch.uint8)
-        self.bits[:, : -(-problem.batch // 8)] = reference.pack_bits(self.x.flatten(1) > 0.5, 8).t().view(torch.uint8)
+        self.bits[:, : -(-problem.batch // 8)] = pack_bits_reference(self.x.flatten(1) > 0.5, 8).t().view(torch.uint8)
         if problem.batch % 8:  # bits past the batch
             self.bits[:, problem.batch // 8] |= 256 - (1 << problem.batch % 8)
-        self.digits = bit_tree._digits(problem.geometry)
+        self.digits = (problem.geometry.positions - 1).bit_length()
         self.y = rows(self.y_rows.shape[0], self.row_bytes, torch.uint8)
         self.winner = rows(self.digits * len(self.y), self.row_bytes, torch.uint8)
 
@@ -240,7 +243,7 @@ class BitOperands(Operands):
 
     def bits_of(self, made: Tensor) -> Tensor:
         """Packed rows as bool ``[batch, rows]``."""
-        return reference.unpack_bits(made[:, : self.row_bytes].t().contiguous().view(torch.int8), self.problem.batch)
+        return unpack_bits_reference(made[:, : self.row_bytes].t().contiguous().view(torch.int8), self.problem.batch)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=Problem.name)
@@ -248,14 +251,13 @@ def test_packed_bits(host: ctypes.CDLL, problem: Problem) -> None:
     operands = BitOperands(problem)
     batch, y, winner = problem.batch, operands.y, operands.winner
     host.host_bit_tree_forward(*operands.arguments(), at(y), at(winner), i64(y.shape[1]))
-    args = operands.words, operands.gates
-    expected, digits = bit_tree._reference(*args, operands.leaves, problem.geometry)
+    conv = BitTreeConv(operands.words, operands.gates, operands.leaves, problem.geometry, operands.slopes.double())
+    expected, digits = bit_tree.forward_reference(conv)
     for got, want in ((y, expected), (winner, digits)):
-        assert torch.equal(operands.bits_of(got), reference.unpack_bits(want.flatten(1), batch))
+        assert torch.equal(operands.bits_of(got), unpack_bits_reference(want.flatten(1), batch))
 
     grad = torch.randn(batch, *expected.shape[1:])
-    soft = operands.slopes.double()
-    wanted = bit_tree._reference_backward(grad.double(), digits, *args, soft, operands.leaves, problem.geometry, True)
+    wanted = bit_tree.backward_reference(grad.double(), digits, conv, True)
     upper, kernel = feature_major(grad.flatten(1)), (ctypes.c_int32 * 2)(*problem.kernel)
     for leaf_bytes, need_x in ((2**30, True), (1, True), (2**30, False)):
         share = (ctypes.c_int64 * 3)()

@@ -3,8 +3,7 @@
 import torch
 
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
-from lgn_lightning.nn.gate_order import order_gates
-from lgn_lightning.ops.ordering import trail_order
+from lgn_lightning.nn.gate_order import order_gates, trail_order
 
 
 def test_order_is_a_permutation_whose_neighbours_share_an_input() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import ConvGeometry, bit_tree, reference, tree
+from lgn_lightning.ops import ConvGeometry, bit_tree, tree
+from lgn_lightning.ops.bit_tree import BitTreeConv
+from lgn_lightning.ops.bits import unpack_bits_reference
 from tests.ops.test_tree import make, problems
 
 pytestmark = pytest.mark.usefixtures("asked_backend")
@@ -40,7 +42,7 @@ def test_values_and_gradients_are_those_of_the_float_op(problem: dict[str, Any],
     x.requires_grad_(needs_grad)
     soft.requires_grad_()
     bits = (x > 0.5).float().detach().requires_grad_(needs_grad)
-    expected = tree.reference(bits, ops.hard_table(gates, torch.float32), leaves, geometry, soft)
+    expected = tree.logic_tree_conv_reference(bits, ops.hard_table(gates, torch.float32), leaves, geometry, soft)
     y = ops.bit_tree_conv(ops.pack_activations(x), soft, gates, leaves, geometry).unpack(torch.float32)
     assert torch.equal(y, expected)
     upper = torch.randn_like(y)
@@ -54,20 +56,20 @@ def test_values_and_gradients_are_those_of_the_float_op(problem: dict[str, Any],
 def test_native_is_the_reference(problem: dict[str, Any]) -> None:
     x, soft, gates, leaves, geometry = hard_problem(problem)
     words = lgn.round_to_bits(x)
-    assert torch.equal(reference.unpack_bits(words.flatten(1), len(x)).view(x.shape), x > 0.5)
+    assert torch.equal(unpack_bits_reference(words.flatten(1), len(x)).view(x.shape), x > 0.5)
     y, winner = lgn.bit_tree_conv(words, gates, leaves, *geometry)
-    expected, digits = bit_tree._reference(words, gates, leaves, geometry)
+    expected, digits = bit_tree.forward_reference(BitTreeConv(words, gates, leaves, geometry))
     assert y.shape == expected.shape
     assert winner.shape == digits.shape
     for got, want in ((y, expected), (winner, digits)):
         features = got.flatten(1), want.flatten(1)
-        assert torch.equal(*(reference.unpack_bits(part, len(x)) for part in features))
+        assert torch.equal(*(unpack_bits_reference(part, len(x)) for part in features))
     grad = torch.randn(len(x), *y.shape[1:])
     for need in (False, True):
         kept = (winner, words, gates, soft, leaves)
         for one, other in zip(
             lgn.bit_tree_conv_backward(grad, *kept, *geometry, need),
-            bit_tree._reference_backward(grad, *kept, geometry, need),
+            bit_tree.backward_reference(grad, winner, BitTreeConv(words, gates, leaves, geometry, soft), need),
             strict=True,
         ):
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
@@ -83,7 +85,9 @@ def test_large_windows(pool: tuple[int, int]) -> None:
     y = ops.bit_tree_conv(ops.pack_activations(x), soft, gates, leaves, ConvGeometry((1, 1), pool=pool)).unpack(
         torch.float32
     )
-    expected = tree.reference(x, ops.hard_table(gates, torch.float32), leaves, ConvGeometry((1, 1), pool=pool), soft)
+    expected = tree.logic_tree_conv_reference(
+        x, ops.hard_table(gates, torch.float32), leaves, ConvGeometry((1, 1), pool=pool), soft
+    )
     assert torch.equal(y, expected)
     for got, want in zip(
         torch.autograd.grad(y.sum(), (x, soft)), torch.autograd.grad(expected.sum(), (x, soft)), strict=True
@@ -111,11 +115,11 @@ def test_chain_ends_in_a_dense_stack() -> None:
     soft.requires_grad_()
     table = torch.rand(6, 4, requires_grad=True)
     ids, a, b = torch.randint(16, (6,)).to(torch.uint8), torch.randint(20, (6,)).int(), torch.randint(20, (6,)).int()
-    stack = [[table], [ids], [a], [b], 2]
+    layers = [ops.BitLayer(table, ids, a, b)]
     y = ops.bit_tree_conv(ops.pack_activations(x), soft, gates, leaves, geometry)
     packed = y.flatten()
-    scores = ops.bit_logic(packed.edge, *stack, words=packed.words)
-    expected = ops.bit_logic(y.unpack(torch.float32).flatten(1), *stack)
+    scores = ops.bit_logic(packed.edge, layers, 2, words=packed.words)
+    expected = ops.bit_logic(y.unpack(torch.float32).flatten(1), layers, 2)
     assert torch.equal(scores, expected)
     upper = torch.randn_like(scores)
     for got, want in zip(

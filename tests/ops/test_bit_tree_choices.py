@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import ConvGeometry, bit_tree_choices
+from lgn_lightning.ops import ConvGeometry, bit_tree
+from lgn_lightning.ops.bit_tree import BitTreeConv
 from tests.ops.test_bit_tree import example, hard_problem
 from tests.ops.test_tree import problems
 from tests.ops.test_tree_choices import candidates_of
@@ -68,7 +69,8 @@ def test_native_is_the_reference(problem: dict[str, Any], count: int) -> None:
     grad, candidates = torch.randn(len(x), *y.shape[1:]), candidates_of(x, leaves, geometry[0], count)
     for need in (False, True):
         arguments = (grad, winner, words, gates, soft, leaves, candidates)
-        expected = bit_tree_choices._reference_backward(*arguments, geometry, need)
+        conv = BitTreeConv(words, gates, leaves, geometry, soft, candidates)
+        expected = bit_tree.backward_reference(grad, winner, conv, need)
         for got, want in zip(backward(*arguments, *geometry, need), expected, strict=True):
             torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import choices, reference, schema
+from lgn_lightning.ops import choices, dense, library
 
 
 class Layer(NamedTuple):
@@ -29,7 +29,7 @@ def layer(batch: int, inputs: int, n: int, k: int, dtype: torch.dtype = torch.fl
     g = torch.Generator().manual_seed(seed)
     candidates = torch.randint(inputs, (n, 2, k), generator=g).int()
     a, b = candidates.gather(2, torch.randint(k, (n, 2, 1), generator=g)).squeeze(2).unbind(1)
-    table = torch.rand(n, 4, generator=g, dtype=schema.sum_dtype(dtype))
+    table = torch.rand(n, 4, generator=g, dtype=library.sum_dtype(dtype))
     return Layer(torch.rand(batch, inputs, generator=g).to(dtype), table, a, b, candidates)
 
 
@@ -62,8 +62,8 @@ def test_native_is_the_reference(batch: int, inputs: int, n: int, k: int, kind: 
     x, *rest = layer(batch, inputs, n, k, dtype)
     grad = torch.randn(batch, n).to(dtype)
     got = torch.ops.lgn.choices_backward(grad, x, *rest)
-    expected = choices.reference_backward(grad, x, *rest)
-    assert got.dtype == expected.dtype == schema.sum_dtype(dtype)
+    expected = choices.choices_backward_reference(grad, x, *rest)
+    assert got.dtype == expected.dtype == library.sum_dtype(dtype)
     torch.testing.assert_close(got, expected, atol=1e-4 if kind < 2 else 1e-12, rtol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_native_choice_is_the_reference(n: int, k: int, noise: float) -> None:
         logits = logits.round()  # ties: the first of the largest counts
     logits.requires_grad_()
     *wires, shares = torch.ops.lgn.choose(logits, candidates, level, noise)
-    *expected_wires, expected = choices._choose(logits, candidates, level, noise)
+    *expected_wires, expected = choices.choose_reference(logits, candidates, level, noise)
     assert all(map(torch.equal, wires, expected_wires))
     torch.testing.assert_close(shares, expected, atol=1e-6, rtol=1e-5)
     upper = torch.randn(n, 2, k)
@@ -108,7 +108,7 @@ def test_what_lies_past_the_batch_does_not_matter() -> None:
     grad = torch.randn(5, 10)
     wide_x[:, :5], wide_grad[:, :5] = x.t(), grad.t()
     got = torch.ops.lgn.choices_backward(wide_grad[:, :5].t(), wide_x[:, :5].t(), *rest)
-    torch.testing.assert_close(got, choices.reference_backward(grad, x, *rest))
+    torch.testing.assert_close(got, choices.choices_backward_reference(grad, x, *rest))
 
 
 def test_threads_change_no_bit() -> None:
@@ -156,7 +156,9 @@ def test_opcheck_and_compile() -> None:
     shares = torch.rand(12, 2, 5, requires_grad=True)
 
     def loss(shares: Tensor) -> Tensor:
-        return ops.learn_choices(reference.logic(x, table, a, b), shares, x, table, a, b, candidates).square().sum()
+        return (
+            ops.learn_choices(dense.logic_reference(x, table, a, b), shares, x, table, a, b, candidates).square().sum()
+        )
 
     expected = torch.autograd.grad(loss(shares), shares)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
+from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, pack_bits_reference
 
 
 def layer(batch: int = 5, in_dim: int = 7, n: int = 12, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
@@ -18,22 +19,23 @@ def layer(batch: int = 5, in_dim: int = 7, n: int = 12, dtype: torch.dtype = tor
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_ops_are_the_reference(batch: int) -> None:
     x, table, a, b = layer(batch)
-    torch.testing.assert_close(ops.logic(x, table, a, b), reference.logic(x, table, a, b))
-    torch.testing.assert_close(ops.group_sum(x[:, :6], 3, 2.0), reference.group_sum(x[:, :6], 3, 2.0))
+    torch.testing.assert_close(ops.logic(x, table, a, b), dense.logic_reference(x, table, a, b))
+    torch.testing.assert_close(ops.group_sum(x[:, :6], 3, 2.0), dense.group_sum_reference(x[:, :6], 3, 2.0))
     torch.testing.assert_close(
-        ops.logic_group_sum(x, table, a, b, 3, 2.0), reference.group_sum(reference.logic(x, table, a, b), 3, 2.0)
+        ops.logic_group_sum(x, table, a, b, 3, 2.0),
+        dense.group_sum_reference(dense.logic_reference(x, table, a, b), 3, 2.0),
     )
     logits = torch.randn(4, 16)
-    torch.testing.assert_close(ops.softmax_table(logits), reference.softmax_table(logits))
+    torch.testing.assert_close(ops.softmax_table(logits), dense.softmax_table_reference(logits))
     bits = x > 0.5
     for width in (8, 16, 32, 64):
         words = ops.pack_bits(bits, width)
-        assert torch.equal(words, reference.pack_bits(bits, width))
+        assert torch.equal(words, pack_bits_reference(bits, width))
         assert torch.equal(ops.unpack_bits(words, batch), bits)
         gates = torch.arange(12, dtype=torch.uint8)
         y = ops.logic_packed(words, gates, a, b)
-        assert torch.equal(y, reference.logic_packed(words, gates, a, b))
-        assert torch.equal(ops.group_sum_packed(y, 3, batch), reference.group_sum_packed(y, 3, batch))
+        assert torch.equal(y, logic_packed_reference(words, gates, a, b))
+        assert torch.equal(ops.group_sum_packed(y, 3, batch), group_sum_packed_reference(y, 3, batch))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -124,13 +126,13 @@ def test_compiles_to_one_graph() -> None:
 
 def test_tables_stay_float32_under_autocast() -> None:
     logits = torch.randn(50, 16, requires_grad=True)
-    exact = reference.softmax_table(logits.detach())
+    exact = dense.softmax_table_reference(logits.detach())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         table = ops.softmax_table(logits)
         table.square().sum().backward()
     assert table.dtype == torch.float32
     torch.testing.assert_close(table, exact)
-    torch.testing.assert_close(logits.grad, reference.softmax_table_backward(2 * exact, logits.detach()))
+    torch.testing.assert_close(logits.grad, dense.softmax_table_backward_reference(2 * exact, logits.detach()))
 
 
 _I = torch.zeros(12, dtype=torch.int32)

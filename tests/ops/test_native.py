@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
+from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, pack_bits_reference
 
 pytestmark = pytest.mark.usefixtures("native_cpu")
 
@@ -70,18 +71,20 @@ def test_layer_is_the_reference(
     x, table, a, b = operands(batch, in_dim, per_group * k, dtype)
     grad, compact = torch.randn(batch, per_group * k, dtype=dtype), torch.randn(batch, k, dtype=table.dtype)
     x, grad, compact = strided(x, form), strided(grad, form), strided(compact, form)
-    assert_near(lgn.logic(x, table, a, b), reference.logic(x, table, a, b))
+    assert_near(lgn.logic(x, table, a, b), dense.logic_reference(x, table, a, b))
     exact = x.to(table.dtype)
-    assert_near(lgn.logic_group_sum(x, table, a, b, k, 3.0), reference.logic_group_sum(exact, table, a, b, k, 3.0), 10)
-    assert_near(lgn.group_sum(grad, k, 3.0), reference.group_sum(grad, k, 3.0), 10)
+    assert_near(
+        lgn.logic_group_sum(x, table, a, b, k, 3.0), dense.logic_group_sum_reference(exact, table, a, b, k, 3.0), 10
+    )
+    assert_near(lgn.group_sum(grad, k, 3.0), dense.group_sum_reference(grad, k, 3.0), 10)
     for actual, expected in (
         (
             lgn.logic_backward(grad, x, table, a, b, need_grad_x),
-            reference.logic_backward(grad.to(table.dtype), exact, table, a, b, need_grad_x),
+            dense.logic_backward_reference(grad.to(table.dtype), exact, table, a, b, need_grad_x),
         ),
         (
             lgn.logic_group_sum_backward(compact, x, table, a, b, 3.0, need_grad_x),
-            reference.logic_group_sum_backward(compact, exact, table, a, b, 3.0, need_grad_x),
+            dense.logic_group_sum_backward_reference(compact, exact, table, a, b, 3.0, need_grad_x),
         ),
     ):
         assert_near(actual[0], expected[0], 10)
@@ -95,8 +98,10 @@ def test_softmax_table_is_the_reference(n: int, dtype: torch.dtype, seed: int) -
     torch.manual_seed(seed)
     logits, grad = torch.randn(n, 16, dtype=dtype) * 20, torch.randn(n, 4, dtype=dtype)
     exact = logits.double()
-    assert_near(lgn.softmax_table(logits), reference.softmax_table(exact))
-    assert_near(lgn.softmax_table_backward(grad, logits), reference.softmax_table_backward(grad.double(), exact), 3)
+    assert_near(lgn.softmax_table(logits), dense.softmax_table_reference(exact))
+    assert_near(
+        lgn.softmax_table_backward(grad, logits), dense.softmax_table_backward_reference(grad.double(), exact), 3
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,11 +115,11 @@ def test_packed_ops_are_the_reference(
     a, b = wiring(in_dim, per_group * k)
     gates = torch.randint(16, (per_group * k,), dtype=torch.uint8)
     words = lgn.pack_bits(strided(x, "feature_major") if feature_major else x, bits)
-    assert torch.equal(words, reference.pack_bits(x, bits))
+    assert torch.equal(words, pack_bits_reference(x, bits))
     assert torch.equal(lgn.unpack_bits(words.contiguous(), batch), x)
     y = lgn.logic_packed(words, gates, a, b)
-    assert torch.equal(y, reference.logic_packed(words, gates, a, b))
-    assert torch.equal(lgn.group_sum_packed(y, k, batch), reference.group_sum_packed(y, k, batch))
+    assert torch.equal(y, logic_packed_reference(words, gates, a, b))
+    assert torch.equal(lgn.group_sum_packed(y, k, batch), group_sum_packed_reference(y, k, batch))
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
@@ -206,7 +211,7 @@ def test_wires_may_change_in_place() -> None:
     x, table, a, b = operands(6, 8, 10)
     lgn.logic(x, table, a, b)
     a.data.copy_((a + 1) % 8)
-    torch.testing.assert_close(lgn.logic(x, table, a, b), reference.logic(x, table, a, b))
+    torch.testing.assert_close(lgn.logic(x, table, a, b), dense.logic_reference(x, table, a, b))
 
 
 def test_wires_that_are_gone_leave_no_memory_behind() -> None:

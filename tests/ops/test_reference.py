@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning.gates import TRUTH_TABLES
-from lgn_lightning.ops import reference
+from lgn_lightning.ops import dense
+from lgn_lightning.ops.bits import (
+    group_sum_packed_reference,
+    logic_packed_reference,
+    pack_bits_reference,
+    unpack_bits_reference,
+)
 
 # Petersen et al. (2022), Table 1, "real-valued" column.
 TABLE_1 = (
@@ -48,16 +54,19 @@ def layer(batch: int, in_dim: int = 7, n: int = 12, dtype: torch.dtype = torch.f
 def test_layer_is_the_mixture_of_the_16_gates(batch: int) -> None:
     x, logits, a, b = layer(batch)
     torch.testing.assert_close(
-        reference.logic(x, reference.softmax_table(logits), a, b), mixture(x, logits, a, b), rtol=1e-12, atol=1e-12
+        dense.logic_reference(x, dense.softmax_table_reference(logits), a, b),
+        mixture(x, logits, a, b),
+        rtol=1e-12,
+        atol=1e-12,
     )
 
 
 def test_hard_table_is_the_truth_table_and_its_layer_the_gate() -> None:
     gates = torch.arange(16, dtype=torch.uint8)
-    assert reference.hard_table(gates).tolist() == [list(t) for t in TRUTH_TABLES]
+    assert dense.hard_table(gates).tolist() == [list(t) for t in TRUTH_TABLES]
     x = torch.rand(6, 2, dtype=torch.float64)
     a, b = torch.zeros(16, dtype=torch.int32), torch.ones(16, dtype=torch.int32)
-    y = reference.logic(x, reference.hard_table(gates, torch.float64), a, b)
+    y = dense.logic_reference(x, dense.hard_table(gates, torch.float64), a, b)
     torch.testing.assert_close(y, torch.stack([gate(x[:, 0], x[:, 1]) for gate in TABLE_1], 1))
 
 
@@ -65,7 +74,7 @@ def test_hard_table_is_the_truth_table_and_its_layer_the_gate() -> None:
 @pytest.mark.parametrize("need_grad_x", [True, False])
 def test_layer_backward(batch: int, need_grad_x: bool) -> None:
     x, logits, a, b = layer(batch)
-    table = reference.softmax_table(logits)
+    table = dense.softmax_table_reference(logits)
     grad = torch.randn(batch, 12, dtype=torch.float64)
     x.requires_grad_()
     table.requires_grad_()
@@ -73,7 +82,7 @@ def test_layer_backward(batch: int, need_grad_x: bool) -> None:
     u, v = x[:, a], x[:, b]
     y = t00 * (1 - u) * (1 - v) + t01 * (1 - u) * v + t10 * u * (1 - v) + t11 * u * v
     expected = torch.autograd.grad(y, (x, table), grad)
-    grad_x, grad_table = reference.logic_backward(grad, x.detach(), table.detach(), a, b, need_grad_x)
+    grad_x, grad_table = dense.logic_backward_reference(grad, x.detach(), table.detach(), a, b, need_grad_x)
     torch.testing.assert_close(grad_table, expected[1])
     if need_grad_x:
         torch.testing.assert_close(grad_x, expected[0])
@@ -86,31 +95,31 @@ def test_softmax_table_backward() -> None:
     grad = torch.randn(9, 4, dtype=torch.float64)
     table = torch.softmax(logits, 1) @ torch.tensor(TRUTH_TABLES, dtype=torch.float64)
     (expected,) = torch.autograd.grad(table, logits, grad)
-    torch.testing.assert_close(reference.softmax_table_backward(grad, logits.detach()), expected)
+    torch.testing.assert_close(dense.softmax_table_backward_reference(grad, logits.detach()), expected)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_group_sum(batch: int) -> None:
     x = torch.rand(batch, 12, dtype=torch.float64)
     expected = torch.stack([x[:, 4 * i : 4 * i + 4].sum(1) / 2.5 for i in range(3)], 1)
-    torch.testing.assert_close(reference.group_sum(x, 3, 2.5), expected)
+    torch.testing.assert_close(dense.group_sum_reference(x, 3, 2.5), expected)
 
 
 def test_group_sum_of_bf16_sums_in_float32() -> None:
     x = torch.ones(2, 2000, dtype=torch.bfloat16)  # bf16 cannot count beyond 256
-    assert reference.group_sum(x, 2, 1.0).tolist() == [[1000.0, 1000.0]] * 2
-    assert reference.group_sum(x, 2, 1.0).dtype == torch.float32
+    assert dense.group_sum_reference(x, 2, 1.0).tolist() == [[1000.0, 1000.0]] * 2
+    assert dense.group_sum_reference(x, 2, 1.0).dtype == torch.float32
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_logic_group_sum_backward_expands_the_gradient(batch: int) -> None:
     x, logits, a, b = layer(batch)
-    table = reference.softmax_table(logits)
+    table = dense.softmax_table_reference(logits)
     grad = torch.randn(batch, 3, dtype=torch.float64)
     expanded = torch.stack([grad[:, i // 4] / 2.5 for i in range(12)], 1)
     for got, expected in zip(
-        reference.logic_group_sum_backward(grad, x, table, a, b, 2.5, True),
-        reference.logic_backward(expanded, x, table, a, b, True),
+        dense.logic_group_sum_backward_reference(grad, x, table, a, b, 2.5, True),
+        dense.logic_backward_reference(expanded, x, table, a, b, True),
         strict=True,
     ):
         torch.testing.assert_close(got, expected)
@@ -118,16 +127,16 @@ def test_logic_group_sum_backward_expands_the_gradient(batch: int) -> None:
 
 def test_values_do_not_depend_on_the_memory_format() -> None:
     x, logits, a, b = layer(6, dtype=torch.float32)
-    table, grad = reference.softmax_table(logits), torch.randn(6, 12)
+    table, grad = dense.softmax_table_reference(logits), torch.randn(6, 12)
     views = [x.t().contiguous().t(), torch.stack([x, x], 2)[:, :, 0]]
     assert not views[0].is_contiguous()
     assert not views[1].is_contiguous()
     for view in views:
-        assert torch.equal(reference.logic(view, table, a, b), reference.logic(x, table, a, b))
+        assert torch.equal(dense.logic_reference(view, table, a, b), dense.logic_reference(x, table, a, b))
         wide = torch.stack([grad, grad], 2)[:, :, 1]
         for got, expected in zip(
-            reference.logic_backward(wide, view, table, a, b, True),
-            reference.logic_backward(grad, x, table, a, b, True),
+            dense.logic_backward_reference(wide, view, table, a, b, True),
+            dense.logic_backward_reference(grad, x, table, a, b, True),
             strict=True,
         ):
             torch.testing.assert_close(got, expected)
@@ -135,22 +144,22 @@ def test_values_do_not_depend_on_the_memory_format() -> None:
 
 def test_layer_output_is_feature_major() -> None:
     x, logits, a, b = layer(6)
-    table = reference.softmax_table(logits)
-    y = reference.logic(x, table, a, b)
-    grad_x, _ = reference.logic_backward(y, x, table, a, b, True)
+    table = dense.softmax_table_reference(logits)
+    y = dense.logic_reference(x, table, a, b)
+    grad_x, _ = dense.logic_backward_reference(y, x, table, a, b, True)
     assert y.stride() == (1, 6)
     assert grad_x.stride() == (1, 6)
 
 
 def test_bf16_activations_compute_in_float32() -> None:
     x, logits, a, b = layer(50, dtype=torch.float32)
-    table = reference.softmax_table(logits)
+    table = dense.softmax_table_reference(logits)
     x = x.bfloat16()
-    y = reference.logic(x, table, a, b)
+    y = dense.logic_reference(x, table, a, b)
     assert y.dtype == torch.bfloat16
-    assert torch.equal(y, reference.logic(x.float(), table, a, b).bfloat16())
-    grad_x, grad_table = reference.logic_backward(y, x, table, a, b, True)
-    exact_x, exact_table = reference.logic_backward(y.float(), x.float(), table, a, b, True)
+    assert torch.equal(y, dense.logic_reference(x.float(), table, a, b).bfloat16())
+    grad_x, grad_table = dense.logic_backward_reference(y, x, table, a, b, True)
+    exact_x, exact_table = dense.logic_backward_reference(y.float(), x.float(), table, a, b, True)
     assert torch.equal(grad_x, exact_x.bfloat16())
     assert torch.equal(grad_table, exact_table)
 
@@ -158,8 +167,8 @@ def test_bf16_activations_compute_in_float32() -> None:
 def test_tables_made_in_inference_mode_do_not_leak_into_training() -> None:
     logits = torch.randn(3, 16, dtype=torch.float16)
     with torch.inference_mode():
-        reference.softmax_table(logits)
-    reference.softmax_table(logits.requires_grad_()).sum().backward()
+        dense.softmax_table_reference(logits)
+    dense.softmax_table_reference(logits.requires_grad_()).sum().backward()
     assert logits.grad is not None
 
 
@@ -182,12 +191,12 @@ def packed_by_numpy(x: Tensor, bits: int) -> list[list[int]]:
 
 @given(x=bool_matrices(st.integers(1, 6)), bits=words)
 def test_pack_and_unpack(x: Tensor, bits: int) -> None:
-    packed = reference.pack_bits(x, bits)
+    packed = pack_bits_reference(x, bits)
     assert torch.iinfo(packed.dtype).bits == bits
     assert packed.tolist() == packed_by_numpy(x, bits)
-    assert torch.equal(reference.unpack_bits(packed, x.shape[0]), x)
+    assert torch.equal(unpack_bits_reference(packed, x.shape[0]), x)
     column_major = packed.t().contiguous().t()
-    assert torch.equal(reference.unpack_bits(column_major, x.shape[0]), x)
+    assert torch.equal(unpack_bits_reference(column_major, x.shape[0]), x)
 
 
 @given(x=bool_matrices(st.integers(1, 6)), bits=words, seed=st.integers(0, 99))
@@ -195,17 +204,17 @@ def test_logic_packed(x: Tensor, bits: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     gates = torch.randperm(16, generator=generator).to(torch.uint8)
     a, b = torch.randint(x.shape[1], (2, 16), dtype=torch.int32, generator=generator)
-    packed = reference.logic_packed(reference.pack_bits(x, bits), gates, a, b)
+    packed = logic_packed_reference(pack_bits_reference(x, bits), gates, a, b)
     tables = torch.tensor(TRUTH_TABLES, dtype=torch.bool)[gates.long()]
     expected = tables[torch.arange(16), 2 * x[:, a].long() + x[:, b].long()]
-    assert torch.equal(reference.unpack_bits(packed, x.shape[0]), expected)
+    assert torch.equal(unpack_bits_reference(packed, x.shape[0]), expected)
 
 
 @given(x=bool_matrices(st.sampled_from([6, 12])), bits=words, k=st.sampled_from([1, 2, 3, 6]))
 def test_group_sum_packed(x: Tensor, bits: int, k: int) -> None:
-    packed = reference.pack_bits(x, bits)
+    packed = pack_bits_reference(x, bits)
     expected = x.numpy().reshape(x.shape[0], k, x.shape[1] // k).sum(2)
     for words_ in (packed, packed.t().contiguous().t()):
-        counts = reference.group_sum_packed(words_, k, x.shape[0])
+        counts = group_sum_packed_reference(words_, k, x.shape[0])
         assert counts.dtype == torch.int32
         assert counts.tolist() == expected.tolist()

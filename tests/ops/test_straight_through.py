@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.nn.straight_through import straight_through
-from lgn_lightning.ops import schema
+from lgn_lightning.ops import BitLayer, library
 from lgn_lightning.ops import straight_through as module
 
 WIDTHS = (11, 40, 24, 30)
@@ -26,18 +26,24 @@ def stack(
 ) -> dict[str, list[Any]]:
     """Lists of the arguments of a stack; ``learned`` layers choose among ``count`` candidates."""
     g = torch.Generator().manual_seed(seed)
-    lists: dict[str, list[Any]] = {name: [] for name in ("tables", "gates", "a", "b", "logits", "shares", "candidates")}
+    lists: dict[str, list[Any]] = {name: [] for name in ("table", "gates", "a", "b", "logits", "shares", "candidates")}
     for layer, (inputs, n) in enumerate(pairwise(widths)):
         logits = torch.rand(n, 2, count, generator=g).requires_grad_()
         candidates = torch.randint(inputs, (n, 2, count), generator=g).int()
         lists["logits"].append(logits if layer in learned else None)
         lists["shares"].append(torch.softmax(logits.detach(), 2) if layer in learned else None)
         lists["candidates"].append(candidates if layer in learned else None)
-        lists["tables"].append(torch.rand(n, 4, generator=g).requires_grad_())
+        lists["table"].append(torch.rand(n, 4, generator=g).requires_grad_())
         lists["gates"].append(torch.randint(16, (n,), generator=g).to(torch.uint8))
         lists["a"].append(torch.randint(inputs, (n,), generator=g).int())
         lists["b"].append(torch.randint(inputs, (n,), generator=g).int())
     return lists
+
+
+def records(lists: dict[str, list[Any]], **more: list[Any]) -> list[BitLayer]:
+    """The layers of a stack; ``more`` are other fields of theirs, or replace some."""
+    fields = {**lists, **more}
+    return [BitLayer(**dict(zip(fields, values, strict=True))) for values in zip(*fields.values(), strict=True)]
 
 
 def raw(lists: dict[str, list[Any]], *names: str) -> list[list[Tensor]]:
@@ -55,7 +61,7 @@ def backward(
     grad: Tensor, words: list[Tensor], lists: dict[str, list[Any]], of_logits: list[bool], need_x: bool = True
 ) -> tuple[Any, ...]:
     """The arguments of the op of the backward pass."""
-    return grad, words, *raw(lists, "tables", "a", "b", "shares", "candidates"), of_logits, 2.0, [1.0, 2.0, 1.0], need_x
+    return grad, words, *raw(lists, "table", "a", "b", "shares", "candidates"), of_logits, 2.0, [1.0, 2.0, 1.0], need_x
 
 
 def layer_by_layer(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float, factors: list[float]) -> Tensor:
@@ -75,9 +81,9 @@ def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> N
     lists, factors = stack(learned=learned), [1.0, 2.0, 1.5]
     x = torch.rand(batch, 11, requires_grad=True)
     upper = torch.randn(batch, 3)
-    wanted = x, *lists["tables"], *(lists["logits"][layer] for layer in learned)
+    wanted = x, *lists["table"], *(lists["logits"][layer] for layer in learned)
     expected = layer_by_layer(x, lists, 3, 2.5, factors)
-    scores = ops.bit_logic(x, **lists, k=3, tau=2.5, factors=factors)
+    scores = ops.bit_logic(x, records(lists, factor=factors), 3, 2.5)
     assert torch.equal(scores, expected)  # whole numbers over tau
     for got, want in zip(
         torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
@@ -94,9 +100,11 @@ def test_eights_of_candidates(batch: int, count: int, chosen: bool) -> None:
         for side, name in enumerate("ab"):
             lists[name] = [wires[:, side, count - 2 * side - 1].contiguous() for wires in lists["candidates"]]
     x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
-    wanted = x, *lists["tables"], *lists["logits"]
+    wanted = x, *lists["table"], *lists["logits"]
     expected = torch.autograd.grad(layer_by_layer(x, lists, 3, 1.0, [1.0] * 3), wanted, upper)
-    for got, want in zip(torch.autograd.grad(ops.bit_logic(x, **lists, k=3), wanted, upper), expected, strict=True):
+    for got, want in zip(
+        torch.autograd.grad(ops.bit_logic(x, records(lists), 3), wanted, upper), expected, strict=True
+    ):
         torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
 
 
@@ -106,11 +114,11 @@ def test_frozen_logits_change_no_other_gradient(batch: int, frozen: tuple[int, .
     lists = stack(learned=(0, 1, 2), count=8)
     x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
     free = [logits for layer, logits in enumerate(lists["logits"]) if layer not in frozen]
-    wanted = x, *lists["tables"], *free
-    expected = torch.autograd.grad(ops.bit_logic(x, **lists, k=3), wanted, upper)
+    wanted = x, *lists["table"], *free
+    expected = torch.autograd.grad(ops.bit_logic(x, records(lists), 3), wanted, upper)
     for layer in frozen:
         lists["logits"][layer].requires_grad_(False)
-    ops.bit_logic(x, **lists, k=3).backward(upper)
+    ops.bit_logic(x, records(lists), 3).backward(upper)
     for part, want in zip(wanted, expected, strict=True):
         assert part.grad is not None
         torch.testing.assert_close(part.grad, want, atol=2e-5 * batch**0.5, rtol=2e-5)
@@ -122,12 +130,12 @@ def test_tables_may_be_given_as_logits(batch: int) -> None:
     # The last numbers of a layer fill no vector.
     lists, of_logits = stack((11, 39, 23, 30), learned=(1,)), [True, False, True]
     for layer in (0, 2):
-        lists["tables"][layer] = (4 * torch.randn(lists["tables"][layer].shape)).requires_grad_()
-    tables = [torch.sigmoid(t) if logits else t for t, logits in zip(lists["tables"], of_logits, strict=True)]
+        lists["table"][layer] = (4 * torch.randn(lists["table"][layer].shape)).requires_grad_()
+    tables = [torch.sigmoid(t) if logits else t for t, logits in zip(lists["table"], of_logits, strict=True)]
     x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
-    wanted = x, *lists["tables"]
-    scores = ops.bit_logic(x, **lists, k=3, of_logits=of_logits)
-    expected = ops.bit_logic(x, **{**lists, "tables": tables}, k=3)
+    wanted = x, *lists["table"]
+    scores = ops.bit_logic(x, records(lists, of_logits=of_logits), 3)
+    expected = ops.bit_logic(x, records(lists, table=tables), 3)
     assert torch.equal(scores, expected)
     for got, want in zip(
         torch.autograd.grad(scores, wanted, upper), torch.autograd.grad(expected, wanted, upper), strict=True
@@ -144,7 +152,7 @@ def test_logits_may_be_large_and_a_nan_is_not_hidden() -> None:
         with torch.no_grad():
             logits[5, 3] = float("nan") if bad else 1.0
         one, other = (
-            torch.autograd.grad(ops.bit_logic(x, **{**lists, "tables": [given]}, k=2, of_logits=[how]).sum(), logits)[0]
+            torch.autograd.grad(ops.bit_logic(x, records(lists, table=[given], of_logits=[how]), 2).sum(), logits)[0]
             for given, how in ((logits, True), (torch.sigmoid(logits), False))
         )
         torch.testing.assert_close(one, other, equal_nan=True)
@@ -154,12 +162,12 @@ def test_logits_may_be_large_and_a_nan_is_not_hidden() -> None:
 def test_input_may_be_bool_any_float_and_any_strides() -> None:
     lists = stack()
     x = torch.rand(77, 11)
-    expected = ops.bit_logic(x, **lists, k=3)
+    expected = ops.bit_logic(x, records(lists), 3)
     for other in (x > 0.5, x.double(), x.bfloat16(), x.t().contiguous().t(), (x > 0.5).t().contiguous().t()):
-        want = ops.bit_logic(other.float(), **lists, k=3) if other.dtype == torch.bfloat16 else expected
-        assert torch.equal(ops.bit_logic(other, **lists, k=3), want)
+        want = ops.bit_logic(other.float(), records(lists), 3) if other.dtype == torch.bfloat16 else expected
+        assert torch.equal(ops.bit_logic(other, records(lists), 3), want)
     x = x.double().requires_grad_()
-    ops.bit_logic(x, **lists, k=3).sum().backward()
+    ops.bit_logic(x, records(lists), 3).sum().backward()
     assert x.grad is not None
     assert x.grad.dtype == torch.float64
 
@@ -169,7 +177,7 @@ def test_one_layer_and_unused_inputs() -> None:
     lists["a"][0].fill_(4)
     lists["b"][0].fill_(4)
     x = torch.rand(20, 9).round().requires_grad_()
-    scores = ops.bit_logic(x, **lists, k=2)
+    scores = ops.bit_logic(x, records(lists), 2)
     assert torch.equal(scores, layer_by_layer(x, lists, 2, 1.0, [1.0]))
     (grad,) = torch.autograd.grad(scores.sum(), x)
     (expected,) = torch.autograd.grad(layer_by_layer(x, lists, 2, 1.0, [1.0]).sum(), x)
@@ -180,9 +188,9 @@ def test_one_layer_and_unused_inputs() -> None:
 def test_empty_batch() -> None:
     lists = stack()
     x = torch.rand(0, 11, requires_grad=True)
-    scores = ops.bit_logic(x, **lists, k=3)
+    scores = ops.bit_logic(x, records(lists), 3)
     assert scores.shape == (0, 3)
-    grads = torch.autograd.grad(scores.sum(), (x, *lists["tables"]))
+    grads = torch.autograd.grad(scores.sum(), (x, *lists["table"]))
     assert grads[0].shape == (0, 11)
     assert all(bool((g == 0).all()) for g in grads[1:])
 
@@ -201,13 +209,13 @@ def test_threads_change_no_bit(threads: int, batch: int) -> None:
     # Wide layers are cut into chunks, which threads share.
     lists = stack((50, 300, 6000, 9000), learned=(0, 2))
     x, upper = torch.rand(batch, 50, requires_grad=True), torch.randn(batch, 2)
-    wanted = x, *lists["tables"], lists["logits"][0], lists["logits"][2]
+    wanted = x, *lists["table"], lists["logits"][0], lists["logits"][2]
     results = []
     before = torch.get_num_threads()
     try:
         for count in (1, threads):
             torch.set_num_threads(count)
-            scores = ops.bit_logic(x, **lists, k=2)
+            scores = ops.bit_logic(x, records(lists), 2)
             results.append((scores, *torch.autograd.grad(scores, wanted, upper)))
     finally:
         torch.set_num_threads(before)
@@ -219,7 +227,7 @@ def test_threads_change_no_bit(threads: int, batch: int) -> None:
 
 
 def native_and_reference(name: str, *args: Any) -> tuple[Any, Any]:
-    plain = {"bit_logic": module._reference, "gate_ids": module._gate_ids}[name]
+    plain = {"bit_logic": module.bit_logic_reference, "gate_ids": module.gate_ids_reference}[name]
     with torch.no_grad():
         return getattr(torch.ops.lgn, name)(*args), plain(*args)
 
@@ -266,8 +274,8 @@ def test_opcheck(learned: tuple[int, ...], frozen: bool) -> None:
 def test_native_kernels_are_there() -> None:
     if os.environ.get("LGN_BACKEND") == "torch":
         pytest.skip("asked for plain torch")
-    assert schema.has_native("bit_logic", "cpu")
-    assert schema.has_native("bit_logic_backward", "cpu")
+    assert library.has_native("bit_logic", "cpu")
+    assert library.has_native("bit_logic_backward", "cpu")
 
 
 def test_words_of_a_caller_may_lie_otherwise() -> None:
@@ -281,23 +289,21 @@ def test_words_of_a_caller_may_lie_otherwise() -> None:
 
 def test_bad_arguments() -> None:
     lists, x = stack(), torch.rand(5, 11)
-    with pytest.raises(ValueError, match="each must have one entry a layer"):
-        ops.bit_logic(x, **{**lists, "a": lists["a"][:2]}, k=3)
-    with pytest.raises(ValueError, match=r"3 tables, 3 gates.* 1 of_logits"):
-        ops.bit_logic(x, **lists, k=3, of_logits=[True])
+    with pytest.raises(ValueError, match="at least one layer"):
+        ops.bit_logic(x, [], 3)
     with pytest.raises(ValueError, match="one of logits, shares and candidates without the others"):
-        ops.bit_logic(x, **{**lists, "candidates": stack(learned=(1,))["candidates"]}, k=3)
+        ops.bit_logic(x, records(lists, candidates=stack(learned=(1,))["candidates"]), 3)
     with pytest.raises(ValueError, match="30 features do not divide into k = 4"):
-        ops.bit_logic(x, **lists, k=4)
+        ops.bit_logic(x, records(lists), 4)
     with pytest.raises(ValueError, match=r"takes \[batch, features\]"):
-        ops.bit_logic(x[0], **lists, k=3)
+        ops.bit_logic(x[0], records(lists), 3)
     with pytest.raises(TypeError, match=r"gates torch.int64"):
-        ops.bit_logic(x, **{**lists, "gates": [g.long() for g in lists["gates"]]}, k=3)
+        ops.bit_logic(x, records(lists, gates=[g.long() for g in lists["gates"]]), 3)
     with pytest.raises(ValueError, match="of a layer do not fit"):
-        ops.bit_logic(x, **{**lists, "tables": [t[:, :3] for t in lists["tables"]]}, k=3)
+        ops.bit_logic(x, records(lists, table=[t[:, :3] for t in lists["table"]]), 3)
     with pytest.raises(ValueError, match=r"takes \[gates, 4\] or \[gates, 16\]"):
         ops.gate_ids(torch.rand(3, 5))
     if os.environ.get("LGN_BACKEND") != "torch":
         lists["a"][0][3] = 11
         with pytest.raises(IndexError, match="gate 3 has inputs 11"):
-            ops.bit_logic(x, **lists, k=3)
+            ops.bit_logic(x, records(lists), 3)

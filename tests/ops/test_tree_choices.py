@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import ConvGeometry, tree, tree_choices
+from lgn_lightning.ops import ConvGeometry, tree
+from lgn_lightning.ops.tree import TreeConv
 from tests.ops.test_tree import make, problems
 from tests.ops.test_tree_native import TOLERANCE, strided
 
@@ -31,7 +32,7 @@ def candidates_of(x: Tensor, leaves: Tensor, kernel: Sequence[int], count: int) 
 
 def test_places_are_numbered_over_channels_rows_and_columns() -> None:
     places = torch.arange(2 * 3 * 4, dtype=torch.int32).view(2, 12)
-    channel, row, column = tree_choices.decode_places(places, (3, 4))
+    channel, row, column = tree.decode_places(places, (3, 4))
     assert torch.equal((channel * 3 + row) * 4 + column, places)
     assert (channel.max(), row.max(), column.max()) == (1, 2, 3)
     assert channel.dtype == torch.int32
@@ -55,7 +56,7 @@ def test_is_the_gradient_of_the_mixture_at_the_chosen_leaves(pool: int, straight
     chosen = rows[:, candidates[..., 0].long().flatten()].view_as(mixed)
     as_channels = (chosen + mixed - mixed.detach()).reshape(5, 8, 6, 6)
     own = torch.stack((torch.arange(8).view(2, 4), torch.zeros(2, 4), torch.zeros(2, 4))).int()
-    expected = tree.reference(as_channels, table, own, ConvGeometry((1, 1), pool=(pool, pool)), soft)
+    expected = tree.logic_tree_conv_reference(as_channels, table, own, ConvGeometry((1, 1), pool=(pool, pool)), soft)
 
     y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft)
     torch.testing.assert_close(y, expected)
@@ -85,7 +86,8 @@ def test_native_is_the_reference(
     rest = (table, soft, leaves, candidates)
     got = torch.ops.lgn.learned_tree_conv_backward(grad, winner, x, *rest, *geometry, need_grad_x)
     wide = table.dtype
-    expected = tree_choices.reference_backward(grad.to(wide), winner, x.to(wide), *rest, geometry, need_grad_x)
+    conv = TreeConv(x.to(wide), table, soft, leaves, geometry, candidates)
+    expected = tree.backward_reference(grad.to(wide), winner, conv, need_grad_x)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(got[0], expected[0].to(dtype), atol=10 * tolerance, rtol=10 * tolerance)
     for mine, want in zip(got[1:], expected[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Layers of lookup tables of 2 to 6 inputs: schemas, reference, gradients and the checked functions.
+"""Layers of lookup tables of 2 to 6 inputs.
 
 A table of k inputs has 2^k entries, the first input being the most significant digit of an entry's number. Between bits
 it is interpolated multilinearly, y = Σ_e t_e · Π_i (x_i if e has digit i, else 1 − x_i), which for k = 2 is
@@ -8,12 +8,14 @@ significant of 2^k bits: for k = 6 these are all the bits of an int64.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import schema
+from lgn_lightning.ops import library
+from lgn_lightning.ops.bits import empty_packed
+from lgn_lightning.ops.checks import check_floating, check_indices, check_matrix, check_table, check_words
+
+__all__ = ["lut", "lut_ids", "lut_packed", "lut_table"]
 
 #: A truth table of six inputs is one 64-bit word.
 MAX_INPUTS = 6
@@ -34,16 +36,10 @@ def lut(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
         ValueError: If a shape does not fit.
         TypeError: If ``x`` is not floating point, the table not of the dtype above or the indices not int32.
     """
-    if x.ndim != 2:
-        raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, features]")
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}, but the op takes floating point; convert it with x.float()")
-    _check_indices(indices)
-    wanted = (indices.shape[1], 1 << indices.shape[0])
-    if table.shape != wanted:
-        raise ValueError(f"table has shape {list(table.shape)}, but indices {list(indices.shape)} take {list(wanted)}")
-    if table.dtype != schema.sum_dtype(x.dtype):
-        raise TypeError(f"table is {table.dtype}, but x of {x.dtype} takes a table of {schema.sum_dtype(x.dtype)}")
+    check_matrix(x)
+    check_floating(x)
+    _check_inputs(indices)
+    check_table(x, table, (indices.shape[1], 1 << indices.shape[0]), f"indices {list(indices.shape)}")
     return torch.ops.lgn.lut(x, table, indices)  # type: ignore[no-any-return]
 
 
@@ -62,9 +58,8 @@ def lut_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
         ValueError: If a shape does not fit.
         TypeError: If ``x`` is no matrix of words, ``ids`` is not int64 or the indices are not int32.
     """
-    if x.ndim != 2 or x.dtype not in schema.WORDS.values():
-        raise TypeError(f"x is {x.dtype} {list(x.shape)}, but packed samples are int8, int16, int32 or int64 [rows, n]")
-    _check_indices(indices)
+    check_words(x)
+    _check_inputs(indices)
     if ids.dtype != torch.int64:
         raise TypeError(f"ids is {ids.dtype}, but truth tables are torch.int64")
     if ids.shape != indices.shape[1:]:
@@ -95,7 +90,17 @@ def lut_table(ids: Tensor, inputs: int, dtype: torch.dtype = torch.float32) -> T
     return (ids[:, None] >> shifts & 1).to(dtype)
 
 
-def reference(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
+def _check_inputs(indices: Tensor) -> None:
+    if indices.ndim != 2 or not 2 <= indices.shape[0] <= MAX_INPUTS:
+        raise ValueError(f"indices has shape {list(indices.shape)}, but must be [k, n] with k from 2 to {MAX_INPUTS}")
+    check_indices(indices=indices)
+
+
+@library.op(
+    "lut(Tensor x, Tensor table, Tensor indices) -> Tensor",
+    lambda x, table, indices: library.feature_major("lut", x, indices.shape[1], x.dtype),
+)
+def lut_reference(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
     """:func:`lut` in plain torch, differentiable: halves the table by one input after the other, the last one first."""
     values = table.unsqueeze(-1)
     for bit in reversed(_operands(x, table, indices)):
@@ -103,7 +108,11 @@ def reference(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
     return values[:, 0].to(x.dtype).t()
 
 
-def reference_backward(
+@library.op(
+    "lut_backward(Tensor grad, Tensor x, Tensor table, Tensor indices, bool need_grad_x) -> (Tensor, Tensor)",
+    library.fake_layer_gradients("lut_backward"),
+)
+def lut_backward_reference(
     grad: Tensor, x: Tensor, table: Tensor, indices: Tensor, need_grad_x: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` (empty if not wanted) and of ``table``, from ``grad [batch, n]``."""
@@ -128,7 +137,12 @@ def _operands(x: Tensor, table: Tensor, indices: Tensor) -> list[Tensor]:
     return [rows.index_select(0, index).to(table.dtype).unsqueeze(1) for index in indices]
 
 
-def _reference_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
+@library.op(
+    "lut_packed(Tensor x, Tensor ids, Tensor indices) -> Tensor",
+    lambda x, ids, indices: empty_packed("lut_packed", x, x.shape[0], ids.shape[0], x.dtype),
+)
+def lut_packed_reference(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
+    """:func:`lut_packed` in plain torch."""
     # All bits of a word are set where the table has a 1; then tables are halved as above.
     words = -lut_table(ids, indices.shape[0], x.dtype).t().unsqueeze(0)  # [1, 2^k, n]
     for index in reversed(indices.unbind(0)):
@@ -137,55 +151,12 @@ def _reference_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
     return words[:, 0].expand(x.shape[0], -1).contiguous()
 
 
-def _reference_ids(logits: Tensor) -> Tensor:
+@library.op("lut_ids(Tensor logits) -> Tensor")
+def lut_ids_reference(logits: Tensor) -> Tensor:
+    """:func:`lut_ids` in plain torch."""
     # The sum of a row of int64 wraps for the sign bit, which is the two's complement that is wanted.
     shifts = torch.arange(logits.shape[1] - 1, -1, -1, device=logits.device)
     return ((logits > 0).long() << shifts).sum(1)
 
 
-def _check_indices(indices: Tensor) -> None:
-    if indices.ndim != 2 or not 2 <= indices.shape[0] <= MAX_INPUTS:
-        raise ValueError(f"indices has shape {list(indices.shape)}, but must be [k, n] with k from 2 to {MAX_INPUTS}")
-    if indices.dtype != torch.int32:
-        raise TypeError(f"indices is {indices.dtype}, but indices are torch.int32")
-
-
-def _fake_backward(grad: Tensor, x: Tensor, table: Tensor, indices: Tensor, need_grad_x: bool) -> tuple[Tensor, Tensor]:
-    return schema.empty_grad_x("lut_backward", x, need_grad_x), table.new_empty(table.shape)
-
-
-def _fake_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
-    if schema.has_native("lut_packed", x.device.type):
-        return schema.feature_major("lut_packed", x, ids.shape[0], x.dtype)
-    return x.new_empty((x.shape[0], ids.shape[0]))
-
-
-schema.define(
-    "lut(Tensor x, Tensor table, Tensor indices) -> Tensor",
-    reference,
-    lambda x, table, indices: schema.feature_major("lut", x, indices.shape[1], x.dtype),
-)
-schema.define(
-    "lut_backward(Tensor grad, Tensor x, Tensor table, Tensor indices, bool need_grad_x) -> (Tensor, Tensor)",
-    reference_backward,
-    _fake_backward,
-)
-schema.define("lut_packed(Tensor x, Tensor ids, Tensor indices) -> Tensor", _reference_packed, _fake_packed)
-schema.define(
-    "lut_ids(Tensor logits) -> Tensor",
-    _reference_ids,
-    lambda logits: logits.new_empty((logits.shape[0],), dtype=torch.int64),
-)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    need_x, need_table = ctx.needs_input_grad[:2]
-    grad_x, grad_table = schema.backward("lut_backward", grad, *ctx.saved_tensors, need_x)
-    return grad_x if need_x else None, grad_table if need_table else None, None
-
-
-torch.library.register_autograd("lgn::lut", _grad, setup_context=_setup, lib=schema.LIBRARY)
+library.define_layer_gradient("lut", 3)

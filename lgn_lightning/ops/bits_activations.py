@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import reference, schema
+from lgn_lightning.ops import library
+from lgn_lightning.ops.bits import pack_bits_reference
+
+__all__ = ["BitActivations", "pack_activations"]
 
 #: Samples of a word.
 BITS = 64
@@ -60,7 +63,7 @@ def new_edge(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
 
 def empty_words(op: str, like: Tensor, rows: int, features: int) -> Tensor:
     """Empty words ``[rows, features]`` in the memory format of the op's kernel."""
-    if not schema.has_native(op, like.device.type):
+    if not library.has_native(op, like.device.type):
         return like.new_empty((rows, features), dtype=torch.int64)
     pitch = (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
     return like.new_empty_strided((rows, features), (1, pitch), dtype=torch.int64)
@@ -94,14 +97,16 @@ class _Unpack(torch.autograd.Function):
         return grads[0].float(), None, None
 
 
-def _round_to_bits(x: Tensor) -> Tensor:
-    bits = x if x.dtype == torch.bool else x > 0.5
-    return reference.pack_bits(bits.flatten(1), BITS).view(-1, *x.shape[1:])
-
-
 def _fake_round_to_bits(x: Tensor) -> Tensor:
     rows = (x.shape[0] + BITS - 1) // BITS
     return empty_words("round_to_bits", x, rows, math.prod(x.shape[1:])).view(rows, *x.shape[1:])
 
 
-schema.define("round_to_bits(Tensor x) -> Tensor", _round_to_bits, _fake_round_to_bits)
+@library.op(
+    "round_to_bits(Tensor x) -> Tensor",
+    _fake_round_to_bits,
+)
+def round_to_bits_reference(x: Tensor) -> Tensor:
+    """The words of :func:`pack_activations` in plain torch."""
+    bits = x if x.dtype == torch.bool else x > 0.5
+    return pack_bits_reference(bits.flatten(1), BITS).view(-1, *x.shape[1:])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.ops import lookup_tables as module
-from lgn_lightning.ops import reference
+from lgn_lightning.ops.bits import pack_bits_reference, unpack_bits_reference
+from lgn_lightning.ops.lut import lut_backward_reference, lut_ids_reference, lut_packed_reference, lut_reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}
 INPUTS = [2, 3, 4, 5, 6]
@@ -69,7 +69,7 @@ def test_values_and_gradients_are_those_of_the_formula(
     grad_x, grad_table = torch.autograd.grad(expected, exact, grad.double())
     x, grad = strided(x, form), strided(grad, form)
     tolerance = TOLERANCE[dtype]
-    for forward, backward in ((lgn.lut, lgn.lut_backward), (module.reference, module.reference_backward)):
+    for forward, backward in ((lgn.lut, lgn.lut_backward), (lut_reference, lut_backward_reference)):
         y = forward(x, table, indices)
         assert y.dtype == dtype
         torch.testing.assert_close(y.double(), expected, atol=tolerance, rtol=tolerance)
@@ -106,13 +106,13 @@ def test_packed_is_the_lookup(size: tuple[int, int, int], k: int, bits: int, see
     logits = torch.randn(n, 1 << k)
     indices = torch.randint(in_dim, (k, n), dtype=torch.int32)
     ids = ops.lut_ids(logits)
-    assert torch.equal(ids, module._reference_ids(logits))
+    assert torch.equal(ids, lut_ids_reference(logits))
     assert torch.equal(ops.lut_table(ids, k, torch.bool), logits > 0)
     entry = (x[:, indices.long()].long() << torch.arange(k - 1, -1, -1)[:, None]).sum(1)  # [batch, n]
     expected = (logits > 0)[torch.arange(n), entry]
-    words = reference.pack_bits(x, bits)
-    for packed in (ops.lut_packed(words, ids, indices), module._reference_packed(words, ids, indices)):
-        assert torch.equal(reference.unpack_bits(packed, batch), expected)
+    words = pack_bits_reference(x, bits)
+    for packed in (ops.lut_packed(words, ids, indices), lut_packed_reference(words, ids, indices)):
+        assert torch.equal(unpack_bits_reference(packed, batch), expected)
     assert torch.equal(ops.lut(x.float(), ops.lut_table(ids, k), indices) > 0.5, expected)
 
 

@@ -1,4 +1,4 @@
-"""Where a convolution is evaluated: the sizes that all its functions and ops share."""
+"""Where a convolution is evaluated: the sizes that the ops of both forms of trees share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lgn_lightning.ops import schema
+from lgn_lightning.ops.library import Reference, op
+
+__all__ = ["ConvGeometry"]
 
 #: Positions under one pooling window that the index of the winner can tell apart.
 MAX_POOL = 256
@@ -72,16 +74,32 @@ class ConvGeometry(NamedTuple):
             )
 
 
-def define_convolution(op: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Defines an op of a convolution.
+def convolution(
+    schema: str, tensors: str, record: Callable[..., Any], fake: Callable[..., Any]
+) -> Callable[[Reference], Reference]:
+    """Defines an op of a convolution, whose arguments the reference and the fake kernel get as one record.
 
-    ``ConvGeometry geometry`` in the schema stands for four lists of ints, which both functions get as one.
+    Args:
+        schema: As of :func:`~lgn_lightning.ops.library.op`, where ``...`` stands for the tensors and the geometry.
+        tensors: The tensors, as schemas have them.
+        record: Called with the tensors by name and the ``geometry``.
+        fake: Gives empty results.
     """
-    before = op[: op.index("ConvGeometry")].count(",")
-    after = before + len(ConvGeometry._fields)
+    names = [tensor.split()[-1] for tensor in tensors.split(", ")]
+    first = schema[: schema.index("...")].count(",")
+    sizes = first + len(names)
+    rest = sizes + len(ConvGeometry._fields)
 
-    def gathered(function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args: function(*args[:before], ConvGeometry(*args[before:after]), *args[after:])
+    def with_record(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            fields = dict(zip(names, args[first:sizes], strict=True))
+            return function(*args[:first], record(**fields, geometry=ConvGeometry(*args[sizes:rest])), *args[rest:])
 
-    sizes = ", ".join(f"int[] {name}" for name in ConvGeometry._fields)
-    schema.define(op.replace("ConvGeometry geometry", sizes), gathered(kernel), gathered(fake))
+        return call
+
+    def of_reference(reference: Reference) -> Reference:
+        lists = ", ".join(f"int[] {name}" for name in ConvGeometry._fields)
+        op(schema.replace("...", f"{tensors}, {lists}"), with_record(fake))(with_record(reference))
+        return reference
+
+    return of_reference
