@@ -36,6 +36,18 @@ class ImageSet(NamedTuple):
     labels: Tensor
 
 
+class Split(NamedTuple):
+    """Part of a data set.
+
+    Attributes:
+        data: Images and labels.
+        indices: int64 ``[n]``, those that belong to the split; ``None`` for all.
+    """
+
+    data: ImageSet
+    indices: Tensor | None = None
+
+
 class ImageDataModule(LightningDataModule, ABC):
     """Base of the image data modules: everything in memory, batches ``(uint8 [B, C, H, W], int64 [B])``.
 
@@ -90,12 +102,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.resident = resident
         self.augment = Compose(augment) if isinstance(augment, list) else augment
         self._shuffle_seed = shuffle_seed
+        self._splits: dict[str, Split] = {}
         self._residents: dict[str, ImageSet] = {}
-        self._train: ImageSet | None = None
-        self._val: ImageSet | None = None
-        self._test: ImageSet | None = None
-        self._train_indices: Tensor | None = None
-        self._val_indices: Tensor | None = None
 
     # What a subclass says.
 
@@ -160,16 +168,17 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the data set is missing, corrupt or too small for the split.
         """
-        if stage in ("fit", "validate", None) and self._train is None:
+        if stage in ("fit", "validate", None) and "train" not in self._splits:
             train = self._check(self._load_train())
             own_val = self._load_val()
-            self._val = train if own_val is None else self._check(own_val)
             if own_val is None:
-                self._train_indices, self._val_indices = self._split(train.labels)
-            self._train = train
+                kept, held_out = self._split(train.labels)
+                self._splits |= {"train": Split(train, kept), "val": Split(train, held_out)}
+            else:
+                self._splits |= {"train": Split(train), "val": Split(self._check(own_val))}
         needs_test = stage in ("test", "predict") or (stage in ("fit", None) and self.has_test)
-        if needs_test and self._test is None:
-            self._test = self._check(self._load_test())
+        if needs_test and "test" not in self._splits:
+            self._splits["test"] = Split(self._check(self._load_test()))
 
     def teardown(self, stage: str) -> None:
         """Frees the device's copy of the images."""
@@ -181,11 +190,8 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the training split does not fill a single batch.
         """
-        train = self._loaded(self._train, "fit")
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # Lightning: the same batches in every epoch
-        loader = self._loader(
-            "train", train, self._train_indices, self.batch_size, shuffle=not overfit, drop_last=self.drop_last
-        )
+        loader = self._loader("train", self.batch_size, shuffle=not overfit, drop_last=self.drop_last)
         loader.augment = None if overfit else self.augment
         if len(loader) == 0:
             ranks = loader.batch_sampler.world_size
@@ -197,14 +203,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
         """Validation batches of this rank, in a fixed order; an empty list if ``val_fraction`` is 0."""
-        val = self._loaded(self._val, "validate")
-        if self._val_indices is not None and len(self._val_indices) == 0:
-            return []
-        return self._loader("val", val, self._val_indices, self.eval_batch_size)
+        indices = self._loaded("val").indices
+        return [] if indices is not None and len(indices) == 0 else self._loader("val", self.eval_batch_size)
 
     def test_dataloader(self) -> TensorLoader:
         """Test batches of this rank, in file order (rank *r* of *w* gets images *r*, *r + w*, …)."""
-        return self._loader("test", self._loaded(self._test, "test"), None, self.eval_batch_size)
+        return self._loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> TensorLoader:
         """The test batches."""
@@ -212,12 +216,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def training_images(self) -> Tensor:
         """The images that train, as they are stored and in that order: uint8 ``[N, C, H, W]``."""
-        images = self._loaded(self._train, "fit").images
-        return images if self._train_indices is None else images[self._train_indices]
+        (images, _), indices = self._loaded("train")
+        return images if indices is None else images[indices]
 
     def test_images(self) -> ImageSet:
         """All test images in file order, whatever share of them this rank's :meth:`test_dataloader` gives."""
-        return self._loaded(self._test, "test")
+        return self._loaded("test").data
 
     def pixel_histogram(self) -> Tensor:
         """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
@@ -234,26 +238,17 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # Parts.
 
-    def _loaded(self, images: ImageSet | None, stage: str) -> ImageSet:
-        if images is None:
-            self.setup(stage)
-            images = {"fit": self._train, "validate": self._val, "test": self._test}[stage]
-            assert images is not None
-        return images
+    def _loaded(self, split: str) -> Split:
+        if split not in self._splits:
+            self.setup({"train": "fit", "val": "validate", "test": "test"}[split])
+        return self._splits[split]
 
-    def _loader(
-        self,
-        split: str,
-        data: ImageSet,
-        indices: Tensor | None,
-        batch_size: int,
-        shuffle: bool = False,
-        drop_last: bool = False,
-    ) -> TensorLoader:
+    def _loader(self, split: str, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> TensorLoader:
         rank, world_size = self._rank_and_world_size()
         device = self._device()
+        data, indices = self._loaded(split)
         if device.type != "cpu":
-            data, indices = self._make_resident(split, data, indices, device), None
+            data, indices = self._make_resident(split, device), None
         sampler = EpochBatchSampler(
             len(data.labels) if indices is None else len(indices),
             batch_size,
@@ -272,11 +267,13 @@ class ImageDataModule(LightningDataModule, ABC):
             return torch.device("cpu")
         return self.trainer.strategy.root_device
 
-    def _make_resident(self, split: str, data: ImageSet, indices: Tensor | None, device: torch.device) -> ImageSet:
+    def _make_resident(self, split: str, device: torch.device) -> ImageSet:
         """The images of a split alone, on the device."""
         kept = self._residents.get(split)
         if kept is None or kept.labels.device != device:
-            images, labels = data if indices is None else (data.images[indices], data.labels[indices])
+            (images, labels), indices = self._loaded(split)
+            if indices is not None:
+                images, labels = images[indices], labels[indices]
             try:
                 kept = ImageSet(images.to(device), labels.to(device))
             except torch.OutOfMemoryError:

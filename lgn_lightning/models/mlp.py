@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from lgn_lightning.models.arguments import KnowsArguments
-from lgn_lightning.nn import GroupSum, Intensity, LogicLayer, LogicSequential, LutLayer, Threshold, recommended_tau
-from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
+from lgn_lightning.nn import GroupSum, Intensity, LogicSequential, Threshold, recommended_tau
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
@@ -66,8 +66,6 @@ class LogicMLP(KnowsArguments, LogicSequential):
         learnable_thresholds: bool = False,
         num_candidates: int = 8,
     ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
         if isinstance(width, int):
             if depth is None or depth < 1:
                 raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
@@ -76,32 +74,22 @@ class LogicMLP(KnowsArguments, LogicSequential):
             if not width or depth not in (None, len(width)):
                 raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
             widths = list(width)
-        if widths[-1] % num_classes:
-            raise ValueError(
-                f"the last layer's width {widths[-1]} does not divide into {num_classes} classes; "
-                f"take {math.ceil(widths[-1] / num_classes) * num_classes}"
-            )
-        wirings = [connections] * len(widths) if isinstance(connections, str) else list(connections)
-        if len(wirings) != len(widths):
-            raise ValueError(f"connections={connections} does not fit the {len(widths)} layers; give one word a layer")
+        check_classes(num_classes, widths[-1])
+        wirings = per_layer("connections", connections, widths, "layers")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
-        options: dict[str, Any] = {
-            "init": init,
-            "grad_factor": grad_factor,
-            "implementation": implementation,
-            "parametrization": parametrization,
-            "sampler": sampler,
-        }
-        dims = list(zip(wirings, pairwise([encoder.out_dim, *widths]), strict=True))
-        layers: list[LogicLayer] | list[LutLayer]
-        if arity == 2:
-            options["num_candidates"] = num_candidates
-            layers = [LogicLayer(*dim, connections=wiring, **options) for wiring, dim in dims]
-            order_gates(layers)
-        else:
-            layers = [LutLayer(*dim, arity, connections=wiring, **options) for wiring, dim in dims]
+        layers = dense_layers(
+            [encoder.out_dim, *widths],
+            wirings,
+            num_candidates,
+            arity,
+            init=init,
+            grad_factor=grad_factor,
+            implementation=implementation,
+            parametrization=parametrization,
+            sampler=sampler,
+        )
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import TypeVar
+from typing import Any
 
 from torch import nn
 
 from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
 from lgn_lightning.nn import (
     EdgeChannels,
     GroupSum,
-    LogicLayer,
     LogicSequential,
     LogicTreeConv2d,
     OrPool2d,
     Threshold,
 )
-from lgn_lightning.nn.gate_order import order_gates
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
-
-T = TypeVar("T")
 
 
 class LogicTreeNet(KnowsArguments, LogicSequential):
@@ -93,21 +89,20 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         num_candidates: int = 8,
         tree_connections: str | list[str] = "random",
     ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
         if not channels or not dense:
             raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
-        if dense[-1] % num_classes:
-            raise ValueError(
-                f"the last dense layer's width {dense[-1]} does not divide into {num_classes} classes; "
-                f"take {math.ceil(dense[-1] / num_classes) * num_classes}"
-            )
-        wirings = [connections] * len(dense) if isinstance(connections, str) else list(connections)
-        if len(wirings) != len(dense):
-            raise ValueError(f"connections={connections} does not fit the {len(dense)} dense layers; one word a layer")
-        kernels, paddings = _each("kernel_size", kernel_size, channels), _each("padding", padding, channels)
-        leaves = _each("tree_connections", tree_connections, channels)
+        check_classes(num_classes, dense[-1])
+        wirings = per_layer("connections", connections, dense, "dense layers")
+        kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
+        paddings = per_layer("padding", padding, channels, "convolutions")
+        leaves = per_layer("tree_connections", tree_connections, channels, "convolutions")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
+        options: dict[str, Any] = {
+            "init": init,
+            "implementation": implementation,
+            "parametrization": parametrization,
+            "sampler": sampler,
+        }
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
         encoder: list[Threshold | EdgeChannels] = [threshold]
         if edges:
@@ -123,39 +118,15 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
                 tree_depth,
                 padding=border,
                 channels_per_tree=min(channels_per_tree, width),
-                init=init,
-                implementation=implementation,
-                parametrization=parametrization,
-                sampler=sampler,
                 connections=chosen,
                 num_candidates=num_candidates,
+                **options,
             )
             windows = OrPool2d(pool)
             before = conv.output_size(*size)
             size, width = list(windows.output_size(*before)), out
             gates += conv.num_neurons * math.prod(before) + out * math.prod(size) * (pool * pool - 1)
             blocks += [conv, windows]
-        layers = [
-            LogicLayer(
-                in_dim,
-                out_dim,
-                connections=wiring,
-                init=init,
-                implementation=implementation,
-                parametrization=parametrization,
-                sampler=sampler,
-                num_candidates=num_candidates,
-            )
-            for wiring, (in_dim, out_dim) in zip(wirings, pairwise([width * math.prod(size), *dense]), strict=True)
-        ]
-        if not any(layer.weights.is_meta for layer in layers):
-            order_gates(layers)
+        layers = dense_layers([width * math.prod(size), *dense], wirings, num_candidates, **options)
         super().__init__(*encoder, *blocks, nn.Flatten(), *layers, GroupSum(num_classes, tau))
         self.num_gates = gates + sum(dense)
-
-
-def _each(name: str, value: T | list[T], channels: list[int]) -> list[T]:
-    values = list(value) if isinstance(value, list) else [value] * len(channels)
-    if len(values) != len(channels):
-        raise ValueError(f"{name}={values}: give one number, or one for each of the {len(channels)} convolutions")
-    return values

@@ -35,12 +35,13 @@ def order_gates(layers: Sequence[LogicLayer]) -> None:
     It is an exact relabelling: each layer's inputs are renumbered with the layer before, and the last layer, whose
     order means the classes, stays; so does a layer whose connections are learned. A training step of the large MNIST
     net takes a quarter less time. Call it on fresh layers, before an optimizer holds state. A net of more than
-    :data:`MAX_ORDERED_GATES` gates is left as it is.
+    :data:`MAX_ORDERED_GATES` gates, or without values (on the ``meta`` device), is left as it is.
 
     Args:
         layers: Layers of which each feeds the next and nothing else.
     """
-    if _as_drawn.get() or sum(layer.out_dim for layer in layers) > MAX_ORDERED_GATES:
+    large = sum(layer.out_dim for layer in layers) > MAX_ORDERED_GATES
+    if _as_drawn.get() or large or any(layer.weights.is_meta for layer in layers):
         return
     for layer, following in pairwise(layers):
         if layer.learned is not None:

@@ -43,9 +43,9 @@ def test_images_come_as_channels_first(root: Path) -> None:
     images = torch.cat([images for images, _ in data.test_dataloader()])
     expected = np.random.default_rng(6).integers(0, 256, (10, 3072), dtype=np.uint8).reshape(10, 3, 32, 32)
     assert np.array_equal(images.numpy(), expected)
-    assert data._train is not None
-    assert data._train.images.shape == (100, *data.image_shape)
-    assert data._train.labels.tolist() == [index % 10 for index in range(20)] * 5
+    images, labels = data._loaded("train").data
+    assert images.shape == (100, *data.image_shape)
+    assert labels.tolist() == [index % 10 for index in range(20)] * 5
 
 
 def test_class_names_are_those_of_the_files(root: Path) -> None:

@@ -168,13 +168,12 @@ def test_real_mnist(real_root: Path) -> None:
     except DataError as error:
         pytest.skip(str(error))
     data.setup()
-    assert data._train is not None
-    assert data._test is not None
-    assert (len(data._train.labels), len(data._test.labels)) == (60000, 10000)
-    assert data._train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    train, test = data._loaded("train").data, data.test_images()
+    assert (len(train.labels), len(test.labels)) == (60000, 10000)
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     packed = real_root / "MNIST/raw/t10k-images-idx3-ubyte.gz"
     if packed.is_file():
         whole = np.frombuffer(gzip.decompress(packed.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
         expected = np.stack([crop_one(image) for image in whole[:500]])
-        assert np.array_equal(data._test.images[:500, 0].numpy(), expected)
-        assert np.array_equal(data._test.images.sum((1, 2, 3)), whole.astype(np.int64).sum((1, 2)))
+        assert np.array_equal(test.images[:500, 0].numpy(), expected)
+        assert np.array_equal(test.images.sum((1, 2, 3)), whole.astype(np.int64).sum((1, 2)))

@@ -95,7 +95,7 @@ def test_checkpoint_gives_the_same_net() -> None:
     [
         ({"dense": [60, 55]}, "width 55 does not divide into 10 classes; take 60"),
         ({"channels": []}, "at least one layer of each"),
-        ({"kernel_size": [3]}, r"kernel_size=\[3\]: give one number, or one for each of the 2"),
+        ({"kernel_size": [3]}, r"kernel_size=\[3\].* 2 convolutions"),
         ({"padding": [0, 1]}, "OrPool2d.*does not divide an input of 3x3"),
         ({"kernel_size": 9, "padding": 0}, "LogicTreeConv2d.*9.*8"),
         ({"channels": [2, 32]}, "60 gates have 120 inputs and cannot use all 128"),
@@ -119,5 +119,5 @@ def test_dense_layers_may_have_learned_connections_each_by_a_word() -> None:
     images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8)
     net.eval()
     assert torch.equal(net(images), torch.from_numpy(Circuit.from_module(net).scores(images)).to(torch.float32))
-    with pytest.raises(ValueError, match="one word a layer"):
+    with pytest.raises(ValueError, match=r"connections=\[.learned.\].* 3 dense layers"):
         LogicTreeNet(**sizes, connections=["learned"])
