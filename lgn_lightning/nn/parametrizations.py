@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lgn_lightning import ops
-from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.gates import GATE_NAMES, NUM_GATES
 from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.choice import check_choice, make_choice
 from lgn_lightning.ops import dense
@@ -29,7 +29,7 @@ INITS = ("gaussian", "residual")
 RESIDUAL_LOGIT = 5.0
 #: Its counterpart for a table entry: 88 % to be what gate "A" has there.
 RESIDUAL_ENTRY_LOGIT = 2.0
-_PASS_A = 3
+_PASS_A = GATE_NAMES.index("a")
 #: Offset that maps an int16 to the middle of its step of (0, 1): −32,768 + 32,768.5 is half a step above 0.
 _HALF_STEPS = 32_768.5
 
