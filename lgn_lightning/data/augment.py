@@ -126,10 +126,7 @@ class Affine(_AffineWarp):
                 f"Affine(rotation={rotation}, scale={scale}, shear={shear}, shift={shift}): rotation must be in "
                 "[0, 180] degrees, scale in [0, 1), shear and shift 0 or more"
             )
-        self.rotation = rotation
-        self.scale = scale
-        self.shear = shear
-        self.shift = shift
+        self.rotation, self.scale, self.shear, self.shift = rotation, scale, shear, shift
 
     def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
         ranges = draws.new_tensor(
@@ -143,8 +140,8 @@ class Affine(_AffineWarp):
         return torch.stack(rows, dim=1).view(-1, 2, 3)
 
     def __repr__(self) -> str:
-        padding = "" if self.padding == "zeros" else f", padding={self.padding!r}"
-        return f"Affine(±{self.rotation:g}°, scale ±{self.scale:g}, shear ±{self.shear:g}, ±{self.shift:g} px{padding})"
+        sizes = f"±{self.rotation:g}°, scale ±{self.scale:g}, shear ±{self.shear:g}, ±{self.shift:g} px"
+        return f"Affine({sizes}{_changed(self.padding)})"
 
 
 class RandomResizedCrop(_AffineWarp):
@@ -198,12 +195,7 @@ class Elastic(_Warp):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(
-        self,
-        displacement: float = 3.0,
-        cells: int = 4,
-        padding: Padding = "zeros",
-    ) -> None:
+    def __init__(self, displacement: float = 3.0, cells: int = 4, padding: Padding = "zeros") -> None:
         super().__init__(padding)
         if not (displacement >= 0 and cells >= 1):
             raise ValueError(
@@ -231,8 +223,7 @@ class Elastic(_Warp):
         return torch.cat([moves.view(len(draws), 2, -1), identity], dim=2)
 
     def __repr__(self) -> str:
-        padding = "" if self.padding == "zeros" else f", padding={self.padding!r}"
-        return f"Elastic(±{self.displacement:g} px, {self.cells} cells{padding})"
+        return f"Elastic(±{self.displacement:g} px, {self.cells} cells{_changed(self.padding)})"
 
 
 class Shift(Augmentation):
@@ -270,8 +261,7 @@ class Shift(Augmentation):
         return windows[torch.arange(count, device=images.device), :, top, left]
 
     def __repr__(self) -> str:
-        padding = "" if self.padding == "zeros" else f", padding={self.padding!r}"
-        return f"Shift(±{self.pixels} px{padding})"
+        return f"Shift(±{self.pixels} px{_changed(self.padding)})"
 
 
 class HorizontalFlip(Augmentation):
@@ -312,9 +302,8 @@ class Compose(Augmentation):
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Applies all steps."""
-        for step, own in zip(
-            self.steps, torch.split(draws, [step.num_draws for step in self.steps], dim=1), strict=True
-        ):
+        shares = torch.split(draws, [step.num_draws for step in self.steps], dim=1)
+        for step, own in zip(self.steps, shares, strict=True):
             images = step(images, own)
         return images
 
@@ -340,7 +329,7 @@ def epoch_draws(length: int, num_draws: int, seed: int, epoch: int) -> Tensor:
 
 
 def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Of all pixel centres, x and y relative to the image's centre: float32 ``[H, W]`` each."""
+    """Gives x and y of all pixel centres, relative to the image's centre: float32 ``[H, W]`` each."""
     y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
     return x, y
 
@@ -355,3 +344,7 @@ def _to_bytes(pixels: Tensor) -> Tensor:
 def _check_padding(name: str, padding: str) -> None:
     if padding not in _PAD_MODES:
         raise ValueError(f"{name}(padding={padding!r}): must be one of {', '.join(map(repr, _PAD_MODES))}")
+
+
+def _changed(padding: str) -> str:
+    return "" if padding == "zeros" else f", padding={padding!r}"

@@ -101,7 +101,7 @@ class ImageFolder(ImageDataModule):
         return self._load("val") if (self.root / "val").is_dir() else None
 
     def _load_test(self) -> ImageSet:
-        if self.class_names and not self.has_test:  # in this order: of a wrong root, train is what to name
+        if self.class_names and not self.has_test:  # class_names first: a wrong root lacks train, too
             raise DataError(
                 f"ImageFolder: no folder {(self.root / 'test').absolute()}; put test images into test/<class>/, of "
                 "every class: `lgn fit` ends with a test. If you have none, move some of the training images there"

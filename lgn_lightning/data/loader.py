@@ -83,7 +83,7 @@ class TensorLoader:
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where the state was saved."""
+        """Continues where the state was saved."""
         self.batch_sampler.load_state_dict(state)
 
 

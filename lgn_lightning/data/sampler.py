@@ -84,7 +84,7 @@ def shard_batches(
 
 
 class EpochBatchSampler:
-    """Yields the index vectors of this rank's batches, and can stop and go on in the middle of an epoch.
+    """Yields the index vectors of this rank's batches, and can stop and continue in the middle of an epoch.
 
     Iterating does not advance the epoch: call :meth:`set_epoch`, as with ``DistributedSampler`` (Lightning does).
 
@@ -166,10 +166,10 @@ class EpochBatchSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on after the last batch that was handed out when the state was saved.
+        """Continues after the last batch that was handed out when the state was saved.
 
         Warns if the data, the batch size, the number of processes or shuffling differ from the saved ones: the run
-        then goes on at the same batch number, with other images in the batches.
+        then continues at the same batch number, with other images in the batches.
         """
         self.seed = state["seed"]
         changed = [

@@ -18,7 +18,7 @@ def check_choice(name: str, value: str | None, choices: Iterable[str | None], al
         also: What else it may be, for the message.
 
     Raises:
-        ValueError: If so, with the choices.
+        ValueError: If it is none of them; the message lists them.
     """
     choices = list(choices)
     if value not in choices:

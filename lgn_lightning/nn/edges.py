@@ -23,8 +23,8 @@ class EdgeChannels(nn.Module):
     With q the number of thresholds that a pixel exceeds, the *edge* bits of contrast d say whether q is more than d
     above the left, right, upper and lower neighbour: the sign of the first derivative, thresholded. The *curvature*
     bits say whether that holds of both horizontal neighbours (a ridge), whether both are more than d above the pixel
-    (a valley), and the same vertically: the sign of the second derivative. Beyond the border the image goes on with
-    its border pixels.
+    (a valley), and the same vertically: the sign of the second derivative. Beyond the border the image is
+    continued by its border pixels.
 
     Differences of thermometer codes need no arithmetic: q > q' + d exactly if for some threshold t the pixel exceeds
     t + d and its neighbour does not exceed t. So the channels are gates of the circuit, about 2 · (thresholds − d) for
