@@ -45,7 +45,7 @@ LgnEngine* lgn_engine_new(const LgnCircuit* circuit, int32_t kind, int32_t isa, 
 void lgn_engine_free(LgnEngine* engine);
 
 // A step of a looped circuit, which runs before the engine's circuit: plain gates where there are `runs`, otherwise a
-// kernel at many places. The arrays are described in lgn_lightning/circuit/loop_program.py.
+// kernel at many places. The arrays are described in lgn_lightning/circuit/run/loop_program.py.
 struct LgnLoopStep {
   int64_t runs, parts, places, window, chunk;
   const int32_t *run, *part_gates, *gates, *part_results, *results, *reads, *writes;
