@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lgn_lightning.base.errors import ExportError
+from lgn_lightning.base.lightning_private import is_rehearsal
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, STEM, ExportOptions
@@ -97,7 +98,7 @@ class ExportCircuit(pl.Callback):
         """Finds out before training what cannot be exported, and starts to follow the checkpoints."""
         self._release(trainer)
         self._samples, self._last, self._pending = [], None, {}
-        rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # ModelCheckpoint is off then
+        rehearsal = is_rehearsal(trainer)  # ModelCheckpoint is off then
         self._active = trainer.is_global_zero and not rehearsal and self._can_export(trainer, pl_module)
         if self._active:
             self._compiler = self._find_compiler()

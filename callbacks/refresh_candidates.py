@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
+from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.nn import LearnedConnections
 
 

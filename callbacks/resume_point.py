@@ -17,6 +17,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lgn_lightning.base.lightning_private import (
+    end_restart,
+    is_rehearsal,
+    log_interval,
+    validates_after_batch,
+    write_last_again,
+)
+
 #: The file below a run's folder that ``lgn fit --resume`` goes on from.
 RESUME_POINT: Final = Path("checkpoints", "resume.ckpt")
 
@@ -69,7 +77,7 @@ class ResumePoint(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Finds the run's folder, on all ranks: Lightning tells the others what rank zero chose."""
         self._trainer = trainer
-        if stage == "fit" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if stage == "fit" and not is_rehearsal(trainer):
             self._path = Path(trainer.log_dir or trainer.default_root_dir) / RESUME_POINT
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -94,10 +102,7 @@ class ResumePoint(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Brings the metrics of the resume point's own step to disk, if it logged any."""
-        # Lightning leaves out the plateau schedules of modules of one's own in the epoch that a run goes on in, as its
-        # checkpoints lack the metric that they watch; these have it. The property would also tell the validation loop
-        # that it goes on in the middle, in every run that is bounded by steps.
-        trainer.fit_loop._restarting = False
+        end_restart(trainer)
         if self._unflushed:
             self._unflushed = False
             _flush(trainer)
@@ -126,11 +131,9 @@ class ResumePoint(pl.Callback):
         """Stops the clock; ``last.ckpt`` becomes the end of the training."""
         self._tick()
         self._release()
-        # Lightning writes it when the best one is written, and at the end only in a process that wrote none: a resumed
-        # run would leave another one.
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
-                callback._last_checkpoint_saved = ""
+                write_last_again(callback)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Gives Ctrl-C back."""
@@ -185,22 +188,15 @@ class ResumePoint(pl.Callback):
 
 def _nothing_left_to_do(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether everything that belongs to the steps up to this one is done when this one ends."""
-    loop = trainer.fit_loop.epoch_loop
-    fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None
-    logs_now = _log_interval(trainer) > 1 and trainer.global_step % _log_interval(trainer) == 0
+    interval = log_interval(trainer)
     return not (
-        loop.batch_progress.is_last_batch
+        trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         or batch_idx + 1 >= trainer.num_training_batches
         or (batch_idx + 1) % trainer.accumulate_grad_batches
         or 0 <= trainer.max_steps <= trainer.global_step
-        or logs_now
-        or loop._should_check_val_fx(fetcher)
+        or (interval > 1 and trainer.global_step % interval == 0)
+        or validates_after_batch(trainer)
     )
-
-
-def _log_interval(trainer: pl.Trainer) -> int:
-    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
 
 def _flush(trainer: pl.Trainer) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import lightning.pytorch as pl
 
-from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
+from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.samplers import Sampler

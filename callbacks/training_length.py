@@ -21,9 +21,3 @@ def training_steps(trainer: pl.Trainer, who: str) -> float:
     if not 0 < steps < math.inf:
         raise ValueError(f"{who} needs the length of the training: set max_steps or max_epochs")
     return steps
-
-
-def logs_this_step(trainer: pl.Trainer) -> bool:
-    """Whether loggers get what is logged in the step that is being made."""
-    interval = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-    return bool(interval) and (trainer.global_step + 1) % interval == 0

@@ -6,7 +6,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
+from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.training.classifier import LogicClassifier
 

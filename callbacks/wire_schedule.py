@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 
-from lgn_lightning.callbacks.training_length import logs_this_step, training_steps
+from lgn_lightning.base.lightning_private import logs_this_step, needs_all_gradients
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 
@@ -59,8 +59,7 @@ class WireSchedule(pl.Callback):
                 f"WireSchedule(every_n_steps={self.every_n_steps}) changes the training step again and again, which a "
                 "CUDA graph cannot; take every_n_steps=1 or leave cuda_graph out"
             )
-        strategy = trainer.strategy
-        if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
+        if needs_all_gradients(trainer.strategy):
             raise ValueError(
                 "WireSchedule leaves parameters without gradients: give "
                 "--trainer.strategy=ddp_find_unused_parameters_true"

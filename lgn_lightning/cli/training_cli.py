@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.callbacks import ResumePoint, StepProgressBar
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize
@@ -241,7 +242,7 @@ class TrainingCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.finish(int(failed))
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks_of(self.trainer):
             if isinstance(callback, SaveConfig):
                 callback.release()
 
@@ -282,7 +283,7 @@ class TrainingCLI(LightningCLI):
             name: os.path.relpath(value, folder) if isinstance(value, Path) else value
             for name, value in dataclasses.asdict(summary).items()
         }
-        clock = next((c for c in self.trainer.callbacks if isinstance(c, ResumePoint)), None)  # type: ignore[attr-defined]
+        clock = next((c for c in callbacks_of(self.trainer) if isinstance(c, ResumePoint)), None)
         chosen = self.trainer.checkpoint_callback
         score = chosen.best_model_score if isinstance(chosen, ModelCheckpoint) else None
         about = {

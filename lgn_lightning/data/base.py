@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.lightning_private import shards_data
 from lgn_lightning.data.augment import Augmentation, Compose
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
@@ -287,7 +288,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def _rank_and_world_size(self) -> tuple[int, int]:
         """The share of the data that this process gets: the strategy knows, as with Lightning's own samplers."""
         trainer = self.trainer
-        if trainer is None or not trainer._accelerator_connector.use_distributed_sampler:
+        if trainer is None or not shards_data(trainer):
             return 0, 1
         share = trainer.distributed_sampler_kwargs
         return (0, 1) if not share else (int(share["rank"]), int(share["num_replicas"]))

@@ -9,20 +9,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lgn_lightning.base.lightning_private import datamodule_of, logs_this_step
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.runs.checkpoints import read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
-from lgn_lightning.training.graph_rules import reason_against
-from lgn_lightning.training.graphed_step import GraphedStep, warn
+from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
@@ -39,7 +37,7 @@ def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.01, fused=True)
 
 
-class LogicClassifier(pl.LightningModule):
+class LogicClassifier(GraphedTraining):
     """Trains a net as a classifier and logs its accuracy and loss, soft and hard.
 
     Logged for ``val`` and ``test``: ``acc_hard`` and ``loss_hard`` of the discrete net (``.eval()`` mode), ``acc_soft``
@@ -88,8 +86,6 @@ class LogicClassifier(pl.LightningModule):
         # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
         self.cuda_graph = cuda_graph
-        self._graphed: GraphedStep | None = None
-        self._stepped = False  # whether training_step did the whole step, so that the loop's other parts do nothing
         #: Terms that callbacks add to the training loss, by name.
         self.penalties: dict[str, Callable[[], Tensor]] = {}
         self.metrics = nn.ModuleDict(
@@ -140,20 +136,6 @@ class LogicClassifier(pl.LightningModule):
         module.recipe = recipe
         return module
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute; what changes many times a step goes past the look for parameters in it.
-
-        Lightning notes the hook it calls in ``_current_fx_name``, 40 times a step: a fifth of its loop's time.
-        """
-        if name in ("_current_fx_name", "_stepped"):
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    @property
-    def _log_interval(self) -> int:
-        return cast(int, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
-
     def forward(self, x: Tensor) -> Tensor:
         """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode."""
         return cast(Tensor, self.net(x))
@@ -161,23 +143,20 @@ class LogicClassifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the soft net; with a CUDA graph, the whole step."""
         x, y = batch
-        if self._graphed is None:
-            loss = self._training_loss(x, y)
-        else:
-            loss, self._stepped = self._graphed(x, y), True
-        trainer = self.trainer
+        loss = self.train_on(x, y)
         # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
-        if self._log_interval and (trainer.global_step + 1) % self._log_interval == 0:
+        if logs_this_step(self.trainer):
             value = loss.detach()
             if not math.isfinite(value.item()):
                 raise ValueError(
-                    f"the training loss is {value.item()} at step {trainer.global_step}; "
+                    f"the training loss is {value.item()} at step {self.trainer.global_step}; "
                     "lower the learning rate, or look for NaN in the data"
                 )
-            self.log("train/loss", value, prog_bar=True, sync_dist=trainer.world_size > 1)
+            self.log("train/loss", value, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def _training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
         scores = self._train_net[0](x)
         loss = cast(Tensor, self.loss(scores, y, x) if isinstance(self.loss, ImageLoss) else self.loss(scores, y))
         for penalty in self.penalties.values():
@@ -191,12 +170,12 @@ class LogicClassifier(pl.LightningModule):
             DataError: If shape of the images or number of classes differ, see `check_sizes`.
             RankError: If a rank built another net.
         """
-        check_sizes(self.net, self.num_classes, getattr(self._trainer, "datamodule", None))
+        check_sizes(self.net, self.num_classes, datamodule_of(self))
         if stage == "fit":
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Decides whether this fit trains by a CUDA graph, and looks at the length of the schedule.
+        """Compares the schedule with the training.
 
         Raises:
             ValueError: If the learning rate waits for validations, and there will be none.
@@ -204,50 +183,7 @@ class LogicClassifier(pl.LightningModule):
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         warn_of_another_length(self.trainer)
-        self._graphed, self._stepped = None, False
-        if self.cuda_graph:
-            reason = reason_against(self.trainer, self)
-            if reason is None:
-                self._graphed = GraphedStep(self, self._training_loss, self.trainer.optimizers[0])
-            else:
-                warn(reason)
-
-    def reset_cuda_graph(self) -> None:
-        """Has the step recorded anew, after a change of what it does that no tensor and no sampler shows."""
-        if self._graphed is not None:
-            self._graphed.forget()
-
-    def on_train_end(self) -> None:
-        """Frees the CUDA graph."""
-        if self._graphed is not None:
-            self._graphed.close()
-            self._graphed = None
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """The loop's backward pass, unless the graph had it in it."""
-        if not self._stepped:
-            super().backward(loss, *args, **kwargs)
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Drops the gradients, unless the graph did, whose gradients are then left to look at."""
-        if not self._stepped:
-            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """The loop's optimizer step; with a graph, the closure has done it already."""
-        if self._graphed is None or optimizer_closure is None:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            return
-        optimizer_closure()
-        if not self._stepped:  # a subclass has a training_step of its own
-            optimizer.step()
-        self._stepped = False
+        super().on_train_start()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the validation metrics, soft and hard."""
@@ -351,6 +287,7 @@ class LogicClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what ``lgn export`` rebuilds the circuit from: recipe, class names, and how images were prepared."""
+        super().on_save_checkpoint(checkpoint)
         arguments = {
             "num_classes": self.num_classes,
             "scheduler_interval": self._scheduler_interval,
@@ -362,11 +299,10 @@ class LogicClassifier(pl.LightningModule):
         # Not by `save_hyperparameters`, which finds no arguments by these names in a subclass that a CLI builds.
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         checkpoint[key] = {**arguments, **checkpoint.get(key, {})}
-        names = getattr(getattr(self._trainer, "datamodule", None), "class_names", None)
+        data = datamodule_of(self)
+        names = getattr(data, "class_names", None)
         if names is not None:
             checkpoint["lgn_class_names"] = list(names)
-        preparation = getattr(getattr(self._trainer, "datamodule", None), "preparation", None)
+        preparation = getattr(data, "preparation", None)
         if preparation is not None:
             checkpoint["lgn_preparation"] = preparation
-        if self._graphed is not None and checkpoint.get("optimizer_states"):
-            self._graphed.clean(checkpoint["optimizer_states"][0])

@@ -2,15 +2,16 @@
 
 A small net is bound by launches and by Python, not by its gates. A graph holds the kernels of a whole step (forward,
 loss, backward and the optimizer's update) and the addresses of their operands; a replay runs them all. Therefore the
-batch is copied to the address that was recorded, the learning rate is read from memory, and whatever Python decides
-(shapes, wiring, hyperparameters) is as it was when the step was recorded: a change of it is noticed and recorded anew.
+batch is copied to the address that was recorded, the learning rate is read from memory, and what Python decides
+(shapes, wiring, hyperparameters) stays as it was at the recording. A change of it is noticed, and the step is recorded
+again.
 """
 
 from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -20,19 +21,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgn_lightning.nn.gate_layer import GateLayer
-from lgn_lightning.nn.logic_layer import LogicLayer
 
-#: Steps that run eagerly before a batch shape is recorded: they make what a recording may not (optimizer state, walks
-#: of the wiring, compiled code), and allocators and libraries settle.
+#: Eager steps before a batch shape is recorded. They make what a recording must not make: optimizer state, walks of the
+#: wiring, compiled code.
 WARM_UP = 3
-#: Recordings after which a step counts as one that changes all the time.
+#: Recordings after which a step counts as one that keeps changing.
 MAX_RECORDINGS = 10
+
+#: What a warning begins with that says why there is no graph.
+FALLBACK = "cuda_graph: the training step runs without a CUDA graph"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Recorder(Protocol):
-    """What a CUDA graph does; tests put another in its place."""
+    """Records a step; tests use another one than CUDA's."""
 
     def warm_up(self, step: Callable[[], Tensor]) -> Tensor:
         """Runs a step under the conditions of a recording."""
@@ -83,13 +86,13 @@ class GraphedStep:
 
     The learning rate may change at every step; it stays a number in the optimizer, so that schedulers and checkpoints
     know nothing of the graph. Other hyperparameters, wiring buffers (int32), ``requires_grad`` and the numbers of
-    samplers are looked at before each replay, and a change leads to a new recording. What cannot be seen from outside
-    needs :meth:`forget`.
+    samplers are compared before each replay, and a change leads to a new recording. Any other change needs
+    :meth:`forget`.
 
     Args:
         net: The module whose buffers and parameters the loss uses.
         loss: Maps images and labels to a scalar; no part of it may wait for the device.
-        optimizer: Updates parameters on one device; see :func:`optimizer_reason` for what it must be able to do.
+        optimizer: Updates parameters on one device; ``graph_rules.optimizer_reason`` says what it must be able to do.
         recorder: Records; CUDA's if not given.
     """
 
@@ -104,7 +107,10 @@ class GraphedStep:
         self._capturable = [group.get("capturable") for group in optimizer.param_groups]
         self._make_capturable()
         self._recordings = 0
+        #: Whether a recording failed, so that all further steps are eager.
         self.failed = False
+        #: Whether a step was made; :class:`~lgn_lightning.training.graphed_training.GraphedTraining` resets it.
+        self.stepped = False
         self.forget()
 
     @property
@@ -114,13 +120,14 @@ class GraphedStep:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Trains one step and gives its loss, detached; the next call may overwrite it."""
+        self.stepped = True
         self._write_rates()
         if self.failed:
             return self._run(x, y)
         if self._replay is not None and self._frozen != self._now():
             self.forget()
         if self._replay is None:
-            # Autocast is part of what Python decides, but constant within a run: no part of the key.
+            # Autocast is constant within a run, and so no part of the key.
             key = (x.shape, x.dtype, y.shape, y.dtype)
             self._seen[key] += 1
             if self._seen[key] <= WARM_UP:
@@ -142,7 +149,7 @@ class GraphedStep:
         return self._result
 
     def forget(self) -> None:
-        """Drops the recording, after a change that tensors do not show; the next steps make a new one."""
+        """Drops the recording; the next steps make a new one."""
         self._replay: Callable[[], None] | None = None
         self._gradients: list[tuple[nn.Parameter, Tensor | None]] = []
         self._strayed = False
@@ -156,13 +163,13 @@ class GraphedStep:
                 group["capturable"] = capturable
 
     def clean(self, state: dict[str, Any]) -> None:
-        """Takes out of a state dict of the optimizer what only the graph wanted, so that it resumes on any device."""
+        """Takes what only the graph needs out of a state dict of the optimizer, which then resumes on any device."""
         for group, capturable in zip(state["param_groups"], self._capturable, strict=True):
             if capturable is not None:
                 group["capturable"] = capturable
 
     def _run(self, x: Tensor, y: Tensor) -> Tensor:
-        # To None and not to zero: a recorded backward pass then writes its gradients and adds nothing.
+        # To None and not to zero: so a recorded backward pass overwrites its gradients and does not add to them.
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss(x, y)
         with torch.autocast(self._device.type, enabled=False):  # where Lightning's backward pass runs
@@ -180,7 +187,7 @@ class GraphedStep:
         except RuntimeError as error:
             self.failed = True
             self._optimizer.zero_grad(set_to_none=True)
-            rank_zero_warn(f"{_FALLBACK}: {str(error).strip().splitlines()[0]}")
+            rank_zero_warn(f"{FALLBACK}: {str(error).strip().splitlines()[0]}")
             return False
         self._recordings += 1
         self._gradients = [(p, p.grad) for group in self._optimizer.param_groups for p in group["params"]]
@@ -189,7 +196,7 @@ class GraphedStep:
         return True
 
     def _now(self) -> list[Any]:
-        """What a recording holds fast and a user may change."""
+        """What a recording keeps as it was and a user may change."""
         now: list[Any] = [(wires.data_ptr(), wires._version) for wires in self._wires]
         for group in self._optimizer.param_groups:
             now += [value for name, value in group.items() if name not in ("params", "lr")]
@@ -225,46 +232,3 @@ class GraphedStep:
                     step = self._optimizer.state.get(parameter, {}).get("step")
                     if isinstance(step, Tensor):  # of a checkpoint
                         self._optimizer.state[parameter]["step"] = step.to(parameter.device)
-
-
-_FALLBACK = "cuda_graph: the training step runs without a CUDA graph"
-
-
-def warn(reason: str) -> None:
-    """Says once a fit why it has no graph."""
-    rank_zero_warn(f"{_FALLBACK}: {reason}")
-
-
-def optimizer_reason(optimizers: Sequence[Optimizer]) -> str | None:
-    """Why the optimizer cannot be recorded, or None if it can.
-
-    It must keep its counters on the device (``capturable``) and read a learning rate from there, as PyTorch's Adam
-    family does, and SGD with ``fused=True``.
-    """
-    if len(optimizers) != 1:
-        return f"there are {len(optimizers)} optimizers"
-    name = type(optimizers[0]).__name__
-    for group in optimizers[0].param_groups:
-        if not group.get("fused") and "capturable" not in group:
-            return f"{name} keeps its state or its learning rate on the host; use Adam, or SGD with fused: true"
-        if group.get("differentiable"):
-            return f"{name} is differentiable"
-        if isinstance(group["lr"], Tensor):
-            return f"the learning rate of {name} is a tensor; give a number"
-    return None
-
-
-def net_reason(net: nn.Module) -> str | None:
-    """Why a net cannot be recorded, or None if nothing is known against it."""
-    for name, module in net.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-            return f"{name or 'the net'} has hooks, which a replay would not call"
-        if isinstance(module, LogicLayer) and module.learned is not None and not module.runs_on_bits:
-            return (
-                f"{name or 'the net'} chooses other wires at every step, for which only straight-through training has "
-                "kernels that a graph can hold"
-            )
-    devices = {str(tensor.device) for tensor in (*net.parameters(), *net.buffers())}
-    if len(devices) != 1:
-        return f"the net lies on {', '.join(sorted(devices)) or 'no device'}"
-    return None

@@ -12,6 +12,8 @@ import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lgn_lightning.base.lightning_private import is_rehearsal
+
 #: Arguments of schedules that are the length of a whole training.
 _LENGTHS: Final = ("T_max", "total_steps")
 
@@ -49,7 +51,7 @@ def warn_of_another_length(trainer: pl.Trainer) -> None:
     Args:
         trainer: The trainer, when its training starts.
     """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if is_rehearsal(trainer):
         return
     for config in trainer.lr_scheduler_configs:
         steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs or math.inf

@@ -16,7 +16,7 @@ import torch
 
 import lgn_lightning.data
 from tests.synthetic import SyntheticImages
-from tests.training.test_graphed_step import StandIn
+from tests.training.graph_toy import StandIn
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CPU = torch.device("cpu")

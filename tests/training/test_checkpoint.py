@@ -19,7 +19,7 @@ from lgn_lightning.cli.main import main
 from lgn_lightning.models import MLP, LogicMLP, LogicTreeNet, TorchvisionNet
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.samplers import make_sampler
-from tests.training.test_classifier import loader, toy
+from tests.training.toy import loader, toy
 
 SMALL = ["--model.net.width=300", "--trainer.max_steps=20", "--trainer.val_check_interval=10"]
 SMALL += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,42 +9,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier, soft_gates
 from lgn_lightning.models import MLP, LogicMLP
+from tests.training.toy import loader, net, toy, trainer
 
 METRICS = {"acc_hard", "acc_soft", "loss_hard", "loss_soft", "gap_acc"}
-
-
-def toy(n: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Images whose left half is brighter (class 1) or darker (class 0) than the right one."""
-    x = torch.randint(256, (n, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-    return x, (x[..., :2].float().mean((1, 2, 3)) > x[..., 2:].float().mean((1, 2, 3))).long()
-
-
-def loader(n: int = 200, batch: int = 50, seed: int = 0) -> Any:
-    return DataLoader(TensorDataset(*toy(n, seed)), batch)
-
-
-def net() -> LogicMLP:
-    return LogicMLP((1, 4, 4), 2, width=64, depth=2, tau=4.0)
-
-
-def trainer(tmp_path: Path, **arguments: Any) -> pl.Trainer:
-    return pl.Trainer(
-        **{
-            "max_epochs": 1,
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-            "default_root_dir": tmp_path,
-            **arguments,
-        }
-    )
 
 
 def accuracy_and_loss(scores: Tensor, y: Tensor) -> tuple[float, float]:
@@ -312,31 +280,18 @@ def test_checkpoint_is_plain_data_and_restores_the_same_net(tmp_path: Path) -> N
     assert torch.equal(third.net[1].indices_a, model.net[1].indices_a)
 
 
-DDP_SCRIPT = """
-import json, os, sys
-import torch
-sys.path.insert(0, sys.argv[1])
-import lightning.pytorch as pl
-from test_module import LogicClassifier, loader, net, trainer
+class _Rank(pl.Callback):
+    """Leaves what each rank ends with."""
 
-rank = int(os.environ.get("LOCAL_RANK", 0))
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = LogicClassifier(net(), 2)
-run = trainer(sys.argv[2], strategy="ddp", devices=2, max_epochs=2, log_every_n_steps=1)
-run.fit(model, loader(batch=25), loader(130, seed=1))
-metrics = {k: v.item() for k, v in run.callback_metrics.items() if k.startswith("val/")}
-torch.save({"state": model.net.state_dict(), "metrics": metrics}, f"{sys.argv[2]}/rank{rank}.pt")
-"""
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        path = Path(trainer.default_root_dir, f"rank{trainer.global_rank}.pt")
+        torch.save({"state": pl_module.net.state_dict(), "metrics": metrics}, path)
 
 
 def test_ddp_ranks_agree_and_metrics_cover_all_data(tmp_path: Path) -> None:
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP_SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, Path(__file__).parent, tmp_path], capture_output=True, text=True, timeout=180
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run = trainer(tmp_path, strategy="ddp_fork", devices=2, max_epochs=2, log_every_n_steps=1, callbacks=[_Rank()])
+    run.fit(LogicClassifier(net(), 2), loader(batch=25), loader(130, seed=1))
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(value, second["state"][key]) for key, value in first["state"].items())
     assert first["metrics"] == second["metrics"]
@@ -344,11 +299,3 @@ def test_ddp_ranks_agree_and_metrics_cover_all_data(tmp_path: Path) -> None:
     model.load_state_dict(first["state"])
     expected = {f"val/{name}": value for name, value in expected_metrics(model, *toy(130, 1)).items()}
     assert {name: first["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
-
-
-def test_attributes_that_change_every_step_are_plain_ones() -> None:
-    model = LogicClassifier(net(), 2)
-    model._current_fx_name = "training_step"
-    assert vars(model)["_current_fx_name"] == "training_step"
-    model.extra = nn.Linear(2, 2)  # parameters are still found
-    assert "extra.weight" in model.state_dict()

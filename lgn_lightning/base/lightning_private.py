@@ -1,0 +1,94 @@
+"""Everything that the package uses of Lightning and that is private there, or public without a type.
+
+Written for Lightning 2.6 (pyproject.toml); ``tests/base/test_lightning_private.py`` tells of a release in which a name
+has another meaning. Methods that a subclass overrides are at the subclass (``cli/training_cli.py``, ``runs/run_logger.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+
+class PlainHookName(pl.LightningModule):
+    """A module whose note of the current hook is a plain attribute.
+
+    Lightning sets ``_current_fx_name`` 40 times a step. ``nn.Module`` looks for parameters and modules in every
+    attribute that is set, which was a fifth of the time of Lightning's loop.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+def datamodule_of(module: pl.LightningModule) -> Any:
+    """The data module that a module trains on; None if there is none, or no trainer."""
+    return getattr(module._trainer, "datamodule", None)
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The callbacks of a trainer."""
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def log_interval(trainer: pl.Trainer) -> int:
+    """Steps between two rows of the loggers; 0 if nothing is logged."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+
+def logs_this_step(trainer: pl.Trainer) -> bool:
+    """Whether loggers get what is logged in the step that is being made."""
+    interval = log_interval(trainer)
+    return bool(interval) and (trainer.global_step + 1) % interval == 0
+
+
+def is_rehearsal(trainer: pl.Trainer) -> bool:
+    """Whether the trainer runs a few batches to find errors (``fast_dev_run``)."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def detects_anomalies(trainer: pl.Trainer) -> bool:
+    """Whether every backward pass is searched for NaN (``detect_anomaly``)."""
+    return bool(trainer._detect_anomaly)
+
+
+def shards_data(trainer: pl.Trainer) -> bool:
+    """Whether each process is to get a share of the data (``use_distributed_sampler``)."""
+    return bool(trainer._accelerator_connector.use_distributed_sampler)
+
+
+def needs_all_gradients(strategy: Strategy) -> bool:
+    """Whether a strategy is a DDP that waits for the gradients of all parameters."""
+    return isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters")
+
+
+def validates_after_batch(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the training batch that is being processed."""
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def end_restart(trainer: pl.Trainer) -> None:
+    """Lets a resumed epoch behave like any other.
+
+    In the epoch in which a run is resumed, Lightning leaves out plateau schedules, because its checkpoints lack the
+    metric that they watch. The public property would also tell the validation loop to resume within a validation.
+    """
+    trainer.fit_loop._restarting = False
+
+
+def write_last_again(checkpoint: ModelCheckpoint) -> None:
+    """Makes a callback write ``last.ckpt`` at the end of the training, whatever it wrote before.
+
+    Lightning writes it together with the best checkpoint, and at the end only in a process that wrote none: the file of
+    a resumed run would differ from that of an uninterrupted one.
+    """
+    checkpoint._last_checkpoint_saved = ""
