@@ -1,7 +1,8 @@
 """Everything that the package uses of Lightning and that is private there, or public without a type.
 
-Written for Lightning 2.6 (pyproject.toml); ``tests/base/test_lightning_private.py`` tells of a release in which a name
-has another meaning. Methods that a subclass overrides are at the subclass (``cli/training_cli.py``, ``runs/run_logger.py``).
+Written for Lightning 2.6 (pyproject.toml); ``tests/base/test_lightning_private.py`` fails in a release where a name has
+another meaning. Private methods that a subclass overrides are at the subclass: ``cli/training_cli.py``,
+``runs/run_logger.py``.
 """
 
 from __future__ import annotations
