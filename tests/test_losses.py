@@ -67,7 +67,7 @@ def test_bad_arguments() -> None:
         DistillationLoss(Teacher())(SCORES, LABELS)
     with pytest.raises(ValueError, match=r"the teacher gives \[3\] logits an image and the net 2 scores"):
         DistillationLoss(Teacher())(SCORES[:, :2], LABELS, IMAGES)
-    with pytest.raises(CheckpointError, match=r"the teacher cannot be used: there is no checkpoint gone\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"the teacher cannot be used: .*gone\.ckpt"):
         DistillationLoss("gone.ckpt")(SCORES, LABELS, IMAGES)
 
 
