@@ -18,9 +18,10 @@ from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.report import write_report
 from lgn_lightning.report.circuit_facts import input_reads
+from lgn_lightning.report.findings import Findings
 from lgn_lightning.report.history import History
 from lgn_lightning.report.layers import layer_facts
-from lgn_lightning.report.page import Findings, render
+from lgn_lightning.report.page import render
 from lgn_lightning.report.run import Run
 from lgn_lightning.runs.recipes import find_recipe
 from lgn_lightning.training.checkpoint import load_net

@@ -1,0 +1,136 @@
+"""What a report shows: everything is measured here, once, and drawn elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.circuit import CircuitError
+from lgn_lightning.deploy.folder import ExportedCircuit
+from lgn_lightning.deploy.throughput import images_per_second
+from lgn_lightning.deploy.trial import Trial, net_scores
+from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
+from lgn_lightning.report.confusion import Confusion, confusion
+from lgn_lightning.report.history import History, read_history
+from lgn_lightning.report.layers import LayerFacts, layer_facts
+from lgn_lightning.report.run import Run, TestSplit, load_test_split
+
+#: Test images on which the circuit's scores are compared with those of the net itself.
+_COMPARED = 256
+
+
+@dataclass
+class Findings:
+    """Everything that the report shows, measured once.
+
+    Attributes:
+        run: The run.
+        history: Its logged curves.
+        layers: Facts by layer of gates.
+        activity_images: Test images that the activity was measured on.
+        test: The test split, if it is there.
+        circuit: The circuit, if the net is one.
+        confusion: Results of the discrete net on the test split.
+        compared: Test images on which net and circuit gave equal scores.
+        throughput: Images per second by what ran them.
+        missing: What the report cannot show, and why.
+    """
+
+    run: Run
+    history: History
+    layers: list[LayerFacts]
+    activity_images: int = 0
+    test: TestSplit | None = None
+    circuit: CircuitFacts | None = None
+    confusion: Confusion | None = None
+    compared: int = 0
+    throughput: list[tuple[str, float]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def soft_accuracy(self) -> float | None:
+        """Soft accuracy on the test split as `lgn fit` logged it, if it logged it of this very checkpoint."""
+        hard, soft = self.history.last("test/acc_hard"), self.history.last("test/acc_soft")
+        if hard is None or soft is None or self.confusion is None:
+            return None
+        return soft if abs(hard - self.confusion.accuracy) < 1e-6 else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain types."""
+        circuit, result = self.circuit, self.confusion
+        test = result and {
+            "images": int(result.matrix.sum()),
+            "acc_hard": result.accuracy,
+            "acc_soft": self.soft_accuracy,
+            "confusion": result.matrix.tolist(),
+        }
+        layers = [
+            {
+                "name": layer.name,
+                "gates": layer.gates,
+                "entropy": layer.entropy,
+                "chosen": layer.counts.tolist(),
+                "ones": layer.ones,
+                "constant_outputs": layer.constant,
+            }
+            for layer in self.layers
+        ]
+        gates = circuit and {
+            "gates": circuit.raw.num_gates,
+            "passes": [[report.name, report.before, report.after] for report in circuit.passes],
+            "pixel_reads": None if circuit.pixel_reads is None else circuit.pixel_reads.tolist(),
+            "depth": circuit.stats.depth,
+        }
+        return {
+            "run": self.run.name,
+            "checkpoint": self.run.checkpoint.name,
+            "step": self.run.step,
+            "test": test,
+            "layers": layers,
+            "circuit": gates,
+            "images_per_second": {name: round(value) for name, value in self.throughput},
+        }
+
+
+def examine(run: Run, data_root: Path | None = None) -> Findings:
+    """Measures everything that the report shows; what cannot be measured is noted in ``missing``."""
+    history = read_history(run.folder)
+    missing = []
+    if not history.curves:
+        missing.append(
+            "Curves over time: the run folder has neither metrics.csv nor TensorBoard events that can be read; set "
+            "trainer.logger to CSVLogger or TensorBoardLogger."
+        )
+    test, circuit = None, None
+    try:
+        test = load_test_split(run.recipe, data_root)
+    except DataError as error:
+        missing.append(f"Everything that needs test images: {error}. `lgn report --data.root` names the data folder.")
+    layers, measured = layer_facts(run.net, None if test is None else test.images)
+    try:
+        circuit = circuit_facts(run.net)
+    except CircuitError as error:
+        missing.append(f"Circuit, passes, pixel use and throughput: {error}.")
+    findings = Findings(run, history, layers, measured, test, circuit, missing=missing)
+    if test is not None:
+        _run_test_images(findings, test)
+    return findings
+
+
+def _run_test_images(findings: Findings, test: TestSplit) -> None:
+    net, circuit = findings.run.net, findings.circuit
+    if circuit is None:
+        findings.confusion = confusion(net_scores(net, test.images), test.labels)
+        return
+    scores = circuit.engine(test.images)
+    trial = Trial.of_net(circuit.raw, net, test.images[:_COMPARED], "test")
+    trial.compare(scores[:_COMPARED], f"circuit of {findings.run.checkpoint}")
+    findings.compared = len(trial.inputs)
+    findings.confusion = confusion(scores, test.labels)
+    runners = {f"engine: {circuit.engine.name}": circuit.engine.predict}
+    exported = ExportedCircuit.of_checkpoint(findings.run.checkpoint)
+    if exported is not None and exported.library is not None:
+        runners["compiled C"] = exported.compiled().predict
+    findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
