@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -80,3 +82,10 @@ def slow_scores(circuit: Circuit, bits: np.ndarray) -> np.ndarray:
 def image_circuit() -> Circuit:
     names = ("cat", 'a "b" ??/\\', "größe")
     return random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5), classes=3, class_names=names)
+
+
+def changed(circuit: Circuit) -> Circuit:
+    """The circuit with one gate negated that an output reads."""
+    gates = circuit.gates.copy()
+    gates[int(circuit.outputs.max()) - circuit.num_inputs] ^= 15
+    return replace(circuit, gates=gates)

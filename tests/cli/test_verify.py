@@ -14,15 +14,8 @@ from lgn_lightning.circuit.check import prove
 from lgn_lightning.circuit.emit.export import export_circuit
 from lgn_lightning.cli import verify as verification
 from lgn_lightning.cli.main import main
-from lgn_lightning.deploy.source import CircuitSource
 from tests.circuit.net.test_looped import tree_net
-from tests.circuit.random_circuits import image_circuit, random_circuit
-
-
-def changed(circuit: Circuit) -> Circuit:
-    gates = circuit.gates.copy()
-    gates[int(circuit.outputs.max()) - circuit.num_inputs] ^= 15
-    return replace(circuit, gates=gates)
+from tests.circuit.random_circuits import changed, image_circuit, random_circuit
 
 
 def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,18 +146,6 @@ def test_verify_keeps_the_loops_of_large_nets(
     assert "equal      interpreter engine (generic): 300 samples" in out
     assert "equal      compiled C: 300 samples" in out
     assert ("skipped    proofs and Verilog: there are none of loops" in out) == large
-
-
-def test_verify_with_loops_compares_with_the_net(capsys: pytest.CaptureFixture[str]) -> None:
-    net = tree_net()
-    looped = LoopedCircuit.from_module(net)
-    other = replace(looped, tail=changed(looped.tail))
-    for circuit, word in ((looped, "equal"), (other, "NOT EQUAL")):
-        verdict = verification.Verdict(circuit)
-        verification.verify_source(CircuitSource(Path("net"), circuit, net), verdict, 200, None)
-        assert verdict.equal == (word == "equal")
-        assert f"{word:<10} hard net in torch" in capsys.readouterr().out
-        assert (verdict.counterexample is None) == verdict.equal
 
 
 def test_verify_keeps_loops_only_where_both_sides_can_have_them(

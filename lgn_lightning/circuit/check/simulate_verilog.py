@@ -1,0 +1,54 @@
+"""Simulation of emitted Verilog in Icarus Verilog: sums, argmax and latency, which proofs of the gates leave out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit.check.verify import Verification
+from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench
+from lgn_lightning.circuit.net.netlist import Netlist
+from lgn_lightning.circuit.simulate import encode
+
+
+class SimulationError(LgnError):
+    """Icarus Verilog is not installed."""
+
+
+def simulate_verilog(circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str) -> Verification:
+    """Compares Verilog with a circuit on test vectors.
+
+    Args:
+        circuit: The circuit.
+        verilog: What `emit_verilog` or `read_verilog` gave.
+        vectors: Samples as `Circuit.scores` takes them.
+        name: Name of the Verilog's top module.
+
+    Returns:
+        Whether all of them gave the circuit's scores and class, after the latency that the Verilog names.
+
+    Raises:
+        SimulationError: If Icarus Verilog is not installed.
+        LgnError: If it refuses the Verilog.
+    """
+    if shutil.which("iverilog") is None or shutil.which("vvp") is None:
+        raise SimulationError("Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
+    with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
+        folder = Path(temporary)
+        (folder / "net.v").write_text(verilog.text, encoding="utf-8")
+        (folder / "net_tb.v").write_text(emit_test_bench(circuit, verilog, vectors, name=name), encoding="utf-8")
+        command = ["iverilog", "-g2001", "-o", "net.vvp", "net.v", "net_tb.v"]
+        compiled = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if compiled.returncode:
+            raise LgnError(f"Icarus Verilog refuses module {name}:\n{compiled.stderr.strip()[-2000:]}")
+        output = subprocess.run(["vvp", "net.vvp"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    wrong = re.search(r"^vector (\d+):", output, re.MULTILINE)
+    example = encode(circuit, vectors[int(wrong[1])][None])[0] if wrong else None
+    return Verification(output.strip().startswith("PASS"), False, len(vectors), example)

@@ -1,0 +1,218 @@
+"""Compares everything that is made of a circuit with it: by samples, by formal proof, by simulation of Verilog."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import (
+    Circuit,
+    CompiledCircuit,
+    Engine,
+    EngineError,
+    LoopedCircuit,
+    Verilog,
+    emit_verilog,
+    native,
+    optimize,
+    optimize_for_export,
+)
+from lgn_lightning.circuit.check.prove import Proof, ProofError, prove, prove_circuit_and_file
+from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
+from lgn_lightning.circuit.check.simulate_verilog import SimulationError, simulate_verilog
+from lgn_lightning.circuit.check.verify import verify
+from lgn_lightning.circuit.emit.c import c_form
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
+from lgn_lightning.circuit.emit.export import c_name
+from lgn_lightning.circuit.emit.verilog import vector_order
+from lgn_lightning.circuit.run.engine import native_engines
+from lgn_lightning.circuit.simulate import encode
+from lgn_lightning.deploy.trial import Trial, hard_counts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Icarus takes seconds a vector for 50,000 gates: large nets get fewer.
+_VECTORS, _VECTOR_GATES = 64, 200_000
+_BY_PROOF = "formal proof by ABC, all inputs"
+
+
+class Verifier:
+    """Compares with one circuit and prints each result at once, as proofs of large nets take a while.
+
+    Args:
+        circuit: The circuit that everything is compared with. Proofs and Verilog need one without loops.
+        samples: Random samples where nothing is proven.
+        timeout: Seconds that one proof may take; None for no proofs.
+
+    Attributes:
+        equal: False as soon as one comparison failed.
+        proven: Whether a formal proof went through, or all inputs were tried.
+        skipped: Whether a comparison was left out.
+        counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
+    """
+
+    def __init__(self, circuit: Circuit | LoopedCircuit, samples: int, timeout: float | None) -> None:
+        self.circuit = circuit
+        self.samples = samples
+        self.timeout = timeout
+        self.equal, self.proven, self.skipped = True, False, False
+        self.counterexample: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The samples, with the circuit's scores."""
+        return Trial.of_circuit(self.circuit, self.samples)
+
+    def verify_all(self, net: nn.Module | None = None) -> None:
+        """Compares everything that can be made of the circuit here, and its net if there is one."""
+        circuit = self.circuit
+        if net is not None:
+            self._compare_scores("hard net in torch", hard_counts(circuit, net, self.trial.inputs))
+        exported, _ = optimize_for_export(circuit)
+        if isinstance(circuit, LoopedCircuit):
+            what = f"optimised circuit, {exported.num_gates:,} gates"
+            self._compare_scores(what, exported.scores(self.trial.inputs))
+        else:
+            self._verify_passes(circuit)
+        self._verify_engines()
+        self._verify_c(exported)
+        if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
+            self._verify_verilog(circuit, exported)
+        else:
+            self._skip("proofs and Verilog: there are none of loops; --no-loops unrolls them")
+
+    def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
+        """Compares another circuit with ``circuit`` on samples, and formally."""
+        result = verify(circuit, other)
+        how = f"all {result.samples:,} inputs" if result.exhaustive else f"{result.samples:,} samples"
+        self._compare(what, result.equal, how, result.counterexample, proves=result.exhaustive)
+        if result.equal:
+            self._prove(what, lambda timeout: prove(circuit, other, timeout))
+
+    def verify_logic_file(self, circuit: Circuit, path: Path) -> None:
+        """Proves an exported Verilog, BLIF or AIGER file equal to ``circuit``; Verilog is simulated as well."""
+        if self.timeout is None:
+            raise LgnError(f"{path.suffix} files are compared by a formal proof: leave --no-proof out")
+        is_verilog = path.suffix == ".v"
+        # Without the proof nothing would be known about the file: its errors are errors here.
+        result = (prove_verilog if is_verilog else prove_circuit_and_file)(circuit, path, self.timeout)
+        what = f"gates of {path.name}" if is_verilog else path.name
+        self._compare(what, result.equal, _BY_PROOF, result.counterexample, proves=True)
+        if is_verilog:
+            try:
+                name, verilog = read_verilog(circuit, path)
+            except ProofError as error:
+                self._skip(f"simulated {path.name}: {error}")
+            else:
+                self._simulate(circuit, verilog, name, f"simulated {path.name}")
+
+    def verify_compiled_file(self, path: Path) -> None:
+        """Compares an exported C file or library on samples."""
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            library = path
+            if path.suffix == ".c":
+                library = Path(folder) / "net.so"
+                compile_library(path, library)
+            compiled = CompiledCircuit(library, c_name(path.stem))
+            inputs, classes = self.circuit.num_inputs, self.circuit.num_classes
+            if (compiled.num_inputs, compiled.num_classes) != (inputs, classes):
+                raise LgnError(
+                    f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes, the circuit "
+                    f"{inputs} and {classes}: they are of different nets"
+                )
+            self._compare_scores(path.name, compiled.scores(self.trial.inputs))
+
+    def _verify_passes(self, circuit: Circuit) -> None:
+        try:
+            small, mapped = optimize(circuit, level=2), optimize(circuit, level=3)
+        except native.BuildError as error:
+            self._skip(f"passes: {error}")
+            return
+        self.verify_circuit(f"optimised circuit, {small.num_gates:,} gates", circuit, small)
+        self.verify_circuit(f"circuit of three-input gates, {mapped.num_gates:,} gates", circuit, mapped)
+
+    def _verify_engines(self) -> None:
+        try:
+            engines = native_engines()
+        except native.BuildError as error:
+            self._skip(f"engines: {error}")
+            return
+        for name, isa in engines:
+            what = f"{name} engine ({isa})"
+            try:
+                engine = Engine(self.circuit, name, isa=isa)
+            except EngineError as error:
+                self._skip(f"{what}: {error}")
+            else:
+                self._compare_scores(what, engine(self.trial.inputs))
+
+    def _verify_c(self, exported: Circuit | LoopedCircuit) -> None:
+        try:
+            find_compiler()
+        except CompilerError as error:
+            self._skip(f"compiled C: {error}")
+            return
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            library = Path(folder) / "net.so"
+            compile_source(exported.to_c(form=c_form(exported)), library)
+            self._compare_scores("compiled C", CompiledCircuit(library).scores(self.trial.inputs))
+
+    def _verify_verilog(self, circuit: Circuit, exported: Circuit) -> None:
+        verilog = emit_verilog(exported, name="net")
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            path = Path(folder) / "net.v"
+            path.write_text(verilog.text, encoding="utf-8")
+            self._prove("Verilog, read back by yosys", lambda timeout: prove_verilog(circuit, path, timeout))
+        self._simulate(circuit, verilog, "net", "simulated Verilog")
+
+    def _simulate(self, circuit: Circuit, verilog: Verilog, name: str, what: str) -> None:
+        count = max(2, min(_VECTORS, _VECTOR_GATES // max(1, verilog.text.count("wire n"))))
+        vectors = self.trial.inputs[vector_order(self.trial.scores)[:count]]
+        try:
+            result = simulate_verilog(circuit, verilog, vectors, name)
+        except SimulationError as error:
+            self._skip(f"{what}: {error}")
+        else:
+            how = f"{result.samples} samples in Icarus Verilog, sums and argmax included"
+            self._compare(what, result.equal, how, result.counterexample)
+
+    def _compare(
+        self, what: str, equal: bool, how: str, counterexample: NDArray[np.bool_] | None, proves: bool = False
+    ) -> None:
+        self._say("equal" if equal else "NOT EQUAL", f"{what}: {how}")
+        self.proven |= equal and proves
+        self.equal &= equal
+        if not equal and self.counterexample is None:
+            self.counterexample = counterexample
+
+    def _compare_scores(self, what: str, actual: NDArray[np.int32]) -> None:
+        wrong = self.trial.differences(actual)[:1]
+        example = encode(self.circuit, self.trial.inputs[wrong])[0] if wrong.size else None
+        self._compare(what, not wrong.size, f"{self.samples:,} samples", example)
+
+    def _prove(self, what: str, proof: Callable[[float], Proof]) -> None:
+        """Proves, if proofs are wanted, or says why there is no proof."""
+        if self.timeout is None:
+            return
+        try:
+            result = proof(self.timeout)
+        except ProofError as error:
+            self._skip(f"{what}: no proof: {error}")
+        else:
+            self._compare(what, result.equal, _BY_PROOF, result.counterexample, proves=True)
+
+    def _skip(self, what: str) -> None:
+        self.skipped = True
+        self._say("skipped", what)
+
+    @staticmethod
+    def _say(result: str, what: str) -> None:
+        print(f"{result:<10} {what}", flush=True)
