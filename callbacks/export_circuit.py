@@ -128,25 +128,25 @@ class ExportCircuit(pl.Callback):
             ExportError: If a library and its net disagree.
             CompilerError: If the compiler fails.
         """
+        if not self._active or self._compiler is None:
+            return
+        self._find_pending(trainer, pl_module)
         built: dict[str, ExportedCircuit] = {}
-        if self._active and self._compiler is not None:
-            self._find_pending(trainer, pl_module)
         pending, self._pending = self._pending, {}
         for folder, trial in pending.items():
             exported = ExportedCircuit.read(folder)
-            if exported is None or exported.library is not None or self._compiler is None:
+            if exported is None or exported.library is not None:
                 continue
+            source = exported.manifest["files"][f"{STEM}.c"]
             try:
-                source = exported.manifest["files"][f"{STEM}.c"]
                 if source in built:
-                    kept = {name: exported.manifest[name] for name in _ABOUT}
-                    copy_circuit_folder(built[source], folder, kept)
+                    copy_circuit_folder(built[source], folder, {name: exported.manifest[name] for name in _ABOUT})
                 else:
                     add_library(exported, trial, self._compiler)
-                built[source] = ExportedCircuit.read(folder) or exported
             except OSError as error:
                 raise _unwritable(folder, error) from error
-            self._log_artifacts(trainer, folder)
+            built[source] = ExportedCircuit.read(folder) or exported
+            _log_artifacts(trainer, folder)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stops following the checkpoints."""
@@ -174,9 +174,9 @@ class ExportCircuit(pl.Callback):
             "metrics": _metrics(trainer),
         }
         try:
-            twin = self._twin(circuit)
-            if twin is not None and twin.folder != folder:
-                assert self._last is not None
+            # last.ckpt follows the best one with the same weights, whose circuit is checked and perhaps compiled.
+            twin = ExportedCircuit.read(self._last[1]) if self._last is not None and self._last[0] == circuit else None
+            if self._last is not None and twin is not None and twin.folder != folder:
                 trial = self._last[2]
                 copy_circuit_folder(twin, folder, about)
             else:
@@ -187,7 +187,7 @@ class ExportCircuit(pl.Callback):
             raise _unwritable(folder, error) from error
         self._last = circuit, folder, trial
         self._pending[folder] = trial
-        self._log_artifacts(trainer, folder)
+        _log_artifacts(trainer, folder)
 
     def removed(self, trainer: pl.Trainer, checkpoint: Path) -> None:
         """Deletes the circuit of a checkpoint that was just deleted; only folders of ours are touched."""
@@ -213,17 +213,6 @@ class ExportCircuit(pl.Callback):
 
     def _trial(self, circuit: Circuit | LoopedCircuit, net: nn.Module) -> Trial:
         return Trial.of_net(circuit, net, np.concatenate(self._samples) if self._samples else None)
-
-    def _twin(self, circuit: Circuit | LoopedCircuit) -> ExportedCircuit | None:
-        # last.ckpt follows the best one with the same weights: compiling once is enough.
-        if self._last is None or self._last[0] != circuit:
-            return None
-        return ExportedCircuit.read(self._last[1])
-
-    def _log_artifacts(self, trainer: pl.Trainer, folder: Path) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                _log_artifact(logger, folder)
 
     def _can_export(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         folders = {Path(c.dirpath).parent / "circuits" for c in _checkpointers(trainer) if c.dirpath is not None}
@@ -318,7 +307,7 @@ def _metrics(trainer: pl.Trainer) -> dict[str, float | None]:
 def _check_writable(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise _unwritable(folder, NotADirectoryError(f"{existing} is no folder"))
+        raise _unwritable(folder, NotADirectoryError(f"{existing} is not a folder"))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _unwritable(folder, PermissionError(f"{existing} is read-only"))
 
@@ -330,14 +319,17 @@ def _unwritable(folder: Path, error: OSError) -> ExportError:
     )
 
 
-def _log_artifact(logger: WandbLogger, folder: Path) -> None:
-    import wandb
-
+def _log_artifacts(trainer: pl.Trainer, folder: Path) -> None:
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
     exported = ExportedCircuit.read(folder)
-    assert exported is not None
-    artifact = wandb.Artifact(f"circuit-{logger.experiment.id}", type="circuit", metadata=exported.manifest)
-    for name in (*exported.manifest["files"], MANIFEST):  # add_dir prints a line at every checkpoint
-        artifact.add_file(str(folder / name))
+    if not loggers or exported is None:
+        return
+    import wandb  # takes seconds, for those alone who log to it
+
     # wandb refuses slashes and colons in aliases.
     alias = re.sub(r"[^A-Za-z0-9_.=-]", "-", Path(exported.manifest["checkpoint"]).with_suffix("").as_posix())
-    logger.experiment.log_artifact(artifact, aliases=["latest", alias])
+    for logger in loggers:
+        artifact = wandb.Artifact(f"circuit-{logger.experiment.id}", type="circuit", metadata=exported.manifest)
+        for name in (*exported.manifest["files"], MANIFEST):  # add_dir prints a line at every checkpoint
+            artifact.add_file(str(folder / name))
+        logger.experiment.log_artifact(artifact, aliases=["latest", alias])

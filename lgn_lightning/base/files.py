@@ -1,9 +1,10 @@
-"""Atomic writes: a file is written beside its place and renamed into it, so that a crash leaves the old one or none."""
+"""Atomic writes: what is written lies beside its place and is renamed into it, so a crash leaves the old or none."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,3 +51,26 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes ``text`` to ``path`` atomically, as UTF-8 with Unix line ends."""
     atomic_write_bytes(path, text.encode())
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of the folder ``path`` if the block ends without an exception.
+
+    Args:
+        path: The folder to make or to replace. A link to a folder stays one. Missing parent folders are made.
+
+    Raises:
+        OSError: If the folder cannot be made.
+    """
+    folder = Path(path).resolve()
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    new = temporary / "new"
+    new.mkdir(parents=True)
+    try:
+        yield new
+        with suppress(FileNotFoundError):
+            folder.rename(temporary / "old")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -6,7 +6,11 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.machine import pin_to_one_core
@@ -70,23 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
         passes = [asdict(report) for report in reports]
         print(json.dumps(facts | {"passes": passes, "engines": [asdict(row) for row in timings]}, indent=2))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
     print(f"{source.title}: {source.circuit}")
     if reports:
-        steps = " → ".join([f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports)])
-        print(steps)
+        print(f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports), sep=" → ")
     kind = "bools" if source.circuit.levels is None else "pixels"
     table = Table("engine", "isa", "build", f"from {kind}/s", "from bits/s", "gates run")
     for row in timings:
-        table.add_row(
-            row.engine,
-            row.isa,
-            f"{1e3 * row.build_seconds:.1f} ms",
-            *map(_rate, (row.images, row.packed)),
-            f"{row.gates:,}",
-        )
+        build, images, packed = f"{1e3 * row.build_seconds:.1f} ms", _rate(row.images), _rate(row.packed)
+        table.add_row(row.engine, row.isa, build, images, packed, f"{row.gates:,}")
     Console().print(table)
     print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}")
     for reason in skipped:
@@ -107,20 +102,12 @@ def measure(
     engines, skipped = _engines(circuit, threads)
     calls: list[Callable[[], object]] = []
     for engine, _ in engines:
-        calls += [lambda engine=engine: engine.predict(x), lambda engine=engine: engine.predict_packed(words, samples)]  # type: ignore[misc]
+        calls += [partial(engine.predict, x), partial(engine.predict_packed, words, samples)]
     rates = samples_per_second(calls, samples, rounds)
-    rows = [
-        Timing(
-            engine.name,
-            isa,
-            threads,
-            engine.build_seconds,
-            engine.info.get("operations", circuit.num_gates),
-            images,
-            packed,
-        )
-        for (engine, isa), images, packed in zip(engines, rates[::2], rates[1::2], strict=True)
-    ]
+    rows = []
+    for (engine, isa), images, packed in zip(engines, rates[::2], rates[1::2], strict=True):
+        gates = engine.info.get("operations", circuit.num_gates)
+        rows.append(Timing(engine.name, isa, threads, engine.build_seconds, gates, images, packed))
     return rows, skipped
 
 

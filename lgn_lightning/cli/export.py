@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import CircuitError, optimize_for_export
+from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
-from lgn_lightning.deploy.source import CircuitSource, read_source
+from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.trial import Trial
 
 
@@ -63,50 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
-    name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
-    if arguments.pipeline and "verilog" not in formats:
-        raise LgnError("--pipeline is of Verilog: add --format verilog")
-    if c_name(name) != name:
-        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
-    try:
-        options = ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
-    except CircuitError as error:
-        raise LgnError(str(error)) from error
-    source = export(arguments.source, arguments.out, options, optimize=not arguments.raw)
-    for path in sorted(arguments.out.iterdir(), key=lambda path: (path.name == MANIFEST, path)):
-        print(path)
-    if arguments.report:
-        report = fpga_report(optimize_for_export(source.flat)[0])
-        print(
-            f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
-            f"{report.logic_luts:,} of them are gates, the others group sums and argmax"
-        )
-    return 0
-
-
-def export(path: Path, folder: Path, options: ExportOptions, optimize: bool = True) -> CircuitSource:
-    """Exports a circuit, as the callback ``ExportCircuit`` does at training time.
-
-    Args:
-        path: A checkpoint that ``lgn fit`` wrote, the folder of a run, or a circuit file.
-        folder: Where to write: a new folder, or one that an earlier export left.
-        options: What is written, and how; ``"c"`` comes with a shared library where there is a C compiler.
-        optimize: Whether the passes run.
-
-    Returns:
-        What was exported.
-
-    Raises:
-        LgnError: If the source cannot be used, or the folder holds other files or cannot be written.
-        CompilerError: If a library is asked for and there is no C compiler.
-        ValueError: If the net has layers that are no gates.
-    """
+    """Runs the command: what the callback ``ExportCircuit`` does at training time."""
+    options, folder = _options(arguments), arguments.out
     check_replaceable(folder)
-    source = read_source(path, options.form, options.formats)
+    source = read_source(arguments.source, options.form, options.formats)
     if source.why:
         print(source.title, file=sys.stderr)
-    circuit, net = source.circuit, source.net
+    circuit = source.circuit
     if "aiger" in options.formats and circuit.arity != 2:
         raise LgnError(f"{source.path} holds gates of three inputs, which AIGER cannot: export blif instead")
     compiler = None
@@ -116,10 +79,35 @@ def export(path: Path, folder: Path, options: ExportOptions, optimize: bool = Tr
         except CompilerError:
             if "library" in options.formats:
                 raise
-    trial = Trial.of_circuit(circuit) if net is None else Trial.of_net(circuit, net)
-    about, optimize = {"checkpoint": source.path.name}, optimize and circuit.arity == 2
+    trial = Trial.of_circuit(circuit) if source.net is None else Trial.of_net(circuit, source.net)
+    about = {"checkpoint": source.path.name}
     try:
-        write_circuit_folder(circuit, trial, folder, about, options, compiler, optimize)
+        exported = write_circuit_folder(circuit, trial, folder, about, options, compiler, optimize=not arguments.raw)
     except OSError as error:
         raise LgnError(f"cannot write {folder} ({error.strerror or error}); give another folder with --out") from error
-    return source
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == MANIFEST, path)):
+        print(path)
+    if arguments.report:
+        shipped = exported if isinstance(exported, Circuit) and not arguments.raw else None
+        _report(shipped or optimize_for_export(source.flat)[0])
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> ExportOptions:
+    name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
+    if arguments.pipeline and "verilog" not in formats:
+        raise LgnError("--pipeline is of Verilog: add --format verilog")
+    if c_name(name) != name:
+        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
+    try:
+        return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
+    except CircuitError as error:
+        raise LgnError(str(error)) from error
+
+
+def _report(circuit: Circuit) -> None:
+    report = fpga_report(circuit)
+    print(
+        f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
+        f"{report.logic_luts:,} of them are gates, the others group sums and argmax"
+    )

@@ -8,9 +8,7 @@ import os
 import platform
 import shlex
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +16,7 @@ from typing import Any, Final
 import torch
 
 from lgn_lightning.base.errors import ExportError
-from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
 from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, LoopedCircuit, native, optimize_for_export
 from lgn_lightning.circuit.emit.compiler import compile_library
@@ -124,7 +122,7 @@ def write_circuit_folder(
     options: ExportOptions,
     compiler: Sequence[str] | None,
     optimize: bool = True,
-) -> None:
+) -> Circuit | LoopedCircuit:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
     The passes run where there is a C++ compiler, without one only dead gates are removed. What is exported must give
@@ -137,18 +135,22 @@ def write_circuit_folder(
         about: First entries of the manifest; ``checkpoint`` among them.
         options: What is written, and how; a library is built by ``compiler`` alone.
         compiler: C compiler, if the library is to be built at once.
-        optimize: Whether the passes run; without, every gate is exported as it is.
+        optimize: Whether the passes run, of which there are none for gates of three inputs; without, every gate is
+            exported as it is.
+
+    Returns:
+        The circuit that was exported.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
         OSError: If the folder cannot be written.
     """
-    smaller, reports = optimize_for_export(circuit) if optimize else (circuit, [])
+    smaller, reports = optimize_for_export(circuit) if optimize and circuit.arity == 2 else (circuit, [])
     compared = [trial.compare(smaller.scores(trial.inputs), "simulated circuit")]
     engine = _engine_of(smaller)
     if engine is not None:
         compared.append(trial.compare(engine(trial.inputs), f"{engine.name} engine"))
-    with _replacing(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
         formats = tuple(dict.fromkeys("c" if name == "library" else name for name in options.formats))
         exported = export_files(smaller, temporary, replace(options, formats=formats, samples=vectors))
@@ -183,6 +185,7 @@ def write_circuit_folder(
         _write_manifest(temporary, manifest)
         if compiler is not None:
             add_library(ExportedCircuit(temporary, manifest), trial, compiler)
+    return smaller
 
 
 def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]) -> None:
@@ -212,7 +215,7 @@ def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]
 
 def copy_circuit_folder(source: ExportedCircuit, folder: Path, about: dict[str, Any]) -> None:
     """Makes the folder of another checkpoint of the very same circuit, without compiling and checking it again."""
-    with _replacing(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         shutil.copytree(source.folder, temporary, dirs_exist_ok=True)
         _write_manifest(temporary, source.manifest | about)
 
@@ -229,23 +232,3 @@ def _engine_of(circuit: Circuit | LoopedCircuit) -> Engine | None:
     except native.BuildError:
         return None
     return Engine(circuit, optimized=True)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder beside ``folder`` that takes its place if the block ends without an exception."""
-    folder = folder.resolve()  # a link to a folder stays one
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir()
-        new.chmod(0o777 & ~umask)
-        yield new
-        with suppress(FileNotFoundError):
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

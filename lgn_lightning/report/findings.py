@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.circuit import CircuitError
+from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
 from lgn_lightning.deploy.trial import Trial, net_scores
@@ -15,10 +19,25 @@ from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.layers import LayerFacts, layer_facts
-from lgn_lightning.report.run import Run, TestSplit, load_test_split
+from lgn_lightning.report.run import Run
 
 #: Test images on which the circuit's scores are compared with those of the net itself.
 _COMPARED = 256
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The test images of a run.
+
+    Attributes:
+        images: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+        class_names: Name of each class.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: list[str]
 
 
 @dataclass
@@ -105,8 +124,10 @@ def examine(run: Run, data_root: Path | None = None) -> Findings:
         )
     test, circuit = None, None
     try:
-        test = load_test_split(run.recipe, data_root)
-    except DataError as error:
+        data = data_module(run.recipe, data_root)
+        images, labels = data.test_images()
+        test = TestSplit(images.numpy(), labels.numpy(), list(data.class_names))
+    except (DataError, OSError) as error:
         missing.append(f"Everything that needs test images: {error}. `lgn report --data.root` names the data folder.")
     layers, measured = layer_facts(run.net, None if test is None else test.images)
     try:

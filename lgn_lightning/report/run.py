@@ -1,4 +1,4 @@
-"""Finds a run on disk: its folder, the checkpoint that validation chose, the net and the test images."""
+"""A run as found on disk: its folder, the checkpoint that validation chose, and its net."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.base.errors import DataError
-from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint, run_folder
 from lgn_lightning.training.checkpoint import rebuild_net, recipe_of
 
@@ -40,21 +36,6 @@ class Run:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class TestSplit:
-    """The test images of a run.
-
-    Attributes:
-        images: uint8 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
-        class_names: Name of each class.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-
-
 def open_run(target: str | os.PathLike[str]) -> Run:
     """Opens a run.
 
@@ -75,24 +56,3 @@ def open_run(target: str | os.PathLike[str]) -> Run:
     step = int(content.get("global_step", 0))
     resolved = folder.resolve()
     return Run(f"{resolved.parent.name}/{resolved.name}", folder, checkpoint, net, recipe, step, chosen.why)
-
-
-def load_test_split(recipe: dict[str, Any], root: Path | None = None) -> TestSplit:
-    """Loads the test images of a recipe; downloads nothing.
-
-    Args:
-        recipe: The recipe as a plain dict.
-        root: Data folder that replaces the recipe's.
-
-    Returns:
-        Images, labels and class names.
-
-    Raises:
-        DataError: If the recipe names no data or they are not there.
-    """
-    data = data_module(recipe, root)
-    try:
-        images, labels = data.test_images()
-    except OSError as error:
-        raise DataError(f"the test images cannot be read: {error}") from error
-    return TestSplit(images.numpy(), labels.numpy(), list(data.class_names))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lgn_lightning.base.files import atomic_path, atomic_write_bytes, atomic_write_text
+from lgn_lightning.base.files import atomic_folder, atomic_path, atomic_write_bytes, atomic_write_text
 
 
 def test_writes_text_and_bytes_and_makes_folders(tmp_path: Path) -> None:
@@ -71,3 +71,31 @@ def test_read_only_folder_is_named(tmp_path: Path) -> None:
     folder.mkdir(mode=0o555)
     with pytest.raises(PermissionError, match="cannot write to folder"):
         atomic_write_text(folder / "a", "text")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "folder"
+    for text in ("old", "new"):
+        with atomic_folder(target) as temporary:
+            assert not list(temporary.iterdir())
+            (temporary / text).write_text(text)
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+    def fail() -> None:
+        with atomic_folder(target) as temporary:
+            (temporary / "half").write_text("")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as temporary:
+        (temporary / "file").write_text("")
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["file"]

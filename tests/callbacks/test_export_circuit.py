@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, monk
     (tmp_path / "circuits").write_text("a file, not a folder")
     module = toy.module()
     before = module.net[1].weights.detach().clone()
-    with pytest.raises(ExportError, match=r"cannot write circuits to .*circuits .*is no folder.*dirpath"):
+    with pytest.raises(ExportError, match=r"cannot write circuits to .*circuits .*is not a folder.*dirpath"):
         fit(tmp_path, module=module)
     assert torch.equal(before, module.net[1].weights)
 
