@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--net", action="append", choices=NETS, help=f"only this one; {' and '.join(DEFAULT)} if none")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only this one; both if none")
     parser.add_argument("--samples", type=int, default=4096, help="images of a call (default: 4096)")
-    parser.add_argument("--rounds", type=int, default=5, help="calls, of which the median counts (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="calls; the median counts (default: 5)")
     parser.add_argument("--checked", type=int, default=256, help="images compared with the hard net (default: 256)")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="core to pin to")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a core that others use too")

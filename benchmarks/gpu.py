@@ -4,15 +4,15 @@
 
 Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
-replayed as a CUDA graph; likewise straight-through on packed bits, with gates of four inputs, and with tree
+replayed as a CUDA graph; the same straight-through on packed bits, with gates of four inputs, and with tree
 convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours), soft and on packed bits. A layer of
 1,024,000 gates is held against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from
 bools to class sums. With the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare
 step. Medians of CUDA event times; needs a GPU.
 
 Each part fails by itself, and the file of `--json` is written after each. Where a kernel has left the GPU unusable for
-the process, a new one goes on; `--resume` goes on with a file, past what did not end. The exit status is 1 if a part
-failed: then, above all if a check did, look at the reasons before the times.
+the process, a new one continues; `--resume` continues with a file, past the part that did not end. The exit status is 1
+if a part failed: then, above all if a check did, look at the reasons before the times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 from gpu_bench import Bench, Sizes, Timer, facts, table  # type: ignore[import-not-found]  # beside this file
-from gpu_check import check  # type: ignore[import-not-found]  # likewise
+from gpu_check import check  # type: ignore[import-not-found]  # the same
 from torch import Tensor, nn
 
 from lgn_lightning import ops
@@ -276,7 +276,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=Sizes.repeats, help="timed calls of each")
     parser.add_argument("--net", action="append", choices=tuple(Sizes().nets), help="only this net's step")
     parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--resume", action="store_true", help="go on with the file of --json")
+    parser.add_argument("--resume", action="store_true", help="continue with the file of --json")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print(f"no GPU is visible to torch {torch.__version__}: nothing can be measured", file=sys.stderr)
@@ -293,7 +293,7 @@ def main() -> int:
     root = str(Path(options.root).absolute()) if options.root else None
     bench.run({**checks, **parts(bench, options.net or bench.sizes.nets, root)})
     if bench.lost:
-        print("the GPU is lost to this process; a new one goes on", file=sys.stderr, flush=True)
+        print("this process has lost the GPU; a new one continues", file=sys.stderr, flush=True)
         again = [*sys.argv, *([] if options.resume else ["--resume"]), *([] if options.json else ["--json", str(file)])]
         os.execv(sys.executable, [sys.executable, *again])
     print("; ".join(f"{name} {value}" for name, value in bench.known.items()))

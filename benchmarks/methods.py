@@ -3,10 +3,10 @@
     python benchmarks/methods.py mnist --root data
     python benchmarks/methods.py digits --methods original straight-through --widths 500 --steps 1000 --seeds 0-2
 
-The methods stand in methods.yaml beside this file. Every run is one of `lgn reproduce`: validation chooses its
+The methods are in methods.yaml beside this file. Every run is one of `lgn reproduce`: validation chooses its
 checkpoint, the test split is read once, at the end. The runs lie in ``runs/``; one that is finished is not repeated,
-and one that was interrupted goes on, so the command can be stopped and given again. Results are one JSON line a run in
-``<out>/<data set>.jsonl``, and at the end a table and the plot ``<out>/<data set>.png`` of accuracy over gates.
+and one that was interrupted is continued, so the command can be stopped and repeated. Results are one JSON line a run
+in ``<out>/<data set>.jsonl``, and at the end a table and the plot ``<out>/<data set>.png`` of accuracy over gates.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def colour(name: str | None) -> str:
     if name is None:
         return "none"
     if name not in _COLOURS:
-        raise ValueError(f"{name!r} is none of the colours {', '.join(_COLOURS)}")
+        raise ValueError(f"{name!r} is not one of the colours {', '.join(_COLOURS)}")
     return f"var(--{name})"
 
 

@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 from lgn_lightning.runs.recipes import Recipe, list_recipes
 
 ROOT = Path(__file__).parents[2]
-#: Pages that stand in the root of the repository.
+#: Pages in the root of the repository.
 _ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:class|meth|func|mod|attr):<code>~?(?:[\w.]+\.)?(\w+)</code>")
@@ -36,7 +36,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages, which stand in no folder."""
+    """Adds the pages that are made from other files."""
     recipes = list_recipes()
     files.append(File.generated(config, "recipes/index.md", content=index_page(recipes)))
     for recipe in recipes:

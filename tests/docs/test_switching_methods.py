@@ -14,12 +14,12 @@ from lgn_lightning.callbacks import ExportCircuit
 from lgn_lightning.cli.main import main
 from lgn_lightning.runs.recipes import find_recipe
 
-DOCS = Path(__file__).parents[1] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 def rows() -> dict[str, list[str]]:
     """Method and arguments of each row of the table."""
-    section = DOCS.read_text(encoding="utf-8").partition("## Switching methods\n")[2].partition("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8").partition("## Switching methods\n")[2].partition("\n## ")[0]
     table = re.findall(r"^\| ([^|]+?) \| `(--[^`]+)` \|$", section, re.MULTILINE)
     return {method: shlex.split(argument) for method, argument in table}
 
@@ -37,6 +37,7 @@ def test_a_line_switches_the_method(method: str, tmp_path: Path, monkeypatch: py
     data = {"shape": [1, 5, 4]}
     recipe["data"] = {"class_path": "tests.synthetic.SyntheticImages", "init_args": data}
     recipe["trainer"] |= {"max_steps": 2, "val_check_interval": 2}
+    recipe["model"]["lr_scheduler"]["init_args"]["T_max"] = 2
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     # It ends with an error if circuit, engine or compiled C give another score than the hard net.
     assert main(["fit", "small.yaml", "--trainer.enable_progress_bar=false", *rows()[method]]) == 0
