@@ -31,7 +31,7 @@ __all__ = [
     "WireSchedule",
 ]
 
-#: Names of 0.1 that were removed, and what to use instead. docs/methods.md, "Comparing methods", has the measurements.
+#: Names of 0.1 that were removed, and what to use instead. docs/notes/accuracy.md has the measurements.
 _REMOVED = {
     "EntropyRegularization": "sampler: straight_through, which has no discretization gap, or SamplerSchedule",
     "FreezeLayers": "sampler: straight_through, which has no discretization gap",
