@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations
 from lgn_lightning.nn.packed import PackBitsTensor
@@ -73,10 +74,10 @@ class DenseLayer(GateLayer):
     def _activations(self, x: Tensor) -> Tensor:
         return _scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
 
-    def _check_wires(self, count: int) -> None:
-        """Refuses the wires of another number of inputs, from which a circuit is to be built."""
-        if count != self.in_dim:
-            raise ValueError(f"{self._name} follows a layer of {count} outputs")
+    def _check_wires(self, wires: NodeIds) -> None:
+        """Refuses the nodes of an image, of which a circuit would be built wrongly: Flatten is missing."""
+        if wires.shape != (self.in_dim,):
+            raise ValueError(f"it takes wires [{self.in_dim}], got {list(wires.shape)}; add a Flatten before it")
 
     def extra_repr(self) -> str:
         """Widths and what differs from the defaults."""

@@ -176,6 +176,6 @@ class LogicLayer(DenseLayer):
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates to a circuit that is being built; ``wires`` are the nodes of the inputs."""
-        self._check_wires(len(wires))
+        self._check_wires(wires)
         a, b, gates = (part.cpu().numpy() for part in self.gate_list())
         return builder.gates(gates, wires[a], wires[b])

@@ -116,5 +116,5 @@ class LutLayer(DenseLayer):
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates, as two-input ones, to a circuit that is being built; ``wires`` are the inputs' nodes."""
-        self._check_wires(len(wires))
+        self._check_wires(wires)
         return builder.luts(self.hard_table().cpu().numpy(), wires[self.indices.t().cpu().numpy()])

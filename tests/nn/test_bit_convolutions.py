@@ -1,4 +1,7 @@
-"""Straight-through convolutions on packed bits inside a ``LogicSequential``: equal to the layers one by one."""
+"""Straight-through convolutions on packed bits inside a ``LogicSequential``: equal to the layers one by one.
+
+Apart from the tests of its file, because what it tests is how ``sequential.py``, ``conv.py`` and the ops fit together.
+"""
 
 from __future__ import annotations
 

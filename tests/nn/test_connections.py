@@ -2,8 +2,17 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lgn_lightning.nn.connections import CONNECTIONS, random_connections, unique_connections
+from lgn_lightning.nn.connections import (
+    CONNECTIONS,
+    LUT_CONNECTIONS,
+    draw_leaves,
+    random_connections,
+    unique_connections,
+    unique_lut_connections,
+)
 
 
 @pytest.mark.parametrize("kind", ["random", "unique"])
@@ -51,3 +60,66 @@ def test_a_seed_fixes_the_wires(kind: str) -> None:
     first, again, other = (make(20, 60, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(["random", "unique"]), st.integers(2, 6), st.integers(0, 30), st.integers(1, 60), st.integers(0, 99)
+)
+def test_lut_connections(kind: str, arity: int, more: int, out_dim: int, seed: int) -> None:
+    in_dim = arity + more
+    sets = set(itertools.combinations(range(in_dim), arity)) if kind == "unique" and in_dim < 9 else None
+    if sets is not None:
+        out_dim = min(out_dim, len(sets))
+    elif kind == "unique":
+        in_dim += 10
+    make = LUT_CONNECTIONS[kind]
+    indices = make(in_dim, out_dim, arity, torch.Generator().manual_seed(seed))
+    assert indices.shape == (arity, out_dim)
+    assert indices.dtype == torch.int32
+    assert all(len(set(column)) == arity for column in indices.t().tolist())
+    assert indices.min() >= 0
+    assert indices.max() < in_dim
+    if kind == "unique":
+        assert len({tuple(sorted(column)) for column in indices.t().tolist()}) == out_dim
+    else:
+        uses = torch.bincount(indices.flatten(), minlength=in_dim)
+        assert uses.max() - uses.min() <= 1
+    if out_dim * arity >= in_dim:
+        assert len(indices.unique()) == in_dim
+    assert torch.equal(indices, make(in_dim, out_dim, arity, torch.Generator().manual_seed(seed)))
+
+
+def test_every_set_of_inputs_there_is_and_not_one_more() -> None:
+    indices = unique_lut_connections(7, 35, 3)
+    assert {tuple(sorted(c)) for c in indices.t().tolist()} == set(itertools.combinations(range(7), 3))
+    with pytest.raises(ValueError, match="36 gates want distinct sets of 3 inputs, but 7 inputs have only 35"):
+        unique_lut_connections(7, 36, 3)
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 9), st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 4),
+    st.integers(1, 3), st.integers(0, 99),
+)  # fmt: skip
+def test_leaves_are_balanced_and_distinct(
+    channels: int, trees: int, kernel: tuple[int, int], depth: int, per_tree: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    per_tree = min(per_tree, channels, 2**depth)
+    leaves = draw_leaves(channels, trees, kernel, 2**depth, per_tree)
+    assert leaves.shape == (3, trees, 2**depth)
+    assert leaves.dtype == torch.int32
+    for part, limit in zip(leaves, (channels, *kernel), strict=True):
+        assert part.min() >= 0
+        assert part.max() < limit
+    for tree in leaves.permute(1, 2, 0):
+        assert len(tree[:, 0].unique()) == per_tree
+        used = tree[:, 0].bincount()
+        assert used.max() - used[used > 0].min() <= 1
+        if used.max() <= kernel[0] * kernel[1]:
+            assert len(tree.unique(dim=0)) == len(tree)
+
+
+def test_all_channels_are_used_equally_often() -> None:
+    used = torch.stack([tree.unique() for tree in draw_leaves(8, 12, (3, 3), 8, 2)[0]]).flatten().bincount()
+    assert used.tolist() == [3] * 8

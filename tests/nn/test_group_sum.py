@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from lgn_lightning import GroupSum, PackBitsTensor
+from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn import recommended_tau
 
 
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (0, 12), (2, 3, 12), (2, 0, 4, 12)])
@@ -52,3 +54,14 @@ def test_groups_must_divide() -> None:
         GroupSum(5)(torch.rand(2, 12))
     with pytest.raises(ValueError, match="12 features do not divide into k = 5 equal groups"):
         GroupSum(5)(PackBitsTensor(torch.rand(2, 12) > 0.5))
+
+
+def test_recommended_tau_keeps_the_spread_of_fresh_scores() -> None:
+    for gates in (50, 800, 6400):
+        scores = (torch.rand(400, gates) < 0.5).float().sum(1) / recommended_tau(gates)
+        assert scores.std().item() == pytest.approx(1 / 0.7, rel=0.15)
+    assert recommended_tau(800) == pytest.approx(10, rel=0.05)
+    assert recommended_tau(400) == pytest.approx(7, rel=0.01)
+    assert LogicMLP((1, 4, 4), 2, 800, 2, tau="auto", connections="random")[-1].tau == recommended_tau(400)
+    with pytest.raises(ValueError, match="at least 1 gate"):
+        recommended_tau(0)
