@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import struct
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +76,39 @@ def tiny_images() -> tuple[torch.Tensor, torch.Tensor]:
     """23 images 1×2×2 whose pixels and label are their number."""
     numbers = torch.arange(23)
     return numbers.to(torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2).contiguous(), numbers
+
+
+def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes torchvision take the packed files in ``folder`` for the published ones."""
+    raw = folder / "MNIST/raw"
+    resources = [
+        (name, hashlib.md5((raw / name).read_bytes()).hexdigest() if (raw / name).exists() else "")
+        for name, _ in torchvision.datasets.MNIST.resources
+    ]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+
+
+CLASSES = ("ant", "bee")  # of the image folders
+
+
+def write_image(path: Path, value: int, size: tuple[int, int] = (6, 4), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (size[1], size[0]), value if mode in ("L", "P") else (value, value, value)).save(path)
+
+
+@pytest.fixture
+def image_root(tmp_path: Path) -> Path:
+    """Per class 6 training and 2 test images 3×6×4 as PNG; the grey value is 10 · label + number."""
+    for part, count in (("train", 6), ("test", 2)):
+        for label, name in enumerate(CLASSES):
+            for number in range(count):
+                write_image(tmp_path / part / name / f"{number}.png", 10 * label + number)
+    return tmp_path
+
+
+def values(loader: object) -> list[tuple[int, int]]:
+    return [
+        (int(image.float().mean()), int(label))
+        for images, labels in loader  # type: ignore[attr-defined]
+        for image, label in zip(images, labels, strict=True)
+    ]

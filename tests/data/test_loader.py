@@ -3,10 +3,12 @@ from __future__ import annotations
 import time
 from statistics import median
 
+import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning.data import EpochBatchSampler, TensorLoader
+from lgn_lightning.data.loader import _take
 
 
 def test_batches_are_the_images_of_the_index_vectors(tiny_images: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -59,3 +61,13 @@ def test_no_per_sample_work() -> None:
     ours = seconds(TensorLoader(images, labels, EpochBatchSampler(5000, 100, shuffle=True)))
     usual = seconds(DataLoader(TensorDataset(images, labels), batch_size=100, shuffle=True))
     assert ours < usual / 4, f"{ours * 1e6 / 50:.0f} µs per batch against {usual * 1e6 / 50:.0f}"  # measured: 1/20
+
+
+def test_numpys_gather_is_that_of_torch() -> None:
+    images, index = torch.randint(256, (9, 1, 3, 2), dtype=torch.uint8), torch.tensor([3, 8, 3])
+    assert torch.equal(_take(images, 0, index), torch.index_select(images, 0, index))
+
+
+def test_mixed_devices_are_refused(tiny_images: tuple[torch.Tensor, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="images, labels, indices and sampler lie on cpu, meta"):
+        TensorLoader(*tiny_images, EpochBatchSampler(23, 4, device="meta"))

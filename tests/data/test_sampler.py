@@ -117,3 +117,18 @@ def test_bad_arguments() -> None:
         sampler(batch_size=0)
     with pytest.raises(ValueError, match=r"rank must be in 0 … 1, got 2"):
         sampler(rank=2, world_size=2)
+
+
+def test_position_and_epoch_do_not_depend_on_the_device() -> None:
+    def sampler(device: str) -> EpochBatchSampler:
+        return EpochBatchSampler(23, 4, shuffle=True, rank=1, world_size=2, device=device)
+
+    here, there = sampler("cpu"), sampler("meta")
+    for made in (here, there):
+        made.set_epoch(2)
+        iterator = iter(made)
+        next(iterator), next(iterator)
+    assert here.state_dict() == there.state_dict()
+    resumed = sampler("meta")
+    resumed.load_state_dict(here.state_dict())
+    assert [len(batch) for batch in resumed] == [len(batch) for batch in list(sampler("cpu"))[2:]]
