@@ -54,11 +54,11 @@ class ExportCircuit(pl.Callback):
     - ``manifest.json``: checkpoint, validation metrics as last logged, gate counts before and after each pass, the
       engine that ran the circuit, what was compared and the result, versions, and the SHA-256 of each file.
 
-    The weights are those in the checkpoint, not those that happen to be in the net. The circuit, simulated and in the
+    The weights are those in the checkpoint, not those of the net in memory. The circuit, simulated and in the
     engine, and the library when it is built, must give the scores of the hard net on all check samples. Checkpoints
     that ModelCheckpoint deletes lose their circuit, too; checkpoints that others write (at Ctrl-C, say) get none. A
-    wandb logger gets each folder as an artifact of type ``circuit``, and again with the library. A net with layers that
-    are no gates is trained without export, after a warning. Only rank zero works; the other ranks wait for it where
+    wandb logger gets each folder as an artifact of type ``circuit``, and again with the library. A net that cannot
+    become gates is trained without export, after a warning. Only rank zero exports; the other ranks wait for it as
     they wait for the checkpoint.
 
     Args:
@@ -95,7 +95,7 @@ class ExportCircuit(pl.Callback):
         return ExportedCircuit.of_checkpoint(checkpoint)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finds out before training what cannot be exported, and starts to follow the checkpoints."""
+        """Says before training what cannot be exported, and starts to follow the checkpoints."""
         self._release(trainer)
         self._samples, self._last, self._pending = [], None, {}
         rehearsal = is_rehearsal(trainer)  # ModelCheckpoint is off then
@@ -202,7 +202,7 @@ class ExportCircuit(pl.Callback):
                 parent.rmdir()
 
     def _find_pending(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A run that was killed leaves circuits without libraries, of checkpoints that the resumed one may keep.
+        # A run that was killed leaves circuits without libraries; the resumed run may keep their checkpoints.
         for callback in _checkpointers(trainer):
             for path in sorted({*callback.best_k_models, callback.last_model_path} - {""}):
                 exported = self.exported_for(path)
@@ -229,7 +229,7 @@ class ExportCircuit(pl.Callback):
         try:
             LoopedCircuit.from_module(net, getattr(getattr(trainer, "datamodule", None), "class_names", None))
         except CircuitError as error:
-            rank_zero_warn(f"ExportCircuit: this net is no circuit, so there is nothing to export ({error})")
+            rank_zero_warn(f"ExportCircuit: this net cannot become a circuit, so there is nothing to export ({error})")
             return False
         for folder in folders:
             _check_writable(folder)

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="circuit file, checkpoint, or folder of a run")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
     parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
-    parser.add_argument("--rounds", type=int, default=7, help="calls, of which the median counts (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed calls, of which the median is shown (default: 7)")
     parser.add_argument(
         "--loops",
         action=argparse.BooleanOptionalAction,

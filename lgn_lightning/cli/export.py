@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name",
         default=STEM,
-        help=f"of the files, before all C names and of the Verilog module, so that several nets fit into one program "
-        f"(default: {STEM})",
+        help="name of the files and of the Verilog module, and prefix of all C names: nets of different names fit into "
+        f"one program (default: {STEM})",
     )
     parser.add_argument(
         "--word-bits",
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=WORD_BITS,
         help="samples in a word of the packed entry points of the C (default: 64)",
     )
-    parser.add_argument("--raw", action="store_true", help="every gate as trained: no passes")
+    parser.add_argument("--raw", action="store_true", help="every gate as trained, without passes")
     parser.add_argument(
         "--report",
         action="store_true",
@@ -96,9 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _options(arguments: argparse.Namespace) -> ExportOptions:
     name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
     if arguments.pipeline and "verilog" not in formats:
-        raise LgnError("--pipeline is of Verilog: add --format verilog")
+        raise LgnError("--pipeline applies to Verilog only: add --format verilog")
     if c_name(name) != name:
-        raise LgnError(f"--name {name!r} cannot begin C names: small letters, digits, underscores, as {c_name(name)!r}")
+        raise LgnError(
+            f"--name {name!r} is no prefix of C names: give small letters, digits and underscores, as {c_name(name)!r}"
+        )
     try:
         return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
     except CircuitError as error:

@@ -89,6 +89,6 @@ def _show(verifier: Verifier) -> str:
     shown = ", ".join(map(str, ones[:200])) + (", …" if len(ones) > 200 else "")
     scores = circuit.scores(example[None])[0].tolist()
     return (
-        f", for example on the input bits that are one at {shown or 'no place'} ({len(ones)} of {circuit.num_inputs}); "
+        f", for example where these input bits are one: {shown or 'none'} ({len(ones)} of {circuit.num_inputs}); "
         f"the first circuit's scores there are {scores}"
     )

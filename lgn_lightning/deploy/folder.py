@@ -1,4 +1,4 @@
-"""The folder that `ExportCircuit` leaves: the files of a circuit, checked against the net, and a manifest of them."""
+"""The folder of an export: the files of a circuit, checked against its net, and a manifest of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ExportedCircuit:
     def of_checkpoint(cls, checkpoint: str | os.PathLike[str]) -> ExportedCircuit | None:
         """Finds the circuit that was exported with a checkpoint; None if there is none."""
         path = Path(checkpoint).absolute()
-        # A slash in a metric's name makes folders of checkpoints; which of them is dirpath, the manifest tells.
+        # A slash in a metric's name makes folders below dirpath; the manifest tells which of the parents is dirpath.
         for root in list(path.parents)[:3]:
             exported = cls.read(circuit_folder(root, path))
             if exported is not None and exported.manifest["checkpoint"] == path.relative_to(root).as_posix():
@@ -125,8 +125,8 @@ def write_circuit_folder(
 ) -> Circuit | LoopedCircuit:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
-    The passes run where there is a C++ compiler, without one only dead gates are removed. What is exported must give
-    the scores of ``trial``, simulated and in the engine, where there is one.
+    The passes run if there is a C++ compiler; without one only dead gates are removed. What is exported must give the
+    scores of ``trial``, simulated and, if there is one, in the engine.
 
     Args:
         circuit: The circuit, gate for gate as in its net.
@@ -189,7 +189,7 @@ def write_circuit_folder(
 
 
 def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]) -> None:
-    """Builds the shared library of a folder, runs the check on it, and notes both in the manifest.
+    """Builds the shared library of a folder, puts it to the trial, and notes both in the manifest.
 
     Raises:
         CompilerError: If the compiler fails; the folder stays as it was.
@@ -214,7 +214,7 @@ def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]
 
 
 def copy_circuit_folder(source: ExportedCircuit, folder: Path, about: dict[str, Any]) -> None:
-    """Makes the folder of another checkpoint of the very same circuit, without compiling and checking it again."""
+    """Writes the folder of another checkpoint with the same circuit, without compiling and checking it again."""
     with atomic_folder(folder) as temporary:
         shutil.copytree(source.folder, temporary, dirs_exist_ok=True)
         _write_manifest(temporary, source.manifest | about)

@@ -87,7 +87,7 @@ class Verifier:
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
         else:
-            self._skip("proofs and Verilog: there are none of loops; --no-loops unrolls them")
+            self._skip("proofs and Verilog: a circuit with loops has none; --no-loops unrolls it")
 
     def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
         """Compares another circuit with ``circuit`` on samples, and formally."""

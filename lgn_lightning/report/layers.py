@@ -1,4 +1,4 @@
-"""What each layer of gates does: which gates it chose, how sure it is of them, and how often they are on."""
+"""Facts of each layer of gates: which gates it chose, how certain the choices are, and how often outputs are on."""
 
 from __future__ import annotations
 

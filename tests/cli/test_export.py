@@ -29,9 +29,9 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     for arguments, message in (
         (["--format", "pdf"], "pdf"),
-        (["--pipeline", "2"], "--pipeline is of Verilog"),
+        (["--pipeline", "2"], "--pipeline applies to Verilog"),
         (["--format", "verilog", "--pipeline", "-1"], "pipeline must be 0"),
-        (["--name", "My-Net"], "small letters, digits, underscores, as 'my_net'"),
+        (["--name", "My-Net"], "my_net"),
         (["--format", "verilog", "--name", "module"], "'module' cannot be a Verilog module"),
     ):
         assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1

@@ -34,7 +34,7 @@ def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture
     changed(image_circuit()).save("other.lgn")
     assert main(["verify", "net.lgn", "other.lgn"]) == 1
     out = capsys.readouterr().out
-    assert "NOT EQUAL, for example on the input bits that are one at" in out
+    assert "NOT EQUAL, for example where these input bits are one" in out
     assert main(["verify", "net.lgn", "plain.lgn"]) == 1
     assert "cannot be compared" in capsys.readouterr().err
 
@@ -145,7 +145,7 @@ def test_verify_keeps_the_loops_of_large_nets(
     assert "equal      optimised circuit" in out
     assert "equal      interpreter engine (generic): 300 samples" in out
     assert "equal      compiled C: 300 samples" in out
-    assert ("skipped    proofs and Verilog: there are none of loops" in out) == large
+    assert ("skipped    proofs and Verilog" in out) == large
 
 
 def test_verify_keeps_loops_only_where_both_sides_can_have_them(
