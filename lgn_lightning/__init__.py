@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from lgn_lightning.training.checkpoint import load_net
     from lgn_lightning.training.classifier import LogicClassifier
+    from lgn_lightning.training.ddp import LogicDDPStrategy
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "CompiledLogicNet",
     "GroupSum",
     "LogicClassifier",
+    "LogicDDPStrategy",
     "LogicLayer",
     "LogicTreeConv2d",
     "LutLayer",
@@ -50,6 +52,7 @@ __getattr__, __dir__ = lazy_names(
         "Circuit": "circuit",
         "CompiledLogicNet": "circuit",
         "LogicClassifier": "training.classifier",
+        "LogicDDPStrategy": "training.ddp",
         "load_net": "training.checkpoint",
     },
 )

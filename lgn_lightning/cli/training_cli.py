@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
+from lgn_lightning.base.public_names import public_names
 from lgn_lightning.callbacks import ResumePoint, StepProgressBar
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize
@@ -69,7 +70,7 @@ class SaveConfig(SaveConfigCallback):
             self._lock = run.lock()
             run.remove_leftovers()
         name = "config" if stage == "fit" else TrainerFn(stage).value
-        atomic_write_text(folder / f"{name}.yaml", self.parser.dump(self.config, skip_none=False))
+        atomic_write_text(folder / f"{name}.yaml", public_names(self.parser.dump(self.config, skip_none=False)))
         for logger in trainer.loggers[1:]:  # metrics.csv has no place for settings
             logger.log_hyperparams(self.config.as_dict())
 
@@ -104,11 +105,13 @@ class TrainingCLI(LightningCLI):
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
             recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
-        self.trained, settings = trained, str(recipe)
+        self.trained, written = trained, recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
         if trained is not None:
-            settings = trained.settings or settings
+            written = trained.settings or written
             # To log where the training did takes a word.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
+        settings = public_names(written)
+        overrides = [public_names(text) for text in overrides]
         self._recipe, self._overrides = recipe, overrides
         self._run: RunLogger | None = None
         super().__init__(
@@ -218,7 +221,7 @@ class TrainingCLI(LightningCLI):
             config.trainer.callbacks = [config.trainer.callbacks]
         with named_errors(config):
             super().instantiate_classes()
-        self.model.recipe = self._parser(self.subcommand).dump(config, skip_none=False)
+        self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_none=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from lgn_lightning.base.public_names import public_names
 from lgn_lightning.nn import logic_layers
 
 
@@ -44,7 +45,7 @@ def describe_net(net: nn.Module) -> dict[str, Any] | None:
     built_as = init_args.get("parametrization")
     if any(layer.parametrization.name != built_as for layer in logic_layers(net).values()):
         return None
-    return {"class_path": f"{module}.{name}", "init_args": init_args}
+    return {"class_path": public_names(f"{module}.{name}"), "init_args": init_args}
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.public_names import public_names
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
@@ -73,7 +74,7 @@ def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str
             "module = LogicClassifier.load_from_checkpoint(path, net=…) fills a net that you build, and "
             "export_circuit(Circuit.from_module(module.net), folder, name) exports it"
         )
-    recipe: dict[str, Any] = yaml.safe_load(text)
+    recipe: dict[str, Any] = yaml.safe_load(public_names(text))
     return recipe
 
 
