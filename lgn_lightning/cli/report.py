@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from lgn_lightning.report import write_report
+from lgn_lightning.runs.checkpoints import chosen_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    chosen = chosen_checkpoint(arguments.target)
+    if chosen.why:
+        print(chosen, file=sys.stderr)
     print(write_report(arguments.target, arguments.out, arguments.data_root))
     return 0

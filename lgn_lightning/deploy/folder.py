@@ -87,8 +87,8 @@ class ExportedCircuit:
         return CompiledCircuit(self.library, name=self.manifest["prefix"])
 
     def _file(self, suffix: str) -> Path | None:
-        name = next((name for name in self.manifest["files"] if name.endswith(suffix)), None)
-        return None if name is None else self.folder / name
+        paths = (self.folder / name for name in self.manifest["files"] if name.endswith(suffix))
+        return next((path for path in paths if path.is_file()), None)
 
 
 def circuit_folder(root: Path, checkpoint: Path) -> Path:
