@@ -105,12 +105,12 @@ class TrainingCLI(LightningCLI):
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
             recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
-        self.trained, written = trained, recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+        self.trained, settings = trained, None if trained is None else trained.settings
+        if settings is None:
+            settings = recipe.read_text(encoding="utf-8")
         if trained is not None:
-            written = trained.settings or written
             # To log where the training did takes a word.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
-        settings = public_names(written)
         overrides = [public_names(text) for text in overrides]
         self._recipe, self._overrides = recipe, overrides
         self._run: RunLogger | None = None
@@ -118,7 +118,7 @@ class TrainingCLI(LightningCLI):
             LogicClassifier,
             ImageDataModule,
             subclass_mode_data=True,
-            args=[command, "--config", settings, *overrides],
+            args=[command, "--config", public_names(settings), *overrides],
             seed_everything_default=0,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False, "overwrite": resume is not None},
