@@ -22,7 +22,6 @@ from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.data.image_file import prepare_image
 from lgn_lightning.deploy.source import circuit_of_checkpoint
-from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
 from lgn_lightning.runs.recipes import find_recipe
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -108,23 +107,21 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
         if not source.is_file():
             raise LgnError(f"there is no circuit file {source}; lgn export --format circuit writes one")
         return Classifier.of_circuit(load_circuit(source), engine, threads, {})
-    chosen = chosen_checkpoint(source)
-    if chosen.why:
-        print(chosen, file=sys.stderr)
     # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.training.checkpoint import class_names, preparation, rebuild_net, recipe_of
+    from lgn_lightning.training.checkpoint import class_names, open_net, preparation
 
-    content = read_checkpoint(chosen.path)
-    net, settings = rebuild_net(chosen.path, content), recipe_of(chosen.path, content)
+    loaded = open_net(source)
+    if loaded.why:
+        print(f"{loaded.checkpoint} ({loaded.why})", file=sys.stderr)
+    content, settings = loaded.content, loaded.recipe
     try:
-        return Classifier.of_circuit(circuit_of_checkpoint(net, content), engine, threads, settings)
+        return Classifier.of_circuit(circuit_of_checkpoint(loaded.net, content), engine, threads, settings)
     except CircuitError:
         if engine != "auto":
             raise
     shape = settings["model"]["net"]["init_args"].get("in_shape")
-    return Classifier(
-        _of_net(net, threads), shape and tuple(shape), preparation(content), class_names(content), settings
-    )
+    classify = _of_net(loaded.net, threads)
+    return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings)
 
 
 def _of_net(net: Any, threads: int) -> Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.integer[Any]]]]:

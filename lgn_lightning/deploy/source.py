@@ -11,7 +11,7 @@ from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit, circuit_of_net, load_circuit
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import SUFFIX
-from lgn_lightning.runs.checkpoints import ChosenCheckpoint, chosen_checkpoint, read_checkpoint
+from lgn_lightning.runs.checkpoints import ChosenCheckpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,22 +60,19 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
     """
     if not path.exists():
         raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
-    chosen = chosen_checkpoint(path)
-    file = chosen.path
-    if file.suffix == SUFFIX:
-        circuit = load_circuit(file)
+    if path.suffix == SUFFIX:
+        circuit = load_circuit(path)
         if isinstance(circuit, LoopedCircuit):
             # Such a file was written because the net is large, or on demand.
-            return CircuitSource(file, circuit if keeps_loops(circuit, form, formats, 0) else circuit.unroll())
+            return CircuitSource(path, circuit if keeps_loops(circuit, form, formats, 0) else circuit.unroll())
         if form == "loops":
-            raise LgnError(f"{file} holds a circuit without loops; give the checkpoint that it was made of")
-        return CircuitSource(file, circuit)
-    # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.training.checkpoint import rebuild_net
+            raise LgnError(f"{path} holds a circuit without loops; give the checkpoint that it was made of")
+        return CircuitSource(path, circuit)
+    from lgn_lightning.training.checkpoint import open_net  # torch takes seconds, which a circuit file does not need
 
-    content = read_checkpoint(file)
-    net = rebuild_net(file, content)
-    return CircuitSource(file, circuit_of_checkpoint(net, content, form, formats), net, chosen.why)
+    loaded = open_net(path)
+    circuit = circuit_of_checkpoint(loaded.net, loaded.content, form, formats)
+    return CircuitSource(loaded.checkpoint, circuit, loaded.net, loaded.why)
 
 
 def circuit_of_checkpoint(

@@ -19,7 +19,7 @@ from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.layers import LayerFacts, layer_facts
-from lgn_lightning.report.run import Run
+from lgn_lightning.training.checkpoint import LoadedNet
 
 #: Test images on which the circuit's scores are compared with those of the net itself.
 _COMPARED = 256
@@ -45,7 +45,7 @@ class Findings:
     """Everything that the report shows, measured once.
 
     Attributes:
-        run: The run.
+        run: The run's net and checkpoint.
         history: Its logged curves.
         layers: Facts by layer of gates.
         activity_images: Test images that the activity was measured on.
@@ -57,7 +57,7 @@ class Findings:
         missing: What the report cannot show, and why.
     """
 
-    run: Run
+    run: LoadedNet
     history: History
     layers: list[LayerFacts]
     activity_images: int = 0
@@ -113,7 +113,7 @@ class Findings:
         }
 
 
-def examine(run: Run, data_root: Path | None = None) -> Findings:
+def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     """Measures everything that the report shows; what cannot be measured is noted in ``missing``."""
     history = read_history(run.folder)
     missing = []

@@ -19,7 +19,7 @@ from lgn_lightning.report import figures
 from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
 from lgn_lightning.report.gate_diagram import choose_piece, draw_piece
-from lgn_lightning.report.run import open_run
+from lgn_lightning.training.checkpoint import open_net
 
 #: Above this many classes the confusion matrix gives way to a list of its largest entries.
 _MATRIX_CLASSES = 20
@@ -46,7 +46,7 @@ def write_report(
         ExportError: If the net and its circuit disagree on a test image.
         OSError: If the file cannot be written.
     """
-    findings = examine(open_run(target), None if data_root is None else Path(data_root))
+    findings = examine(open_net(target), None if data_root is None else Path(data_root))
     name = f"report-{Path(target).stem}.html" if Path(target).is_file() else "report.html"
     path = findings.run.folder / name if out is None else Path(out)
     atomic_write_text(path, render(findings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
-from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint, run_folder
 
 
 def class_names(content: dict[str, Any]) -> list[str] | None:
@@ -40,17 +41,54 @@ def load_net(source: str | os.PathLike[str]) -> nn.Module:
     Raises:
         LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
     """
-    return rebuild_net(chosen_checkpoint(source).path)
+    return open_net(source).net
 
 
-def rebuild_net(path: Path, content: dict[str, Any] | None = None) -> nn.Module:
-    """Rebuilds the net of a checkpoint, see :func:`load_net`.
+@dataclass(frozen=True)
+class LoadedNet:
+    """A net, and the checkpoint that it was read from.
 
-    Args:
-        path: The ``.ckpt`` file.
-        content: What :func:`read_checkpoint` gave of it, if it was read already.
+    Attributes:
+        checkpoint: The ``.ckpt`` file.
+        net: The net, on the CPU and in ``.eval()`` mode.
+        content: What `read_checkpoint` gave.
+        why: Why this checkpoint of the run; empty if it was named itself.
     """
-    content = read_checkpoint(path) if content is None else content
+
+    checkpoint: Path
+    net: nn.Module
+    content: dict[str, Any]
+    why: str = ""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that the checkpoint keeps, see `recipe_of`."""
+        return recipe_of(self.checkpoint, self.content)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that the net was trained for."""
+        return int(self.content.get("global_step", 0))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return run_folder(self.checkpoint)
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the recipe's folder and the version."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+
+def open_net(source: str | os.PathLike[str]) -> LoadedNet:
+    """Does what `load_net` does, and gives what else the checkpoint holds."""
+    chosen = chosen_checkpoint(source)
+    content = read_checkpoint(chosen.path)
+    return LoadedNet(chosen.path, _rebuild_net(chosen.path, content), content, chosen.why)
+
+
+def _rebuild_net(path: Path, content: dict[str, Any]) -> nn.Module:
     net = _fresh_net(path, content)
     weights = {k.removeprefix("net."): value for k, value in content["state_dict"].items() if k.startswith("net.")}
     try:

@@ -22,9 +22,8 @@ from lgn_lightning.report.findings import Findings
 from lgn_lightning.report.history import History
 from lgn_lightning.report.layers import layer_facts
 from lgn_lightning.report.page import render
-from lgn_lightning.report.run import Run
 from lgn_lightning.runs.recipes import find_recipe
-from lgn_lightning.training.checkpoint import load_net
+from lgn_lightning.training.checkpoint import LoadedNet, load_net
 from tests.report.conftest import cells, data_of, strict_parse
 
 
@@ -154,7 +153,7 @@ def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, m
     curve = ([1, 2], [1.0, 0.5])
     entropies = {f"gate_entropy/layer_{number}": curve for number in (1, 2)}
     history = History("metrics.csv", {"train/loss": curve, **entropies})
-    run = Run("a/b", tmp_path, tmp_path / "best.ckpt", net, {"paper": None}, step=2)
+    run = LoadedNet(tmp_path / "best.ckpt", net, {"global_step": 2, "lgn_recipe": "paper: null"})
     page = render(Findings(run, history, layers))
     strict_parse(page)
     [note] = re.findall(r"Soft: every gate (.*?)\. Hard", page)

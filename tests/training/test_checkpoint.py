@@ -177,3 +177,13 @@ def test_options_that_are_objects_do_not_stop_a_training(tmp_path: Path) -> None
 
 def test_it_is_a_name_of_the_package() -> None:
     assert lgn_lightning.load_net is load_net
+
+
+def test_an_opened_net_knows_its_run(digits_run: Path) -> None:
+    loaded = open_net(digits_run)
+    assert loaded.checkpoint == digits_run / "checkpoints" / "best.ckpt"
+    assert (loaded.folder, loaded.name) == (digits_run, "digits/version_0")
+    assert 0 < loaded.step <= 60
+    assert loaded.recipe["data"]["class_path"] == "lgn_lightning.data.Digits"
+    assert loaded.why
+    assert not open_net(loaded.checkpoint).why
