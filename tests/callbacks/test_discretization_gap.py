@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import callback_toy as toy
 import pytest
 import torch
@@ -5,9 +7,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lgn_lightning.callbacks import DiscretizationGap
-from lgn_lightning.models import MLP
+from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
+from lgn_lightning.data import Digits
+from lgn_lightning.models import MLP, LogicTreeNet
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 def layer_of(*gates: dict[int, float], in_dim: int = 2) -> LogicLayer:
@@ -135,3 +139,53 @@ def test_a_net_without_gates_logs_nothing(tmp_path):
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match="at least 1"):
         DiscretizationGap(**options)
+
+
+def test_gap_of_a_convolution_is_the_share_of_differing_neurons(tmp_path: Path) -> None:
+    net = LogicTreeNet((1, 8, 8), 10, [16], [200, 100], thresholds=1)
+    for layer in net.modules():
+        if hasattr(layer, "weights"):
+            torch.nn.init.normal_(layer.weights)
+    module = LogicClassifier(net)
+    data = Digits(val_fraction=0.05, eval_batch_size=500)
+    run = toy.trainer(tmp_path, DiscretizationGap(max_batches=None))
+    run.validate(module, data, verbose=False)
+    (images, _), *_ = data.val_dataloader()
+    with torch.no_grad():
+        soft = net[1].train()(net[0](images))
+        hard = net[1].eval()(net[0](images))
+    expected = ((soft > 0.5) != (hard > 0.5)).float().mean().item()
+    assert expected > 0.01
+    assert run.callback_metrics["gap/layer_1"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_two_processes_log_what_one_would_and_export_once(tmp_path):
+    module = toy.module()
+    data = toy.images(7, seed=1)
+    validation = DataLoader(data, batch_size=2, sampler=toy.Uneven(len(data)))
+    trainer = toy.trainer(
+        tmp_path,
+        DiscretizationGap(),
+        GateEntropy(),
+        ExportCircuit(),
+        strategy="ddp_fork",
+        devices=2,
+        enable_checkpointing=True,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, toy.loader(), validation)
+    logged = trainer.callback_metrics
+
+    alone = toy.trainer(tmp_path, DiscretizationGap())
+    alone.validate(module, DataLoader(data, batch_size=7), verbose=False)
+    names = [name for name in alone.callback_metrics if name.startswith("gap/")]
+    assert len(names) == 3
+    for name in names:
+        assert logged[name].item() == pytest.approx(alone.callback_metrics[name].item(), rel=1e-4), name
+    assert any(logged[f"gap/layer_{i}"] > 0 for i in (1, 2))
+    for name, value in GateEntropy.summary(module.net).items():
+        assert logged[name].item() == pytest.approx(value, rel=1e-6)
+
+    exported = ExportCircuit.exported_for(trainer.checkpoint_callback.best_model_path)
+    assert exported.manifest["check"]["samples"] == 6  # those of rank zero
+    assert [path.name for path in (tmp_path / "circuits").iterdir()] == ["epoch=0-step=3"]

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import warnings
+from pathlib import Path
 
 import callback_toy as toy
 import numpy as np
@@ -13,12 +14,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning.base.errors import ExportError
-from lgn_lightning.callbacks import ExportCircuit
-from lgn_lightning.circuit import Circuit, CompiledCircuit, optimize_for_export
+from lgn_lightning.callbacks import DiscretizationGap, ExportCircuit, GateEntropy
+from lgn_lightning.circuit import Circuit, CompiledCircuit, LoopedCircuit, load_circuit, optimize_for_export
+from lgn_lightning.circuit.emit import export
 from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.cli.summary import summarize
+from lgn_lightning.data import Digits
 from lgn_lightning.deploy import folder as circuit_folder
-from lgn_lightning.models import MLP
+from lgn_lightning.models import MLP, LogicTreeNet
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
+from lgn_lightning.training.classifier import LogicClassifier
 
 
 def fit(folder, *callbacks, module=None, export=None, loader=None, **options):
@@ -367,3 +372,42 @@ def test_without_a_cpp_compiler_dead_gates_are_removed_and_no_engine_runs(tmp_pa
     assert manifest["engine"] is None
     assert [step["name"] for step in manifest["gates"]["passes"]] == ["remove_dead_gates"]
     assert manifest["check"]["compared"] == ["simulated circuit", "compiled C"]
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_convolutions_are_exported_with_their_gap_and_entropy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: bool
+) -> None:
+    if loops:  # as a large net
+        monkeypatch.setattr(export, "LOOPS_ABOVE", 0)
+    net = LogicTreeNet((1, 8, 8), 10, [4, 8], [100, 50], tau=2.0, thresholds=3)
+    module = LogicClassifier(net, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
+    checkpoints = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/acc_hard", mode="max")
+    run = toy.trainer(
+        tmp_path,
+        DiscretizationGap(),
+        GateEntropy(),
+        checkpoints,
+        ExportCircuit(formats=["c", "circuit"], check_samples=100),
+        max_epochs=2,
+        enable_checkpointing=True,
+    )
+    run.fit(module, Digits())
+    metrics = run.callback_metrics
+    for layer in range(1, 5):
+        assert 0 <= metrics[f"gap/layer_{layer}"] <= 1
+        assert 0 < metrics[f"gate_entropy/layer_{layer}"] <= 4
+    assert metrics["gap/layer_4"] > 0
+    assert "gap/layer_5" not in metrics
+    exported = ExportCircuit.exported_for(checkpoints.best_model_path)
+    assert exported is not None
+    # Unrolled, there is a gate for the border; as loops, what is stored is less than what is evaluated.
+    gates = exported.manifest["gates"]
+    assert gates["before"] == net.num_gates + (not loops)
+    assert (gates["stored"] < gates["after"]) == loops
+    assert isinstance(load_circuit(exported.folder / "lgn_net.lgn"), LoopedCircuit if loops else Circuit)
+    assert ("compiled C" in exported.manifest["check"]["compared"]) == (exported.library is not None)
+    assert exported.manifest["check"]["result"] == "equal"
+    assert exported.manifest["check"]["samples_from"] == "validation"
+    run.test(module, Digits(), verbose=False)
+    assert summarize(run, module, Digits(), None).gates == net.num_gates

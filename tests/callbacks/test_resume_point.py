@@ -1,4 +1,4 @@
-"""Every validation of a run counts all images, whatever callbacks and bounds of the training are."""
+"""Resume points do not change a run: every validation counts all images. tests/cli/test_resume.py kills and resumes runs."""
 
 from pathlib import Path
 from typing import Any
