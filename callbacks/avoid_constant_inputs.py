@@ -1,8 +1,7 @@
-"""Wires of the first layer that read pixels which are the same in nearly all images."""
+"""Moves wires of the first layer away from pixels that are the same in nearly all images."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from lgn_lightning.callbacks.training_length import seed_of_run
 from lgn_lightning.data.base import ImageDataModule
 from lgn_lightning.nn import LogicLayer, logic_layers
 
@@ -21,18 +21,18 @@ class AvoidConstantInputs(pl.Callback):
     """Moves wires of the first layer away from input bits that are constant over the training images.
 
     The border of MNIST's 28×28 pixels is black in every image: a gate that reads it computes nothing. Before training
-    starts, bits are counted over the images that train, without the validation split and before any augmentation. Wires
-    (or, of learned connections, candidates) that read a bit which is 1 in less than a share ``rare`` of the images, or
-    in more than 1 − ``rare``, read one of the others instead, each used equally often. A resumed or tested net keeps
-    the wires of its checkpoint.
+    starts, bits are counted over the training images, without the validation split and before any augmentation. A bit
+    counts as constant if it is 1 in less than a share ``rare`` of the images, or in more than 1 − ``rare``. Wires, or
+    candidates of learned connections, that read such a bit get one of the other bits, each used equally often. A
+    resumed or tested net keeps the wires of its checkpoint.
 
     Args:
         rare: Share below which a bit counts as constant, in [0, 0.5).
         seed: Of the draws; ``None`` means the one of ``seed_everything``, else 0.
 
     Raises:
-        ValueError: If an argument is out of range, or when training starts, if the run has no ``ImageDataModule``, the
-            net's first layer is no ``LogicLayer`` after an encoder, or all its inputs are constant.
+        ValueError: If an argument is out of range; when training starts, if the run has no ``ImageDataModule``, the
+            first layer of the net is no ``LogicLayer`` after an encoder, or all its inputs are constant.
     """
 
     def __init__(self, rare: float = 0.005, seed: int | None = None) -> None:
@@ -49,8 +49,8 @@ class AvoidConstantInputs(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
             raise ValueError(
-                f"AvoidConstantInputs needs an ImageDataModule to look at the images of, got {type(data).__name__}; "
-                "leave the callback out"
+                f"AvoidConstantInputs looks at the images of an ImageDataModule, and got {type(data).__name__}; leave "
+                "the callback out"
             )
         net: Any = pl_module.net
         layers = list(logic_layers(net).values()) if isinstance(net, nn.Sequential) else []
@@ -68,9 +68,8 @@ class AvoidConstantInputs(pl.Callback):
                 f"all {len(frequent)} input bits of the net are constant over the training images, or nearly "
                 f"(AvoidConstantInputs(rare={self.rare})); choose other thresholds or a smaller share"
             )
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         wires = layer.indices if layer.learned is None else (layer.learned.candidates,)
-        moved = avoid(wires, varying.squeeze(1), torch.Generator().manual_seed(seed))
+        moved = avoid(wires, varying.squeeze(1), torch.Generator().manual_seed(seed_of_run(self.seed)))
         rank_zero_info(
             f"AvoidConstantInputs: {len(varying)} of {len(frequent)} input bits vary; {moved} wires of the first layer "
             "read those instead of constant ones"
@@ -97,7 +96,7 @@ def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:
 
 
 def avoid(wires: tuple[Tensor, ...], allowed: Tensor, generator: torch.Generator) -> int:
-    """Replaces, in place, what is not among the allowed inputs by those, each used equally often.
+    """Replaces wires to other inputs by wires to the allowed ones, in place; each of these is used equally often.
 
     Args:
         wires: Index tensors, as the layer keeps them.

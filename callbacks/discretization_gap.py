@@ -1,4 +1,4 @@
-"""Where the discretization gap opens: soft against hard, layer by layer."""
+"""Compares the soft and the hard net layer by layer, where the discretization gap opens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class DiscretizationGap(pl.Callback):
     :class:`~lgn_lightning.LogicClassifier` logs soft and hard accuracy and their difference. This callback adds:
 
     - ``gap/layer_1`` … (1-based, in the order of the net): the share, in [0, 1], of (neuron, sample) pairs of that
-      logic layer whose hard value differs from the rounded soft value. Either net computes on its own activations from
-      the same encoded input, so a layer shows what it inherits as well as what it adds.
+      logic layer whose hard value differs from the rounded soft value. Each net computes on its own activations, from
+      the same encoded input, so the share of a layer includes the differences of the layers before it.
     - ``gap/loss``: hard minus soft loss on those batches; positive where discretization costs.
 
-    The measurement takes one hard and one soft forward pass a batch. Nothing is logged for nets without logic layers.
+    It costs one hard and one soft forward pass per batch. Nothing is logged for nets without logic layers.
 
     Args:
         every_n_epochs: Measure in each *n*-th training epoch's validation (always in ``trainer.validate``).
-        max_batches: Batches a validation and process to measure on; None for all of them.
+        max_batches: Batches per validation and process to measure on; None for all of them.
 
     Raises:
         ValueError: If one of them is below 1.
@@ -44,7 +44,7 @@ class DiscretizationGap(pl.Callback):
         self._tally: _Tally | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts counting if this epoch is one to measure."""
+        """Starts counting in the epochs to measure."""
         self._tally = None
         due = trainer.state.fn != TrainerFn.FITTING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and not trainer.sanity_checking and logic_layers(pl_module):
@@ -71,13 +71,13 @@ class DiscretizationGap(pl.Callback):
         if self._tally is None:
             return
         tally, self._tally = self._tally, None
-        # Every rank takes part, also one that got no batch: sums of counts are right for uneven ranks.
+        # Every rank takes part, also one without a batch. Sums of counts are right for uneven ranks.
         values = tally.values(lambda t: trainer.strategy.reduce(t, reduce_op="sum"))
         pl_module.log_dict(values, sync_dist=False)
 
 
 class _Tally:
-    """Counts on the device, so that a batch costs no synchronisation."""
+    """Counts on the device: a batch does not wait for it."""
 
     def __init__(self, layers: int, device: torch.device) -> None:
         self.batches = 0
@@ -122,7 +122,7 @@ def _watch(layers: list[GateLayer], see: Any) -> Iterator[None]:
     """Calls ``see(index, activations)`` at each logic layer's output inside the block, and leaves no hook behind."""
 
     def hook(index: int) -> Any:
-        # Shorter outputs are scores of a group sum that a net of the user's own fused into the layer.
+        # A shorter output is the scores of a group sum that a user's net fused into the layer.
         return lambda layer, _, y: see(index, y) if y.shape[1:2] == (layer.out_dim,) else None
 
     handles = [layer.register_forward_hook(hook(index)) for index, layer in enumerate(layers)]

@@ -1,4 +1,4 @@
-"""Thresholds by quantile of the training set."""
+"""Sets thresholds by quantile of the training set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lgn_lightning.nn import Threshold
 class FitThresholds(pl.Callback):
     """Sets the levels of encoders with ``spacing="quantile"`` from the training images, before training starts.
 
-    The images are those that train, without the validation split and before any augmentation. Levels are part of the
-    checkpoint: a resumed or tested net keeps the ones it was trained with.
+    They are computed without the validation split and before any augmentation. Levels are part of the checkpoint: a
+    resumed or tested net keeps those of its training.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -30,7 +30,7 @@ class FitThresholds(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
             raise ValueError(
-                f"FitThresholds needs an ImageDataModule to count the pixels of, got {type(data).__name__}; or call "
+                f"FitThresholds counts the pixels of an ImageDataModule, and got {type(data).__name__}; call "
                 "encoder.fit_levels(histogram) before training and leave the callback out"
             )
         histogram = data.pixel_histogram()

@@ -1,4 +1,4 @@
-"""How decided the gates are, and which gates they settle on."""
+"""Logs how decided the gates are, and which gates they settle on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ class GateEntropy(pl.Callback):
     """Logs at the end of a training epoch how decided the gates are, and which gates they settle on.
 
     - ``gate_entropy/layer_1`` … (1-based): mean entropy of the layer's gate distributions, in bits: 4 for 16 equally
-      likely gates (2^k for those of k inputs), 0 for a gate that is decided. ``gate_entropy/mean`` is the mean over all
-      neurons of the net.
+      likely gates (2^k with k inputs), 0 for a decided gate. ``gate_entropy/mean`` is the mean over all neurons.
     - ``gates/pass_through`` and ``gates/constant``, in all and ``…_layer_1`` …: share, in [0, 1], of neurons whose most
       likely gate copies or negates one input (A, B, not A, not B), or ignores them all.
-    - ``gates/chosen_layer_1`` …: histogram of the 16 gates chosen, of layers of two-input gates, to wandb and
-      TensorBoard, which can show one.
+    - ``gates/chosen_layer_1`` …: histogram of the 16 gates, in layers of two-input gates, for wandb and TensorBoard.
 
     Nothing is logged for nets without logic layers.
 
@@ -41,11 +39,11 @@ class GateEntropy(pl.Callback):
 
     @staticmethod
     def summary(net: nn.Module) -> dict[str, float]:
-        """Gives the values that the callback logs, of any net; empty if it has no logic layers."""
+        """The values that the callback logs, for any net; empty if it has no logic layers."""
         return gate_statistics(net)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs scalars to every logger, histograms where there is a place for them."""
+        """Logs scalars to every logger, and histograms to those that show them."""
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         # The parameters are equal on all ranks, so every rank logs the same numbers.

@@ -1,8 +1,7 @@
-"""New candidates for learned connections in place of the weakest."""
+"""Replaces the weakest candidates of learned connections."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,32 +10,32 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import seed_of_run, training_steps
 from lgn_lightning.nn import LearnedConnections
 
 
 class RefreshCandidates(pl.Callback):
     """Replaces the weakest candidates of learned connections by new ones, so that a gate sees more inputs than K.
 
-    After the candidate resampling of CompactLogic (Wang et al., arXiv 2602.05830), as its code has it; the paper's text
-    was not at hand. Every ``every_n_steps`` steps, of each input of a gate the ``count`` candidates with the smallest
-    logits give way to inputs drawn evenly from all that the layer has as candidates (so not from inputs that
-    :class:`AvoidConstantInputs` took out). A new one starts with the largest logit less ``handicap`` and with fresh
-    moments in the optimizer, so it is drawn now and then while there is noise on the choice.
+    After the code of CompactLogic (Wang et al., arXiv 2602.05830; the text of the paper was not at hand). Every
+    ``every_n_steps`` steps, the ``count`` candidates with the smallest logits of each input of a gate are replaced. The
+    new ones are drawn evenly from all inputs that are candidates in the layer, which leaves out those that
+    :class:`AvoidConstantInputs` removed. A new candidate starts ``handicap`` below the largest logit and with zero
+    moments in the optimizer, so noise on the choice still selects it at times.
 
-    The draws depend on seed, step and layer: a resumed run goes on exactly, and all ranks draw the same. Logged as
-    ``refreshed/candidates``, the number of them up to now.
+    The draws depend on seed, step and layer: a resumed run is exact, and all ranks draw the same. Logged as
+    ``refreshed/candidates``, the number of candidates replaced so far.
 
     Args:
         every_n_steps: Optimizer steps between two rounds.
         count: Candidates replaced of each input of a gate, fewer than it has.
         handicap: Logit that a new candidate starts below the best.
-        until: Share of the training, in (0, 1], after which candidates stay, so that the last ones can learn.
+        until: Share of the training, in (0, 1], after which candidates stay: the last ones need time to learn.
         seed: Of the draws; ``None`` means the one of ``seed_everything``, else 0.
 
     Raises:
-        ValueError: If an argument is out of range, or when training starts, if the net has no learned connections or
-            fewer candidates than are to be replaced.
+        ValueError: If an argument is out of range; when training starts, if the net has no learned connections or too
+            few candidates.
     """
 
     def __init__(
@@ -61,15 +60,15 @@ class RefreshCandidates(pl.Callback):
         self._replaced = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of candidates replaced."""
+        """The number of candidates replaced."""
         return {"replaced": self._replaced}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the number."""
+        """Restores the number."""
         self._replaced = state_dict["replaced"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks whether there are candidates to replace."""
+        """Checks that there are candidates to replace."""
         self._steps = training_steps(trainer, "RefreshCandidates")
         layers = _learned(pl_module)
         if not layers:
@@ -87,12 +86,11 @@ class RefreshCandidates(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Replaces candidates where it is time to."""
+        """Replaces candidates at the steps for it."""
         step = trainer.global_step
         if step and step % self.every_n_steps == 0 and step <= self.until * self._steps:
-            seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
             for number, layer in enumerate(_learned(pl_module)):
-                rows = refresh(layer, self.count, self.handicap, seeded_generator(seed, step, number))
+                rows = refresh(layer, self.count, self.handicap, seeded_generator(seed_of_run(self.seed), step, number))
                 for optimizer in trainer.optimizers:
                     forget_moments(optimizer, layer.logits, rows)
                 self._replaced += int(rows.sum())
@@ -134,7 +132,7 @@ def seeded_generator(*numbers: int) -> torch.Generator:
 
 
 def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
-    """Sets the optimizer's state of some rows to 0, as of weights that have had no gradient yet."""
+    """Sets the optimizer's state of some rows to 0, its value before the first gradient."""
     for value in optimizer.state.get(parameter, {}).values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             value[rows] = 0

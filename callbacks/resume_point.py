@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if it had not been: a checkpoint to resume from, every so many steps."""
+"""Writes checkpoints from which a killed run resumes exactly."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from lgn_lightning.base.lightning_private import (
     write_last_again,
 )
 
-#: The file below a run's folder that ``lgn fit --resume`` goes on from.
+#: The file in a run's folder that ``lgn fit --resume`` resumes from.
 RESUME_POINT: Final = Path("checkpoints", "resume.ckpt")
 
 
 class ResumePoint(pl.Callback):
-    """Writes ``checkpoints/resume.ckpt`` every so many steps; a run resumed from it ends with the very same weights.
+    """Writes ``checkpoints/resume.ckpt`` every few steps; a run resumed from it ends with exactly the same weights.
 
-    Lightning's checkpoints hold weights, optimizer, schedules, callbacks and the loader's position. What they lack is
-    added to every checkpoint of the run: the states of the random number generators of each rank, the last logged
-    metrics (plateau schedules read them) and the time spent training.
+    Lightning's checkpoints hold weights, optimizer, schedules, callbacks and the loader's position. This callback adds
+    what they lack to every checkpoint of the run: the states of the random number generators of each rank, the last
+    logged metrics, which plateau schedules read, and the time spent training.
 
-    A resume point follows a step after which nothing is left to do: not the last step of an epoch, none that a
-    validation follows, none in the middle of accumulating gradients, and none whose metrics are still to be logged
-    (unless every step's are). When one is due at such a step it is written a step later. Ctrl-C waits for the end of
-    the step and leaves a resume point; a second one stops at once.
+    A resume point is written after a step that leaves nothing to do. That is neither the last step of an epoch, nor one
+    that a validation follows, nor one within an accumulation of gradients, nor one whose metrics are still to be logged
+    (unless every step has some). A resume point that is due at such a step is written a step later. Ctrl-C waits for
+    the end of the step and leaves a resume point; a second one stops at once.
 
     Args:
-        every_n_steps: Optimizer steps between two resume points, at least.
-        max_overhead: Share of the training time that may be spent on writing them. The distance grows with a net that
-            takes long to write.
+        every_n_steps: Smallest number of optimizer steps between two resume points.
+        max_overhead: Share of the training time that may be spent on writing. If writing takes long, the distance
+            between two resume points grows.
 
     Raises:
         ValueError: If a number is out of range.
@@ -71,17 +71,17 @@ class ResumePoint(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """The same whatever the arguments are: another distance must not lose the state."""
+        """Independent of the arguments: a changed distance must not lose the state."""
         return "ResumePoint"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds the run's folder, on all ranks: Lightning tells the others what rank zero chose."""
+        """Finds the run's folder, on all ranks: Lightning sends the choice of rank zero to the others."""
         self._trainer = trainer
         if stage == "fit" and not is_rehearsal(trainer):
             self._path = Path(trainer.log_dir or trainer.default_root_dir) / RESUME_POINT
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes up the state of the checkpoint: this is the last hook before a resumed run asks for its first batch."""
+        """Restores the state: this is the last hook before a resumed run asks for its first batch."""
         self._last_step = trainer.global_step
         self._next_step = self._last_step + self.every_n_steps
         self._clock = time.perf_counter()
@@ -91,8 +91,8 @@ class ResumePoint(pl.Callback):
                 _set_random_state(states[trainer.global_rank])
             else:
                 rank_zero_warn(
-                    f"the checkpoint was written by {len(states)} processes and {trainer.world_size} go on: random "
-                    "numbers start anew"
+                    f"the checkpoint was written by {len(states)} processes and {trainer.world_size} resume it: random "
+                    "numbers start again"
                 )
             trainer.callback_metrics.update(self._resumed["metrics"])
             self.seconds = self._resumed["seconds"]
@@ -101,7 +101,7 @@ class ResumePoint(pl.Callback):
             self._stop, self._handler = False, signal.signal(signal.SIGINT, self._on_interrupt)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Brings the metrics of the resume point's own step to disk, if it logged any."""
+        """Writes the metrics of the resume point's own step to disk, if it logged any."""
         end_restart(trainer)
         if self._unflushed:
             self._unflushed = False
@@ -120,11 +120,11 @@ class ResumePoint(pl.Callback):
                 raise KeyboardInterrupt
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Says how to go on after Ctrl-C."""
+        """Says how to resume after Ctrl-C."""
         self._release()
         if isinstance(exception, KeyboardInterrupt) and self._path is not None and trainer.training:
             rank_zero_info(
-                f"Stopped at step {trainer.global_step}. Go on with:  lgn fit --resume {self._path.parent.parent}"
+                f"Stopped at step {trainer.global_step}. Resume with:  lgn fit --resume {self._path.parent.parent}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -136,18 +136,18 @@ class ResumePoint(pl.Callback):
                 write_last_again(callback)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Gives Ctrl-C back."""
+        """Restores the handler of Ctrl-C."""
         self._release()
         self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What Lightning's checkpoints lack; called on all ranks, as each of them has its random state."""
+        """What Lightning's checkpoints lack; called on all ranks, because each has a random state of its own."""
         if self._clock:
             self._tick()
         return {"random": _random_states(), "metrics": self._logged(), "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state until training starts: building loaders may still draw random numbers."""
+        """Keeps the state until training starts: loaders that are still to be built may draw random numbers."""
         self._resumed = state_dict
 
     def _write(self, trainer: pl.Trainer, path: Path) -> None:
@@ -159,7 +159,7 @@ class ResumePoint(pl.Callback):
         trainer.save_checkpoint(path, weights_only=False)
         writing = time.perf_counter() - start
         distance = max(self.every_n_steps, math.ceil(writing / (self.max_overhead * max(step_seconds, 1e-9))))
-        # All ranks write together, so all have to agree on when.
+        # All ranks write at the same step.
         distance = trainer.strategy.broadcast(distance) if trainer.world_size > 1 else distance
         self._last_step, self._next_step = trainer.global_step, trainer.global_step + distance
         self._unflushed = True
@@ -187,7 +187,7 @@ class ResumePoint(pl.Callback):
 
 
 def _nothing_left_to_do(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether everything that belongs to the steps up to this one is done when this one ends."""
+    """Whether nothing of the steps so far is left to do when this one ends."""
     interval = log_interval(trainer)
     return not (
         trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
@@ -215,7 +215,7 @@ def _random_states() -> list[dict[str, Any]]:
 
 
 def _random_state() -> dict[str, Any]:
-    """Plain values and tensors, which checkpoints are read back with."""
+    """As plain values and tensors: checkpoints are read with nothing else."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one
     return {
         "torch": torch.get_rng_state(),

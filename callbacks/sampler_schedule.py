@@ -8,12 +8,12 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 
 from lgn_lightning.base.lightning_private import logs_this_step
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import progress, training_steps
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.samplers import Sampler
 
-#: Progress in [0, 1] to the share of the way from start to end, and whether the way is one of ratios.
+#: Maps progress in [0, 1] to the share of the way from start to end, and says whether equal shares are equal ratios.
 SCHEDULES: dict[str, tuple[Callable[[float], float], bool]] = {
     "linear": (lambda progress: progress, False),
     "cosine": (lambda progress: (1 - math.cos(math.pi * progress)) / 2, False),
@@ -23,10 +23,10 @@ SCHEDULES: dict[str, tuple[Callable[[float], float], bool]] = {
 
 
 class SamplerSchedule(pl.Callback):
-    """Moves a number of the net's samplers from ``start`` to ``end`` while training, and logs it.
+    """Moves a number of the net's samplers from ``start`` to ``end`` while training.
 
-    Progress is the share of the training's steps, known from ``max_steps`` or ``max_epochs``, that is done: a resumed
-    run goes on where it was. Logged as ``sampler/temperature`` or whatever the number is.
+    The value depends on the step and on the length of the training (``max_steps`` or ``max_epochs``), so a resumed run
+    is exact. Logged as ``sampler/<parameter>``.
 
     Args:
         start: Value at the first step.
@@ -65,7 +65,7 @@ class SamplerSchedule(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """One state a parameter, since a net may have several schedules."""
+        """One state for each parameter: a net may have several schedules."""
         return f"SamplerSchedule({self.parameter})"
 
     def value(self, progress: float) -> float:
@@ -92,7 +92,7 @@ class SamplerSchedule(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Sets the value of this step."""
-        value = self.value(min(trainer.global_step / max(self._steps - 1, 1), 1.0))
+        value = self.value(progress(trainer, self._steps))
         for sampler in self._samplers:
             setattr(sampler, self.parameter, value)
         if logs_this_step(trainer):

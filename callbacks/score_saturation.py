@@ -1,4 +1,4 @@
-"""Whether the temperature of the group sum fits the net: a warning when its scores saturate the softmax."""
+"""Warns when the scores of the group sum saturate the softmax, because its temperature is too small."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from lgn_lightning.nn import GroupSum
 
-#: A sample is saturated if its class has at least this probability: its gradient is less than a thousandth.
+#: Probability of a class above which a sample is saturated: its gradient is less than a thousandth.
 SATURATED = 0.999
-#: Share of saturated samples below which there is nothing to warn of.
+#: Share of saturated samples below which there is no warning.
 _NOTICEABLE = 0.1
 _TEMPERATURES = torch.logspace(-4, 4, 65, base=2.0)
 
@@ -24,16 +24,16 @@ class ScoreSaturation(pl.Callback):
     """Logs, on validation batches, how far the scores saturate the softmax, and warns once if tau is too small.
 
     - ``scores/saturated``: share, in [0, 1], of samples whose most likely class has a probability above 0.999.
-    - ``scores/temperature``: the number T that the scores would have to be divided by to give the lowest cross-entropy
-      (temperature scaling, Guo et al., ICML 2017, arXiv 1706.04599), between 1/16 and 16. Above 1 the net is surer than
-      it is right; tau · T would be a better tau.
+    - ``scores/temperature``: the divisor T of the scores that gives the lowest cross-entropy (temperature scaling, Guo
+      et al., ICML 2017, arXiv 1706.04599), between 1/16 and 16. Above 1 the net is overconfident, and tau · T would be
+      a better tau.
 
-    It costs one hard forward pass over ``max_batches`` batches a validation, and nothing in a training step. Nothing is
-    logged for nets without a group sum.
+    It costs one hard forward pass over ``max_batches`` batches per validation, and nothing in a training step. Nothing
+    is logged for nets without a group sum.
 
     Args:
-        limit: Temperature above which the warning comes, if at least a tenth of the samples are saturated.
-        max_batches: Batches a validation to measure on.
+        limit: Temperature above which there is a warning, if at least a tenth of the samples are saturated.
+        max_batches: Batches per validation and process to measure on.
 
     Raises:
         ValueError: If ``limit`` is not above 1 or ``max_batches`` below 1.
@@ -76,7 +76,7 @@ class ScoreSaturation(pl.Callback):
         """Logs over all ranks, and warns."""
         if self._sums is None:
             return
-        # Every rank takes part, also one that got no batch.
+        # Every rank takes part, also one without a batch.
         sums = trainer.strategy.reduce(self._sums, reduce_op="sum")
         self._sums = None
         assert isinstance(sums, Tensor)
@@ -87,7 +87,7 @@ class ScoreSaturation(pl.Callback):
         share = saturated / samples
         values = {"scores/saturated": share, "scores/temperature": temperature}
         pl_module.log_dict(values, sync_dist=False)
-        # A net that knows nothing yet has scores that are too large for it, but far from saturated.
+        # An untrained net is overconfident, too, but its scores are far from saturated.
         if (
             temperature > self.limit
             and share >= _NOTICEABLE

@@ -1,4 +1,4 @@
-"""A progress bar over the steps of a run whose length is a number of steps, as that of most recipes."""
+"""A progress bar over all steps of a run that is bounded by a number of steps, as most recipes are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 class StepProgressBar(RichProgressBar):
     """Lightning's rich progress bar; in a run bounded by ``max_steps`` alone, one bar from the first to the last step.
 
-    Lightning draws a bar anew for every epoch, and an epoch of a small data set is a few steps: nothing would tell how
-    much of the run is left. A run bounded by epochs or time has the bars of Lightning. Takes its arguments.
+    Lightning draws a new bar in every epoch, and an epoch of a small data set is a few steps: its bar does not show how
+    much of the run is left. A run bounded by epochs or time has the bars of Lightning. Takes the same arguments.
     """
 
     @property
@@ -26,7 +26,7 @@ class StepProgressBar(RichProgressBar):
         return self.trainer.max_epochs == -1 and self.trainer.max_steps > 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the bar, which a resumed run begins where it was; later epochs go on with it."""
+        """Starts the bar, in a resumed run at the step that is resumed; later epochs continue it."""
         if not self._one_bar:
             super().on_train_epoch_start(trainer, pl_module)
         elif self.train_progress_bar_id is None and self.progress is not None and self.is_enabled:
@@ -42,6 +42,6 @@ class StepProgressBar(RichProgressBar):
     ) -> None:
         """Moves the bar to the steps done."""
         if self._one_bar:
-            self.on_train_epoch_start(trainer, pl_module)  # a run resumed within an epoch does not start one
+            self.on_train_epoch_start(trainer, pl_module)  # a run resumed within an epoch does not call it
             batch_idx = trainer.global_step - 1
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -1,18 +1,19 @@
-"""How far a training is, for what changes on the way."""
+"""How far a training is, and its seed, for callbacks that change something on the way."""
 
 from __future__ import annotations
 
 import math
+import os
 
 import lightning.pytorch as pl
 
 
 def training_steps(trainer: pl.Trainer, who: str) -> float:
-    """Optimizer steps of the whole training, known from ``max_steps`` or ``max_epochs``.
+    """Optimizer steps of the whole training, from ``max_steps`` or ``max_epochs``.
 
     Args:
         trainer: The trainer, in a fit.
-        who: Names the asker in the error.
+        who: Name of the caller, for the error.
 
     Raises:
         ValueError: If the length is not known.
@@ -21,3 +22,13 @@ def training_steps(trainer: pl.Trainer, who: str) -> float:
     if not 0 < steps < math.inf:
         raise ValueError(f"{who} needs the length of the training: set max_steps or max_epochs")
     return steps
+
+
+def progress(trainer: pl.Trainer, steps: float) -> float:
+    """Share of the training that is done: 0 at the first step, 1 at the last one and after."""
+    return min(trainer.global_step / max(steps - 1, 1), 1.0)
+
+
+def seed_of_run(seed: int | None) -> int:
+    """A seed that was given, else the one of ``seed_everything``, else 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import progress, training_steps
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.training.classifier import LogicClassifier
 
@@ -84,7 +84,7 @@ class WirePenalty(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Sets λ of this step."""
-        factor = self.factor(min(trainer.global_step / max(self._steps - 1, 1), 1.0))
+        factor = self.factor(progress(trainer, self._steps))
         self._factor.fill_(factor)
         if logs_this_step(trainer):
             with torch.no_grad():

@@ -11,24 +11,24 @@ from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 
 class WireSchedule(pl.Callback):
-    """Lets learned connections choose their wires at every n-th step, and towards the end no more.
+    """Lets learned connections choose their wires at every n-th step only, and towards the end not at all.
 
-    Most of a training step of learned connections goes into the gradients of their candidates. In the steps between,
-    the logits of the candidates are frozen, the wires are those that they settle on (without ``choice_noise``), and no
-    gradient of a candidate is made; the gates learn at every step. The optimizer leaves frozen logits and their moments
-    as they are. Which steps choose depends on the step alone: a resumed run goes on exactly.
+    Most of the time of a training step with learned connections goes into the gradients of the candidates. In the steps
+    between two choices the logits of the candidates are frozen, each input has the wire with the largest logit (without
+    ``choice_noise``), and candidates have no gradient; the gates learn at every step. The optimizer leaves frozen
+    logits and their moments as they are. Which steps choose depends on the step alone, so a resumed run is exact.
 
-    Logged as ``wires/moved``: of all inputs of gates that choose, the share, in [0, 1], whose wire is another than when
-    it was logged last, which tells when wires have settled.
+    Logged as ``wires/moved``: the share, in [0, 1], of the inputs with learned connections whose wire has changed since
+    the last row. It shows when wires have settled.
 
     Args:
         every_n_steps: Optimizer steps from one choice to the next; 1 chooses at every step.
         until: Share of the training, in (0, 1], after which wires stay.
 
     Raises:
-        ValueError: If an argument is out of range, or when training starts, if the net has no learned connections,
-            shares gradients by a DDP that must not leave parameters out, or is to be a CUDA graph, which would be
-            recorded again and again.
+        ValueError: If an argument is out of range; when training starts, if the net has no learned connections, the
+            strategy is a DDP that needs the gradients of all parameters, or the step is to be a CUDA graph, which would
+            be recorded again and again.
     """
 
     def __init__(self, every_n_steps: int = 4, until: float = 1.0) -> None:
@@ -44,7 +44,7 @@ class WireSchedule(pl.Callback):
         self._logged: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the net; freezes nothing yet."""
+        """Finds the learned connections; freezes nothing yet."""
         layers = logic_layers(pl_module).values()
         self._layers = [
             (layer, part) for layer in layers for part in layer.modules() if isinstance(part, LearnedConnections)
@@ -70,13 +70,13 @@ class WireSchedule(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Freezes the logits, or lets them learn."""
+        """Freezes the logits of this step, or lets them learn."""
         step = trainer.global_step
         ends = step >= self.until * self._steps
         learns = step % self.every_n_steps == 0 and not ends
         for layer, part in self._layers:
             part.change_soon = not ends
-            # A layer that is frozen altogether stays so.
+            # In a layer that is frozen as a whole nothing learns.
             part.logits.requires_grad_(learns and layer.weights.requires_grad)
             if not learns:
                 part.logits.grad = None

@@ -1,4 +1,4 @@
-"""Writes checkpoints so that neither a kill nor a full disk can damage the one that is there."""
+"""Writes checkpoints so that neither a kill nor a full disk damages the previous one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lgn_lightning.base.files import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is written beside its place, brought to the disk, and only then renamed into it.
+    """Writes a checkpoint beside its place, flushes it to the disk, and only then renames it.
 
-    Lightning's own IO moves a file from the system's temporary folder, which is a copy where that is another file
-    system, and keeps a second copy of all tensors in memory while it does. Remote paths (``s3://…``) are left to it.
+    Lightning's own IO moves a file from the system's temporary folder, which copies it if that is another file system,
+    and holds a second copy of all tensors in memory. Remote paths (``s3://…``) are left to it.
 
     Raises:
-        CheckpointError: If a checkpoint cannot be written; the file that was there is as it was.
+        CheckpointError: If a checkpoint cannot be written; the previous file stays as it is.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -50,6 +50,6 @@ def _os_error(error: BaseException | None) -> OSError | None:
 def _message(path: Path, error: OSError) -> str:
     kept = f"; {path} is still the one written before" if path.exists() else ""
     return (
-        f"cannot write checkpoint {path}: {error.strerror or error}{kept}. Free space or choose another place, then go "
-        "on with `lgn fit <recipe> --resume`"
+        f"cannot write checkpoint {path}: {error.strerror or error}{kept}. Free space or choose another place, then "
+        "resume with `lgn fit <recipe> --resume`"
     )

@@ -1,4 +1,4 @@
-"""Data-parallel training that communicates four numbers a gate instead of sixteen."""
+"""Data-parallel training that sends four numbers a gate instead of sixteen."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class LogicDDPStrategy(DDPStrategy):
     """DDP for logic gate networks: ``--trainer.strategy=logic_ddp``, or ``trainer.strategy`` in a recipe.
 
     A gate has 16 weights and acts through 4 table entries. The gradient of the weights is a linear function of the
-    gradient of the table, the same one on every rank, as all have the same weights: so the mean over the ranks is taken
-    of the tables' gradients, and each rank maps it to its weights, with the same result. That is a quarter of what DDP
-    sends, and none of DDP's copies between gradients and buckets; as with DDP, the backward pass goes on meanwhile.
-    Processes that train on the CPU of one host send nothing: they make the mean in memory that they share.
-    What has no tables (learned thresholds and connections, other modules), what has as many weights as entries, and
-    what draws its table anew on every rank (Gumbel) goes through DDP as usual.
+    gradient of the table, and all ranks have the same weights, hence the same function. So the gradients of the tables
+    are averaged over the ranks, and each rank computes those of its weights from the mean, with the same result. That
+    is a quarter of what DDP sends, without copies between gradients and buckets; as with DDP, the backward pass
+    continues meanwhile. Processes that train on the CPU of one host send nothing: they average in shared memory.
+    DDP handles the rest as usual: parameters without tables (learned thresholds and connections, other modules), layers
+    with as many weights as entries, and layers whose table is drawn on every rank (Gumbel).
 
-    A term of the loss that takes the weights of a gate past its table, such as ``WirePenalty``, must be the
-    same on all ranks: its gradient is not averaged. After each validation and at the end the ranks compare their
-    weights, so that none goes its own way unnoticed.
+    A term of the loss that uses the weights of a gate directly, such as ``WirePenalty``, must be the same on all ranks:
+    its gradient is not averaged. After each validation and at the end the ranks compare their weights, and a difference
+    is an error.
 
     Args:
         **options: Those of Lightning's ``DDPStrategy``. Gradients are views of buckets unless said otherwise, and
@@ -50,14 +50,14 @@ class LogicDDPStrategy(DDPStrategy):
         self._direct: dict[str, GateLayer] = {}
 
     def configure_ddp(self) -> None:
-        """Wraps in DDP what is left to it, if anything is."""
+        """Wraps the module in DDP, if parameters are left for it."""
         module = self.model
         assert isinstance(module, pl.LightningModule)
         self._direct = table_layers(module)
         average_tables(self._direct)
         ignored = {f"{name}.weights" for name in self._direct}
         if all(name in ignored for name, parameter in module.named_parameters() if parameter.requires_grad):
-            return  # DDP refuses a module that leaves it nothing to do
+            return  # DDP refuses a module without parameters of its own
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)  # type: ignore[no-untyped-call]
         super().configure_ddp()
 
@@ -72,7 +72,7 @@ class LogicDDPStrategy(DDPStrategy):
         super().on_train_end()
 
     def teardown(self) -> None:
-        """Gives the layers back as they were."""
+        """Takes the hooks off the layers."""
         for layer in self._direct.values():
             layer.table_hook = None
         self._direct = {}
@@ -83,7 +83,7 @@ class LogicDDPStrategy(DDPStrategy):
 
 
 StrategyRegistry.register(
-    "logic_ddp", LogicDDPStrategy, description="DDP that communicates four numbers a gate", override=True
+    "logic_ddp", LogicDDPStrategy, description="DDP that sends four numbers a gate", override=True
 )
 
 
@@ -97,9 +97,9 @@ def table_layers(module: nn.Module) -> dict[str, GateLayer]:
 
 
 def average_tables(layers: Mapping[str, GateLayer]) -> None:
-    """Lets layers train with the mean over the ranks of their tables' gradients; called on all ranks.
+    """Averages the gradients of the layers' tables over the ranks; called on all ranks.
 
-    Processes of one host that train on its CPU do it in memory that they share
+    Processes that train on the CPU of one host do it in shared memory
     (:class:`~lgn_lightning.training.host_means.HostMeans`), others by the collectives of the process group.
 
     Args:
@@ -111,10 +111,10 @@ def average_tables(layers: Mapping[str, GateLayer]) -> None:
 
 
 def mean_over_ranks(table: Tensor) -> Tensor:
-    """The same table, whose gradient becomes its mean over all ranks before it goes on to what the table was made of.
+    """The same table, whose gradient is averaged over all ranks before it reaches the weights.
 
-    The backward pass does not wait for the other ranks: it goes on to the layers below while gradients are summed, and
-    ends with the way from the tables to the weights.
+    The backward pass does not wait for the other ranks: it continues to the layers below while gradients are summed,
+    and computes the gradients of the weights at its end.
 
     Args:
         table: The table of a layer, differentiable, which all ranks compute from the same weights.
@@ -135,7 +135,7 @@ def _reduce(table: Tensor, used: Tensor) -> None:
 
     def finish() -> None:
         sent.wait()
-        # The user's backward pass may be told to keep its graph for another one; nothing else holds on to this one.
+        # The caller may run another backward pass on its graph, and nothing else keeps this part of it.
         torch.autograd.backward(table, gradient, retain_graph=True)
 
     torch.autograd.Variable._execution_engine.queue_callback(finish)  # as DDP and FSDP end theirs

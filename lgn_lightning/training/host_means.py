@@ -1,4 +1,4 @@
-"""Means of gradients over the processes of one host, through memory that they share instead of sockets."""
+"""Means of gradients over the processes of one host, in shared memory instead of through sockets."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lgn_lightning.nn import GateLayer
 from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.training.rank_check import RankError
 
-#: Where a file is memory and never another host's: a file system over the network may show a file, but not its writes.
+#: A folder in memory. On a network file system a process may see the file, but not what another host writes to it.
 _MEMORY = Path("/dev/shm")
 
 
 class HostMeans:
-    """Means over the ranks of the gradients of tables; all ranks run on one host and train on its CPU.
+    """Averages the gradients of tables over the ranks, which all train on the CPU of one host.
 
-    Each rank leaves its gradients in a row of memory that all map. At the end of the backward pass it makes the means
-    of its share of the entries, and then goes on with those of all: a mean is made once, so every rank has the same
-    bits. The process group is asked only when to go on, twice a pass, so a rank that is gone is an error as always.
+    Each rank writes its gradients to a row of shared memory. At the end of the backward pass it averages its share of
+    the entries, and then reads the means of all shares. Each mean is computed once, so all ranks have the same bits.
+    The process group only synchronizes, twice a pass, and so reports a rank that has died, as always.
 
     Args:
         sizes: Entries of each table by name, the same on all ranks.
-        memory: ``[ranks + 1, entries of all tables]``, the same memory on all ranks; the last row is for the means.
+        memory: ``[ranks + 1, entries of all tables]``, the same memory on all ranks; the last row holds the means.
     """
 
     def __init__(self, sizes: Mapping[str, int], memory: Tensor) -> None:
@@ -51,8 +51,8 @@ class HostMeans:
             layers: The layers by name, the same on all ranks.
 
         Returns:
-            None on all ranks, if there is one rank only, the layers are not on the CPU or of several dtypes, the ranks
-            run on several hosts, or the host has no room for it, which is a warning.
+            None on all ranks if there is only one rank, if the layers are not on the CPU or have several dtypes, if
+            the ranks run on several hosts, or, with a warning, if the host has too little shared memory.
         """
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return None
@@ -65,7 +65,7 @@ class HostMeans:
         return None if memory is None else HostMeans(sizes, memory.view(ranks + 1, -1))
 
     def hook(self, name: str) -> Callable[[Tensor], Tensor]:
-        """The ``table_hook`` of a layer: gives its table with a gradient that becomes the mean over all ranks."""
+        """The ``table_hook`` of a layer: gives its table, whose gradient is averaged over all ranks."""
 
         def mean_over_host(table: Tensor) -> Tensor:
             used = table.detach().requires_grad_()
@@ -88,7 +88,7 @@ class HostMeans:
     def _finish(self) -> None:
         reached, self._reached = self._reached, {}
         if not reached:
-            return  # an earlier callback of this backward pass has done it
+            return  # an earlier callback of this backward pass did the work
         counts = torch.zeros(len(self._places), dtype=torch.int32)
         counts[[self._places[name] for name in reached]] = 1
         torch.distributed.all_reduce(counts)  # waits until all gradients are there
@@ -101,21 +101,19 @@ class HostMeans:
         torch.distributed.barrier()
         for name, table in reached.items():
             mean = self._means[self._places[name]].view(table.shape)
-            # The user's backward pass may be told to keep its graph for another one; nothing else holds on to this one.
+            # The caller may run another backward pass on its graph, and nothing else keeps this part of it.
             torch.autograd.backward(table, mean, retain_graph=True)
 
 
 def memory_of_ranks(size: int, dtype: torch.dtype) -> Tensor | None:
-    """Memory that all ranks write and read; called on all ranks.
-
-    It is freed with the last process that has it, however these end.
+    """Memory that all ranks share; called on all ranks. It is freed when the last of them ends, however that happens.
 
     Args:
         size: Number of elements.
         dtype: Their type.
 
     Returns:
-        The same ``[size]`` on all ranks, uninitialized; None on all ranks if they have no memory in common.
+        The same ``[size]`` on all ranks, uninitialized; None on all ranks if they cannot share memory.
     """
     size_in_bytes = size * dtype.itemsize
     first = torch.distributed.get_rank() == 0
@@ -126,10 +124,10 @@ def memory_of_ranks(size: int, dtype: torch.dtype) -> Tensor | None:
     path = Path(name[0])
     memory = None
     try:
-        if path.is_file() and path.stat().st_size == size_in_bytes:  # else from_file would make it
+        if path.is_file() and path.stat().st_size == size_in_bytes:  # else from_file would create it
             memory = torch.from_file(str(path), shared=True, size=size, dtype=dtype)
     except (OSError, RuntimeError):
-        pass  # of another user, say
+        pass  # a file of another user, for example
     everywhere = torch.tensor(memory is not None, dtype=torch.int32)
     torch.distributed.all_reduce(everywhere, torch.distributed.ReduceOp.MIN)
     if first:
@@ -138,7 +136,7 @@ def memory_of_ranks(size: int, dtype: torch.dtype) -> Tensor | None:
 
 
 def _new_file(size: int) -> str | None:
-    """Makes a file of memory that has its bytes: without them, a write would end the process."""
+    """Makes a file with all its bytes allocated: a write to bytes that cannot be allocated would kill the process."""
     try:
         file, path = tempfile.mkstemp(prefix="lgn-", dir=_MEMORY)
     except OSError:
@@ -150,7 +148,7 @@ def _new_file(size: int) -> str | None:
         if error.errno == errno.ENOSPC:
             rank_zero_warn(
                 f"{_MEMORY} has no {size / 2**20:.0f} MB left, so gradients are sent from process to process, which "
-                "takes longer; in a container, raise --shm-size"
+                "is slower; in a container, raise --shm-size"
             )
         return None
     finally:

@@ -1,4 +1,4 @@
-"""Several processes train one net: the same wires and weights on every rank, or an error that names the rank."""
+"""Compares the nets of all ranks, which must have the same wires and weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lgn_lightning.base.errors import LgnError
 
 
 class RankError(LgnError):
-    """The processes of a training do not start from the same net."""
+    """The processes of a training do not have the same net."""
 
 
 def check_same_start(module: nn.Module) -> None:
     """Compares parameters and buffers of all ranks; does nothing in a single process.
 
-    To be called on all ranks, before DDP wraps the module: DDP then copies rank zero's tensors over the others', which
-    would hide that they came from another seed or another recipe.
+    Call it on all ranks, before DDP wraps the module: DDP copies the tensors of rank zero to the others, which would
+    hide another seed or another recipe.
 
     Args:
         module: The module, as this rank built it.
@@ -36,13 +36,13 @@ def check_same_start(module: nn.Module) -> None:
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise RankError(
-                f"rank {rank} starts from another net than rank 0: {names[0]}{more} differ; give all processes the "
-                "same recipe and the same --seed_everything, and let nothing draw random numbers on one rank alone"
+                f"the net of rank {rank} differs from that of rank 0 in {names[0]}{more}; give all processes the same "
+                "recipe and the same --seed_everything, and draw random numbers on all ranks or on none"
             )
 
 
 def check_same_weights(weights: Mapping[str, Tensor]) -> None:
-    """Compares weights that every rank steps for itself; does nothing in a single process.
+    """Compares weights that every rank updates on its own; does nothing in a single process.
 
     Args:
         weights: 32-bit parameters by name, the same names on all ranks.
@@ -59,9 +59,9 @@ def check_same_weights(weights: Mapping[str, Tensor]) -> None:
         for name, same in zip(weights, (others == ranks[0]).tolist(), strict=True):
             if not same:
                 raise RankError(
-                    f"{name} of rank {rank} has come to other weights than that of rank 0: a term of the loss takes "
-                    "its weights past the tables and differs between the ranks, or the ranks run on different "
-                    "processors; train with --trainer.strategy=ddp"
+                    f"the weights of {name} on rank {rank} differ from those on rank 0: a term of the loss uses "
+                    "weights directly and differs between the ranks, or the ranks run on different processors; train "
+                    "with --trainer.strategy=ddp"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Whether the schedule of the learning rate is as long as the training: another cosine ends half-way, or rises."""
+"""Compares the length of the learning rate's schedule with that of the training."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lgn_lightning.base.lightning_private import is_rehearsal
 
-#: Arguments of schedules that are the length of a whole training.
+#: Arguments of schedules that give the length of a whole training.
 _LENGTHS: Final = ("T_max", "total_steps")
 
 
 def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> None:
-    """Sets a schedule that a recipe makes as long as its training to the steps of the command line.
+    """Makes the schedule as long as ``trainer.max_steps`` of the command line, if the recipe has both equal.
 
-    It follows only where ``trainer.max_steps`` is overridden and the schedule's own length is not.
+    Nothing is changed if the command line gives the schedule's own length.
 
     Args:
         recipe: The recipe's file.
         overrides: The arguments of the command line.
-        config: What the two amount to; its schedule is changed.
+        config: The settings that result from both; the schedule is changed there.
     """
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     planned, steps = (content.get("trainer") or {}).get("max_steps"), config.trainer.max_steps
@@ -40,7 +40,7 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
         if own.get(name) == planned == arguments.get(name) and not any(map(given.match, overrides)):
             arguments[name] = steps
             rank_zero_info(
-                f"trainer.max_steps is {steps:,} in the place of {planned:,}, and the schedule follows: "
+                f"trainer.max_steps is {steps:,} instead of {planned:,}, and the schedule follows: "
                 f"model.lr_scheduler.init_args.{name} is {steps:,}, too"
             )
 
@@ -61,8 +61,8 @@ def warn_of_another_length(trainer: pl.Trainer) -> None:
                 continue
             mend = f"set model.lr_scheduler.init_args.{name} to {steps}"
             if trainer.global_step:
-                mend = f"it comes from the checkpoint; for another one start anew with {name} {steps}"
+                mend = f"it comes from the checkpoint; to change it, start a new run with {name} {steps}"
             rank_zero_warn(
                 f"the schedule {type(config.scheduler).__name__} is made for {length:,} {config.interval}s and the "
-                f"training has {steps:,}, so the learning rate does not end where it should: {mend}"
+                f"training has {steps:,}, so the learning rate ends at a wrong value: {mend}"
             )

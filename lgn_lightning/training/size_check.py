@@ -1,4 +1,4 @@
-"""Net, module and data have to agree on the shape of an image and the number of classes: compared before training."""
+"""Compares net, module and data before training: shape of an image, number of classes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lgn_lightning.nn import GroupSum
 
 
 def check_sizes(net: nn.Module, num_classes: int, data: object) -> None:
-    """Compares what a net takes and gives with the data, as far as they say so.
+    """Compares the inputs and outputs of a net with the data, where both are known.
 
-    A net says so by attributes ``in_shape`` and ``num_classes``, its own or those of the first and last module of a
-    ``Sequential``, where a `GroupSum` and a linear layer count, too.
+    Those of a net are its attributes ``in_shape`` and ``num_classes``, or those of the first and last module of a
+    ``Sequential``, or what a `GroupSum` or linear layer at its end gives.
 
     Args:
         net: The net.

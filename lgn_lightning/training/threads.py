@@ -11,19 +11,19 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lgn_lightning.nn import LogicTreeConv2d, logic_layers
 
-#: Evaluations of gates in a step from which on threads are worth their waiting for one another: a step below takes a
-#: few milliseconds.
+#: Gate evaluations in a step (gates × batch) above which several threads are faster. A smaller step takes a few
+#: milliseconds.
 WORTH_THREADS = 1 << 22
 
 
 def spare_threads(trainer: pl.Trainer, net: torch.nn.Module, batch_size: int) -> None:
-    """Trains a small net on one thread, unless ``OMP_NUM_THREADS`` says how many there are to be.
+    """Trains a small net on one thread, unless ``OMP_NUM_THREADS`` gives a number.
 
-    Every op of a step ends when its slowest thread does. Where another process has one of the cores, that takes
-    milliseconds, however small the op, and a training on two threads becomes ten times slower and more.
+    An op ends when its slowest thread does. If another process occupies one of the cores, that takes milliseconds,
+    however small the op, and training on two threads can become more than ten times slower.
 
     Args:
-        trainer: The trainer, whose strategy tells where the net trains.
+        trainer: The trainer, whose strategy says where the net trains.
         net: The net.
         batch_size: Samples of a step.
     """

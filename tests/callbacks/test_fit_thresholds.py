@@ -48,5 +48,5 @@ def test_levels_are_quantiles_of_the_training_split_and_survive_a_resumption(tmp
 
 def test_without_a_data_module_it_says_what_to_do(tmp_path: object) -> None:
     loader = [(torch.zeros(2, 2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))]
-    with pytest.raises(ValueError, match=r"needs an ImageDataModule .* encoder\.fit_levels"):
+    with pytest.raises(ValueError, match=r"ImageDataModule.* encoder\.fit_levels"):
         trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(classifier(), loader)

@@ -1,4 +1,7 @@
-"""Resume points do not change a run: every validation counts all images. tests/cli/test_resume.py kills and resumes runs."""
+"""Resume points do not change a run: every validation counts all images.
+
+tests/cli/test_resume.py kills and resumes runs.
+"""
 
 from pathlib import Path
 from typing import Any
