@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import numpy as np
 
-from lgn_lightning.circuit.emit.c_loops import emit_loops, wrap
-from lgn_lightning.circuit.emit.c_runtime import ENTRY_POINTS, HEADER, MAIN, PIXEL_PROTOTYPES, RUNTIME
+from lgn_lightning.circuit.emit.c_loops import emit_loops
 from lgn_lightning.circuit.emit.expressions import gate_expression
+from lgn_lightning.circuit.emit.text import cases, fill, is_identifier, lines_of, template
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
@@ -85,9 +84,9 @@ def emit_c(
             _constants(circuit, outputs, allocation.count + registers, name, word_bits),
             loops,
             gates,
-            RUNTIME,
-            ENTRY_POINTS.replace("@", name),
-            MAIN.replace("@@ROW@@", row),
+            template("runtime.c"),
+            fill("entry_points.c.in", name),
+            fill("main.c.in", name, ROW=row),
         ]
     )
 
@@ -102,24 +101,23 @@ def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
 def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word_bits: int = 64) -> str:
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
     _check_options(name, word_bits)
-    text = HEADER.replace("@@PIXELS@@", PIXEL_PROTOTYPES if circuit.levels is not None else "")
-    values = {
-        "GUARD": name.upper(),
-        "INPUTS": circuit.num_inputs,
-        "CLASSES": circuit.num_classes,
-        "GROUP": circuit.outputs.size // circuit.num_classes,
-        "BITS": word_bits,
-        "LAST": word_bits - 1,
-        "ROW": circuit.num_pixels or 0,
-        "SHAPE": " x ".join(map(str, circuit.image_shape or ())),
-    }
-    for key, value in values.items():
-        text = text.replace(f"@@{key}@@", str(value))
-    return text.replace("@", name)
+    return fill(
+        "header.h.in",
+        name,
+        PIXELS=template("pixels.h.in") if circuit.levels is not None else "",
+        GUARD=name.upper(),
+        INPUTS=circuit.num_inputs,
+        CLASSES=circuit.num_classes,
+        GROUP=circuit.outputs.size // circuit.num_classes,
+        BITS=word_bits,
+        LAST=word_bits - 1,
+        ROW=circuit.num_pixels or 0,
+        SHAPE=" x ".join(map(str, circuit.image_shape or ())),
+    )
 
 
 def _check_options(name: str, word_bits: int) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII):
+    if not is_identifier(name):
         raise CircuitError(f"{name!r} cannot be the prefix of C names: use letters, digits and underscores")
     if word_bits not in WORD_BITS:
         raise CircuitError(f"word_bits must be one of {WORD_BITS}, got {word_bits}")
@@ -127,49 +125,27 @@ def _check_options(name: str, word_bits: int) -> None:
 
 def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
     group = circuit.outputs.size // circuit.num_classes
-    slot_type = "uint16_t" if num_slots <= 0x10000 else "uint32_t"
     names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
-    lines = [
-        "",
-        f"#define NUM_INPUTS {circuit.num_inputs}",
-        f"#define NUM_CLASSES {circuit.num_classes}",
-        f"#define GROUP_SIZE {group}",
-        f"#define NUM_PLANES {group.bit_length()}",
-        f"#define NUM_SLOTS {num_slots}",
-        f"#define WORD_BITS {word_bits}",
-        "enum { KIND_PACKED, KIND_BOOLS, KIND_PIXELS };",
-    ]
-    if circuit.levels is not None:
-        lines += [
-            f"#define NUM_THRESHOLDS {circuit.levels.size}",
-            f"#define NUM_PIXELS {circuit.num_pixels}",
-            "#define ROW_PIXELS NUM_PIXELS",
-            f"static const uint8_t THRESHOLDS[NUM_THRESHOLDS] = {{{', '.join(map(str, circuit.levels.tolist()))}}};",
-            "#define ROW_BYTES NUM_PIXELS",
-            "#define ROW_KIND KIND_PIXELS",
-        ]
-    else:
-        lines += ["#define ROW_PIXELS 0", "#define ROW_BYTES NUM_INPUTS", "#define ROW_KIND KIND_BOOLS"]
-    lines += [
-        "",
-        f"typedef {name}_word word;",
-        f"typedef {slot_type} slot_index;",
-        "#ifdef LGN_VECTOR_BYTES",
-        "typedef word vec __attribute__((vector_size(LGN_VECTOR_BYTES), may_alias));",
-        "#define LANES (LGN_VECTOR_BYTES / sizeof(word))",
-        "#define ZERO ((vec){0})",
-        "#else",
-        "typedef word vec;",
-        "#define LANES ((size_t)1)",
-        "#define ZERO ((vec)0)",
-        "#endif",
-        "",
-        f"static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};",
-        "",
-        "/* Slots of the outputs, class by class. */",
-        f"static const slot_index OUTPUTS[] = {{\n{wrap(outputs)}}};\n",
-    ]
-    return "\n".join(lines)
+    levels = [] if circuit.levels is None else circuit.levels.tolist()
+    constants = fill(
+        "constants.c.in",
+        name,
+        SAMPLES=template("thresholds.c.in" if levels else "bools.c"),
+        INPUTS=circuit.num_inputs,
+        CLASSES=circuit.num_classes,
+        GROUP=group,
+        PLANES=group.bit_length(),
+        SLOTS=num_slots,
+        BITS=word_bits,
+        SLOT_TYPE="uint16_t" if num_slots <= 0x10000 else "uint32_t",
+        THRESHOLDS=len(levels),
+        PIXELS=circuit.num_pixels,
+        LEVELS=", ".join(map(str, levels)),
+    )
+    return (
+        f"{constants}static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};\n\n"
+        f"/* Slots of the outputs, class by class. */\nstatic const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
+    )
 
 
 def _functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before: str) -> str:
@@ -210,22 +186,18 @@ def _table(circuit: Netlist, allocation: Allocation, before: str) -> str:
     lengths = np.diff(np.append(starts, circuit.num_gates))
     runs = [f"{{{circuit.gates[start]}, {length}}}" for start, length in zip(starts, lengths, strict=True)]
     names = [f"s[p[{index + 1}]]" for index in range(circuit.arity)]
-    cases = "".join(
-        f"        case {table}:\n            for (; p < end; p += {width})\n                s[p[0]] = (vec)("
-        f"{gate_expression(table, names, zero='ZERO', one='~ZERO')});\n            break;\n"
-        for table in np.unique(circuit.gates).tolist()
-    )
+    branches = cases(np.unique(circuit.gates).tolist(), names, f"for (; p < end; p += {width})", "s[p[0]]", indent=8)
     if not runs:
         return f"\nstatic void run(vec *s)\n{{\n{before}    (void)s;\n}}\n"
     return (
         f"\n/* Gates: slots of the output and the {circuit.arity} operands. */\n"
-        f"static const slot_index GATES[] = {{\n{wrap(rows.ravel().tolist())}}};\n"
+        f"static const slot_index GATES[] = {{\n{lines_of(rows.ravel().tolist())}}};\n"
         "\n/* Runs of gates with one truth table. */\n"
-        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{wrap(runs)}}};\n"
+        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{lines_of(runs)}}};\n"
         f"\nstatic void run(vec *s)\n{{\n    const slot_index *p = GATES;\n{before}"
         "    for (size_t i = 0; i < sizeof RUNS / sizeof RUNS[0]; i++) {\n"
         f"        const slot_index *const end = p + {width} * (size_t)RUNS[i].count;\n"
-        f"        switch (RUNS[i].table) {{\n{cases}        }}\n    }}\n}}\n"
+        f"        switch (RUNS[i].table) {{\n{branches}        }}\n    }}\n}}\n"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.emit.expressions import gate_expression
+from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
@@ -67,7 +68,7 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
     Raises:
         CircuitError: If ``name`` is no identifier or ``pipeline`` is negative.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name, re.ASCII) or _KEYWORD.fullmatch(name):
+    if not is_identifier(name) or _KEYWORD.fullmatch(name):
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
@@ -308,7 +309,7 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
         lines.append(f"        wanted_scores[{index}] = {score_width}'h{value:x};")
         lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'d{int(np.argmax(row))};")
     clocked = verilog.latency > 0
-    return _BENCH.format(
+    return template("test_bench.v.in").format(
         name=name,
         module=module,
         port=port,
@@ -336,45 +337,3 @@ def vector_order(scores: NDArray[np.integer]) -> NDArray[np.intp]:
 
 def _hex(row: NDArray[np.uint8], width: int) -> str:
     return f"{int.from_bytes(row.tobytes(), 'little') & ((1 << width) - 1):x}"
-
-
-# One vector a clock cycle; the result of vector i is there LATENCY cycles later.
-_BENCH = """`timescale 1ns / 1ps
-module {name}_tb;
-    localparam LATENCY = {latency};
-    reg clk = 0;
-    reg [{width}:0] {port};
-    wire [{score_width}:0] scores;
-    wire [{class_width}:0] class_index;
-    reg [{width}:0] vectors [0:{count} - 1];
-    reg [{score_width}:0] wanted_scores [0:{count} - 1];
-    reg [{class_width}:0] wanted_class [0:{count} - 1];
-    integer i, errors;
-
-    {module} dut ({clock}.{port}({port}), .scores(scores), .class_index(class_index));
-
-    initial begin
-{vectors}
-        errors = 0;
-        for (i = 0; i < {count} + LATENCY; i = i + 1) begin
-            {port} = vectors[i < {count} ? i : {count} - 1];
-            #5;
-            if (i >= LATENCY) begin
-                if (scores !== wanted_scores[i - LATENCY] || class_index !== wanted_class[i - LATENCY]) begin
-                    errors = errors + 1;
-                    $display("vector %0d: scores %h class %0d, wanted %h %0d", i - LATENCY, scores, class_index,
-                             wanted_scores[i - LATENCY], wanted_class[i - LATENCY]);
-                end
-            end
-            clk = 1;
-            #5;
-            clk = 0;
-        end
-        if (errors == 0)
-            $display("PASS %0d vectors", {count});
-        else
-            $display("FAIL %0d of %0d vectors", errors, {count});
-        $finish;
-    end
-endmodule
-"""

@@ -1,0 +1,3 @@
+#define ROW_PIXELS 0
+#define ROW_BYTES NUM_INPUTS
+#define ROW_KIND KIND_BOOLS
