@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from lgn_lightning.circuit import Circuit, emit_aiger, native, optimize_with_report
-from lgn_lightning.circuit.check.prove import ProofError, prove, run_abc
+from lgn_lightning.circuit.check.prove import prove
+from lgn_lightning.circuit.check.tools import ToolError, run_abc
 
 AREA_SCRIPT = "dc2; dc2; dch; if -K 3 -a"
 
@@ -46,7 +47,7 @@ def main() -> None:
             started = time.perf_counter()
             verdict = "equal" if prove(circuit, small) else "NOT EQUAL"
             print(f"\nABC proves our result and the net as trained {verdict} in {time.perf_counter() - started:.1f} s")
-    except ProofError as error:
+    except ToolError as error:
         print(f"\nABC: skipped: {error}")
 
 

@@ -111,18 +111,8 @@ class Circuit(_Methods, Netlist):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Circuit:
-        """Reads a circuit file.
-
-        Raises:
-            FileNotFoundError: If there is none.
-            CircuitError: If it is no circuit file, of a later version, truncated or corrupt, or holds a looped circuit.
-        """
-        circuit = load_circuit(path)
-        if not isinstance(circuit, Circuit):
-            raise CircuitError(
-                f"{os.fspath(path)} holds a looped circuit: read it with LoopedCircuit.load, and unroll() it"
-            )
-        return circuit
+        """Reads a circuit file; errors as `load_circuit`, also if it holds a looped circuit."""
+        return _load(Circuit, path, "a looped circuit: read it with LoopedCircuit.load, and unroll() it")
 
 
 class LoopedCircuit(_Methods, LoopedNetlist):
@@ -154,11 +144,8 @@ class LoopedCircuit(_Methods, LoopedNetlist):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LoopedCircuit:
-        """Reads a circuit file; errors as `Circuit.load`, also if it holds a circuit without loops."""
-        circuit = load_circuit(path)
-        if not isinstance(circuit, LoopedCircuit):
-            raise CircuitError(f"{os.fspath(path)} holds a circuit without loops: read it with Circuit.load")
-        return circuit
+        """Reads a circuit file; errors as `load_circuit`, also if it holds a circuit without loops."""
+        return _load(LoopedCircuit, path, "a circuit without loops: read it with Circuit.load")
 
 
 class CircuitBuilder(NetlistBuilder):
@@ -204,6 +191,13 @@ def circuit_of_net(
     """
     looped = LoopedCircuit.from_module(net, class_names)
     return looped if keeps_loops(looped, form, formats) else looped.unroll()
+
+
+def _load(kind: type[_Class], path: str | os.PathLike[str], otherwise: str) -> _Class:
+    circuit = load_circuit(path)
+    if not isinstance(circuit, kind):
+        raise CircuitError(f"{os.fspath(path)} holds {otherwise}")
+    return circuit
 
 
 def _public(kind: type[_Class], data: Netlist | LoopedNetlist) -> _Class:

@@ -24,9 +24,10 @@ from lgn_lightning.circuit import (
     optimize,
     optimize_for_export,
 )
-from lgn_lightning.circuit.check.prove import Proof, ProofError, prove, prove_circuit_and_file
+from lgn_lightning.circuit.check.prove import Proof, prove, prove_circuit_and_file
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
 from lgn_lightning.circuit.check.simulate_verilog import SimulationError, simulate_verilog
+from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import verify
 from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
@@ -109,7 +110,7 @@ class Verifier:
         if is_verilog:
             try:
                 name, verilog = read_verilog(circuit, path)
-            except ProofError as error:
+            except ToolError as error:
                 self._skip(f"simulated {path.name}: {error}")
             else:
                 self._simulate(circuit, verilog, name, f"simulated {path.name}")
@@ -204,7 +205,7 @@ class Verifier:
             return
         try:
             result = proof(self.timeout)
-        except ProofError as error:
+        except ToolError as error:
             self._skip(f"{what}: no proof: {error}")
         else:
             self._compare(what, result.equal, _BY_PROOF, result.counterexample, proves=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lgn_lightning.circuit import Circuit, LoopedCircuit
-from lgn_lightning.circuit.check import prove
+from lgn_lightning.circuit.check import tools
 from lgn_lightning.circuit.emit.export import export_circuit
 from lgn_lightning.cli import verify as verification
 from lgn_lightning.cli.main import main
@@ -106,7 +106,7 @@ def test_verify_without_abc_says_so_and_compares_on_samples(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random_circuit(inputs=30).save("wide.lgn")
-    monkeypatch.setattr(prove, "ABC_NAMES", ("no-abc-here",))
+    monkeypatch.setattr(tools, "ABC_NAMES", ("no-abc-here",))
     assert main(["verify", "wide.lgn"]) == 0
     out = capsys.readouterr().out
     assert "no proof: Berkeley ABC is not installed" in out

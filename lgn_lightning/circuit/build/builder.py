@@ -242,6 +242,12 @@ class NetlistBuilder:
         shape = self.input_shape if self.levels is not None else None
         return self._circuit(self.num_inputs, outputs, class_names, self.levels, shape)
 
+    def _joined(self) -> tuple[NDArray[np.uint8], NodeIds, NodeIds]:
+        """Tables and operands of the gates so far."""
+        none = np.zeros(0, np.int32)
+        gates = np.concatenate([none.astype(np.uint8), *self._gates])
+        return gates, np.concatenate([none, *self._a]), np.concatenate([none, *self._b])
+
     def _circuit(
         self,
         num_inputs: int,
@@ -251,11 +257,12 @@ class NetlistBuilder:
         image_shape: tuple[int, int, int] | None = None,
     ) -> Netlist:
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
+        gates, a, b = self._joined()
         return Netlist(
             num_inputs=num_inputs,
-            gates=np.concatenate([np.zeros(0, np.uint8), *self._gates]),
-            a=np.concatenate([np.zeros(0, np.int32), *self._a]),
-            b=np.concatenate([np.zeros(0, np.int32), *self._b]),
+            gates=gates,
+            a=a,
+            b=b,
             outputs=nodes,
             num_classes=nodes.size if self.num_classes is None else self.num_classes,
             tau=self.tau,

@@ -44,8 +44,7 @@ class LoopedBuilder(NetlistBuilder):
 
     def _close_gates(self) -> None:
         if self._gates:
-            parts = np.concatenate(self._gates), np.concatenate(self._a), np.concatenate(self._b)
-            self._stages.append(Gates(*parts))
+            self._stages.append(Gates(*self._joined()))
             self._gates, self._a, self._b = [], [], []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
-
-#: Names under which ABC is installed: Debian's and its own.
-ABC_NAMES = ("berkeley-abc", "abc", "yosys-abc")
-
-
-class ProofError(LgnError):
-    """The proof could not be attempted or did not come to an end."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +36,6 @@ class Proof:
         return self.equal
 
 
-def find_abc() -> str:
-    """Finds ABC.
-
-    Raises:
-        ProofError: If it is not installed.
-    """
-    for name in ABC_NAMES:
-        if path := shutil.which(name):
-            return path
-    raise ProofError(
-        f"Berkeley ABC is not installed ({', '.join(ABC_NAMES)} are not on PATH); "
-        "install it (Debian: apt-get install berkeley-abc)"
-    )
-
-
-def run_abc(script: str, folder: Path, timeout: float) -> str:
-    """Runs an ABC script in a folder and returns what it printed.
-
-    Raises:
-        ProofError: If it is missing, fails or takes longer than ``timeout`` seconds.
-    """
-    try:
-        result = subprocess.run(
-            [find_abc(), "-c", script], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProofError(f"ABC did not end within {timeout:.0f} s; allow more time") from error
-    return result.stdout + result.stderr
-
-
 def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
     """Proves that two circuits have equal output bits for every input.
 
@@ -81,7 +43,7 @@ def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
 
     Raises:
         CircuitError: If inputs, outputs or classes differ in number.
-        ProofError: If ABC is missing or comes to no answer.
+        ToolError: If ABC is missing or comes to no answer.
     """
     for what in ("num_inputs", "num_classes"):
         if getattr(left, what) != getattr(right, what):
@@ -114,7 +76,7 @@ def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int |
         num_inputs: Input bits ``x[0] …``; if given, an inequality comes with a counterexample.
 
     Raises:
-        ProofError: If ABC is missing, cannot read a file or comes to no answer.
+        ToolError: If ABC is missing, cannot read a file or comes to no answer.
     """
     pair = f"{left.resolve()} {right.resolve()}"
     log = run_abc(f"cec {pair}", left.parent, timeout)
@@ -122,7 +84,7 @@ def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int |
         return Proof(True, find_abc(), log)
     if re.search(r"NOT EQUIVALENT", log):
         return Proof(False, find_abc(), log, None if num_inputs is None else _counterexample(pair, num_inputs, timeout))
-    raise ProofError(f"ABC came to no answer:\n{log.strip()[-2000:]}")
+    raise ToolError(f"ABC came to no answer:\n{log.strip()[-2000:]}")
 
 
 def _counterexample(pair: str, num_inputs: int, timeout: float) -> NDArray[np.bool_] | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from lgn_lightning.circuit.check.prove import Proof, ProofError, find_abc, prove_files
+from lgn_lightning.circuit.check.prove import Proof, prove_files
+from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_yosys
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, result_bits
 from lgn_lightning.circuit.net.netlist import Netlist
@@ -38,7 +38,7 @@ def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
         timeout: Seconds that yosys, and then ABC, may take.
 
     Raises:
-        ProofError: If yosys or ABC is missing, the file cannot be read, or there is no answer.
+        ToolError: If yosys or ABC is missing, the file cannot be read, or there is no answer.
     """
     find_abc()
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
@@ -56,23 +56,23 @@ def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
         path: The file.
 
     Raises:
-        ProofError: If it has not the modules of a net, or registers and no latency in its head.
+        ToolError: If it has not the modules of a net, or registers and no latency in its head.
     """
     text = path.read_text(encoding="utf-8")
     name = _logic_module(text, path).removesuffix("_logic")
     top = name if circuit.levels is None else f"{name}_pixels"
     if not re.search(rf"^module {top}\b", text, re.MULTILINE):
-        raise ProofError(f"{path} has no module {top}")
+        raise ToolError(f"{path} has no module {top}")
     latency = re.search(r"^// Latency: (\d+) ", text, re.MULTILINE)
     if latency is None and "posedge" in text:
-        raise ProofError(f"{path} does not say its latency, in a line like `// Latency: 9 clock cycles`")
+        raise ToolError(f"{path} does not say its latency, in a line like `// Latency: 9 clock cycles`")
     return name, Verilog(text, int(latency[1]) if latency else 0, *result_bits(circuit))
 
 
 def _logic_module(text: str, path: Path) -> str:
     found = re.search(r"^module (\w+_logic)\b", text, re.MULTILINE)
     if found is None:
-        raise ProofError(f"{path} is no Verilog of lgn export: it has no module …_logic")
+        raise ToolError(f"{path} is no Verilog of lgn export: it has no module …_logic")
     return found[1]
 
 
@@ -80,11 +80,8 @@ def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
     """Reads the module ``…_logic`` of a Verilog file with yosys and writes it as BLIF.
 
     Raises:
-        ProofError: If yosys is missing or fails, or there is no such module.
+        ToolError: If yosys is missing or fails, or there is no such module.
     """
-    tool = shutil.which("yosys")
-    if tool is None:
-        raise ProofError("yosys is not on PATH; install it to read Verilog back (Debian: apt-get install yosys)")
     text = path.read_text(encoding="utf-8")
     top = _logic_module(text, path)
     # `read_verilog` takes its own paths apart at spaces, so everything has a plain name in one folder.
@@ -96,17 +93,5 @@ def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
         if "posedge" in text:
             steps += ["techmap -map wires.v", f"delete -port {top}/clk"]
         steps += ["techmap", "opt_clean", "write_blif net.blif"]
-        try:
-            run = subprocess.run(
-                [tool, "-q", "-p", "; ".join(steps)],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ProofError(f"yosys did not end within {timeout:.0f} s; allow more time") from error
-        if run.returncode or not (folder / "net.blif").is_file():
-            raise ProofError(f"yosys cannot read {path}:\n{(run.stderr or run.stdout).strip()[-2000:]}")
+        run_yosys("; ".join(steps), folder, timeout, failure=f"yosys cannot read {path}")
         shutil.copyfile(folder / "net.blif", target)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +16,10 @@ from lgn_lightning.circuit.simulate import encode, scores
 AnyCircuit = Netlist | LoopedNetlist
 
 #: Circuits of up to this many inputs are compared on every input.
-EXHAUSTIVE_INPUTS = 20
+EXHAUSTIVE_INPUTS: Final = 20
 #: Random inputs otherwise.
-RANDOM_SAMPLES = 1 << 14
-_BLOCK_WORDS = 64
+RANDOM_SAMPLES: Final = 1 << 14
+_BLOCK: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,25 @@ def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None
             f"{left.num_inputs} inputs and {left.num_classes} classes cannot be compared with "
             f"{right.num_inputs} inputs and {right.num_classes} classes"
         )
-    tried = 0
-    exhaustive = left.num_inputs <= EXHAUSTIVE_INPUTS
-    generator = np.random.default_rng(seed)
-    total = 1 << left.num_inputs if exhaustive else RANDOM_SAMPLES
-    for start in range(0, total, _BLOCK_WORDS * 64):
-        count = min(_BLOCK_WORDS * 64, total - start)
-        if exhaustive:
-            numbers = np.arange(start, start + count)
-            bits = (numbers[:, None] >> np.arange(left.num_inputs) & 1).astype(np.bool_)
-        else:
-            bits = generator.integers(0, 2, (count, left.num_inputs), dtype=np.uint8).view(np.bool_)
-        tried += count
-        if (wrong := _first_difference(left, right, bits)) is not None:
-            return Verification(False, exhaustive, tried, wrong)
-    if samples is not None:
-        bits = encode(left, samples)
-        tried += bits.shape[0]
-        if (wrong := _first_difference(left, right, bits)) is not None:
-            return Verification(False, exhaustive, tried, wrong)
+    tried, exhaustive = 0, left.num_inputs <= EXHAUSTIVE_INPUTS
+    for bits in _inputs(left, samples, seed):
+        tried += len(bits)
+        differs = np.flatnonzero((scores(left, bits) != scores(right, bits)).any(axis=1))
+        if differs.size:
+            return Verification(False, exhaustive, tried, bits[differs[0]])
     return Verification(True, exhaustive, tried)
 
 
-def _first_difference(left: AnyCircuit, right: AnyCircuit, bits: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    differs = np.flatnonzero((scores(left, bits) != scores(right, bits)).any(axis=1))
-    return bits[differs[0]] if differs.size else None
+def _inputs(circuit: AnyCircuit, samples: ArrayLike | None, seed: int) -> Iterator[NDArray[np.bool_]]:
+    """Input bits to try, in blocks: all where they are few, else random ones; then the samples."""
+    inputs = circuit.num_inputs
+    generator = np.random.default_rng(seed)
+    total = 1 << inputs if inputs <= EXHAUSTIVE_INPUTS else RANDOM_SAMPLES
+    for start in range(0, total, _BLOCK):
+        count = min(_BLOCK, total - start)
+        if inputs <= EXHAUSTIVE_INPUTS:
+            yield (np.arange(start, start + count)[:, None] >> np.arange(inputs) & 1).astype(np.bool_)
+        else:
+            yield generator.integers(0, 2, (count, inputs), dtype=np.uint8).view(np.bool_)
+    if samples is not None:
+        yield encode(circuit, samples)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from lgn_lightning.circuit.emit.text import cases, lines_of, template
@@ -37,28 +35,16 @@ def emit_loops(program: LoopProgram, first_register: int) -> str:
 def _tables(index: int, step: GateStep | KernelStep) -> str:
     return "".join(
         f"\n/* Step {index}, {name.replace('_', ' ')}. */" + _table(f"STEP{index}_{name.upper()}", array)
-        for name, array in _arrays(step)
+        for name, array in step.arrays.items()
+        if array.size  # a kernel of wires has no gates, and C no empty array
     )
 
 
 def _step(index: int, step: GateStep | KernelStep) -> str:
     """The initialiser of a step."""
-    if isinstance(step, GateStep):
-        numbers = f".runs = {len(step.runs)}"
-    else:
-        parts, places = step.part_gates.size - 1, step.writes.size
-        numbers = f".parts = {parts}, .window = {step.window}, .chunk = {step.chunk}, .places = {places}"
-    names = ", ".join(f".{name} = STEP{index}_{name.upper()}" for name, _ in _arrays(step))
-    return f"{{{numbers}, {names}}}"
-
-
-def _arrays(step: GateStep | KernelStep) -> Iterator[tuple[str, np.ndarray]]:
-    """The tables of a step by their name in ``step``; a kernel of wires has no gates, and C no empty array."""
-    names = ("run", "gates", "part_gates", "part_results", "results", "reads", "writes")
-    for name in names:
-        array = getattr(step, {"run": "runs"}.get(name, name), None)
-        if isinstance(array, np.ndarray) and array.size:
-            yield name, array
+    numbers = [f".{name} = {number}" for name, number in step.numbers.items()]
+    arrays = [f".{name} = STEP{index}_{name.upper()}" for name, array in step.arrays.items() if array.size]
+    return f"{{{', '.join(numbers + arrays)}}}"
 
 
 def _table(name: str, values: np.ndarray) -> str:

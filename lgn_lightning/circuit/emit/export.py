@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from numpy.typing import ArrayLike
 
-from lgn_lightning.base.files import atomic_write_bytes, atomic_write_text
+from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.emit.c import WORD_BITS, c_form, emit_c, emit_header
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
-from lgn_lightning.circuit.file import SUFFIX, save_circuit
+from lgn_lightning.circuit.file import SUFFIX, circuit_to_bytes
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
@@ -110,14 +110,14 @@ def export_circuit(
     Args:
         circuit: The circuit; `optimize` it before. A looped one is written as C and circuit file only.
         folder: Made if it is missing.
-        stem: File name without suffix; the prefix of the C names is made from it.
+        stem: Name of the files without suffix, `ExportOptions.name`.
         formats: Some of ``"c"``, ``"library"``, ``"circuit"``, ``"verilog"``, ``"blif"`` and ``"aiger"``.
-        word_bits: Samples in a word of the packed entry points of C: 8, 16, 32 or 64.
-        form: Form of C, ``"code"`` or ``"table"``; ``"auto"`` chooses by size.
+        word_bits: As this and all that follow in `ExportOptions`.
+        form: Form of C.
         compiler: C compiler of ``"library"``.
         opt_level: Its optimization level.
-        pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
-        samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
+        pipeline: Gate levels between the registers of ``"verilog"``.
+        samples: Test vectors of the Verilog test bench.
 
     Raises:
         CircuitError: If an option is not known, or a format has no loops and the circuit has.
@@ -130,60 +130,36 @@ def export_circuit(
 
 def export_files(circuit: Netlist | LoopedNetlist, folder: Path, options: ExportOptions) -> ExportedFiles:
     """Does what `export_circuit` does, with its options in one object."""
-    without_loops = [name for name in options.formats if not FORMATS[name].loops]
-    if isinstance(circuit, LoopedNetlist) and without_loops:
-        raise CircuitError(f"{', '.join(without_loops)} cannot hold loops: export circuit.unroll()")
+    if isinstance(circuit, LoopedNetlist):
+        _refuse_loops(options.formats, "export circuit.unroll()")
     exported = ExportedFiles(options.prefix)
     for name in options.formats:
-        exported.files |= FORMATS[name].write(circuit, folder / options.name, options)
+        for kind, (suffix, content) in FORMATS[name].contents(circuit, options).items():
+            path = exported.files[kind] = folder / f"{options.name}{suffix}"
+            atomic_write_bytes(path, content if isinstance(content, bytes) else content.encode())
+    if "library" in options.formats:
+        library = exported.files["library"] = exported.files["c"].with_suffix(".so")
+        compile_library(exported.files["c"], library, compiler=options.compiler, opt_level=options.opt_level)
     return exported
 
 
-def _beside(stem: Path, suffix: str) -> Path:
-    return stem.with_name(stem.name + suffix)
+#: Files of a format by kind: the end of the name, which begins with that of the export, and what is in it.
+Contents = dict[str, tuple[str, str | bytes]]
 
 
-def _write_c(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
-    header, source = _beside(stem, ".h"), _beside(stem, ".c")
+def _c(circuit: Netlist | LoopedNetlist, options: ExportOptions) -> Contents:
     name, word_bits, form = options.prefix, options.word_bits, c_form(circuit, options.form)
-    atomic_write_text(header, emit_header(circuit, name=name, word_bits=word_bits))
-    atomic_write_text(source, emit_c(circuit, name=name, word_bits=word_bits, header=header.name, form=form))
-    return {"c": source, "header": header}
+    source = emit_c(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h", form=form)
+    return {"c": (".c", source), "header": (".h", emit_header(circuit, name=name, word_bits=word_bits))}
 
 
-def _write_library(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
-    files, library = _write_c(circuit, stem, options), _beside(stem, ".so")
-    compile_library(files["c"], library, compiler=options.compiler, opt_level=options.opt_level)
-    return files | {"library": library}
-
-
-def _write_circuit(circuit: Netlist | LoopedNetlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
-    path = _beside(stem, SUFFIX)
-    save_circuit(circuit, path)
-    return {"circuit": path}
-
-
-def _write_verilog(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
+def _verilog(circuit: Netlist, options: ExportOptions) -> Contents:
     verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline)
-    files = {"verilog": _beside(stem, ".v")}
-    atomic_write_text(files["verilog"], verilog.text)
+    contents: Contents = {"verilog": (".v", verilog.text)}
     if options.samples is not None:
-        files["test_bench"] = _beside(stem, "_tb.v")
         bench = emit_test_bench(circuit, verilog, options.samples, name=options.prefix)
-        atomic_write_text(files["test_bench"], bench)
-    return files
-
-
-def _write_blif(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
-    path = _beside(stem, ".blif")
-    atomic_write_text(path, emit_blif(circuit, options.prefix))
-    return {"blif": path}
-
-
-def _write_aiger(circuit: Netlist, stem: Path, options: ExportOptions) -> dict[str, Path]:
-    path = _beside(stem, ".aig")
-    atomic_write_bytes(path, emit_aiger(circuit))
-    return {"aiger": path}
+        contents["test_bench"] = ("_tb.v", bench)
+    return contents
 
 
 @dataclass(frozen=True)
@@ -192,25 +168,31 @@ class Format:
 
     Attributes:
         what: What is written.
-        write: Writes a circuit into files; takes the circuit, the path without suffix and the options, and returns the
-            paths by kind.
+        contents: Makes the contents of its files of a circuit and the options.
         loops: Whether it can hold a looped circuit.
     """
 
     what: str
-    write: Callable[[Any, Path, ExportOptions], dict[str, Path]]
+    contents: Callable[[Any, ExportOptions], Contents]
     loops: bool = False
 
 
 #: A new export target is a file beside this one and a line here.
 FORMATS: Final[dict[str, Format]] = {
-    "c": Format("C99 source and header", _write_c, loops=True),
-    "library": Format("C99 source, header and shared library", _write_library, loops=True),
-    "circuit": Format("circuit file, for lgn predict", _write_circuit, loops=True),
-    "verilog": Format("Verilog, and with samples a self-checking test bench", _write_verilog),
-    "blif": Format("BLIF of the output bits", _write_blif),
-    "aiger": Format("binary AIGER of the output bits", _write_aiger),
+    "c": Format("C99 source and header", _c, loops=True),
+    "library": Format("C99 source, header and shared library", _c, loops=True),
+    "circuit": Format(
+        "circuit file, for lgn predict", lambda x, _: {"circuit": (SUFFIX, circuit_to_bytes(x))}, loops=True
+    ),
+    "verilog": Format("Verilog, and with samples a self-checking test bench", _verilog),
+    "blif": Format("BLIF of the output bits", lambda x, options: {"blif": (".blif", emit_blif(x, options.prefix))}),
+    "aiger": Format("binary AIGER of the output bits", lambda x, _: {"aiger": (".aig", emit_aiger(x))}),
 }
+
+
+def _refuse_loops(formats: Sequence[str], mend: str) -> None:
+    if flat := [name for name in formats if name in FORMATS and not FORMATS[name].loops]:
+        raise CircuitError(f"{', '.join(flat)} cannot hold loops: {mend}")
 
 
 def keeps_loops(
@@ -230,11 +212,11 @@ def keeps_loops(
     """
     if form not in FORMS:
         raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    flat = [name for name in formats if name in FORMATS and not FORMATS[name].loops]
-    if form == "loops" and flat:
-        raise CircuitError(f"{', '.join(flat)} cannot hold loops: leave the format out, or take another form")
-    large = circuit.num_gates > (LOOPS_ABOVE if above is None else above)
-    return form == "loops" or (form == "auto" and large and not flat and circuit.has_loops)
+    if form == "loops":
+        _refuse_loops(formats, "leave the format out, or take another form")
+        return True
+    large = circuit.has_loops and circuit.num_gates > (LOOPS_ABOVE if above is None else above)
+    return form == "auto" and large and all(FORMATS[name].loops for name in formats if name in FORMATS)
 
 
 def c_name(stem: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.passes.flat import dependence
 from lgn_lightning.gates import TRUTH_TABLES
 
 
@@ -43,16 +48,11 @@ def _wrapped(names: list[str], per_line: int = 20) -> str:
 def _cover(table: int, arity: int) -> tuple[list[int], list[str]]:
     """Operands that a table depends on, and its on-set as BLIF cubes over them."""
     size = 1 << arity
-    bits = [table >> (size - 1 - index) & 1 for index in range(size)]
     weights = [1 << (arity - 1 - operand) for operand in range(arity)]
-    used = [
-        operand
-        for operand, weight in enumerate(weights)
-        if any(bits[index] != bits[index ^ weight] for index in range(size))
-    ]
+    used = np.flatnonzero(dependence(arity)[table]).tolist()
     cubes = set()
     for index in range(size):
-        if bits[index]:
+        if table >> (size - 1 - index) & 1:
             cube = "".join("1" if index & weights[operand] else "0" for operand in used)
             cubes.add(f"{cube} 1".strip())
     return used, sorted(cubes)
@@ -96,8 +96,7 @@ def emit_aiger(circuit: Netlist) -> bytes:
     return text.encode() + bytes(ands) + symbols.encode()
 
 
-def _gate_literal(table: int, a: int, b: int, conjunction: object) -> int:
-    assert callable(conjunction)
+def _gate_literal(table: int, a: int, b: int, conjunction: Callable[[int, int], int]) -> int:
     t00, t01, t10, t11 = TRUTH_TABLES[table]
     ones = t00 + t01 + t10 + t11
     if table in (0, 15):
@@ -109,10 +108,10 @@ def _gate_literal(table: int, a: int, b: int, conjunction: object) -> int:
     if ones in (1, 3):
         # One row of the table stands alone: an AND of that row, complemented if the row is 0.
         alone = (t00, t01, t10, t11).index(1 if ones == 1 else 0)
-        return int(conjunction(a ^ (alone < 2), b ^ (alone % 2 == 0))) ^ (ones == 3)
+        return conjunction(a ^ (alone < 2), b ^ (alone % 2 == 0)) ^ (ones == 3)
     # XOR and XNOR: neither both nor none.
     both, none = conjunction(a, b), conjunction(a ^ 1, b ^ 1)
-    return int(conjunction(both ^ 1, none ^ 1)) ^ (table == 9)
+    return conjunction(both ^ 1, none ^ 1) ^ (table == 9)
 
 
 def _write_number(out: bytearray, value: int) -> None:

@@ -72,16 +72,13 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
-    circuit = remove_dead_gates(circuit)
-    score_bits, class_bits = result_bits(circuit)
-    logic, logic_latency = _logic(circuit, name, pipeline)
-    sums, sums_latency = _sums(circuit, name, score_bits, class_bits, pipeline > 0)
-    top = _top(circuit, name, score_bits, class_bits, pipeline > 0)
+    writer = _Writer(remove_dead_gates(circuit), name, pipeline)
+    (logic, logic_latency), (sums, sums_latency) = writer.logic(), writer.sums()
     latency = logic_latency + sums_latency
-    text = _HEAD.format(latency=latency, bits=score_bits) + logic + sums + top
+    text = _HEAD.format(latency=latency, bits=writer.score_bits) + logic + sums + writer.top()
     if circuit.levels is not None:
-        text += _pixels(circuit, name, score_bits, class_bits, pipeline > 0)
-    return Verilog(text + "`default_nettype wire\n", latency, score_bits, class_bits)
+        text += writer.pixels(circuit.levels.tolist())
+    return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits)
 
 
 def result_bits(circuit: Netlist) -> tuple[int, int]:
@@ -119,74 +116,144 @@ def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
 
 
-def _logic(circuit: Netlist, name: str, pipeline: int) -> tuple[str, int]:
-    inputs = circuit.num_inputs
-    body = _Body()
-    levels = [0] * inputs + circuit.gate_levels.tolist()
-    stage = [max(0, level - 1) // pipeline if pipeline else 0 for level in levels]
-    delayed: dict[tuple[int, int], str] = {}
+def _bits(direction: str, count: int) -> str:
+    """Output bits are ports of their own: a vector of thousands of bits makes event-driven simulators quadratic."""
+    return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
 
-    def at(node: int, when: int) -> str:
-        """Name of a node's value in a later stage: each stage in between adds a register."""
-        if when <= stage[node]:
-            return f"x[{node}]" if node < inputs else f"n{node - inputs}"
-        key = node, when
-        if key not in delayed:
-            before = at(node, when - 1)
-            label = f"x{node}" if node < inputs else f"n{node - inputs}"
-            delayed[key] = body.register(f"{label}_r{when - stage[node]}", before)
-        return delayed[key]
 
-    operands = [operand.tolist() for operand in circuit.operands]
-    for gate, table in enumerate(circuit.gates.tolist()):
-        now = stage[inputs + gate]
-        names = [at(operand[gate], now) for operand in operands]
-        body.wire(f"n{gate}", gate_expression(table, names, zero="1'b0", one="1'b1"))
-    last = max(stage) + 1 if pipeline else 0
-    outputs = circuit.outputs.tolist()
-    places = [f"    assign y{index} = {at(node, last)};" for index, node in enumerate(outputs)]
-    clock = _CLOCKED if pipeline else ""
+def _input(name: str, width: int) -> str:
+    """A port some bits of which may have no reader."""
     return (
-        f"module {name}_logic (\n{clock}"
-        "    // verilator lint_off UNUSED\n"
-        f"    input wire [{inputs - 1}:0] x,\n"
-        "    // verilator lint_on UNUSED\n"
-        f"{_bits('output', len(outputs))}\n);\n{body.text()}" + "\n".join(places) + "\nendmodule\n\n",
-        last,
+        f"    // verilator lint_off UNUSED\n    input wire [{width - 1}:0] {name},\n    // verilator lint_on UNUSED\n"
     )
 
 
-def _sums(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> tuple[str, int]:
-    body = _Body()
-    group = circuit.outputs.size // circuit.num_classes
-    scores, latency = [], 0
-    for c in range(circuit.num_classes):
-        terms = [(f"y{c * group + index}", 1) for index in range(group)]
+class _Writer:
+    """Writes the modules of one circuit."""
+
+    def __init__(self, circuit: Netlist, name: str, pipeline: int) -> None:
+        self.circuit, self.name, self.pipeline = circuit, name, pipeline
+        self.score_bits, self.class_bits = result_bits(circuit)
+        self.connect = ".clk(clk), " if pipeline else ""
+        self.results = (
+            f"    output wire [{self.score_bits * circuit.num_classes - 1}:0] scores,\n"
+            f"    output wire [{self.class_bits - 1}:0] class_index"
+        )
+
+    def module(self, suffix: str, ports: str, body: str) -> str:
+        clock = _CLOCKED if self.pipeline else ""
+        return f"module {self.name}{suffix} (\n{clock}{ports}\n);\n{body}endmodule\n\n"
+
+    def logic(self) -> tuple[str, int]:
+        """The gates, and their latency."""
+        circuit, inputs, pipeline = self.circuit, self.circuit.num_inputs, self.pipeline
+        body = _Body()
+        levels = [0] * inputs + circuit.gate_levels.tolist()
+        stage = [max(0, level - 1) // pipeline if pipeline else 0 for level in levels]
+        delayed: dict[tuple[int, int], str] = {}
+
+        def at(node: int, when: int) -> str:
+            """Name of a node's value in a later stage: each stage in between adds a register."""
+            if when <= stage[node]:
+                return f"x[{node}]" if node < inputs else f"n{node - inputs}"
+            key = node, when
+            if key not in delayed:
+                before = at(node, when - 1)
+                label = f"x{node}" if node < inputs else f"n{node - inputs}"
+                delayed[key] = body.register(f"{label}_r{when - stage[node]}", before)
+            return delayed[key]
+
+        operands = [operand.tolist() for operand in circuit.operands]
+        for gate, table in enumerate(circuit.gates.tolist()):
+            now = stage[inputs + gate]
+            names = [at(operand[gate], now) for operand in operands]
+            body.wire(f"n{gate}", gate_expression(table, names, zero="1'b0", one="1'b1"))
+        last = max(stage) + 1 if pipeline else 0
+        places = [f"    assign y{index} = {at(node, last)};\n" for index, node in enumerate(circuit.outputs.tolist())]
+        ports = _input("x", inputs) + _bits("output", len(places))
+        return self.module("_logic", ports, body.text() + "".join(places)), last
+
+    def sums(self) -> tuple[str, int]:
+        """Adder trees and argmax, and their latency."""
+        circuit, clocked = self.circuit, self.pipeline > 0
+        body = _Body()
+        group = circuit.outputs.size // circuit.num_classes
+        scores, latency = [], 0
+        for c in range(circuit.num_classes):
+            terms = [(f"y{c * group + index}", 1) for index in range(group)]
+            level = 0
+            while len(terms) > 1:
+                terms = _adder_level(body, f"s{c}_{level}", terms, clocked)
+                level += 1
+            latency = level if clocked else 0
+            scores.append(body.wire(f"score{c}", terms[0][0], self.score_bits))
+        # A tournament: the right side wins only if it is strictly higher, so the first of equals stays.
+        players = [(score, f"{self.class_bits}'d{c}") for c, score in enumerate(scores)]
+        held = scores
         level = 0
-        while len(terms) > 1:
-            terms = _adder_level(body, f"s{c}_{level}", terms, clocked)
+        while len(players) > 1:
+            players = self._argmax_level(body, f"m{level}", players)
             level += 1
-        latency = level if clocked else 0
-        scores.append(body.wire(f"score{c}", terms[0][0], score_bits))
-    # A tournament: the right side wins only if it is strictly higher, so the first of equals stays.
-    players = [(score, f"{class_bits}'d{c}") for c, score in enumerate(scores)]
-    held = scores
-    level = 0
-    while len(players) > 1:
-        players = _argmax_level(body, f"m{level}", players, score_bits, class_bits, clocked)
-        if clocked:
-            held = [body.register(f"score{c}_r{level + 1}", source, score_bits) for c, source in enumerate(held)]
-            latency += 1
-        level += 1
-    body.lines.append(f"    assign class_index = {players[0][1]};")
-    body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
-    clock = _CLOCKED if clocked else ""
-    return (
-        f"module {name}_sums (\n{clock}{_bits('input', circuit.outputs.size)},\n"
-        f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
-        f"    output wire [{class_bits - 1}:0] class_index\n);\n{body.text()}endmodule\n\n",
-        latency,
-    )
+            if clocked:
+                held = [body.register(f"score{c}_r{level}", name, self.score_bits) for c, name in enumerate(held)]
+                latency += 1
+        body.lines.append(f"    assign class_index = {players[0][1]};")
+        body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
+        ports = f"{_bits('input', circuit.outputs.size)},\n{self.results}"
+        return self.module("_sums", ports, body.text()), latency
+
+    def _argmax_level(self, body: _Body, label: str, players: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Lets neighbours play; a player is the name of a score and that of its class."""
+        winners = []
+        last = len(players) <= 2  # then the score of the winner is of no use
+        for index in range(0, len(players), 2):
+            pair, prefix = players[index : index + 2], f"{label}_{index // 2}"
+            score, number = pair[0]
+            if len(pair) > 1:
+                wins = body.wire(f"{prefix}_wins", f"{pair[1][0]} > {score}")
+                if not last:
+                    score = body.wire(f"{prefix}_score", f"{wins} ? {pair[1][0]} : {score}", self.score_bits)
+                number = body.wire(f"{prefix}_class", f"{wins} ? {pair[1][1]} : {number}", self.class_bits)
+            if self.pipeline:
+                if not last:
+                    score = body.register(f"{prefix}_score_r", score, self.score_bits)
+                number = body.register(f"{prefix}_class_r", number, self.class_bits)
+            winners.append((score, number))
+        return winners
+
+    def top(self) -> str:
+        """Gates and sums together."""
+        count = self.circuit.outputs.size
+        wires = "".join(f"    wire y{index};\n" for index in range(count))
+        joined = ",\n        ".join(f".y{index}(y{index})" for index in range(count))
+        return self.module(
+            "",
+            f"    input wire [{self.circuit.num_inputs - 1}:0] x,\n{self.results}",
+            f"{wires}    {self.name}_logic logic_part ({self.connect}.x(x),\n        {joined});\n"
+            f"    {self.name}_sums sums_part ({self.connect}.scores(scores), .class_index(class_index),\n"
+            f"        {joined});\n",
+        )
+
+    def pixels(self, levels: list[int]) -> str:
+        """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants.
+
+        Each bit is a wire of its own, joined once: event-driven simulators evaluate every reader of a vector for each
+        bit that is driven on its own.
+        """
+        pixels = self.circuit.num_inputs // len(levels)
+        wires = []
+        for t, level in enumerate(levels):
+            for p in range(pixels):
+                # 255 is never exceeded; the comparison as such would be a lint error.
+                value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
+                wires.append(f"    wire x{t * pixels + p} = {value};\n")
+        joined = ",\n        ".join(f"x{index}" for index in reversed(range(len(wires))))
+        return self.module(
+            "_pixels",
+            _input("pixels", 8 * pixels) + self.results,
+            f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n"
+            "        .scores(scores), .class_index(class_index));\n",
+        )
 
 
 def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked: bool) -> list[tuple[str, int]]:
@@ -207,81 +274,6 @@ def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked:
             text = body.register(f"{name}_r", text, width)
         result.append((text, highest))
     return result
-
-
-def _argmax_level(
-    body: _Body, label: str, players: list[tuple[str, str]], score_bits: int, class_bits: int, clocked: bool
-) -> list[tuple[str, str]]:
-    result = []
-    for index in range(0, len(players), 2):
-        pair, prefix = players[index : index + 2], f"{label}_{index // 2}"
-        score, number = pair[0]
-        last = len(players) <= 2  # then the score of the winner is of no use
-        if len(pair) > 1:
-            wins = body.wire(f"{prefix}_wins", f"{pair[1][0]} > {score}")
-            if not last:
-                score = body.wire(f"{prefix}_score", f"{wins} ? {pair[1][0]} : {score}", score_bits)
-            number = body.wire(f"{prefix}_class", f"{wins} ? {pair[1][1]} : {number}", class_bits)
-        if clocked:
-            if not last:
-                score = body.register(f"{prefix}_score_r", score, score_bits)
-            number = body.register(f"{prefix}_class_r", number, class_bits)
-        result.append((score, number))
-    return result
-
-
-def _bits(direction: str, count: int) -> str:
-    """Output bits are ports of their own: a vector of thousands of bits makes event-driven simulators quadratic."""
-    return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
-
-
-def _ports(circuit: Netlist, score_bits: int, class_bits: int) -> str:
-    return (
-        f"    output wire [{score_bits * circuit.num_classes - 1}:0] scores,\n"
-        f"    output wire [{class_bits - 1}:0] class_index\n"
-    )
-
-
-def _top(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
-    clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
-    count = circuit.outputs.size
-    wires = "\n".join(f"    wire y{index};" for index in range(count))
-    joined = ",\n        ".join(f".y{index}(y{index})" for index in range(count))
-    return (
-        f"module {name} (\n{clock}    input wire [{circuit.num_inputs - 1}:0] x,\n"
-        f"{_ports(circuit, score_bits, class_bits)});\n{wires}\n"
-        f"    {name}_logic logic_part ({connect}.x(x),\n        {joined});\n"
-        f"    {name}_sums sums_part ({connect}.scores(scores), .class_index(class_index),\n        {joined});\n"
-        "endmodule\n\n"
-    )
-
-
-def _pixels(circuit: Netlist, name: str, score_bits: int, class_bits: int, clocked: bool) -> str:
-    """Pixel p is ``pixels[8p +: 8]``; the thresholds become comparators with constants.
-
-    Each bit is a wire of its own, joined once: event-driven simulators evaluate every reader of a vector for each bit
-    that is driven on its own.
-    """
-    assert circuit.levels is not None
-    assert circuit.num_pixels is not None
-    clock, connect = (_CLOCKED, ".clk(clk), ") if clocked else ("", "")
-    pixels = circuit.num_pixels
-    lines = []
-    for t, level in enumerate(circuit.levels.tolist()):
-        for p in range(pixels):
-            # 255 is never exceeded; the comparison as such would be a lint error.
-            value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
-            lines.append(f"    wire x{t * pixels + p} = {value};")
-    joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
-    return (
-        f"module {name}_pixels (\n{clock}"
-        "    // verilator lint_off UNUSED\n"
-        f"    input wire [{8 * pixels - 1}:0] pixels,\n"
-        "    // verilator lint_on UNUSED\n"
-        f"{_ports(circuit, score_bits, class_bits)});\n" + "\n".join(lines) + "\n"
-        f"    {name} net ({connect}.x({{{joined}}}),\n"
-        "        .scores(scores), .class_index(class_index));\nendmodule\n\n"
-    )
 
 
 def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:

@@ -15,12 +15,10 @@ class Allocation:
     """Places of the values of a circuit that is evaluated gate by gate in a given order.
 
     Attributes:
-        chunk: Function (chunk of consecutive gates) that computes each gate, ``[gates]``.
-        slot: Slot of each node, ``[nodes]``, or -1 for a value that is only read in the chunk that computes it.
+        slot: Slot of each node, ``[nodes]``, or -1 for a value that is only read in the function that computes it.
         count: Number of slots. Input *i* arrives in slot *i*; a slot is used again after the last read of its value.
     """
 
-    chunk: list[int]
     slot: list[int]
     count: int
 
@@ -55,7 +53,7 @@ def allocate_slots(circuit: Netlist, chunk_size: int) -> Allocation:
             else:
                 slot[inputs + gate] = slots
                 slots += 1
-    return Allocation(chunk.tolist(), slot, slots)
+    return Allocation(slot, slots)
 
 
 def reorder(circuit: AnyNetlist, order: NDArray[np.integer]) -> AnyNetlist:

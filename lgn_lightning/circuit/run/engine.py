@@ -14,7 +14,7 @@ from lgn_lightning.circuit import native, simulate
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.optimize import optimize
-from lgn_lightning.circuit.run.loop_program import GateStep, KernelStep, LoopProgram, loop_program
+from lgn_lightning.circuit.run.loop_program import LoopProgram, loop_program
 from lgn_lightning.circuit.simulate import check_samples
 
 #: ``auto`` takes the first that this machine has.
@@ -102,23 +102,19 @@ class Engine:
             warnings.warn(f"circuits run in numpy, hundreds of times slower: {error}", RuntimeWarning, stacklevel=4)
             return
         self._small = small
-        program: LoopProgram | None = None
-        if isinstance(small, LoopedNetlist):
-            program = loop_program(small)
-            tail = program.tail
-        else:
-            tail = small
+        program = small if isinstance(small, Netlist) else loop_program(small)
         reason = ""
         for name in ENGINES[:2]:
             if engine in ("auto", name):
-                reason = self._create(name, tail, program)
+                reason = self._create(name, program)
                 if not reason:
                     return
         raise EngineError(f"engine {engine!r} cannot be had: {reason}")
 
-    def _create(self, name: str, circuit: Netlist, program: LoopProgram | None) -> str:
+    def _create(self, name: str, program: Netlist | LoopProgram) -> str:
         """Returns "" on success, else the reason."""
         assert self._library is not None
+        circuit = program if isinstance(program, Netlist) else program.tail
         best = int(self._library.lgn_best_isa())
         isa = best if self._isa is None else native.ISA_NAMES.index(self._isa)
         if name == "machine-code" and native.ISA_NAMES[isa] == "avx512":  # there a gate of three inputs costs no more
@@ -129,7 +125,7 @@ class Engine:
         if not handle:
             return message.value.decode()
         self._handle, self.name = handle, name
-        if program is not None:
+        if isinstance(program, LoopProgram):
             _set_loops(self._library, handle, program)
         keys = ("slots", "operations", "bytes", "loads", "stores")
         self.info = {key: int(self._library.lgn_engine_info(handle, index)) for index, key in enumerate(keys)}
@@ -248,19 +244,10 @@ def _with_classes(scores: NDArray[np.int32]) -> _Results:
 
 def _set_loops(library: ctypes.CDLL, engine: int, program: LoopProgram) -> None:
     """Puts the steps of a looped circuit in front of an engine that was made for its tail."""
-    steps = (native.LoopStep * len(program.steps))(*map(_describe_step, program.steps))
+    described = (
+        native.LoopStep(**step.numbers, **{name: native.pointer(array) for name, array in step.arrays.items()})
+        for step in program.steps
+    )
+    steps = (native.LoopStep * len(program.steps))(*described)
     if library.lgn_engine_set_loops(engine, program.num_inputs, program.register_slots, steps, len(steps)):
         raise MemoryError("no memory for the loops of the circuit")
-
-
-def _describe_step(step: GateStep | KernelStep) -> native.LoopStep:
-    if isinstance(step, GateStep):
-        return native.LoopStep(runs=len(step.runs), run=native.pointer(step.runs), gates=native.pointer(step.gates))
-    arrays = ("part_gates", "gates", "part_results", "results", "reads", "writes")
-    return native.LoopStep(
-        parts=step.part_gates.size - 1,
-        places=step.writes.size,
-        window=step.window,
-        chunk=step.chunk,
-        **{name: native.pointer(getattr(step, name)) for name in arrays},
-    )

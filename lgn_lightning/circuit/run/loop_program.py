@@ -38,6 +38,16 @@ class GateStep:
     runs: Ints
     gates: Ints
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Numbers of the step in C."""
+        return {"runs": len(self.runs)}
+
+    @property
+    def arrays(self) -> dict[str, Ints]:
+        """Arrays of the step in C."""
+        return {"run": self.runs, "gates": self.gates}
+
 
 @dataclass(frozen=True)
 class KernelStep:
@@ -66,6 +76,19 @@ class KernelStep:
     reads: Ints
     writes: Ints
     registers: int
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Numbers of the step in C."""
+        parts, places = self.part_gates.size - 1, self.writes.size
+        return {"parts": parts, "window": self.window, "chunk": self.chunk, "places": places}
+
+    @property
+    def arrays(self) -> dict[str, Ints]:
+        """Arrays of the step in C."""
+        return {
+            name: getattr(self, name) for name in ("gates", "part_gates", "part_results", "results", "reads", "writes")
+        }
 
 
 @dataclass(frozen=True)

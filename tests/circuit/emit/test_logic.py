@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lgn_lightning.circuit import CircuitError
-from lgn_lightning.circuit.check import prove as prove_module
-from lgn_lightning.circuit.check.prove import ABC_NAMES, ProofError, find_abc, prove, prove_files
+from lgn_lightning.circuit.check import tools
+from lgn_lightning.circuit.check.prove import prove, prove_files
+from lgn_lightning.circuit.check.tools import ABC_NAMES, ToolError, find_abc
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from tests.circuit.random_circuits import random_circuit
 
@@ -15,7 +16,7 @@ from tests.circuit.random_circuits import random_circuit
 def has_abc() -> bool:
     try:
         find_abc()
-    except ProofError:
+    except ToolError:
         return False
     return True
 
@@ -76,6 +77,6 @@ def test_errors(monkeypatch) -> None:
         emit_aiger(random_circuit(arity=3))
     with pytest.raises(CircuitError, match="num_inputs: 12 and 13"):
         prove(random_circuit(), random_circuit(inputs=13))
-    monkeypatch.setattr(prove_module.shutil, "which", lambda name: None)
-    with pytest.raises(ProofError, match=ABC_NAMES[0]):
+    monkeypatch.setattr(tools.shutil, "which", lambda name: None)
+    with pytest.raises(ToolError, match=ABC_NAMES[0]):
         find_abc()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lgn_lightning.circuit import Circuit, CircuitError
-from lgn_lightning.circuit.check.fpga_report import FpgaReport, FpgaReportError, fpga_report
-from lgn_lightning.circuit.check.prove import ABC_NAMES, prove_files
+from lgn_lightning.circuit.check.fpga_report import FpgaReport, fpga_report
+from lgn_lightning.circuit.check.prove import prove_files
+from lgn_lightning.circuit.check.tools import ABC_NAMES, ToolError
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog, vector_order
 from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
@@ -105,5 +106,5 @@ def test_report_counts_lookup_tables(monkeypatch) -> None:
     )
     assert fpga_report(circuit) == FpgaReport(luts=2, depth=2, logic_luts=2)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(FpgaReportError, match="yosys is not on PATH"):
+    with pytest.raises(ToolError, match="yosys is not on PATH"):
         fpga_report(circuit)

@@ -1,0 +1,64 @@
+"""The programs that circuits are checked with: yosys and Berkeley ABC."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from lgn_lightning.base.errors import LgnError
+
+#: Names under which ABC is installed: Debian's and its own.
+ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
+
+
+class ToolError(LgnError):
+    """yosys or ABC is missing, fails, takes too long or comes to no answer."""
+
+
+def find_abc() -> str:
+    """Finds ABC.
+
+    Raises:
+        ToolError: If it is not installed.
+    """
+    for name in ABC_NAMES:
+        if path := shutil.which(name):
+            return path
+    raise ToolError(
+        f"Berkeley ABC is not installed ({', '.join(ABC_NAMES)} are not on PATH); "
+        "install it (Debian: apt-get install berkeley-abc)"
+    )
+
+
+def run_abc(script: str, folder: Path, timeout: float) -> str:
+    """Runs an ABC script in a folder and returns what it printed.
+
+    Raises:
+        ToolError: If it is missing or takes longer than ``timeout`` seconds.
+    """
+    run = _run([find_abc(), "-c", script], folder, timeout, "ABC")
+    return run.stdout + run.stderr
+
+
+def run_yosys(script: str, folder: Path, timeout: float, failure: str = "yosys failed") -> str:
+    """Runs a yosys script in a folder and returns what it printed; ``failure`` begins the message if it fails.
+
+    Raises:
+        ToolError: If it is missing, fails or takes longer than ``timeout`` seconds.
+    """
+    tool = shutil.which("yosys")
+    if tool is None:
+        raise ToolError("yosys is not on PATH; install it (Debian: apt-get install yosys)")
+    run = _run([tool, "-p", script], folder, timeout, "yosys")
+    if run.returncode:
+        raise ToolError(f"{failure}:\n{(run.stderr or run.stdout).strip()[-2000:]}")
+    return run.stdout
+
+
+def _run(command: list[str], folder: Path, timeout: float, name: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error
