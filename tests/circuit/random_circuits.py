@@ -56,6 +56,8 @@ def circuits_of(arities: list[int]) -> st.SearchStrategy[Circuit]:
 
 
 circuits = circuits_of([2, 3])
+
+
 circuits2 = circuits_of([2])
 
 
@@ -89,3 +91,15 @@ def changed(circuit: Circuit) -> Circuit:
     gates = circuit.gates.copy()
     gates[int(circuit.outputs.max()) - circuit.num_inputs] ^= 15
     return replace(circuit, gates=gates)
+
+
+def gates_of(pairs: list[tuple[int, int, int]], outputs: list[int], inputs: int = 3) -> Circuit:
+    gates, a, b = (np.array(column) for column in zip(*pairs, strict=True))
+    return Circuit(
+        num_inputs=inputs,
+        gates=gates.astype(np.uint8),
+        a=a.astype(np.int32),
+        b=b.astype(np.int32),
+        outputs=np.array(outputs, np.int32),
+        num_classes=len(outputs),
+    )

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d, Threshold
-from lgn_lightning.nn import EdgeChannels, LogicSequential
+from lgn_lightning.circuit import LoopedCircuit
+from lgn_lightning.circuit.net.looped import Loop
+from lgn_lightning.models import LogicTreeNet
+from lgn_lightning.nn import EdgeChannels, LogicSequential, logic_layers
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -56,3 +59,15 @@ def conv_nets(draw: st.DrawFn, max_blocks: int = 2) -> tuple[nn.Module, torch.Te
 def hard_scores(net: Any, x: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         return (net(x) * getattr(net[-1], "tau", 1.0)).round().int().numpy()
+
+
+def tree_net(**options: object) -> LogicTreeNet:
+    torch.manual_seed(0)
+    net = LogicTreeNet((1, 16, 16), 4, [8, 24], [960, 480], tau=2.0, thresholds=3, **options)  # type: ignore[arg-type]
+    for layer in logic_layers(net).values():
+        torch.nn.init.normal_(layer.weights)
+    return net.eval()
+
+
+def loops_of(circuit: LoopedCircuit) -> list[Loop]:
+    return [stage for stage in circuit.stages if isinstance(stage, Loop)]

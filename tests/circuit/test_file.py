@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+import hashlib
+from pathlib import Path
 
-from lgn_lightning.circuit import LoopedCircuit
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d, Threshold
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
-from tests.circuit.net.test_looped import tree_net
-from tests.circuit.random_circuits import image_circuit, random_circuit
+from lgn_lightning.nn import EdgeChannels, LogicSequential
+from tests.circuit.random_circuits import circuits, image_circuit, random_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 @pytest.mark.parametrize("loops", [False, True])
@@ -22,3 +31,53 @@ def test_a_circuit_keeps_the_preparation_of_its_images(loops: bool) -> None:
     if isinstance(circuit, LoopedCircuit):
         assert circuit.unroll().optimize().preparation == "resize"
     assert random_circuit().with_preparation("resize").preparation is None  # it takes bits and no images
+
+
+def test_a_file_gives_the_circuit_back_and_damage_is_an_error(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = [Threshold([0.5], (1, 4, 4), flatten=False), EdgeChannels(1, (1, 4, 4)), LogicTreeConv2d(9, 2, 2, 1)]
+    net = LogicSequential(*layers, OrPool2d((1, 3)), nn.Flatten(), LogicLayer(6, 6), GroupSum(2)).eval()
+    looped = LoopedCircuit.from_module(net, ("no", "yes"))
+    looped.save(tmp_path / "net.lgn")
+    assert LoopedCircuit.load(tmp_path / "net.lgn") == looped
+    assert looped != LoopedCircuit.from_module(net) != looped.unroll()
+    with pytest.raises(CircuitError, match="holds a looped circuit"):
+        Circuit.load(tmp_path / "net.lgn")
+    looped.unroll().save(tmp_path / "flat.lgn")
+    with pytest.raises(CircuitError, match="holds a circuit without loops"):
+        LoopedCircuit.load(tmp_path / "flat.lgn")
+    data = circuit_to_bytes(looped)
+    for position in range(0, len(data), 3):
+        with pytest.raises(CircuitError):
+            circuit_from_bytes(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
+    # A file that was written wrongly, with a checksum that agrees.
+    for old, new in ((b'"kind":"loop"', b'"kind":"leap"'), (b'"channels":9', b'"channels":8'), (b"[4,4]", b"[4,5]")):
+        body = data[:-32].replace(old, new)
+        with pytest.raises(CircuitError, match=r"header|no valid circuit"):
+            circuit_from_bytes(body + hashlib.sha256(body).digest())
+
+
+@settings(deadline=None, max_examples=20)
+@given(circuits)
+def test_a_file_gives_the_circuit_back(circuit: Circuit) -> None:
+    assert circuit_from_bytes(circuit_to_bytes(circuit)) == circuit
+
+
+def test_every_flipped_byte_and_every_truncation_is_an_error() -> None:
+    data = circuit_to_bytes(dataclasses.replace(image_circuit(), tau=3.5))
+    for position in range(len(data)):
+        for mask in (0x01, 0x40, 0x80, 0xFF):
+            with pytest.raises(CircuitError):
+                circuit_from_bytes(data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :])
+    for length in range(len(data)):
+        with pytest.raises(CircuitError):
+            circuit_from_bytes(data[:length])
+
+
+def test_save_and_load(tmp_path) -> None:
+    circuit = image_circuit()
+    circuit.save(tmp_path / "net.lgn")
+    assert Circuit.load(tmp_path / "net.lgn") == circuit
+    (tmp_path / "other.lgn").write_text("no circuit at all, but long enough to hold a digest and a header")
+    with pytest.raises(CircuitError, match=r"other\.lgn is not a circuit file"):
+        Circuit.load(tmp_path / "other.lgn")

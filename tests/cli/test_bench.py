@@ -9,7 +9,7 @@ import pytest
 
 from lgn_lightning.circuit import LoopedCircuit
 from lgn_lightning.cli.main import main
-from tests.circuit.net.test_looped import tree_net
+from tests.circuit.random_conv_nets import tree_net
 
 
 def test_bench_prints_engines_and_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from lgn_lightning.circuit import Circuit, LoopedCircuit, load_circuit
 from lgn_lightning.cli.main import main
-from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import image_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

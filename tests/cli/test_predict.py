@@ -23,8 +23,8 @@ from lgn_lightning.data.border import remove_border
 from lgn_lightning.data.decode import decode_files
 from lgn_lightning.models import MLP
 from lgn_lightning.training.classifier import LogicClassifier
-from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import random_circuit
+from tests.circuit.random_conv_nets import tree_net
 from tests.data.conftest import digit_like
 
 

@@ -14,8 +14,8 @@ from lgn_lightning.circuit.check import tools
 from lgn_lightning.circuit.emit.export import export_circuit
 from lgn_lightning.cli import verify as verification
 from lgn_lightning.cli.main import main
-from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import changed, image_circuit, random_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.trial import hard_counts, random_samples
-from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import image_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 def test_a_circuit_file_has_no_net(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from lgn_lightning.circuit import Circuit, LoopedCircuit, native
 from lgn_lightning.deploy.verifier import Verifier
-from tests.circuit.net.test_looped import tree_net
 from tests.circuit.random_circuits import changed, image_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 @pytest.mark.parametrize("loops", [False, True])

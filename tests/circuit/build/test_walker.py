@@ -68,21 +68,6 @@ def test_a_module_of_ones_own_takes_part() -> None:
     assert circuit.scores(bits).tolist() == [[0, 1], [0, 0], [0, 1], [1, 0]]
 
 
-def test_builder_refuses_what_is_no_circuit() -> None:
-    builder = CircuitBuilder()
-    builder.inputs(3)
-    with pytest.raises(ValueError, match="only nodes 0…2 exist"):
-        builder.gates([1], [0], [3])
-    with pytest.raises(ValueError, match="gate ids"):
-        builder.gates([16], [0], [1])
-    with pytest.raises(ValueError, match="first layer"):
-        builder.threshold_inputs([1], (1, 1, 3))
-    with pytest.raises(ValueError, match="shape of the threshold encoder is not known"):
-        CircuitBuilder().threshold_inputs([1])
-    with pytest.raises(ValueError, match="inputs"):
-        CircuitBuilder().inputs(2**31)
-
-
 def test_model_of_the_recipes() -> None:
     torch.manual_seed(0)
     net = LogicMLP(in_shape=(1, 8, 8), num_classes=10, width=100, depth=3, tau=5.0).eval()

@@ -14,9 +14,8 @@ from torch import nn
 
 from lgn_lightning.circuit import CompiledCircuit, LoopedCircuit, export_circuit
 from lgn_lightning.circuit.emit.compiler import compile_library, compile_source
-from tests.circuit.emit.test_c import COMPILERS, STRICT
-from tests.circuit.net.test_looped import tree_net
-from tests.circuit.random_conv_nets import conv_nets, hard_scores
+from tests.circuit.random_conv_nets import conv_nets, hard_scores, tree_net
+from tests.circuit.tools import COMPILERS, STRICT
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

@@ -11,35 +11,7 @@ from lgn_lightning.circuit.check.prove import prove, prove_files
 from lgn_lightning.circuit.check.tools import ABC_NAMES, ToolError, find_abc
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from tests.circuit.random_circuits import random_circuit
-
-
-def has_abc() -> bool:
-    try:
-        find_abc()
-    except ToolError:
-        return False
-    return True
-
-
-needs_abc = pytest.mark.skipif(not has_abc(), reason="Berkeley ABC is not installed")
-
-
-@needs_abc
-@pytest.mark.parametrize("seed", range(3))
-def test_abc_proves_raw_optimised_and_mapped_equal(seed: int) -> None:
-    circuit = random_circuit(seed, inputs=40, gates=600, group=30)
-    assert prove(circuit, circuit.optimize(2))
-    assert prove(circuit, circuit.optimize(3))
-
-
-@needs_abc
-def test_abc_finds_a_changed_gate() -> None:
-    circuit = random_circuit()
-    gates = circuit.gates.copy()
-    gates[int(circuit.outputs.max()) - 12] ^= 15
-    proof = prove(circuit, replace(circuit, gates=gates))
-    assert not proof
-    assert "NOT EQUIVALENT" in proof.log
+from tests.circuit.tools import needs_abc
 
 
 @needs_abc
