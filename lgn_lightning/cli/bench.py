@@ -17,6 +17,7 @@ from lgn_lightning.base.machine import pin_to_one_core
 from lgn_lightning.circuit import Circuit, Engine, EngineError, LoopedCircuit, PassReport, native, optimize_with_report
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode, pack_bits
+from lgn_lightning.cli.options import add_form
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import samples_per_second
 from lgn_lightning.deploy.trial import random_samples
@@ -51,11 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
     parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls, of which the median is shown (default: 7)")
-    parser.add_argument(
-        "--loops",
-        action=argparse.BooleanOptionalAction,
-        help="keep convolutions as loops, or unroll them (default: by size)",
-    )
+    add_form(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -64,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("threads", "samples", "rounds"):
         if getattr(arguments, name) < 1:
             raise LgnError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
-    source = read_source(arguments.source, {None: "auto", True: "loops", False: "code"}[arguments.loops])
+    source = read_source(arguments.source, arguments.form)
     pinned = pin_to_one_core() if arguments.threads == 1 else None
     reports = _passes(source.circuit)
     timings, skipped = measure(source.circuit, arguments.threads, arguments.samples, arguments.rounds)

@@ -20,6 +20,7 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.circuit import Circuit, CircuitError, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
+from lgn_lightning.cli.options import add_data_root
 from lgn_lightning.data.image_file import prepare_image
 from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.runs.recipes import find_recipe
@@ -38,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=f"run folder, checkpoint, or circuit file (*{SUFFIX})")
     parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, or one .npy array")
     parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set")
-    parser.add_argument(
-        "--data.root", dest="data_root", metavar="FOLDER", type=Path, help="where the data set of the test split lies"
-    )
+    add_data_root(parser)
     parser.add_argument("--out", type=Path, help="CSV file to write (default: standard output)")
     parser.add_argument("--scores", action="store_true", help="add the score of every class")
     parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))

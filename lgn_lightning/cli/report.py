@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lgn_lightning.cli.options import add_data_root
 from lgn_lightning.report import write_report
 from lgn_lightning.runs.checkpoints import chosen_checkpoint
 
@@ -16,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target", metavar="run", type=Path, help="a run folder that `lgn fit` left, or one of its checkpoints"
     )
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
-    parser.add_argument(
-        "--data.root", dest="data_root", metavar="FOLDER", type=Path, help="data folder that replaces the recipe's"
-    )
+    add_data_root(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

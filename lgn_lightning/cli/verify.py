@@ -11,6 +11,7 @@ import numpy as np
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import LoopedCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
+from lgn_lightning.cli.options import add_form
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.verifier import Verifier
 
@@ -33,11 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
-    parser.add_argument(
-        "--loops",
-        action=argparse.BooleanOptionalAction,
-        help="keep convolutions as loops, on samples only, or unroll them (default: by size)",
-    )
+    add_form(parser)
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
 
 
@@ -48,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
     if second is not None and not second.exists():
         raise LgnError(f"there is no file or folder {second}")
-    source = _read(arguments.first, second, arguments.loops)
+    source = _read(arguments.first, second, arguments.form)
     print(f"{source.title}: {source.circuit}")
     verifier = Verifier(source.circuit, arguments.samples, None if arguments.no_proof else arguments.timeout)
     if second is None:
@@ -69,16 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, second: Path | None, loops: bool | None) -> CircuitSource:
+def _read(path: Path, second: Path | None, form: str) -> CircuitSource:
     """Reads the first argument; circuits keep their loops where they are large or where that is asked for."""
     if second is not None and second.suffix not in COMPILED_FILES:
-        if loops:
-            raise LgnError(f"{second} is compared with a circuit without loops: leave --loops out")
-        loops = False
-    source = read_source(path, {None: "auto", True: "loops", False: "code"}[loops])
+        if form == "loops":
+            raise LgnError(f"{second} is compared with a circuit without loops: leave --form loops out")
+        form = "code"
+    source = read_source(path, form)
     # A circuit file may hold loops although it is small.
     small = isinstance(source.circuit, LoopedCircuit) and source.circuit.num_gates <= LOOPS_ABOVE
-    return replace(source, circuit=source.flat) if loops is None and small else source
+    return replace(source, circuit=source.flat) if form == "auto" and small else source
 
 
 def _show(verifier: Verifier) -> str:

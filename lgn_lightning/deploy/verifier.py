@@ -88,7 +88,7 @@ class Verifier:
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
         else:
-            self._skip("proofs and Verilog: a circuit with loops has none; --no-loops unrolls it")
+            self._skip("proofs and Verilog: a circuit with loops has none; --form code unrolls it")
 
     def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
         """Compares another circuit with ``circuit`` on samples, and formally."""

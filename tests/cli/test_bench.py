@@ -28,8 +28,8 @@ def test_bench_unrolls_loops_on_demand(folder: Path, capsys: pytest.CaptureFixtu
     LoopedCircuit.from_module(tree_net()).save("loops.lgn")
     options = ["--samples", "600", "--rounds", "1", "--json"]
     passes = []
-    for choice in ([], ["--no-loops"]):
+    for choice in ([], ["--form", "code"], ["--no-loops"]):
         assert main(["bench", "loops.lgn", *options, *choice]) == 0
         passes.append([step["name"] for step in json.loads(capsys.readouterr().out)["passes"]])
-    assert passes[0] != passes[1]
+    assert passes[0] != passes[1] == passes[2]
     assert "fold_kernels" in passes[0]

@@ -154,7 +154,7 @@ def test_verify_keeps_loops_only_where_both_sides_can_have_them(
     looped = LoopedCircuit.from_module(tree_net())
     looped.save("loops.lgn")
     export_circuit(looped, folder, "exported", ("c",))
-    assert main(["verify", "loops.lgn", "exported.c", "--samples", "300", "--loops"]) == 0
+    assert main(["verify", "loops.lgn", "exported.c", "--samples", "300", "--form", "loops"]) == 0
     capsys.readouterr()
     assert main(["verify", "loops.lgn", "net.lgn", "--loops"]) == 1
     assert "net.lgn is compared with a circuit without loops" in capsys.readouterr().err
