@@ -19,6 +19,7 @@ from lgn_lightning.cli.main import main
 from lgn_lightning.models import MLP, LogicMLP, LogicTreeNet, TorchvisionNet
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.samplers import make_sampler
+from lgn_lightning.training.checkpoint import open_net
 from tests.training.toy import loader, toy
 
 SMALL = ["--model.net.width=300", "--trainer.max_steps=20", "--trainer.val_check_interval=10"]
