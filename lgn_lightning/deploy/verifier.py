@@ -26,7 +26,7 @@ from lgn_lightning.circuit import (
 )
 from lgn_lightning.circuit.check.prove import Proof, prove, prove_circuit_and_file
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
-from lgn_lightning.circuit.check.simulate_verilog import SimulationError, simulate_verilog
+from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import verify
 from lgn_lightning.circuit.emit.c import c_form
@@ -179,7 +179,7 @@ class Verifier:
         vectors = self.trial.inputs[vector_order(self.trial.scores)[:count]]
         try:
             result = simulate_verilog(circuit, verilog, vectors, name)
-        except SimulationError as error:
+        except ToolError as error:
             self._skip(f"{what}: {error}")
         else:
             how = f"{result.samples} samples in Icarus Verilog, sums and argmax included"

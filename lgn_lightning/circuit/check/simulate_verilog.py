@@ -12,14 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.simulate import encode
-
-
-class SimulationError(LgnError):
-    """Icarus Verilog is not installed."""
 
 
 def simulate_verilog(circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str) -> Verification:
@@ -35,11 +32,11 @@ def simulate_verilog(circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], 
         Whether all of them gave the circuit's scores and class, after the latency that the Verilog names.
 
     Raises:
-        SimulationError: If Icarus Verilog is not installed.
+        ToolError: If Icarus Verilog is not installed.
         LgnError: If it refuses the Verilog.
     """
     if shutil.which("iverilog") is None or shutil.which("vvp") is None:
-        raise SimulationError("Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
+        raise ToolError("Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
         (folder / "net.v").write_text(verilog.text, encoding="utf-8")

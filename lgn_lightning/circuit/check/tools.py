@@ -1,4 +1,4 @@
-"""The programs that circuits are checked with: yosys and Berkeley ABC."""
+"""The programs that circuits are checked with: yosys and Berkeley ABC (Icarus Verilog: `simulate_verilog`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
 
 
 class ToolError(LgnError):
-    """yosys or ABC is missing, fails, takes too long or comes to no answer."""
+    """A program is missing, fails, takes too long or comes to no answer."""
 
 
 def find_abc() -> str:

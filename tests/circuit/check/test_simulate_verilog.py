@@ -8,7 +8,8 @@ import pytest
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import emit_verilog
-from lgn_lightning.circuit.check.simulate_verilog import SimulationError, simulate_verilog
+from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
+from lgn_lightning.circuit.check.tools import ToolError
 from tests.circuit.random_circuits import changed, image_circuit
 
 needs_icarus = pytest.mark.skipif(not (shutil.which("iverilog") and shutil.which("vvp")), reason="no iverilog")
@@ -41,5 +42,5 @@ def test_verilog_that_icarus_refuses_is_an_error() -> None:
 def test_without_icarus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     circuit = image_circuit()
-    with pytest.raises(SimulationError, match="iverilog"):
+    with pytest.raises(ToolError, match="iverilog"):
         simulate_verilog(circuit, emit_verilog(circuit, name="net"), VECTORS, "net")
