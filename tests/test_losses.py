@@ -9,7 +9,7 @@ from torch.nn import functional
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.cli.main import main
 from lgn_lightning.losses import DistillationLoss
-from lgn_lightning.models import LogicMLP, TorchvisionNet
+from lgn_lightning.models import LogicMLP
 from lgn_lightning.training.classifier import LogicClassifier
 
 SCORES = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], requires_grad=True)
@@ -97,14 +97,3 @@ def test_a_torchvision_teacher_is_trained_and_distilled_by_recipes(
     (student,) = Path("runs/student").glob("version_0/checkpoints/*.ckpt")
     teacher.unlink()  # the student does not need it any more
     assert main(["export", str(student), "--out", "circuit"]) == 0
-
-
-def test_torchvision_net() -> None:
-    net = TorchvisionNet("resnet18", (3, 32, 32), 7, mean=[0.5, 0.4, 0.3], std=[0.2, 0.2, 0.2]).eval()
-    x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert net(x).shape == (2, 7)
-    torch.testing.assert_close(net(x), net(x / 255))
-    grey = TorchvisionNet("resnet18", (1, 28, 28), 7).eval()
-    assert grey(x[:, :1, :28, :28]).shape == (2, 7)
-    with pytest.raises(ValueError, match="resnet19' is no image classifier of torchvision; did you mean 'resnet1"):
-        TorchvisionNet("resnet19", (3, 32, 32), 7)

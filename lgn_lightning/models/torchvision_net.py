@@ -51,7 +51,7 @@ class TorchvisionNet(KnowsArguments, nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        from torchvision import models as zoo
+        from torchvision import models as zoo  # takes a second to import, and other nets do without
 
         known = zoo.list_models(module=zoo)
         if name not in known:
