@@ -40,14 +40,22 @@ class GateEntropy(pl.Callback):
     @staticmethod
     def summary(net: nn.Module) -> dict[str, float]:
         """The values that the callback logs, for any net; empty if it has no logic layers."""
-        return gate_statistics(net)
+        layers = list(logic_layers(net).values())
+        if not layers:
+            return {}
+        entropies = [layer.entropy() for layer in layers]
+        values = _mean_by_layer(entropies, "gate_entropy/mean", "gate_entropy/layer_")
+        used = [_inputs_used(layer.hard_table()) for layer in layers]
+        for kind, count in (("pass_through", 1), ("constant", 0)):
+            values |= _mean_by_layer([(u == count).double() for u in used], f"gates/{kind}", f"gates/{kind}_layer_")
+        return values
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs scalars to every logger, and histograms to those that show them."""
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         # The parameters are equal on all ranks, so every rank logs the same numbers.
-        pl_module.log_dict(gate_statistics(pl_module), sync_dist=False)
+        pl_module.log_dict(self.summary(pl_module), sync_dist=False)
         if trainer.is_global_zero:
             self._log_histograms(trainer, pl_module)
 
@@ -69,36 +77,6 @@ class GateEntropy(pl.Callback):
             else:
                 for name, gates in chosen.items():
                     logger.experiment.add_histogram(name, gates.numpy(), trainer.global_step, bins=edges)
-
-
-def gate_statistics(net: nn.Module) -> dict[str, float]:
-    """Measures how decided the gates of a net are and which kinds they settle on.
-
-    Args:
-        net: Any module; its logic layers are looked at.
-
-    Returns:
-        The metrics of :class:`GateEntropy` by name; empty if there are no logic layers.
-    """
-    layers = list(logic_layers(net).values())
-    if not layers:
-        return {}
-    entropies = [layer.entropy() for layer in layers]
-    values = _mean_by_layer(entropies, "gate_entropy/mean", "gate_entropy/layer_")
-    used = [_inputs_used(layer.hard_table()) for layer in layers]
-    for kind, count in (("pass_through", 1), ("constant", 0)):
-        values |= _mean_by_layer([(u == count).double() for u in used], f"gates/{kind}", f"gates/{kind}_layer_")
-    return values
-
-
-def gate_histogram(net: nn.Module) -> Tensor:
-    """Counts the gates that each layer of two-input gates settles on.
-
-    Returns:
-        int64 ``[layers, 16]`` on the CPU, by gate id.
-    """
-    counts = [layer.gate_counts() for layer in logic_layers(net).values() if layer.arity == 2]
-    return torch.stack(counts) if counts else torch.zeros(0, NUM_GATES, dtype=torch.int64)
 
 
 def _chosen(net: nn.Module) -> dict[int, Tensor]:

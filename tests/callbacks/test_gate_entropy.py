@@ -9,9 +9,8 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from lgn_lightning.callbacks import GateEntropy
-from lgn_lightning.callbacks.gate_entropy import gate_histogram
-from lgn_lightning.models import MLP
-from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential
+from lgn_lightning.models import MLP, LogicMLP
+from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, logic_layers
 
 
 def net_of(*rows: list[list[float]]) -> LogicSequential:
@@ -48,10 +47,9 @@ def test_shares_count_copies_nots_and_constants():
 
 
 def test_histogram_counts_the_gates_that_layers_settle_on():
-    counts = gate_histogram(net_of([sure(6), sure(6), sure(15)], [sure(0), sure(1)]))
-    assert counts.shape == (2, 16)
-    assert counts[0].tolist() == [0] * 6 + [2] + [0] * 8 + [1]
-    assert counts[1].tolist() == [1, 1] + [0] * 14
+    net = net_of([sure(6), sure(6), sure(15)], [sure(0), sure(1)])
+    counts = [layer.gate_counts().tolist() for layer in logic_layers(net).values()]
+    assert counts == [[0] * 6 + [2] + [0] * 8 + [1], [1, 1] + [0] * 14]
 
 
 def test_logs_the_trained_net_every_n_epochs(tmp_path):
@@ -90,8 +88,20 @@ def test_tensorboard_gets_histograms(tmp_path):
     assert "gate_entropy/layer_2" in events.Tags()["scalars"]
     histogram = events.Histograms("gates/chosen_layer_1")[0].histogram_value
     counts = dict(zip(histogram.bucket_limit, histogram.bucket, strict=True))
-    expected = gate_histogram(module.net)[0].tolist()
+    expected = module.net[1].gate_counts().tolist()
     assert [counts.get(gate + 0.5, 0) for gate in range(16)] == expected
+
+
+def test_gates_of_three_inputs_have_no_histogram_of_16(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    of = LogicMLP(toy.SHAPE, toy.CLASSES, 12, 2, arity=3, parametrization="sigmoid")
+    logger = TensorBoardLogger(tmp_path, name="tb")
+    toy.trainer(tmp_path, GateEntropy(), logger=logger).fit(toy.module(of), toy.loader())
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    assert events.Tags()["histograms"] == []
+    assert "gate_entropy/layer_2" in events.Tags()["scalars"]
 
 
 def test_wandb_offline_gets_histograms(tmp_path, monkeypatch):
@@ -108,7 +118,7 @@ def test_wandb_offline_gets_histograms(tmp_path, monkeypatch):
     logger.experiment.finish()
     wandb.teardown()  # waits for the process that writes the file
     histogram = logged["gates/chosen_layer_2"]
-    assert list(histogram.histogram) == gate_histogram(module.net)[1].tolist()
+    assert list(histogram.histogram) == module.net[2].gate_counts().tolist()
     assert np.allclose(histogram.bins, np.arange(17) - 0.5)
     assert logged["gate_entropy/mean"] == pytest.approx(GateEntropy.summary(module.net)["gate_entropy/mean"])
     files = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lgn_lightning.callbacks.gate_entropy import gate_statistics
+from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LogicTreeConv2d, OrPool2d, logic_layers, soft_gates
 
 
@@ -68,7 +68,7 @@ def test_callbacks_see_convolutions() -> None:
     layers = logic_layers(net())
     assert [type(layer).__name__ for layer in layers.values()] == ["LogicTreeConv2d", "LogicTreeConv2d", "LogicLayer"]
     assert [layer.num_neurons for layer in layers.values()] == [28, 84, 40]
-    assert "gate_entropy/layer_3" in gate_statistics(net())
+    assert "gate_entropy/layer_3" in GateEntropy.summary(net())
 
 
 def test_bool_input_and_python_implementation() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lgn_lightning import Circuit, CompiledLogicNet, LogicLayer, LutLayer, PackBitsTensor, ops, soft_gates
-from lgn_lightning.callbacks.gate_entropy import gate_histogram, gate_statistics
+from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import GroupSum, LogicSequential
 from lgn_lightning.nn.samplers import StraightThrough
@@ -139,12 +139,11 @@ def test_statistics_of_wide_gates() -> None:
         layer.weights[2, 1::2] = 1000.0  # its last one
         layer.weights[3, 7] = 0.0  # one undecided entry
         layer.weights[3, :3] = 1000.0
-    values = gate_statistics(torch.nn.Sequential(layer))
+    values = GateEntropy.summary(torch.nn.Sequential(layer))
     assert values["gate_entropy/mean"] == pytest.approx(0.25)
     assert values["gates/constant"] == 0.25
     assert values["gates/pass_through"] == 0.5
     assert layer.gates().tolist() == [0, 0b00001111, 0b01010101, 0b11100000]
-    assert gate_histogram(torch.nn.Sequential(layer)).shape == (0, 16)
     layer = LutLayer(8, 4, 3, init="gaussian")
     entropy = torch.special.entr(layer.gate_probabilities()).sum(1) / torch.tensor(2.0).log()
     torch.testing.assert_close(layer.entropy().float(), entropy)
