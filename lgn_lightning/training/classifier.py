@@ -48,16 +48,16 @@ class LogicClassifier(GraphedTraining):
         net: Maps a batch of images to scores ``[batch, num_classes]``.
         num_classes: Number of classes.
         optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
-        lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each group from its own.
+        lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each parameter group.
         scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
-            always steps after each validation, whose ``val/loss_hard`` it watches if it names no ``monitor``.
-        loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` gets the images in training, too.
-        compile: Whether to ``torch.compile`` the training step's net.
-        cuda_graph: Whether to replay the training step as a CUDA graph, which saves the launches and Python's part of
-            it; where that cannot be, a warning gives the reason and the step runs as usual.
-        parameter_groups: Options of the optimizer for parameters of the net by name, where they are to differ: a
-            pattern as of file names, such as ``"*.learned.logits"``, and the options, such as ``{"lr": 0.03}``. The
-            first pattern that fits counts.
+            steps after each validation instead, and watches ``val/loss_hard`` if it has no ``monitor``.
+        loss: Loss of scores and labels; an :class:`~lgn_lightning.losses.ImageLoss` also gets the images in training.
+        compile: Whether to ``torch.compile`` the net of the training step.
+        cuda_graph: Whether to replay the training step as a CUDA graph, which saves the time of kernel launches and of
+            Python. If that is not possible, a warning gives the reason and the step runs as usual.
+        parameter_groups: Other options of the optimizer for some parameters of the net. Maps a pattern of their names
+            (wildcards as in file names), such as ``"*.learned.logits"``, to options, such as ``{"lr": 0.03}``. The
+            first pattern that matches a name counts.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class LogicClassifier(GraphedTraining):
         self._parameter_groups = parameter_groups or {}
         self._make_scheduler = lr_scheduler
         self._scheduler_interval = scheduler_interval
-        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and what it watches
-        # In a tuple, so that the compiled module is no second owner of the parameters in the state dict.
+        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and the metric it watches
+        # In a tuple, so that the state dict does not hold the parameters of the compiled module a second time.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
         self.cuda_graph = cuda_graph
         #: Terms that callbacks add to the training loss, by name.
@@ -117,10 +117,10 @@ class LogicClassifier(GraphedTraining):
             map_location: As in :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`, like the next two.
             hparams_file: Likewise.
             strict: Likewise.
-            weights_only: Read nothing but tensors and plain values, which is what these checkpoints hold.
-            **kwargs: Arguments of the constructor, in place of those of the recipe. With ``net`` the recipe is not
-                read, and what is not given here is what the checkpoint was written with, where that is a plain value:
-                optimizer, scheduler and loss are those by default.
+            weights_only: Read only tensors and plain values; these checkpoints hold nothing else.
+            **kwargs: Arguments of the constructor, instead of those of the recipe. With ``net`` the recipe is not read.
+                Other arguments are then those of the checkpoint if they are plain values; optimizer, scheduler and loss
+                are the default ones.
 
         Raises:
             CheckpointError: If the checkpoint does not say how its net is built, and ``net`` is not given.
@@ -144,7 +144,7 @@ class LogicClassifier(GraphedTraining):
         """Loss of the soft net; with a CUDA graph, the whole step."""
         x, y = batch
         loss = self.train_on(x, y)
-        # Logging costs as much as a layer: only at the steps that a logger or the bar reads.
+        # Logging costs as much as a layer, so it happens only at the steps that a logger or the bar reads.
         if logs_this_step(self.trainer):
             value = loss.detach()
             if not math.isfinite(value.item()):
@@ -164,7 +164,7 @@ class LogicClassifier(GraphedTraining):
         return loss
 
     def setup(self, stage: str) -> None:
-        """Checks that net and data fit, and that all ranks built the same net: afterwards DDP would hide it.
+        """Checks that net and data fit, and that all ranks built the same net; later DDP would hide a difference.
 
         Raises:
             DataError: If shape of the images or number of classes differ, see `check_sizes`.
@@ -199,9 +199,9 @@ class LogicClassifier(GraphedTraining):
         return self(x).argmax(1)  # type: ignore[no-any-return]
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation metrics, and shows them to a scheduler that waits for a plateau."""
+        """Logs the validation metrics, and steps a scheduler that waits for a plateau."""
         self._log_metrics("val")
-        # Here, before checkpoints are written, so that they hold the scheduler as it goes on.
+        # Before checkpoints are written: they have to hold the scheduler after this step.
         if self._plateau is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._step_plateau(*self._plateau)
 
@@ -249,8 +249,8 @@ class LogicClassifier(GraphedTraining):
             return optimizer
         scheduler = self._make_scheduler(optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            # Lightning would step it at epochs, of which one may end before the first validation or see several. It
-            # only keeps the state: `_step_plateau` steps.
+            # Lightning would step it at the end of epochs, which may come before the first validation or after several.
+            # With this frequency it only saves the state, and `_step_plateau` steps.
             monitor = getattr(scheduler, "monitor", "val/loss_hard")
             self._plateau = scheduler, monitor
             return {
@@ -263,10 +263,10 @@ class LogicClassifier(GraphedTraining):
         }
 
     def _grouped_parameters(self) -> Any:
-        """What the optimizer is made from.
+        """The parameters, in groups that differ in their options.
 
         Raises:
-            ValueError: If a pattern of ``parameter_groups`` fits no parameter that is left for it.
+            ValueError: If a pattern of ``parameter_groups`` matches none of the parameters that earlier ones left.
         """
         if not self._parameter_groups:
             return self.parameters()
@@ -277,7 +277,7 @@ class LogicClassifier(GraphedTraining):
         for pattern in self._parameter_groups:
             if not groups[pattern]:
                 raise ValueError(
-                    f"parameter_groups: {pattern!r} fits no parameter of the net, or an earlier pattern took them; "
+                    f"parameter_groups: {pattern!r} matches no parameter of the net, or an earlier pattern took them; "
                     f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
                 )
         rest = {id(parameter) for parameter in names.values()}
@@ -286,7 +286,7 @@ class LogicClassifier(GraphedTraining):
         return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what ``lgn export`` rebuilds the circuit from: recipe, class names, and how images were prepared."""
+        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, and how images were prepared."""
         super().on_save_checkpoint(checkpoint)
         arguments = {
             "num_classes": self.num_classes,
@@ -296,7 +296,7 @@ class LogicClassifier(GraphedTraining):
             "parameter_groups": self._parameter_groups,
         }
         checkpoint["lgn_recipe"] = self.recipe or describe_module(self.net, arguments)
-        # Not by `save_hyperparameters`, which finds no arguments by these names in a subclass that a CLI builds.
+        # Not by `save_hyperparameters`: it does not find these arguments in a subclass that a CLI builds.
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         checkpoint[key] = {**arguments, **checkpoint.get(key, {})}
         data = datamodule_of(self)

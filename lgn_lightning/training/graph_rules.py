@@ -33,7 +33,7 @@ def reason_against(trainer: pl.Trainer, module: pl.LightningModule) -> str | Non
         module: The module that is fitted, on its device.
 
     Returns:
-        One reason in words, or None if there is none.
+        The first reason, as text, or None.
     """
     return (
         _device_reason(module.device)
@@ -77,7 +77,7 @@ def _hook_reason(trainer: pl.Trainer, module: pl.LightningModule) -> str | None:
 
 
 def optimizer_reason(optimizers: Sequence[Optimizer]) -> str | None:
-    """Why the optimizer cannot be recorded, or None if it can.
+    """Why the optimizer cannot be recorded; None if it can.
 
     It must keep its counters on the device (``capturable``) and read a learning rate from there, as PyTorch's Adam
     family does, and SGD with ``fused=True``.
@@ -96,7 +96,7 @@ def optimizer_reason(optimizers: Sequence[Optimizer]) -> str | None:
 
 
 def net_reason(net: nn.Module) -> str | None:
-    """Why a net cannot be recorded, or None if nothing is known against it."""
+    """Why a net cannot be recorded; None if no reason is known."""
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             return f"{name or 'the net'} has hooks, which a replay would not call"

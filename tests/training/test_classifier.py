@@ -208,7 +208,7 @@ def test_parameters_have_options_of_their_own_by_name() -> None:
     }
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.parameters()))
     module = LogicClassifier(net, 2, parameter_groups={"*": {}, "1.weights": {"lr": 1.0}})
-    with pytest.raises(ValueError, match=r"parameter_groups: '1.weights' fits no parameter of the net"):
+    with pytest.raises(ValueError, match=r"parameter_groups: '1.weights'"):
         module.configure_optimizers()
 
 
