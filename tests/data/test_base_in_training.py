@@ -249,7 +249,7 @@ def test_images_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(torch.Tensor, "to", full)
-    with pytest.raises(DataError, match=r"Numbers: 0\.0 GB of images do not fit .* of meta; use resident=false"):
+    with pytest.raises(DataError, match=r"Numbers.* meta; use resident=false"):
         data.train_dataloader()
 
 

@@ -69,5 +69,5 @@ def test_numpys_gather_is_that_of_torch() -> None:
 
 
 def test_mixed_devices_are_refused(tiny_images: tuple[torch.Tensor, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="images, labels, indices and sampler lie on cpu, meta"):
+    with pytest.raises(ValueError, match="cpu, meta"):
         TensorLoader(*tiny_images, EpochBatchSampler(23, 4, device="meta"))

@@ -44,7 +44,7 @@ def test_ranks_together_see_the_batches_of_one_process() -> None:
 
 @pytest.mark.parametrize(("length", "batch_size", "world_size"), [(2, 4, 3), (7, 1, 2)])
 def test_a_rank_without_a_sample_is_an_error(length: int, batch_size: int, world_size: int) -> None:
-    with pytest.raises(DataError, match=f"{length} images cannot be shared by {world_size} processes"):
+    with pytest.raises(DataError, match=rf"{length} images .* {world_size} processes"):
         shard_batches(torch.arange(length), batch_size, 0, world_size)
 
 

@@ -55,10 +55,10 @@ def test_grey_in_training_is_for_the_train_mode_only() -> None:
     [
         ({"width": 80}, "depth=None: give the number of layers"),
         ({"width": 80, "depth": 0}, "depth=0"),
-        ({"width": [80, 80], "depth": 3}, r"depth=3 does not fit the 2 widths \[80, 80\]"),
+        ({"width": [80, 80], "depth": 3}, r"depth=3 .*\[80, 80\]"),
         ({"width": []}, "0 widths"),
-        ({"width": 82, "depth": 2}, "last layer's width 82 does not divide into 4 classes; take 84"),
-        ({"width": [80, 81]}, "81 does not divide into 4 classes; take 84"),
+        ({"width": 82, "depth": 2}, r"82 .* 4 classes; take 84"),
+        ({"width": [80, 81]}, r"81 .* 4 classes; take 84"),
         ({"width": [20, 80]}, r"LogicLayer\(60, 20\).*at least 30 wide"),
         ({"width": 80, "depth": 2, "num_classes": 0}, "num_classes=0"),
         ({"width": 80, "depth": 2, "thresholds": [0.5, 0.2]}, "thresholds must be increasing"),

@@ -93,7 +93,7 @@ def test_lut_connections(kind: str, arity: int, more: int, out_dim: int, seed: i
 def test_every_set_of_inputs_there_is_and_not_one_more() -> None:
     indices = unique_lut_connections(7, 35, 3)
     assert {tuple(sorted(c)) for c in indices.t().tolist()} == set(itertools.combinations(range(7), 3))
-    with pytest.raises(ValueError, match="36 gates want distinct sets of 3 inputs, but 7 inputs have only 35"):
+    with pytest.raises(ValueError, match=r"36 gates .* 7 inputs have only 35"):
         unique_lut_connections(7, 36, 3)
 
 

@@ -113,11 +113,11 @@ def test_flatten_behind_a_convolution_copies_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1, 4, 3, 2), r"channels_per_tree=2 input channels, but there are only 1; pass channels_per_tree=1"),
+        ((1, 4, 3, 2), r"channels_per_tree=2 .* pass channels_per_tree=1"),
         ((4, 4, 3, 0), "all sizes must be at least 1"),
         ((4, 4, 0, 2), "all sizes must be at least 1"),
         ((4, 4, 3, 2, -1), "padding=-1 at least 0"),
-        ((8, 4, 3, 1, 0, 1, 4), "a tree of 2 leaves cannot use channels_per_tree=4"),
+        ((8, 4, 3, 1, 0, 1, 4), r"2 leaves .*channels_per_tree=4"),
     ],
 )
 def test_constructor_errors(arguments: tuple[Any, ...], message: str) -> None:
@@ -127,13 +127,13 @@ def test_constructor_errors(arguments: tuple[Any, ...], message: str) -> None:
 
 def test_input_errors_name_the_layer() -> None:
     layer = LogicTreeConv2d(2, 3, 5, 2)
-    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\) got an input of shape \[4, 3, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* \[4, 3, 8, 8\]"):
         layer(torch.rand(4, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\): a kernel of 5x5 does not fit into 4x8"):
+    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* 5x5 .* 4x8"):
         layer(torch.rand(4, 2, 4, 8))
-    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\): pooling 3x3 does not divide the 4x4 outputs"):
+    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* 3x3 .* 4x4"):
         layer(torch.rand(4, 2, 8, 8), OrPool2d(3))
-    with pytest.raises(ValueError, match=r"OrPool2d\(\(3, 3\)\) does not divide an input of 4x4"):
+    with pytest.raises(ValueError, match=r"OrPool2d\(\(3, 3\)\).* 4x4"):
         OrPool2d(3)(layer(torch.rand(4, 2, 8, 8)))
     with pytest.raises(ValueError, match="window and stride must be at least 1"):
         OrPool2d(0)

@@ -87,7 +87,7 @@ def test_nan_is_refused(train: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 1, 2, 3), (4, 4), (4, 2, 2)])
 def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"built for images \[1, 2, 2\] and got a batch of .*check in_shape"):
+    with pytest.raises(ValueError, match=r"\[1, 2, 2\] .*check in_shape"):
         Threshold([0.5], (1, 2, 2))(torch.rand(shape))
 
 
@@ -100,14 +100,14 @@ def test_other_dtypes_are_refused(module: torch.nn.Module, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("thresholds", [[], [0.5, 0.5], [0.6, 0.5], [-0.1], [1.0], [float("nan")], [0.5, float("nan")]])
 def test_bad_thresholds(thresholds: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"thresholds must be increasing and in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"thresholds .*\[0, 1\)"):
         Threshold(thresholds, (1, 1, 1))
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="grey_in_training needs a single threshold, not 2"):
+    with pytest.raises(ValueError, match=r"grey_in_training .* 2"):
         Threshold([0.3, 0.6], (1, 1, 1), grey_in_training=True)
-    with pytest.raises(ValueError, match=r"in_shape must be \(channels, height, width\), not \[28, 28\]"):
+    with pytest.raises(ValueError, match=r"in_shape .*\[28, 28\]"):
         Threshold([0.5], (28, 28))
     with pytest.raises(ValueError, match="in_shape"):
         Threshold([0.5], (0, 28, 28))
@@ -174,7 +174,7 @@ def test_quantile_levels_in_the_circuit() -> None:
 def test_quantiles_need_a_number_and_a_histogram() -> None:
     with pytest.raises(ValueError, match="give their number"):
         Threshold([0.5], (1, 1, 1), spacing="quantile")
-    with pytest.raises(ValueError, match="spacing='even' is not 'uniform' or 'quantile'"):
+    with pytest.raises(ValueError, match=r"spacing='even'.*'uniform'.*'quantile'"):
         Threshold(1, (1, 1, 1), spacing="even")
     with pytest.raises(ValueError, match="fixed thresholds"):
         Threshold(3, (1, 1, 1)).fit_levels(torch.zeros(1, 256))

@@ -50,9 +50,9 @@ def test_bad_arguments(k: int, tau: float, match: str) -> None:
 
 
 def test_groups_must_divide() -> None:
-    with pytest.raises(ValueError, match="12 features do not divide into k = 5 equal groups"):
+    with pytest.raises(ValueError, match=r"12 features .* k = 5"):
         GroupSum(5)(torch.rand(2, 12))
-    with pytest.raises(ValueError, match="12 features do not divide into k = 5 equal groups"):
+    with pytest.raises(ValueError, match=r"12 features .* k = 5"):
         GroupSum(5)(PackBitsTensor(torch.rand(2, 12) > 0.5))
 
 

@@ -139,11 +139,11 @@ def test_layers_may_differ() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="num_candidates=1, but learned connections choose among at least 2"):
+    with pytest.raises(ValueError, match=r"num_candidates=1.* at least 2"):
         LogicLayer(4, 4, connections="learned", num_candidates=1)
     with pytest.raises(ValueError, match=r"connections=.* 3 layers"):
         LogicMLP((1, 4, 4), 2, 40, 3, connections=["learned"])
-    with pytest.raises(ValueError, match="'learnt' is not one of 'random', 'unique', 'learned'"):
+    with pytest.raises(ValueError, match=r"'learnt'.* 'random', 'unique', 'learned'"):
         LogicLayer(4, 4, connections="learnt")
 
 
@@ -269,7 +269,7 @@ def test_options_of_the_net() -> None:
     assert names == ["1.learned.logits", "4.learned.logits", "5.learned.logits"]
     with pytest.raises(ValueError, match=r"tree_connections=.* one for each of the 2 convolutions"):
         LogicTreeNet((1, 8, 8), 2, [6, 8], [40, 20], tree_connections=["learned"])
-    with pytest.raises(ValueError, match="connections='unique' is not one of 'random', 'learned'"):
+    with pytest.raises(ValueError, match=r"connections='unique'.* 'random', 'learned'"):
         LogicTreeConv2d(4, 6, 3, 2, connections="unique")
     with pytest.raises(ValueError, match="num_candidates=1, but learned connections"):
         LogicTreeConv2d(4, 6, 3, 2, connections="learned", num_candidates=1)

@@ -238,10 +238,10 @@ def test_repr_and_sizes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"in_dim": 17, "out_dim": 8}, "cannot use all 17; make the layer at least 9 wide"),
-        ({"implementation": "gpu"}, "implementation='gpu' is not one of None, 'auto', 'python', 'cpu', 'cuda'"),
-        ({"init": "zeros"}, "init='zeros' is not one of 'gaussian', 'residual'"),
-        ({"implementation": "cuda", "device": "cpu"}, "needs device='cuda', but the layer is on cpu"),
+        ({"in_dim": 17, "out_dim": 8}, "at least 9 wide"),
+        ({"implementation": "gpu"}, r"implementation='gpu'.* None, 'auto', 'python', 'cpu', 'cuda'"),
+        ({"init": "zeros"}, r"init='zeros'.* 'gaussian', 'residual'"),
+        ({"implementation": "cuda", "device": "cpu"}, r"device='cuda'.* cpu"),
         ({"in_dim": 4, "out_dim": 7, "connections": "unique"}, "have only 6"),
     ],
 )

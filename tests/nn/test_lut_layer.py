@@ -150,11 +150,11 @@ def test_statistics_of_wide_gates() -> None:
 
 
 def test_arguments_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"LutLayer\(4, 8, arity=7\): a gate has 2 to 6 inputs"):
+    with pytest.raises(ValueError, match=r"LutLayer\(4, 8, arity=7\).* 2 to 6"):
         LutLayer(4, 8, 7)
     with pytest.raises(ValueError, match="make the layer at least 3 wide"):
         LutLayer(9, 2, 3)
-    with pytest.raises(ValueError, match="gates of 6 inputs need a layer of at least 6 inputs, not 5"):
+    with pytest.raises(ValueError, match=r"6 inputs .*5"):
         LutLayer(5, 8, 6)
     with pytest.raises(ValueError, match="for 2 inputs only; take 'sigmoid' or 'walsh'"):
         LutLayer(9, 8, 3, parametrization="softmax")

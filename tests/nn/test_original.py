@@ -44,12 +44,12 @@ def test_loaded_net_computes_what_the_original_did() -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda state, indices: indices.pop(), "2 logic layers, the checkpoint 2 and `indices` 1"),
-        (lambda state, indices: state.pop("1.weights"), "2 logic layers, the checkpoint 1 and `indices` 2"),
+        (lambda state, indices: indices.pop(), r"2 .* 2 .*`indices` 1"),
+        (lambda state, indices: state.pop("1.weights"), r"2 .* 1 .*`indices` 2"),
         (lambda state, indices: state.update({"2.weights": torch.randn(5, 16)}), r"layer 2 is 8 → 4.*\[5, 16\]"),
         (lambda state, indices: indices.__setitem__(1, (torch.zeros(3), torch.zeros(4))), r"indices \[3\], \[4\]"),
-        (lambda state, indices: indices[1][1].__setitem__(0, 8), "indices of layer 2 reach outside its 8 inputs"),
-        (lambda state, indices: indices[0][0].__setitem__(0, -1), "indices of layer 1 reach outside its 6 inputs"),
+        (lambda state, indices: indices[1][1].__setitem__(0, 8), r"layer 2 .* 8 inputs"),
+        (lambda state, indices: indices[0][0].__setitem__(0, -1), r"layer 1 .* 6 inputs"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(change: object, match: str) -> None:

@@ -47,7 +47,7 @@ def test_repr_shows_the_first_samples_first() -> None:
 
 def test_bad_arguments() -> None:
     x = torch.rand(3, 5) > 0.5
-    with pytest.raises(TypeError, match=r"bool tensor \[batch, n\], not torch.float32 \[3, 5\]"):
+    with pytest.raises(TypeError, match=r"torch\.float32 \[3, 5\]"):
         PackBitsTensor(x.float())
     with pytest.raises(TypeError, match=r"\[3, 5, 1\]"):
         PackBitsTensor(x[..., None])

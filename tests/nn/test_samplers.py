@@ -161,13 +161,13 @@ def test_sampler_is_shared_by_the_layers_of_a_model() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="'hard' is not one of 'soft', 'gumbel', 'straight_through' or a Sampler"):
+    with pytest.raises(ValueError, match=r"'hard'.* 'soft', 'gumbel', 'straight_through'"):
         make_sampler("hard")
     for kind in SAMPLERS.values():
-        with pytest.raises(ValueError, match=r"temperature=0\): the temperature must be positive"):
+        with pytest.raises(ValueError, match="temperature=0"):
             kind(0)
     with pytest.raises(ValueError, match=r"noise=-1\): the noise must not be negative"):
         StraightThrough(noise=-1)
-    with pytest.raises(ValueError, match=r"Soft\(choice_noise=-1\): the noise must not be negative"):
+    with pytest.raises(ValueError, match=r"Soft\(choice_noise=-1"):
         Soft(choice_noise=-1)
     assert repr(StraightThrough()) == "StraightThrough(temperature=1.0, choice_noise=0.0, noise=0.0)"

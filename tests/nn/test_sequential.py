@@ -185,7 +185,7 @@ def test_straight_through_stack_falls_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert not uses_bit_logic(net, x, monkeypatch)
     net[2] = LogicLayer(40, 30, sampler="straight_through", implementation="python")
     assert not uses_bit_logic(net, x, monkeypatch)
-    with pytest.raises(ValueError, match=r"LogicLayer\(10, 40\) got an input of shape \[9, 12\]"):
+    with pytest.raises(ValueError, match=r"LogicLayer\(10, 40\).* \[9, 12\]"):
         net(torch.rand(9, 12))
 
 
