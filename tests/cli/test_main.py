@@ -3,23 +3,19 @@
 import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
 import yaml
-from torch import nn
 
 import lgn_lightning
 from lgn_lightning.cli.fit import choose_run
 from lgn_lightning.cli.main import COMMANDS, main
-from lgn_lightning.cli.summary import print_summary, summarize
-from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
+from lgn_lightning.nn import logic_layers
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 from lgn_lightning.training.checkpoint import load_net
 from lgn_lightning.training.classifier import LogicClassifier
@@ -390,20 +386,3 @@ def test_the_help_imports_no_package_that_is_slow() -> None:
     code += "; assert not sys.modules.keys() & {'torch', 'numpy', 'lightning'}, 'slow'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("net", "row"),
-    [
-        (LutLayer(8, 8, arity=4, parametrization="sigmoid"), r" of 16 bits"),
-        (LogicLayer(8, 8), r" of 4 bits"),
-        (nn.Sequential(LutLayer(8, 8, arity=3, parametrization="sigmoid"), LogicLayer(8, 8)), r" bits"),
-    ],
-)
-def test_entropy_is_beside_its_maximum(net: nn.Module, row: str, capsys: pytest.CaptureFixture[str]) -> None:
-    class Tested:
-        callback_metrics: ClassVar = {"test/acc_soft": 0.5, "test/acc_hard": 0.5}
-
-    summary = summarize(Tested(), LogicClassifier(net, 2), None, None)  # type: ignore[arg-type]
-    print_summary(summary)
-    assert re.search(r"gate entropy +│ \d+\.\d\d" + row, capsys.readouterr().out)
