@@ -51,13 +51,7 @@ class DiscretizationGap(pl.Callback):
             self._tally = _Tally(len(logic_layers(pl_module)), pl_module.device)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Measures on one batch ``(x, y)``."""
         if self._tally is None or self._tally.batches == self.max_batches:

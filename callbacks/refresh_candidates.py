@@ -83,9 +83,7 @@ class RefreshCandidates(pl.Callback):
                 f"at most {fewest - 1}"
             )
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         """Replaces candidates at the steps for it."""
         step = trainer.global_step
         if step and step % self.every_n_steps == 0 and step <= self.until * self._steps:

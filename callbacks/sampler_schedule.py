@@ -88,9 +88,7 @@ class SamplerSchedule(pl.Callback):
             )
         self._steps = training_steps(trainer, "SamplerSchedule")
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         """Sets the value of this step."""
         value = self.value(progress(trainer, self._steps))
         for sampler in self._samplers:

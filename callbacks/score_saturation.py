@@ -57,13 +57,7 @@ class ScoreSaturation(pl.Callback):
             self._sums = torch.zeros(2 + len(_TEMPERATURES), device=pl_module.device)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Measures on one batch ``(x, y)``."""
         if self._sums is None or batch_idx >= self.max_batches:

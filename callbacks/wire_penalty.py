@@ -80,9 +80,7 @@ class WirePenalty(pl.Callback):
         self._factor = torch.zeros((), device=pl_module.device)
         pl_module.penalties[_NAME] = lambda: self._factor * self.measure(layers)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         """Sets λ of this step."""
         factor = self.factor(progress(trainer, self._steps))
         self._factor.fill_(factor)

@@ -67,9 +67,7 @@ class WireSchedule(pl.Callback):
         self._steps = training_steps(trainer, "WireSchedule")
         self._logged = self._wires()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         """Freezes the logits of this step, or lets them learn."""
         step = trainer.global_step
         ends = step >= self.until * self._steps
