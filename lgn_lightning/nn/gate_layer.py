@@ -27,12 +27,10 @@ class GateLayer(nn.Module):
     Args:
         num_gates: Number of gates with weights of their own.
         device: Device of the parameters; torch's default device if not given.
-        implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
-            ``"cpu"`` and ``"cuda"`` the native kernels of that device.
-        init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
-            trains deep nets (Petersen et al., NeurIPS 2024).
-        parametrization: How weights give gates, by short name or as an instance.
-        sampler: What training computes with, by short name or as an instance, which layers may share.
+        implementation: As in :class:`~lgn_lightning.LogicLayer`, like the arguments below.
+        init: Likewise.
+        parametrization: Likewise.
+        sampler: Likewise.
         arity: Inputs of a gate.
 
     Attributes:

@@ -55,13 +55,26 @@ class Parametrization(ABC):
             ValueError: If gates of that many inputs cannot be parametrized so.
         """
 
-    @abstractmethod
     def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
-        """Draws weights in place: ``"gaussian"``, or ``"residual"``, where every gate starts close to "first input".
+        """Draws weights in place from a standard normal distribution, or sets those of gates close to "first input".
+
+        Args:
+            weights: ``[n, num_weights(k)]``.
+            init: ``"gaussian"``, or ``"residual"`` for the latter.
 
         Raises:
             ValueError: If ``init`` is another word.
         """
+        check_choice("init", init, INITS)
+        with torch.no_grad():
+            if init == "residual":
+                weights.copy_(self._residual(weights))
+            else:
+                weights.normal_()
+
+    def _residual(self, like: Tensor) -> Tensor:
+        """Weights of a gate close to its first input, ``[num_weights(k)]`` of the dtype and device of ``like``."""
+        raise NotImplementedError
 
     @abstractmethod
     def logits(self, weights: Tensor) -> Tensor:
@@ -163,14 +176,10 @@ class Softmax(Parametrization):
             )
         return NUM_GATES
 
-    def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
-        """Draws logits from a standard normal distribution, or sets those of gate "A"."""
-        check_choice("init", init, INITS)
-        with torch.no_grad():
-            if init == "residual":
-                weights.zero_()[:, _PASS_A] = self.residual_logit
-            else:
-                weights.normal_()
+    def _residual(self, like: Tensor) -> Tensor:
+        weights = like.new_zeros(NUM_GATES)
+        weights[_PASS_A] = self.residual_logit
+        return weights
 
     def logits(self, weights: Tensor) -> Tensor:
         """The weights themselves: ``[n, 16]``."""
@@ -241,16 +250,10 @@ class _Entrywise(Parametrization):
     def _weights_of_logits(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
-        """Draws weights from a standard normal distribution, or those whose logits are ±``residual_logit``."""
-        check_choice("init", init, INITS)
-        with torch.no_grad():
-            if init == "residual":
-                first_is_one = torch.arange(weights.shape[-1], device=weights.device) >= weights.shape[-1] // 2
-                logits = torch.where(first_is_one, self.residual_logit, -self.residual_logit).to(weights.dtype)
-                weights.copy_(self._weights_of_logits(logits))
-            else:
-                weights.normal_()
+    def _residual(self, like: Tensor) -> Tensor:
+        first_is_one = torch.arange(like.shape[-1], device=like.device) >= like.shape[-1] // 2
+        logits = torch.where(first_is_one, self.residual_logit, -self.residual_logit).to(like.dtype)
+        return self._weights_of_logits(logits)
 
     def table_of_logits(self, logits: Tensor) -> Tensor:
         """Sigmoids of the logits."""
