@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,6 @@ def confusion(scores: NDArray[Any], labels: NDArray[np.int64]) -> Confusion:
 
 def image_uri(image: NDArray[np.uint8]) -> str:
     """An image ``[C, H, W]`` as a PNG data URI; other than one or three channels are shown by their first."""
-    from PIL import Image
-
     pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)

@@ -6,16 +6,16 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lgn_lightning.report.history import History
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Curve = tuple[list[int], list[float]]
 
@@ -45,10 +45,6 @@ def new_figure(
     height: float, rows: int = 1, columns: int = 1, width: float = _WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
     """A figure in the report's style, ``width`` and ``height`` in inches."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     matplotlib.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
@@ -81,8 +77,6 @@ def to_svg(figure: Figure, label: str) -> str:
     Returns:
         The element: without metadata, namespaces and fixed size, with ids of its own and the page's colours.
     """
-    import matplotlib
-
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "lgn"}):
         figure.savefig(buffer, format="svg")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse, PathPatch
+from matplotlib.path import Path
 
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import CONSTANT_GATES, GATE_NAMES, PASS_THROUGH_GATES
 from lgn_lightning.report.figures import HARD, INK, MUTED, SURFACE, new_figure, to_svg
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.path import Path
 
 #: Gates of a drawing at best, and at most before the cone of the output is cut off.
 _WANTED_GATES = 10
@@ -183,8 +181,6 @@ def _wire(axes: Axes, left: float, height: float, x: float, pin: float) -> None:
 
 
 def _symbol(axes: Axes, circuit: Circuit, node: int, place: dict[int, tuple[float, float]]) -> None:
-    from matplotlib.patches import Ellipse, PathPatch
-
     x, y = place[node]
     name = GATE_NAMES[int(circuit.gates[node - circuit.num_inputs])]
     if name in ("zero", "one"):
@@ -203,8 +199,6 @@ def _symbol(axes: Axes, circuit: Circuit, node: int, place: dict[int, tuple[floa
 
 def _outline(shape: str, x: float, y: float) -> Path:
     """The distinctive shapes of IEEE Std 91, 0.45 wide and 0.64 high."""
-    from matplotlib.path import Path
-
     left, right, low, high = x - 0.22, x + 0.24, y - 0.32, y + 0.32
     to, line, curve, close = Path.MOVETO, Path.LINETO, Path.CURVE4, Path.CLOSEPOLY
     if shape == "buffer":
@@ -219,8 +213,6 @@ def _outline(shape: str, x: float, y: float) -> Path:
 
 def _back(x: float, y: float) -> Path:
     """The second line of an xor."""
-    from matplotlib.path import Path
-
     left = x - 0.22
     points = [(left, y + 0.32), (left + 0.1, y + 0.15), (left + 0.1, y - 0.15), (left, y - 0.32)]
     return Path(points, [Path.MOVETO, *[Path.CURVE4] * 3])
