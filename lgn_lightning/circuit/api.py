@@ -152,15 +152,7 @@ class CircuitBuilder(NetlistBuilder):
     """Collects the gates of a net and makes a `Circuit` of them; see `NetlistBuilder` for how a module takes part."""
 
     def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Circuit:
-        """Returns the circuit of everything added.
-
-        Args:
-            outputs: Output node ids; without a group sum each of them is a class of its own.
-            class_names: One name a class, or None.
-
-        Raises:
-            ValueError: If no inputs were declared, or the circuit is not valid.
-        """
+        """Returns the circuit of everything added; see `NetlistBuilder.finish`."""
         return _public(Circuit, super().finish(outputs, class_names))
 
 

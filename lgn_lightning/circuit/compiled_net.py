@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,9 @@ from lgn_lightning.circuit.api import Circuit
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiled import CompiledCircuit
 from lgn_lightning.circuit.emit.compiler import compile_source
+from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.passes.optimize import optimize_for_export
 from lgn_lightning.circuit.run.engine import ENGINES
-
-#: Adds the entry point of the original library's C: whole blocks of ``num_bits`` samples, packed inside.
-_ORIGINAL_ENTRY_POINT: Final = """
-#include <stdbool.h>
-
-/* The entry point of the difflogic library: len blocks of WORD_BITS samples. */
-void apply_logic_gate_net(bool const *inp, int *out, size_t len)
-{
-    (void)classify(inp, KIND_BOOLS, (int32_t *)out, NULL, len * WORD_BITS);
-}
-"""
 
 
 class CompiledLogicNet(nn.Module):
@@ -41,9 +31,8 @@ class CompiledLogicNet(nn.Module):
         num_bits: Samples in a word: 8, 16, 32 or 64.
         cpu_compiler: C compiler: ``"gcc"``, ``"clang"``, or a path.
         verbose: Print what is done.
-        engine: ``"auto"`` runs the net in the fastest engine of `lgn_lightning.circuit.run.engine`, in milliseconds,
-            and uses the C compiler only for libraries that are saved; ``"c"`` always compiles C; any other name is
-            that of an engine.
+        engine: ``"auto"`` runs the net in the fastest `Engine`, built in milliseconds, and uses the C compiler only for
+            libraries that are saved; ``"c"`` always compiles C; any other name is that of an engine.
 
     Raises:
         ValueError: If an argument is not one of these; CircuitError (a ValueError) if a module cannot become gates.
@@ -85,7 +74,7 @@ class CompiledLogicNet(nn.Module):
         """
         if self.circuit is None:
             raise RuntimeError("this net was loaded from a library and has no C source; make it from the model")
-        return optimize_for_export(self.circuit)[0].to_c(word_bits=self.num_bits) + _ORIGINAL_ENTRY_POINT
+        return optimize_for_export(self.circuit)[0].to_c(word_bits=self.num_bits) + template("difflogic.c")
 
     def compile(
         self, opt_level: int = 1, save_lib_path: str | os.PathLike[str] | None = None, verbose: bool = False

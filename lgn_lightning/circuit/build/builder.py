@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -240,7 +241,7 @@ class NetlistBuilder:
             ValueError: If no inputs were declared, or the circuit is not valid.
         """
         shape = self.input_shape if self.levels is not None else None
-        return self._circuit(self.num_inputs, outputs, class_names, self.levels, shape)
+        return replace(self._circuit(self.num_inputs, outputs, class_names), levels=self.levels, image_shape=shape)
 
     def _joined(self) -> tuple[NDArray[np.uint8], NodeIds, NodeIds]:
         """Tables and operands of the gates so far."""
@@ -248,14 +249,8 @@ class NetlistBuilder:
         gates = np.concatenate([none.astype(np.uint8), *self._gates])
         return gates, np.concatenate([none, *self._a]), np.concatenate([none, *self._b])
 
-    def _circuit(
-        self,
-        num_inputs: int,
-        outputs: ArrayLike,
-        class_names: Sequence[str] | None,
-        levels: NDArray[np.uint8] | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-    ) -> Netlist:
+    def _circuit(self, num_inputs: int, outputs: ArrayLike, class_names: Sequence[str] | None) -> Netlist:
+        """The gates so far on plain inputs."""
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
         gates, a, b = self._joined()
         return Netlist(
@@ -266,8 +261,6 @@ class NetlistBuilder:
             outputs=nodes,
             num_classes=nodes.size if self.num_classes is None else self.num_classes,
             tau=self.tau,
-            levels=levels,
-            image_shape=image_shape,
             class_names=None if class_names is None else tuple(class_names),
         )
 

@@ -38,7 +38,7 @@ class LoopedBuilder(NetlistBuilder):
     def finish_looped(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> LoopedNetlist:
         """Returns the looped circuit of everything added; see `NetlistBuilder.finish`."""
         before = self._num_nodes - sum(part.size for part in self._gates)
-        tail = self._circuit(before, outputs, class_names)  # of the gates that no loop came after
+        tail = self._circuit(before, outputs, class_names)  # the gates behind the last loop
         shape = self.input_shape if self.levels is not None else None
         return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, self.levels, shape)
 

@@ -43,7 +43,7 @@ def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
 
     Raises:
         CircuitError: If inputs, outputs or classes differ in number.
-        ToolError: If ABC is missing or comes to no answer.
+        ToolError: If ABC is missing or gives no answer.
     """
     for what in ("num_inputs", "num_classes"):
         if getattr(left, what) != getattr(right, what):
@@ -61,7 +61,7 @@ def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = 600) -
     """Proves that a BLIF or AIGER file has the output bits of a circuit; see `prove_files`."""
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         (Path(name) / "circuit.blif").write_text(emit_blif(circuit))
-        # A name of our own: ABC takes its command line apart at spaces.
+        # A plain name: ABC splits its command line at spaces.
         copy = shutil.copyfile(path, Path(name) / f"file{path.suffix}")
         return prove_files(Path(name) / "circuit.blif", copy, timeout, circuit.num_inputs)
 
@@ -76,7 +76,7 @@ def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int |
         num_inputs: Input bits ``x[0] …``; if given, an inequality comes with a counterexample.
 
     Raises:
-        ToolError: If ABC is missing, cannot read a file or comes to no answer.
+        ToolError: If ABC is missing, cannot read a file or gives no answer.
     """
     pair = f"{left.resolve()} {right.resolve()}"
     log = run_abc(f"cec {pair}", left.parent, timeout)
@@ -84,7 +84,7 @@ def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int |
         return Proof(True, find_abc(), log)
     if re.search(r"NOT EQUIVALENT", log):
         return Proof(False, find_abc(), log, None if num_inputs is None else _counterexample(pair, num_inputs, timeout))
-    raise ToolError(f"ABC came to no answer:\n{log.strip()[-2000:]}")
+    raise ToolError(f"ABC gave no answer:\n{log.strip()[-2000:]}")
 
 
 def _counterexample(pair: str, num_inputs: int, timeout: float) -> NDArray[np.bool_] | None:

@@ -10,24 +10,13 @@ from pathlib import Path
 from lgn_lightning.circuit.check.prove import Proof, prove_files
 from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_yosys
 from lgn_lightning.circuit.emit.logic import emit_blif
+from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog, result_bits
 from lgn_lightning.circuit.net.netlist import Netlist
 
-# The registers of a pipeline only delay: as wires they leave the function that is compared.
-_REGISTERS_AS_WIRES = """
-module \\$dff (CLK, D, Q);
-  parameter WIDTH = 1;
-  parameter CLK_POLARITY = 1;
-  input CLK;
-  input [WIDTH-1:0] D;
-  output [WIDTH-1:0] Q;
-  assign Q = D;
-endmodule
-"""
-
 
 def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
-    """Proves that the gates of a Verilog file of ours (its module ``…_logic``) compute a circuit's output bits.
+    """Proves that the gates of an exported Verilog file (its module ``…_logic``) compute a circuit's output bits.
 
     Group sums and argmax are not part of the proof, nor is the latency of a pipeline, whose registers count as wires;
     the test bench checks those.
@@ -49,7 +38,7 @@ def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
 
 
 def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
-    """Reads the name of the top module of a Verilog file of ours, and the file as `emit_verilog` gave it.
+    """Reads the name of the top module of an exported Verilog file, and the file as `emit_verilog` gave it.
 
     Args:
         circuit: The circuit that it should compute.
@@ -84,11 +73,11 @@ def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
     """
     text = path.read_text(encoding="utf-8")
     top = _logic_module(text, path)
-    # `read_verilog` takes its own paths apart at spaces, so everything has a plain name in one folder.
+    # `read_verilog` splits paths at spaces, so everything has a plain name in one folder.
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         folder = Path(name)
         (folder / "net.v").write_text(text)
-        (folder / "wires.v").write_text(_REGISTERS_AS_WIRES)
+        (folder / "wires.v").write_text(template("wires.v"))
         steps = ["read_verilog net.v", f"hierarchy -top {top}", "proc"]
         if "posedge" in text:
             steps += ["techmap -map wires.v", f"delete -port {top}/clk"]

@@ -14,7 +14,7 @@ ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
 
 
 class ToolError(LgnError):
-    """A program is missing, fails, takes too long or comes to no answer."""
+    """A program is missing, fails, takes too long or gives no answer."""
 
 
 def find_abc() -> str:

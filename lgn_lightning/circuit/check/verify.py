@@ -49,7 +49,7 @@ def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None
         left: A circuit.
         right: A circuit with the same inputs and classes.
         samples: Samples to try beside the random ones, as `Circuit.scores` takes them.
-        seed: Of the random inputs.
+        seed: Seed of the random inputs.
 
     Raises:
         CircuitError: If inputs or classes differ in number.

@@ -39,7 +39,7 @@ def find_compiler(name: str | None = None) -> list[str]:
         if words and (path := shutil.which(words[0])):
             return [path, *words[1:]]
     raise CompilerError(
-        f"no C compiler: {' , '.join(wanted)} not found on PATH; install gcc or clang (Debian: apt-get install gcc), "
+        f"no C compiler: {', '.join(wanted)} not found on PATH; install gcc or clang (Debian: apt-get install gcc), "
         "or name one with the environment variable CC"
     )
 

@@ -23,7 +23,7 @@ _HEAD = """// A logic gate network, written by lgn-lightning.
 
 """
 
-# Of IEEE 1364-2005.
+# The keywords of IEEE 1364-2005.
 _KEYWORD = re.compile(
     r"always|and|assign|automatic|begin|buf|bufif0|bufif1|case|casex|casez|cell|cmos|config|deassign|"
     r"default|defparam|design|disable|edge|else|end|endcase|endconfig|endfunction|endgenerate|endmodule|"
@@ -205,7 +205,7 @@ class _Writer:
     def _argmax_level(self, body: _Body, label: str, players: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Lets neighbours play; a player is the name of a score and that of its class."""
         winners = []
-        last = len(players) <= 2  # then the score of the winner is of no use
+        last = len(players) <= 2  # the score of the last winner is not needed
         for index in range(0, len(players), 2):
             pair, prefix = players[index : index + 2], f"{label}_{index // 2}"
             score, number = pair[0]

@@ -25,7 +25,7 @@ _Results = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 class EngineError(RuntimeError):
-    """An engine that was asked for by name cannot be had."""
+    """An engine that was asked for by name is not available."""
 
 
 def native_engines() -> list[tuple[str, str]]:
@@ -41,7 +41,7 @@ def native_engines() -> list[tuple[str, str]]:
 class Engine:
     """A circuit, ready to run. Thread-safe; releases the GIL while it runs.
 
-    Of a looped circuit the loops run first, in compiled loops of the instruction set, then the tail in the engine.
+    The loops of a looped circuit run first, in compiled loops of the instruction set, then its tail in the engine.
 
     Args:
         circuit: Netlist of two-input gates, looped or not.
@@ -53,13 +53,13 @@ class Engine:
 
     Attributes:
         name: The engine that runs.
-        circuit: The circuit as it was given.
+        circuit: The circuit, before the passes.
         build_seconds: Time to optimise and to build the engine.
         info: Slots, operations, bytes of program or code, loads and stores.
 
     Raises:
         CircuitError: If an argument is not known or the circuit has gates of three inputs.
-        EngineError: If the engine that was asked for by name cannot be had; says why.
+        EngineError: If the engine that was asked for by name is not available; says why.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Engine:
             small = self.circuit if optimized else optimize(self.circuit, level=2)
         except native.BuildError as error:
             if engine != "auto":
-                raise EngineError(f"engine {engine!r} cannot be had: {error}") from error
+                raise EngineError(f"engine {engine!r} is not available: {error}") from error
             warnings.warn(f"circuits run in numpy, hundreds of times slower: {error}", RuntimeWarning, stacklevel=4)
             return
         self._small = small
@@ -109,7 +109,7 @@ class Engine:
                 reason = self._create(name, program)
                 if not reason:
                     return
-        raise EngineError(f"engine {engine!r} cannot be had: {reason}")
+        raise EngineError(f"engine {engine!r} is not available: {reason}")
 
     def _create(self, name: str, program: Netlist | LoopProgram) -> str:
         """Returns "" on success, else the reason."""

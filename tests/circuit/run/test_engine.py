@@ -134,7 +134,7 @@ def test_without_compiler_auto_is_numpy_and_a_name_is_an_error(monkeypatch) -> N
     assert engine.name == "numpy"
     bits = random_bits(circuit, 10)
     assert np.array_equal(engine(bits), circuit.scores(bits))
-    with pytest.raises(EngineError, match="'interpreter' cannot be had: no C\\+\\+ compiler"):
+    with pytest.raises(EngineError, match="'interpreter' is not available: no C\\+\\+ compiler"):
         circuit.compile("interpreter")
 
 
