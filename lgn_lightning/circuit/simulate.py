@@ -200,11 +200,15 @@ def _evaluate(table: int, operands: list[Words]) -> Words:
 
 
 def _evaluate2(gate: int, a: Words, b: Words) -> Words:
+    """Evaluates a gate by its algebraic normal form, which takes fewer operations than a sum of products."""
     t00, t01, t10, t11 = TRUTH_TABLES[gate]
-    result = np.zeros_like(a)
-    for value, left, right in ((t00, ~a, ~b), (t01, ~a, b), (t10, a, ~b), (t11, a, b)):
-        if value:
-            result |= left & right
+    result = np.full_like(a, ~np.uint64(0) if t00 else 0)
+    if t00 ^ t10:
+        result ^= a
+    if t00 ^ t01:
+        result ^= b
+    if t00 ^ t01 ^ t10 ^ t11:
+        result ^= a & b
     return result
 
 

@@ -16,9 +16,11 @@ from lgn_lightning.circuit.passes import flat
 def fuse_windows(circuit: AnyLooped) -> AnyLooped:
     """Merges a loop with the OR windows over its results where nothing else reads them: they are then never stored."""
     reads = np.zeros(circuit.tail.num_inputs, np.int64)
-    for _, stage in circuit.numbered():
-        reads[_nodes_read(stage)] += 1
-    reads[_inputs_read(circuit.tail)] += 1
+    read_by_each: list[NDArray[np.integer]] = [*map(_nodes_read, circuit.stages), _inputs_read(circuit.tail)]
+    for nodes in read_by_each:
+        read = np.zeros(reads.size, np.bool_)
+        read[nodes] = True
+        reads += read  # once a reader, however often it reads the node
     stages = list(circuit.numbered())
     fused: list[Gates | Loop] = [stage for _, stage in stages]
     for index, (first, stage) in enumerate(stages):
@@ -42,7 +44,7 @@ def fold_kernels(circuit: AnyLooped) -> AnyLooped:
     known = np.arange(circuit.tail.num_inputs)
     read = np.zeros(circuit.tail.num_inputs, np.bool_)
     read[_inputs_read(circuit.tail)] = True
-    for _, stage in circuit.numbered():
+    for stage in circuit.stages:
         read[_nodes_read(stage)] = True
     stages: list[Gates | Loop] = []
     count = circuit.num_inputs  # nodes of the new circuit so far
@@ -132,8 +134,7 @@ def _inputs_read(circuit: Netlist) -> NDArray[np.int64]:
 
 
 def _nodes_read(stage: Gates | Loop) -> NDArray[np.int32]:
-    nodes = stage.wires if isinstance(stage, Loop) else np.concatenate([stage.a, stage.b])
-    return np.unique(nodes)
+    return stage.wires if isinstance(stage, Loop) else np.concatenate([stage.a, stage.b])
 
 
 def _only_windows(stage: Loop) -> bool:

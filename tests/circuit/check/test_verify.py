@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lgn_lightning.circuit import CircuitError
+from lgn_lightning.circuit import CircuitError, LoopedCircuit
 from tests.circuit.random_circuits import random_bits, random_circuit
+from tests.circuit.random_conv_nets import tree_net
 
 
 @pytest.mark.parametrize("inputs", [6, 40])
@@ -54,3 +55,11 @@ def test_circuits_that_cannot_be_compared() -> None:
     with pytest.raises(CircuitError, match="cannot be compared"):
         random_circuit(inputs=3).verify(random_circuit(inputs=4))
     assert random_bits(random_circuit(), 2).shape == (2, 12)
+
+
+def test_looped_circuits_are_compared_with_flat_ones() -> None:
+    looped = LoopedCircuit.from_module(tree_net())
+    assert looped.verify(looped.optimize().unroll())
+    outputs = looped.outputs.copy()
+    outputs[0] = outputs[-1]
+    assert not looped.verify(replace(looped, tail=replace(looped.tail, outputs=outputs)))
