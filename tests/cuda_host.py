@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
+HOST = ROOT / "tests/ext/cuda_host"
 STORAGE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 
 
-def build(folder: Path, driver: str, *sources: str, defines: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """Compiles a driver of ``tests/ext/cuda_host`` with sources of ``ext``; skips the test without a compiler."""
+def build(driver: str, *sources: str, options: Sequence[str] = (), links: Sequence[str] = ()) -> Path:
+    """Compiles a driver of ``tests/ext/cuda_host`` with sources of ``ext``, once for all test processes and runs.
+
+    Args:
+        driver: Name of the driver.
+        sources: What it is linked with, relative to ``ext``.
+        options: The compiler's options beside the usual ones.
+        links: The same, at the end.
+
+    Returns:
+        The library; without a compiler the test is skipped.
+    """
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    library = folder / f"{Path(driver).stem}.so"
-    files = [ROOT / "tests/ext/cuda_host" / driver, *(ROOT / "ext" / source for source in sources)]
-    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *(f"-D{name}" for name in defines)]
+    files = [HOST / driver, *(ROOT / "ext" / source for source in sources)]
+    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", f"-I{HOST}", *options]
     flags += os.environ.get("LGN_CUDA_HOST_FLAGS", "").split()  # test_cuda_races.py
-    result = subprocess.run([compiler, *flags, *map(str, files), "-o", str(library)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return ctypes.CDLL(str(library))
+    command = [compiler, *flags, *map(str, files), *links]
+    digest = hashlib.sha256("\0".join(command).encode())
+    for path in sorted([*HOST.rglob("*.*"), *ROOT.glob("ext/c*/*.*")]):
+        digest.update(path.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"lgn-cuda-host-{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    library = folder / f"{Path(driver).stem}-{digest.hexdigest()[:20]}.so"
+    with FileLock(library.with_suffix(".lock")):
+        if not library.is_file():
+            made = library.with_suffix(".tmp")
+            result = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+            made.replace(library)
+    return library
 
 
 def i64(value: int) -> ctypes.c_int64:

@@ -6,8 +6,8 @@
 // candidate reads at the winner of each sample.
 #pragma once
 
-#include "bit_lanes.h"
-#include "bits.h"
+#include "bits_lanes.h"
+#include "bits_simd.h"
 #include "tree_workspace.h"
 
 namespace lgn {

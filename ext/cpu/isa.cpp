@@ -1,12 +1,16 @@
 // The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
-#include "bit_logic.h"
-#include "bit_tree.h"
-#include "bits.h"
-#include "choices.h"
-#include "layer.h"
-#include "lut.h"
-#include "softmax.h"
-#include "tree.h"
+#include "isa.h"
+
+#include <type_traits>
+
+#include "bit_tree_simd.h"
+#include "bits_simd.h"
+#include "choices_simd.h"
+#include "dense_simd.h"
+#include "dense_softmax.h"
+#include "lut_simd.h"
+#include "straight_through_simd.h"
+#include "tree_simd.h"
 
 #define LGN_JOIN(a, b) a##b
 #define LGN_NAME(a, b) LGN_JOIN(a, b)
@@ -16,17 +20,18 @@
 namespace lgn {
 namespace {
 
+template <typename S>
+constexpr LayerKernels layer_kernels() {
+  LayerKernels k{dense_kernels<S>(), tree_kernels<S>(), {}, &choices<S>};
+  if constexpr (!std::is_same_v<S, Bf16>) k.lut = lut_kernels<S>();
+  return k;
+}
+
 constexpr Kernels make_kernels() {
-  Kernels k{
-      LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(),
-      bit_layer_kernels(), bit_tree_kernels(),     lut_bit_kernels(),     {&largest_index, &choose, &choose_backward}};
-  k.f32.lut = lut_kernels<float>();
-  k.f32.choices = &choices<float>;
-  k.bf16.choices = &choices<Bf16>;
+  Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(),
+            bit_layer_kernels(), bit_tree_kernels(),     lut_bit_kernels(),     choice_kernels()};
   k.f32.softmax_table = &softmax_table_f32;
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
-  k.f32.tree = tree_kernels<float>();
-  k.bf16.tree = tree_kernels<Bf16>();
   return k;
 }
 
@@ -41,11 +46,8 @@ const Kernels& LGN_NAME(kernels_, LGN_ISA)() {
 const LayerKernels& kernels_f64() {
   static constexpr LayerKernels kSet = [] {
     LayerKernels k = layer_kernels<double>();
-    k.lut = lut_kernels<double>();
-    k.choices = &choices<double>;
     k.softmax_table = &softmax_table_f64;
     k.softmax_table_backward = &softmax_table_backward_f64;
-    k.tree = tree_kernels<double>();
     return k;
   }();
   return kSet;

@@ -1,6 +1,6 @@
 // Tensors in the forms that the CPU kernels take: pooled memory, rows of whole lines, tiles, checked wirings.
 //
-// For the binding files only: single headers of torch, which a compiler takes in a few seconds.
+// For the files of ops only: single headers of torch, which a compiler takes in a few seconds.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,9 +10,10 @@
 #include <memory>
 #include <vector>
 
+#include "dense_plan_cache.h"
+#include "isa.h"
 #include "kernels.h"
 #include "parallel.h"
-#include "plan.h"
 #include "pool.h"
 
 namespace lgn {

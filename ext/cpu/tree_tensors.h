@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 
 #include "tensors.h"
+#include "tree_sizes.h"
 
 namespace lgn {
 
@@ -34,19 +35,14 @@ class Scratch {
 };
 
 // The sizes of a convolution of images of `image`, [C, H, W]; `leaves` must stay.
-inline TreeShape tree_shape(at::IntArrayRef image, const Tensor& leaves, at::IntArrayRef kernel, at::IntArrayRef stride,
-                            at::IntArrayRef padding, at::IntArrayRef pool) {
+inline TreeShape tree_shape(at::IntArrayRef image, const Tensor& leaves, const ConvSizes& sizes) {
   TORCH_CHECK(leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2, "leaves must be [3, O, 2^depth]");
-  TORCH_CHECK(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && pool.size() == 2 &&
-                  std::min(stride[0], stride[1]) > 0 && std::min(pool[0], pool[1]) > 0,
-              "kernel_size, stride, padding and pool must be two numbers each");
-  TreeShape shape{
-      image[0],  image[1],  image[2],   leaves.size(1), leaves.size(2), 0,       0,
-      stride[0], stride[1], padding[0], padding[1],     pool[0],        pool[1], leaves.const_data_ptr<int32_t>(),
+  const auto& [kernel, stride, padding, pool] = sizes;
+  const auto [out_height, out_width] = sizes.output(image[1], image[2]);
+  const TreeShape shape{
+      image[0],  image[1],  image[2],   leaves.size(1), leaves.size(2), out_height, out_width,
+      stride[0], stride[1], padding[0], padding[1],     pool[0],        pool[1],    leaves.const_data_ptr<int32_t>(),
       0,         nullptr};
-  shape.out_height = ((shape.height + 2 * padding[0] - kernel[0]) / stride[0] + 1) / pool[0];
-  shape.out_width = ((shape.width + 2 * padding[1] - kernel[1]) / stride[1] + 1) / pool[1];
-  TORCH_CHECK(shape.out_height > 0 && shape.out_width > 0, "the kernel does not fit into the padded image");
   const int64_t limits[3] = {shape.channels, kernel[0], kernel[1]};
   for (int64_t part = 0; part < 3; part++) {
     const int32_t* leaf = shape.leaf + part * shape.trees * shape.leaves;

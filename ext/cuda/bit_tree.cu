@@ -1,4 +1,5 @@
 // Trees of hard gates on packed bits, with the OR of pooling windows: straight-through training of convolutions.
+#include "bit_tree.h"
 #include "tree_backward.cuh"
 
 namespace lgn::cuda {

@@ -1,4 +1,5 @@
 // Packed bits: 128 samples a thread where a row has them, whatever the width of the words that the caller sees.
+#include "bits.h"
 #include "device.cuh"
 
 namespace lgn::cuda {

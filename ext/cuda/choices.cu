@@ -1,6 +1,7 @@
 // Learned connections: the choice of a step, the gradient that learns it, and that of inputs whose wires change.
-#include "bit_input.cuh"
-#include "layer_backward.cuh"
+#include "bits_input.cuh"
+#include "choices.h"
+#include "dense_backward.cuh"
 
 namespace lgn::cuda {
 namespace {

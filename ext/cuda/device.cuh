@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "grid.h"
-#include "kernels.h"
+#include "rows.h"
 
 #if !defined(LGN_CUDA_ON_HOST)
 #include <cuda_runtime.h>
@@ -121,12 +121,6 @@ __device__ __forceinline__ void load_table(const S* table, int64_t gate, S (&out
     const uint4 raw = __ldg(from + i);
     memcpy(reinterpret_cast<char*>(out) + 16 * i, &raw, sizeof(raw));
   }
-}
-
-__device__ __forceinline__ Visit load_visit(const Visit* p) {
-  const uint4 raw = __ldg(reinterpret_cast<const uint4*>(p));
-  return {static_cast<int32_t>(raw.x), static_cast<int32_t>(raw.y), static_cast<int32_t>(raw.z),
-          static_cast<int32_t>(raw.w)};
 }
 
 // Sums four numbers over a warp in 6 exchanges instead of 20: lane l gets the sum of number l / 8.

@@ -1,9 +1,9 @@
-// Plain interface to the kernels of lookup tables of 2 to 6 inputs (lgn_lightning/ops/lookup_tables.py), as kernels.h.
+// Interface of the kernels of lookup tables of 2 to 6 inputs.
 //
 // The first input of a gate is the most significant digit of an entry's number.
 #pragma once
 
-#include "kernels.h"
+#include "rows.h"
 
 namespace lgn::cuda {
 
@@ -39,7 +39,7 @@ int64_t lut_slice(const LutArgs& layer, int64_t part_bytes);
 void lut_forward(const LutArgs& layer, void* y, int64_t y_pitch, cudaStream_t stream);
 void lut_backward(const LutArgs& layer, const LutGradientArgs& gradient, cudaStream_t stream);
 
-// Packed rows as in kernels.h; entry 0 is the most significant of the 2^inputs bits of an id.
+// Packed rows as in bits.h; entry 0 is the most significant of the 2^inputs bits of an id.
 void lut_packed(const uint8_t* x, int64_t x_pitch, const int64_t* ids, const int32_t* indices, int32_t inputs,
                 int64_t gates, int64_t row_bytes, uint8_t* y, int64_t y_pitch, cudaStream_t stream);
 // Ids of the tables that logits [gates][entries] settle on.

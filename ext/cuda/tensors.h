@@ -1,6 +1,6 @@
 // Tensors in the forms that the CUDA kernels take: rows of whole lines, aligned tables, current streams.
 //
-// For the binding files only. Single operator headers: the whole of torch takes a compiler four times as long.
+// For the files of ops only. Single operator headers: the whole of torch takes a compiler four times as long.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "kernels.h"
+#include "rows.h"
 
 namespace lgn::cuda {
 

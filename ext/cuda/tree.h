@@ -1,10 +1,10 @@
-// Plain interface to the kernels of convolutions with trees of gates (lgn_lightning/ops/tree.py), as kernels.h.
+// Interface of the kernels of convolutions with trees of gates.
 //
 // Images are rows of samples, row (channel · height + line) · width + column. Of the n = 2^depth leaves of a tree,
 // nodes 0 … n-1 are the leaves and node n + j is gate j on the nodes 2j and 2j + 1.
 #pragma once
 
-#include "kernels.h"
+#include "rows.h"
 
 namespace lgn::cuda {
 
@@ -60,17 +60,6 @@ struct TreeGradientArgs {
   const int32_t* uses_begin;  // [channels + 1]
   TreeChoiceArgs choices;
 };
-
-// On packed bits (kernels.h), for straight-through training: x and y are rows of bits, pitches in bytes; gates are ids
-// [trees][n - 1]; the table of TreeArgs is not used, and its storage is kF32, that of all gradients. Of a pooling the
-// winner is the first place whose tree gives 1, else the first of all: `winner` gets the binary digits of its number,
-// rows [digits][trees][out_height][out_width] of bits.
-constexpr int kMaxWinnerDigits = 8;
-int winner_digits(const TreeArgs& tree);
-void bit_tree_forward(const TreeArgs& tree, const uint8_t* gates, uint8_t* y, uint8_t* winner, int64_t pitch,
-                      cudaStream_t stream);
-void bit_tree_backward(const TreeArgs& tree, const uint8_t* gates, const TreeGradientArgs& gradient,
-                       cudaStream_t stream);
 
 // Slices are such that gradients of leaves take `leaf_bytes` at most, unless those of one tile take more.
 TreeShare tree_share(const TreeArgs& tree, int64_t leaf_bytes);

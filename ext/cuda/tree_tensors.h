@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "../cpu/tree_sizes.h"
 #include "tensors.h"
 #include "tree.h"
 
@@ -23,14 +24,12 @@ inline Tensor flat(const Tensor& image) {
 }
 
 // The sizes of a convolution of images, or of their words, `x`; `leaves` must stay.
-inline TreeArgs tree_args(const Tensor& x, const Tensor& leaves, at::IntArrayRef kernel, at::IntArrayRef stride,
-                          at::IntArrayRef padding, at::IntArrayRef pool) {
+inline TreeArgs tree_args(const Tensor& x, const Tensor& leaves, const ConvSizes& sizes) {
   TreeArgs args{};
   TORCH_CHECK(x.dim() == 4 && leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2,
               "x must be [batch, C, H, W] and leaves [3, O, 2^depth]");
-  TORCH_CHECK(kernel.size() == 2 && stride.size() == 2 && padding.size() == 2 && pool.size() == 2 &&
-                  std::min(stride[0], stride[1]) > 0 && std::min(pool[0], pool[1]) > 0,
-              "kernel_size, stride, padding and pool must be two numbers each");
+  const auto& [kernel, stride, padding, pool] = sizes;
+  const auto [out_height, out_width] = sizes.output(x.size(2), x.size(3));
   TORCH_CHECK(pool[0] <= kMaxPlaces && pool[1] <= kMaxPlaces / pool[0], "a pooling of ", pool[0], "x", pool[1],
               " has more places than the ", kMaxPlaces, " that winners in a byte can name");
   const int64_t trees = leaves.size(1), n = leaves.size(2);
@@ -38,25 +37,22 @@ inline TreeArgs tree_args(const Tensor& x, const Tensor& leaves, at::IntArrayRef
   TORCH_CHECK(args.depth <= kMaxTreeDepth, "trees of ", n, " leaves are more than the ", 1 << kMaxTreeDepth,
               " of the CUDA kernels; pass implementation=\"python\" to the layer");
   TORCH_CHECK(int64_t{1} << args.depth == n, "trees have ", n, " leaves, but must have a power of two");
-  int64_t out[2];
-  for (int i = 0; i < 2; i++) {
-    out[i] = ((x.size(2 + i) + 2 * padding[i] - kernel[i]) / stride[i] + 1) / pool[i];
+  for (size_t i = 0; i < 2; i++) {
     args.stride[i] = static_cast<int32_t>(stride[i]);
     args.padding[i] = static_cast<int32_t>(padding[i]);
     args.pool[i] = static_cast<int32_t>(pool[i]);
   }
-  TORCH_CHECK(out[0] > 0 && out[1] > 0, "the kernel does not fit into the padded image");
   const int64_t rows = x.size(1) * (x.size(2) + 2 * padding[0]) * (x.size(3) + 2 * padding[1]);
   TORCH_CHECK(
-      std::max({rows, trees * n, out[0] * out[1] * pool[0] * pool[1]}) < std::numeric_limits<int32_t>::max() / 4,
+      std::max({rows, trees * n, out_height * out_width * pool[0] * pool[1]}) < std::numeric_limits<int32_t>::max() / 4,
       "an image of ", x.size(1), "x", x.size(2), "x", x.size(3), " and ", trees,
       " trees pass what 32-bit indices hold");
   args.trees = static_cast<int32_t>(trees);
   args.channels = static_cast<int32_t>(x.size(1));
   args.height = static_cast<int32_t>(x.size(2));
   args.width = static_cast<int32_t>(x.size(3));
-  args.out_height = static_cast<int32_t>(out[0]);
-  args.out_width = static_cast<int32_t>(out[1]);
+  args.out_height = static_cast<int32_t>(out_height);
+  args.out_width = static_cast<int32_t>(out_width);
   args.leaves = leaves.const_data_ptr<int32_t>();
   return args;
 }

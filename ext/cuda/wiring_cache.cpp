@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "dense_plan.h"
 #include "lut_plan.h"
-#include "plan.h"
 #include "tree_plan.h"
 
 namespace lgn::cuda {

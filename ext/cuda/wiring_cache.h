@@ -11,6 +11,7 @@
 
 #include <memory>
 
+#include "dense.h"
 #include "tree.h"
 
 namespace lgn::cuda {

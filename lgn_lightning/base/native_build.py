@@ -287,7 +287,7 @@ def ninja_file(plan: BuildPlan) -> str:
         "ninja_required_version = 1.3",
         f"cxx = {shell((plan.compiler,))}",
         "rule compile",
-        "  command = $cxx $flags -c $in -o $out",
+        f"  command = $cxx {shell(('-iquote', str(plan.sources)))} $flags -c $in -o $out",
         "rule link",
         "  command = $cxx $in -o $out $flags",
     ]

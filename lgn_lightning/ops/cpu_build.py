@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _INSTRUCTION_SETS = {
         "-mprefer-vector-width=512",
     ),
 }
+#: Code that needs headers of torch.
+_TORCH = re.compile(r"\b(at::|TORCH_)")
 
 
 def make_plan() -> BuildPlan:
@@ -35,7 +38,7 @@ def make_plan() -> BuildPlan:
     if not sources.is_dir():
         raise BuildError(f"the C++ sources are missing from {sources}; reinstall lgn-lightning")
     versions = (torch.__version__,)
-    return plan_of("CPU", LIBRARY_NAME, sources, (sources,), _units(), _link_flags(), versions=versions)
+    return plan_of("CPU", LIBRARY_NAME, sources, (sources,), _units(sources), _link_flags(), versions=versions)
 
 
 def torch_includes() -> tuple[str, ...]:
@@ -45,17 +48,34 @@ def torch_includes() -> tuple[str, ...]:
     return (f"-isystem{torch_root}", f"-isystem{torch_root / 'torch/csrc/api/include'}", abi)
 
 
-def _units() -> tuple[Unit, ...]:
+def host_units(sources: Path, folder: str, torch_flags: tuple[str, ...]) -> list[Unit]:
+    """The compilations of all ``.cpp`` of a folder: first one of those that include headers of torch, then the others.
+
+    The headers take a compiler far longer than the code behind them, so these files are compiled as one.
+
+    Args:
+        sources: What the units' sources are relative to.
+        folder: The folder in there; ``""`` is that itself.
+        torch_flags: Flags of files that include headers of torch.
+    """
+    names = [str(path.relative_to(sources)) for path in sorted((sources / folder).glob("*.cpp"))]
+    *others, last = with_torch = [name for name in names if _TORCH.search((sources / name).read_text())]
+    included = tuple(flag for name in others for flag in ("-include", name))
+    plain = [Unit(name, f"{Path(name).stem}.o", ("-O2",)) for name in names if name not in with_torch]
+    return [Unit(last, "torch_ops.o", ("-O1", *torch_flags, *included)), *plain]
+
+
+def _units(sources: Path) -> tuple[Unit, ...]:
     # First what takes longest.
-    units = [Unit("torch_ops.cpp", "torch_ops.o", ("-O1", *torch_includes()))]
+    torch_ops, *plain = host_units(sources, "", torch_includes())
+    units = [torch_ops]
     if platform.machine() in ("x86_64", "AMD64"):
         units += [
             Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))
             for name, flags in reversed(_INSTRUCTION_SETS.items())
         ]
     units.append(Unit("isa.cpp", "baseline.o", ("-O3", "-DLGN_ISA=baseline", "-DLGN_WITH_F64")))
-    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in ("plan", "plan_cache", "pool", "dispatch")]
-    return tuple(units)
+    return (*units, *(unit for unit in plain if unit.source != "isa.cpp"))
 
 
 def _link_flags() -> tuple[str, ...]:

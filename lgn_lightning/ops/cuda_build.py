@@ -13,24 +13,11 @@ from pathlib import Path
 import torch
 
 from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
-from lgn_lightning.ops.cpu_build import torch_includes
+from lgn_lightning.ops.cpu_build import host_units, torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"
-# What takes longest goes first.
-_KERNELS = (
-    "tree_backward",
-    "tree_forward",
-    "tree_choices",
-    "bit_tree",
-    "lut",
-    "layer",
-    "group",
-    "bit_layer",
-    "choices",
-    "bits",
-    "softmax",
-)
-_PLANS = ("plan", "lut_plan", "tree_plan")
+#: What takes nvcc longest, and so goes first.
+_LONGEST = ("tree_backward", "tree_forward", "tree_choices", "bit_tree", "lut")
 _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 
 
@@ -150,11 +137,14 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     system = tuple(f"-isystem{path}" for path in _header_folders(home) if path != Path("/usr/include"))
     code = tuple(f"-gencode=arch=compute_{a},code=sm_{a}" for a in (arch.replace(".", "") for arch in archs))
     torch_flags = (*torch_includes(), *system)
+    kernels = [path.stem for path in sorted((sources / "cuda").glob("*.cu"))]
+    kernels = [name for name in _LONGEST if name in kernels] + [name for name in kernels if name not in _LONGEST]
+    torch_ops, *plain = host_units(sources, "cuda", torch_flags)
     units = (
-        Unit("cuda/torch_ops.cpp", "torch_ops.o", ("-O1", *torch_flags)),
-        *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in _KERNELS),
-        *(Unit(f"cuda/{name}.cpp", f"{name}.o", ("-O2",)) for name in _PLANS),
-        Unit("cpu/plan.cpp", "cpu_plan.o", ("-O2",)),
+        torch_ops,
+        *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in kernels),
+        *plain,
+        Unit("cpu/dense_plan.cpp", "cpu_dense_plan.o", ("-O2",)),
     )
     runtime = _runtime(home, version.split(".", 1)[0])
     torch_lib = Path(torch.__path__[0]) / "lib"

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "dense_plan.h"
 #include "driver.h"
-#include "kernels.h"
-#include "plan.h"
+#include "isa.h"
 
 namespace {
 

@@ -27,8 +27,11 @@ x86_64)
   set_of Avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq
   ;;
 esac
-for part in rewrite map_luts order fuse_group_sums group_gates machine_code loops engine; do
-  parts="$parts $root/ext/circuit/$part.cpp"
+for part in "$root"/ext/circuit/*.cpp; do
+  case $part in
+  *kernels.cpp) ;; # compiled above
+  *) parts="$parts $part" ;;
+  esac
 done
 $cxx $circuit "$root/tests/ext/circuit_driver.cpp" $parts -o "$out/circuit_driver" -pthread
 "$out/circuit_driver"
@@ -52,10 +55,9 @@ x86_64)
   ;;
 esac
 $cxx $flags $objects -c "$root/ext/cpu/isa.cpp" -o "$out/baseline.o"
-$cxx $flags "$root/tests/ext/kernel_driver.cpp" "$root/tests/ext/tree_driver.cpp" \
-  "$root/tests/ext/bit_tree_driver.cpp" "$root/tests/ext/lut_driver.cpp" "$root/tests/ext/choices_driver.cpp" \
-  "$root/ext/cpu/plan.cpp" "$root/ext/cpu/plan_cache.cpp" "$root/ext/cpu/pool.cpp" "$root/ext/cpu/dispatch.cpp" \
-  "$out/baseline.o" $vector_objects -o "$out/kernel_driver" -pthread
+drivers=$(ls "$root"/tests/ext/*_driver.cpp | grep -v circuit_driver)
+sources=$(grep -LE 'at::|TORCH_' "$root"/ext/cpu/*.cpp | grep -v isa.cpp) # those without torch
+$cxx $flags $drivers $sources "$out/baseline.o" $vector_objects -o "$out/kernel_driver" -pthread
 for set in $sets; do
   LGN_CPU_ISA=$set "$out/kernel_driver"
 done

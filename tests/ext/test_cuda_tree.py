@@ -21,10 +21,8 @@ Pair = tuple[int, int]
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    loaded = build(
-        tmp_path_factory.mktemp("cuda_tree"), "tree_driver.cpp", "cuda/tree_plan.cpp", defines=("LGN_BUSY_WARPS=8",)
-    )
+def host() -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(build("tree_driver.cpp", "cuda/tree_plan.cpp", options=["-DLGN_BUSY_WARPS=8"])))
     loaded.host_tree_backward.restype = ctypes.c_int64
     return loaded
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "driver.h"
-#include "kernels.h"
+#include "isa.h"
 
 namespace {
 

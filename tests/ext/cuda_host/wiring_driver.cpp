@@ -1,6 +1,6 @@
-// The cache of wirings on tensors of the host, as ops of torch, for test_cuda_wiring.py.
+// The cache of wirings on tensors of the host, as ops of torch, for test_cuda_wiring_cache.py.
 //
-// What it takes of c10/cuda is stood in for: test_cuda_wiring.py makes those headers, which all include nothing.
+// What it takes of c10/cuda is stood in for here: the headers of that name beside this file include nothing.
 #include <c10/core/Device.h>
 #include <torch/library.h>
 

@@ -1,0 +1,168 @@
+// The ops of lgn_lightning/ops/lut.py: checks, memory formats, tiles and threads.
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <cstring>
+#include <tuple>
+
+#include "tensors.h"
+
+namespace lgn {
+namespace {
+
+// The wiring of a layer, its indices checked.
+struct Wiring {
+  Tensor owner;
+  LutLayer layer;
+
+  Wiring(const Tensor& indices, int64_t features) : owner(indices.to(at::kInt).contiguous()) {
+    TORCH_CHECK(owner.dim() == 2 && owner.size(0) >= 2 && owner.size(0) <= 6, "indices must be [2 … 6, n]");
+    layer = {owner.const_data_ptr<int32_t>(), owner.size(1), static_cast<int>(owner.size(0))};
+    for (int64_t k = 0; k < owner.numel(); k++) {
+      TORCH_CHECK_INDEX(layer.indices[k] >= 0 && layer.indices[k] < features, "gate ", k % layer.gates, " has input ",
+                        layer.indices[k], ", but x has only ", features, " features; indices must be in 0 … ",
+                        features - 1);
+    }
+  }
+};
+
+// Other dtypes than float and double are computed in float: the sums of a row must not be rounded one by one.
+const LutKernels& lut_kernels_of(at::ScalarType dtype) { return layer_kernels_of(dtype).lut; }
+
+std::vector<Tile> tiles_of(int64_t batch, int64_t element) {
+  std::vector<Tile> tiles;
+  const int64_t lines = padded_bytes(batch * element) / kLineBytes, per_line = kLineBytes / element;
+  for (int64_t line = 0; line < lines; line += kLutLines) {
+    const int64_t count = std::min<int64_t>(kLutLines, lines - line);
+    tiles.push_back({line * kLineBytes, static_cast<int>(count), std::min(count * per_line, batch - line * per_line)});
+  }
+  return tiles;
+}
+
+// `made`, feature-major, in another dtype and still feature-major.
+Tensor in_dtype(const Tensor& made, at::ScalarType dtype) {
+  if (made.scalar_type() == dtype || made.dim() != 2) return made.to(dtype);
+  Tensor out = new_feature_major(made.size(0), made.size(1), dtype);
+  out.copy_(made);
+  return out;
+}
+
+Tensor lut(const Tensor& x_in, const Tensor& table_in, const Tensor& indices) {
+  const at::ScalarType dtype = sum_dtype(x_in.scalar_type());
+  const Wiring wiring(indices, x_in.size(1));
+  const int64_t gates = wiring.layer.gates, batch = x_in.size(0);
+  const Tensor table = table_in.to(dtype).contiguous();
+  TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == wiring.layer.entries(),
+              "table must be [n, 2^k]");
+  const Tensor y = new_feature_major(batch, gates, dtype);
+  if (y.numel() > 0) {
+    const Rows x = feature_major(x_in.to(dtype)), out = rows_of(y);
+    const std::vector<Tile> tiles = tiles_of(batch, static_cast<int64_t>(y.element_size()));
+    const LutKernels& kernels = lut_kernels_of(dtype);
+    const void* entries = table.const_data_ptr();
+    const int64_t grain = kGrain >> wiring.layer.inputs << 2;
+    parallel_for(static_cast<int64_t>(tiles.size()) * gates, grain, [&](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const int64_t from = begin % gates, to = std::min(gates, from + (end - begin));
+        kernels.forward(wiring.layer, x.data, x.pitch, entries, from, to, out.data, out.pitch,
+                        tiles[static_cast<size_t>(begin / gates)]);
+        begin += to - from;
+      }
+    });
+  }
+  return in_dtype(y, x_in.scalar_type());
+}
+
+std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_in, const Tensor& table_in,
+                                        const Tensor& indices, bool need_grad_x) {
+  // Sums over tiles go to a fixed number of slabs, so that they do not depend on the number of threads.
+  constexpr int64_t kMaxSlabs = 16;
+  const at::ScalarType dtype = sum_dtype(x_in.scalar_type());
+  const Wiring wiring(indices, x_in.size(1));
+  const LutLayer& layer = wiring.layer;
+  const int64_t batch = x_in.size(0), entries = layer.entries();
+  const Tensor table = table_in.to(dtype).contiguous();
+  TORCH_CHECK(table.dim() == 2 && table.size(0) == layer.gates && table.size(1) == entries, "table must be [n, 2^k]");
+  TORCH_CHECK(grad_in.dim() == 2 && grad_in.size(0) == batch && grad_in.size(1) == layer.gates,
+              "grad must be [batch, n]");
+  Tensor grad_x =
+      need_grad_x ? new_feature_major(batch, x_in.size(1), dtype) : at::empty({0}, at::device(at::kCPU).dtype(dtype));
+  const auto element = static_cast<int64_t>(table.element_size());
+  const std::vector<Tile> tiles = tiles_of(batch, element);
+  const int64_t slabs = std::max<int64_t>(std::min<int64_t>(kMaxSlabs, static_cast<int64_t>(tiles.size())), 1);
+  const int64_t slab_bytes = layer.gates * entries * element;
+  const Tensor sums = new_rows(slabs * layer.gates, entries, dtype);
+  char* data = static_cast<char*>(sums.mutable_data_ptr());
+  const Rows x = feature_major(x_in.to(dtype)), grad = feature_major(grad_in.to(dtype));
+  const Rows to = need_grad_x ? rows_of(grad_x) : Rows{grad_x, nullptr, 0};
+  const LutKernels& kernels = lut_kernels_of(dtype);
+  const void* from = table.const_data_ptr();
+  const auto count = static_cast<int64_t>(tiles.size());
+  parallel_for(slabs, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t slab = begin; slab < end; slab++) {
+      if (slab_bytes > 0) std::memset(data + slab * slab_bytes, 0, static_cast<size_t>(slab_bytes));
+      for (int64_t k = slab * count / slabs; k < (slab + 1) * count / slabs; k++) {
+        const Tile& tile = tiles[static_cast<size_t>(k)];
+        for (int64_t row = 0; to.data && row < x_in.size(1); row++) {
+          std::memset(to.data + row * to.pitch + tile.offset, 0, static_cast<size_t>(tile.lines * kLineBytes));
+        }
+        kernels.backward(layer, x.data, x.pitch, from, grad.data, grad.pitch, 0, layer.gates, to.data, to.pitch,
+                         data + slab * slab_bytes, tile);
+      }
+    }
+  });
+  Tensor grad_table = sums;
+  if (slabs > 1) {
+    grad_table = new_rows(layer.gates, entries, dtype);
+    const auto add = [&]<typename T>(T* out, const T* parts) {
+      parallel_for(layer.gates * entries, kGrain * 8, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; k++) {
+          T total = parts[k];
+          for (int64_t slab = 1; slab < slabs; slab++) total += parts[slab * layer.gates * entries + k];
+          out[k] = total;
+        }
+      });
+    };
+    if (dtype == at::kDouble) {
+      add(grad_table.mutable_data_ptr<double>(), sums.const_data_ptr<double>());
+    } else {
+      add(grad_table.mutable_data_ptr<float>(), sums.const_data_ptr<float>());
+    }
+  }
+  return {in_dtype(grad_x, x_in.scalar_type()), grad_table.to(table_in.scalar_type())};
+}
+
+Tensor lut_packed(const Tensor& x, const Tensor& ids_in, const Tensor& indices) {
+  const Tensor ids = ids_in.contiguous();
+  const Wiring wiring(indices, x.size(1));
+  TORCH_CHECK(ids.scalar_type() == at::kLong && ids.numel() == wiring.layer.gates, "ids must be int64 [n]");
+  Tensor y = new_feature_major(x.size(0), wiring.layer.gates, x.scalar_type());
+  if (y.numel() == 0) return y;
+  const Rows from = feature_major(x), to = rows_of(y);
+  parallel_for(wiring.layer.gates, kGrain, [&](int64_t begin, int64_t end) {
+    kernels().lut_bits.forward(wiring.layer, reinterpret_cast<const uint8_t*>(from.data), from.pitch,
+                               ids.const_data_ptr<int64_t>(), begin, end, reinterpret_cast<uint8_t*>(to.data),
+                               to.pitch);
+  });
+  return y;
+}
+
+Tensor lut_ids(const Tensor& logits_in) {
+  const Tensor logits = logits_in.to(at::kFloat).contiguous();
+  TORCH_CHECK(logits.dim() == 2 && logits.size(1) <= 64, "logits must be [n, 2^k]");
+  Tensor out = at::empty({logits.size(0)}, at::device(at::kCPU).dtype(at::kLong));
+  parallel_for(logits.size(0), kGrain, [&](int64_t begin, int64_t end) {
+    kernels().lut_bits.ids(logits.const_data_ptr<float>(), logits.size(1), begin, end, out.mutable_data_ptr<int64_t>());
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace lgn
+
+TORCH_LIBRARY_IMPL(lgn, CPU, m) {
+  m.impl("lut", &lgn::lut);
+  m.impl("lut_backward", &lgn::lut_backward);
+  m.impl("lut_packed", &lgn::lut_packed);
+  m.impl("lut_ids", &lgn::lut_ids);
+}

@@ -1,0 +1,1 @@
+// Stood in for by wiring_driver.cpp.
