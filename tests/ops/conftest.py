@@ -22,3 +22,13 @@ def asked_backend(request: pytest.FixtureRequest) -> None:
     """The native CPU kernels, unless ``LGN_BACKEND=torch`` asks for the reference: tests that hold for both."""
     if os.environ.get("LGN_BACKEND") != "torch":
         request.getfixturevalue("native_cpu")
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def native_device(request: pytest.FixtureRequest) -> str:
+    """Each device that has native kernels, with them: for tests that hold for all."""
+    if request.param == "cpu":
+        request.getfixturevalue("native_cpu")
+    else:
+        loader.require("cuda")
+    return str(request.param)

@@ -2,18 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lgn_lightning.gates import TRUTH_TABLES
 from lgn_lightning.ops import dense
-from lgn_lightning.ops.bits import (
-    group_sum_packed_reference,
-    logic_packed_reference,
-    pack_bits_reference,
-    unpack_bits_reference,
-)
 
 # Petersen et al. (2022), Table 1, "real-valued" column.
 TABLE_1 = (
@@ -170,51 +162,3 @@ def test_tables_made_in_inference_mode_do_not_leak_into_training() -> None:
         dense.softmax_table_reference(logits)
     dense.softmax_table_reference(logits.requires_grad_()).sum().backward()
     assert logits.grad is not None
-
-
-words = st.sampled_from([8, 16, 32, 64])
-
-
-@st.composite
-def bool_matrices(draw: st.DrawFn, columns: st.SearchStrategy[int]) -> Tensor:
-    rows, n, seed = draw(st.integers(0, 140)), draw(columns), draw(st.integers(0, 2**32 - 1))
-    return torch.rand(rows, n, generator=torch.Generator().manual_seed(seed)) > 0.5
-
-
-def packed_by_numpy(x: Tensor, bits: int) -> list[list[int]]:
-    rows = -(-x.shape[0] // bits)
-    values = [[0] * x.shape[1] for _ in range(rows)]
-    for sample, feature in x.nonzero().tolist():
-        values[sample // bits][feature] |= 1 << sample % bits
-    return [[v - (1 << bits) if v >> (bits - 1) else v for v in row] for row in values]
-
-
-@given(x=bool_matrices(st.integers(1, 6)), bits=words)
-def test_pack_and_unpack(x: Tensor, bits: int) -> None:
-    packed = pack_bits_reference(x, bits)
-    assert torch.iinfo(packed.dtype).bits == bits
-    assert packed.tolist() == packed_by_numpy(x, bits)
-    assert torch.equal(unpack_bits_reference(packed, x.shape[0]), x)
-    column_major = packed.t().contiguous().t()
-    assert torch.equal(unpack_bits_reference(column_major, x.shape[0]), x)
-
-
-@given(x=bool_matrices(st.integers(1, 6)), bits=words, seed=st.integers(0, 99))
-def test_logic_packed(x: Tensor, bits: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    gates = torch.randperm(16, generator=generator).to(torch.uint8)
-    a, b = torch.randint(x.shape[1], (2, 16), dtype=torch.int32, generator=generator)
-    packed = logic_packed_reference(pack_bits_reference(x, bits), gates, a, b)
-    tables = torch.tensor(TRUTH_TABLES, dtype=torch.bool)[gates.long()]
-    expected = tables[torch.arange(16), 2 * x[:, a].long() + x[:, b].long()]
-    assert torch.equal(unpack_bits_reference(packed, x.shape[0]), expected)
-
-
-@given(x=bool_matrices(st.sampled_from([6, 12])), bits=words, k=st.sampled_from([1, 2, 3, 6]))
-def test_group_sum_packed(x: Tensor, bits: int, k: int) -> None:
-    packed = pack_bits_reference(x, bits)
-    expected = x.numpy().reshape(x.shape[0], k, x.shape[1] // k).sum(2)
-    for words_ in (packed, packed.t().contiguous().t()):
-        counts = group_sum_packed_reference(words_, k, x.shape[0])
-        assert counts.dtype == torch.int32
-        assert counts.tolist() == expected.tolist()

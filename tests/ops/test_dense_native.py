@@ -16,7 +16,6 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, PackBitsTensor
 from lgn_lightning.ops import dense
-from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, pack_bits_reference
 
 pytestmark = pytest.mark.usefixtures("native_cpu")
 
@@ -102,24 +101,6 @@ def test_softmax_table_is_the_reference(n: int, dtype: torch.dtype, seed: int) -
     assert_near(
         lgn.softmax_table_backward(grad, logits), dense.softmax_table_backward_reference(grad.double(), exact), 3
     )
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes, st.sampled_from([8, 16, 32, 64]), st.booleans(), st.integers(0, 2**31))
-def test_packed_ops_are_the_reference(
-    size: tuple[int, int, int, int], bits: int, feature_major: bool, seed: int
-) -> None:
-    batch, in_dim, per_group, k = size
-    torch.manual_seed(seed)
-    x = torch.rand(batch, in_dim) < 0.5
-    a, b = wiring(in_dim, per_group * k)
-    gates = torch.randint(16, (per_group * k,), dtype=torch.uint8)
-    words = lgn.pack_bits(strided(x, "feature_major") if feature_major else x, bits)
-    assert torch.equal(words, pack_bits_reference(x, bits))
-    assert torch.equal(lgn.unpack_bits(words.contiguous(), batch), x)
-    y = lgn.logic_packed(words, gates, a, b)
-    assert torch.equal(y, logic_packed_reference(words, gates, a, b))
-    assert torch.equal(lgn.group_sum_packed(y, k, batch), group_sum_packed_reference(y, k, batch))
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
