@@ -1,4 +1,7 @@
-"""Checks of arguments, made before an op is called: its kernels need none, and its errors read the same everywhere."""
+"""Checks of arguments, made before an op is called, so that errors read the same on all devices.
+
+A wrong shape or number is a ValueError, a wrong dtype a TypeError.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,7 @@ WORDS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 
 def word_dtype(bits: int) -> torch.dtype:
-    """Gives the integer dtype that holds ``bits`` packed samples.
-
-    Raises:
-        ValueError: If ``bits`` is not 8, 16, 32 or 64.
-    """
+    """Gives the integer dtype that holds ``bits`` packed samples; refuses other numbers than 8, 16, 32 and 64."""
     if bits not in WORDS:
         raise ValueError(f"bits is {bits}, but samples are packed into words of 8, 16, 32 or 64 bits")
     return WORDS[bits]

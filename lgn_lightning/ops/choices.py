@@ -83,12 +83,7 @@ class _LearnChoices(torch.autograd.Function):
 
 
 def check_choices(shares: Tensor, candidates: Tensor, gates: int) -> None:
-    """Refuses candidates that do not fit the gates or their shares.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``candidates`` is not int32.
-    """
+    """Refuses candidates that do not fit the gates or their shares."""
     check_candidates(shares, candidates, (gates, 2), f"{gates} gates")
 
 

@@ -145,12 +145,8 @@ def report() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "backend": os.environ.get("LGN_BACKEND") or "auto",
         "cache folder": str(native_build.cache_roots()[0]),
-        "compiler": None,
-        "build key": None,
-        "native cpu": None,
-        "instruction set": None,
-        "native cuda": None,
     }
+    facts |= dict.fromkeys(("compiler", "build key", "native cpu", "instruction set", "native cuda"))
     try:
         facts["backend"] = backend()
         facts["compiler"], _ = native_build.find_compiler()

@@ -23,6 +23,9 @@ from lgn_lightning.ops.dense import logic_backward_reference
 __all__ = ["BitLayer", "bit_logic", "gate_ids"]
 
 
+Tensors = list[Tensor]
+
+
 class BitLayer(NamedTuple):
     """A layer of hard gates and the soft table that its gradient is that of.
 
@@ -176,8 +179,8 @@ def gate_ids_reference(logits: Tensor) -> Tensor:
 
 
 def _fake(
-    x: Tensor, gates: list[Tensor], a: list[Tensor], b: list[Tensor], candidates: list[Tensor], k: int, *rest: Any
-) -> tuple[Tensor, list[Tensor]]:
+    x: Tensor, gates: Tensors, a: Tensors, b: Tensors, candidates: Tensors, k: int, *rest: Any
+) -> tuple[Tensor, Tensors]:
     widths = [x.shape[1], *(first.shape[0] for first in a[:-1])]
     scores = x.new_empty((x.shape[0], k), dtype=torch.float32)
     rows = (x.shape[0] + BITS - 1) // BITS
@@ -185,8 +188,8 @@ def _fake(
 
 
 def _fake_backward(
-    grad: Tensor, words: list[Tensor], tables: list[Tensor], a: Any, b: Any, shares: list[Tensor], *rest: Any
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    grad: Tensor, words: Tensors, tables: Tensors, a: Any, b: Any, shares: Tensors, *rest: Any
+) -> tuple[Tensor, Tensors, Tensors]:
     x = grad.new_empty((grad.shape[0], words[0].shape[1]), dtype=torch.float32)
     logits = [share.new_empty(share.shape, dtype=torch.float32) for share in shares]
     tables = [table.new_empty(table.shape) for table in tables]
@@ -200,19 +203,19 @@ def _fake_backward(
 )
 def bit_logic_reference(
     x: Tensor,
-    gates: list[Tensor],
-    a: list[Tensor],
-    b: list[Tensor],
-    candidates: list[Tensor],
+    gates: Tensors,
+    a: Tensors,
+    b: Tensors,
+    candidates: Tensors,
     k: int,
     tau: float,
-    packed: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor]]:
+    words: Tensor | None = None,
+) -> tuple[Tensor, Tensors]:
     """Scores ``[batch, k]``, and the packed inputs of each layer, int64 ``[ceil(batch / 64), in]``."""
-    words = [round_to_bits_reference(x) if packed is None else packed.clone()]
+    bits = [round_to_bits_reference(x) if words is None else words.clone()]
     for ids, first, second in zip(gates, a, b, strict=True):
-        words.append(logic_packed_reference(words[-1], ids, first, second))
-    return group_sum_packed_reference(words.pop(), k, x.shape[0]).float() / tau, words
+        bits.append(logic_packed_reference(bits[-1], ids, first, second))
+    return group_sum_packed_reference(bits.pop(), k, x.shape[0]).float() / tau, bits
 
 
 @library.op(
@@ -223,31 +226,32 @@ def bit_logic_reference(
 )
 def bit_logic_backward_reference(
     grad: Tensor,
-    words: list[Tensor],
-    tables: list[Tensor],
-    a: list[Tensor],
-    b: list[Tensor],
-    shares: list[Tensor],
-    candidates: list[Tensor],
+    words: Tensors,
+    tables: Tensors,
+    a: Tensors,
+    b: Tensors,
+    shares: Tensors,
+    candidates: Tensors,
     of_logits: list[bool],
     tau: float,
     factors: list[float],
     need_grad_x: bool,
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+) -> tuple[Tensor, Tensors, Tensors]:
     """Gradients of ``x`` (empty if not wanted), float32, of the tables, and of logits (empty where shares are)."""
     g = (grad.float().t() / tau).repeat_interleave(a[-1].shape[0] // grad.shape[1], dim=0).t()
-    grad_tables: list[Tensor] = []
-    grad_logits: list[Tensor] = []
-    for layer in range(len(tables) - 1, -1, -1):
-        table = torch.sigmoid(tables[layer]) if of_logits[layer] else tables[layer]
-        bits = unpack_bits_reference(words[layer], grad.shape[0]).float()
-        wires = a[layer], b[layer]
+    grad_tables: Tensors = []
+    grad_logits: Tensors = []
+    layers = list(zip(words, tables, a, b, shares, candidates, of_logits, factors, strict=True))
+    for packed, given, first, second, share, wires, sigmoid, factor in reversed(layers):
+        table = torch.sigmoid(given) if sigmoid else given
+        bits = unpack_bits_reference(packed, grad.shape[0]).float()
         grad_choice = bits.new_empty((0,))
-        if len(shares[layer]) > 0:
-            grad_shares = choices_backward_reference(g, bits, table, *wires, candidates[layer])
-            grad_choice = choose_backward_reference(grad_shares, shares[layer])
+        if len(share) > 0:
+            grad_shares = choices_backward_reference(g, bits, table, first, second, wires)
+            grad_choice = choose_backward_reference(grad_shares, share)
         grad_logits.insert(0, grad_choice)
-        g, grad_table = logic_backward_reference(g, bits, table, *wires, need_grad_x or layer > 0)
-        grad_tables.insert(0, grad_table * table * (1 - table) if of_logits[layer] else grad_table)
-        g = g * factors[layer]
+        wanted = need_grad_x or len(grad_logits) < len(layers)
+        g, grad_table = logic_backward_reference(g, bits, table, first, second, wanted)
+        grad_tables.insert(0, grad_table * table * (1 - table) if sigmoid else grad_table)
+        g = g * factor
     return g, grad_tables, grad_logits

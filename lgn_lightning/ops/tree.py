@@ -102,12 +102,7 @@ class _LearnedTreeConv(torch.autograd.Function):
 
 
 def check_trees(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None) -> None:
-    """Refuses arguments of a convolution that do not fit one another.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit.
-    """
+    """Refuses arguments of a convolution that do not fit one another."""
     if x.ndim != 4:
         raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, channels, height, width]")
     check_floating(x)
@@ -121,12 +116,7 @@ def check_trees(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry
 
 
 def check_leaf_candidates(shares: Tensor, leaves: Tensor, candidates: Tensor) -> None:
-    """Refuses candidates that do not fit the leaves or their shares.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``candidates`` is not int32.
-    """
+    """Refuses candidates that do not fit the leaves or their shares."""
     check_candidates(shares, candidates, leaves.shape[1:], f"leaves {list(leaves.shape)}")
 
 
@@ -135,6 +125,18 @@ def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
     height, width = kernel_size
     line = places // width
     return torch.stack((line // height, line % height, places % width))
+
+
+def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> Tensor:
+    """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last."""
+    size, stride, padding = image[1:], geometry.stride, geometry.padding
+    height, width = geometry.places(size)
+    channel, dy, dx = (part[:, :, None, None].long() for part in leaves)
+    line = torch.arange(height, device=leaves.device)[:, None] * stride[0] - padding[0] + dy
+    column = torch.arange(width, device=leaves.device) * stride[1] - padding[1] + dx
+    inside = (line >= 0) & (line < size[0]) & (column >= 0) & (column < size[1])
+    rows = (channel * size[0] + line) * size[1] + column
+    return torch.where(inside, rows, math.prod(image)).flatten(2)
 
 
 class TreeConv(NamedTuple):
@@ -147,17 +149,13 @@ class TreeConv(NamedTuple):
     geometry: ConvGeometry
     candidates: Tensor | None = None
 
-    def leaf_rows(self, leaves: Tensor | None = None) -> Tensor:
-        """Row of :meth:`rows` that each leaf reads at each place, int64 ``[O, leaves, places]``."""
-        return leaf_rows(self.x.shape[1:], self.leaves if leaves is None else leaves, self.geometry)
-
     def rows(self) -> Tensor:
         """The input as rows of samples; that of zeros behind them is what a leaf outside the image reads."""
         return torch.nn.functional.pad(self.x.permute(1, 2, 3, 0).flatten(0, 2).to(self.table.dtype), (0, 0, 0, 1))
 
     def levels(self) -> list[tuple[Tensor, Tensor]]:
         """Operands of the gates of each level, ``[O, gates, places, batch]`` each; then the root's values, twice."""
-        index = self.leaf_rows()
+        index = leaf_rows(self.x.shape[1:], self.leaves, self.geometry)
         values = self.rows().index_select(0, index.flatten()).view(*index.shape, self.x.shape[0])
         levels, first = [], 0
         while (gates := values.shape[1] // 2) > 0:
@@ -177,18 +175,6 @@ class TreeConv(NamedTuple):
         _, trees, leaves = self.leaves.shape
         t00, t01, t10, t11 = table.view(trees, leaves - 1, 4, 1, 1)[:, first : first + gates].unbind(2)
         return t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00
-
-
-def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> Tensor:
-    """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last."""
-    size, stride, padding = image[1:], geometry.stride, geometry.padding
-    height, width = geometry.places(size)
-    channel, dy, dx = (part[:, :, None, None].long() for part in leaves)
-    line = torch.arange(height, device=leaves.device)[:, None] * stride[0] - padding[0] + dy
-    column = torch.arange(width, device=leaves.device) * stride[1] - padding[1] + dx
-    inside = (line >= 0) & (line < size[0]) & (column >= 0) & (column < size[1])
-    rows = (channel * size[0] + line) * size[1] + column
-    return torch.where(inside, rows, math.prod(image)).flatten(2)
 
 
 def windows(values: Tensor, size: tuple[int, int], pool: Sequence[int]) -> Tensor:
@@ -276,13 +262,13 @@ def backward_reference(grad: Tensor, winner: Tensor, conv: TreeConv, need_grad_x
     grads = (x.new_empty((0,)), torch.cat(parts[::-1], dim=1).flatten(0, 1))
     if need_grad_x:
         rows = torch.zeros(math.prod(x.shape[1:]) + 1, x.shape[0], dtype=node.dtype, device=x.device)
-        rows.index_add_(0, conv.leaf_rows().flatten(), node.flatten(0, 2))
+        rows.index_add_(0, leaf_rows(x.shape[1:], leaves, conv.geometry).flatten(), node.flatten(0, 2))
         grads = (rows[:-1].view(*x.shape[1:], x.shape[0]).to(x.dtype).permute(3, 0, 1, 2), grads[1])
     if conv.candidates is None:
         return grads
     values, shares = conv.rows(), []
     for places in conv.candidates.unbind(2):  # one after the other: the values of all would be K times the activations
-        index = conv.leaf_rows(decode_places(places, conv.geometry.kernel_size))
+        index = leaf_rows(x.shape[1:], decode_places(places, conv.geometry.kernel_size), conv.geometry)
         shares.append((node * values.index_select(0, index.flatten()).view_as(node)).sum((2, 3)))
     return *grads, torch.stack(shares, dim=2)
 

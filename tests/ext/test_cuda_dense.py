@@ -262,7 +262,7 @@ def test_gate_ids(host: ctypes.CDLL, gates: int, width: int) -> None:
     logits[::2] = logits[::2].round()  # ties: the first of the largest counts
     ids = torch.empty(gates, dtype=torch.uint8)
     host.host_gate_ids(at(logits), i64(gates), i64(width), at(ids))
-    assert torch.equal(ids, straight_through._gate_ids(logits))
+    assert torch.equal(ids, straight_through.gate_ids_reference(logits))
     counts, scores = torch.arange(gates).int(), torch.empty(gates)
     host.host_scores_of_counts(at(counts), i64(gates), ctypes.c_float(3.3), at(scores))
     assert torch.equal(scores, counts.float() / 3.3)
