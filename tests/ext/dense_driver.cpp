@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "dense_plan.h"
+#include "dense_plan_cache.h"
 #include "driver.h"
 #include "isa.h"
 #include "pool.h"
