@@ -86,21 +86,19 @@ def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.
         CircuitError: On a wrong width or dtype.
     """
     samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
-    pixels = circuit.num_pixels
+    if samples.ndim >= 2:
+        width, pixels = math.prod(samples.shape[1:]), circuit.num_pixels
+        bits = samples.dtype == np.bool_ and width == circuit.num_inputs
+        if bits or (pixels and samples.dtype == np.uint8 and width == pixels):
+            flat = np.ascontiguousarray(samples).reshape(samples.shape[0], width)
+            return ("bits", flat.view(np.uint8)) if bits else ("pixels", flat)
     wanted = f"bool [N, {circuit.num_inputs}]"
-    if pixels:
-        wanted += f" or uint8 [N, {pixels}]"
+    if circuit.num_pixels:
+        wanted += f" or uint8 [N, {circuit.num_pixels}]"
     if circuit.image_shape is not None:
         wanted += f" ([N, {', '.join(map(str, circuit.image_shape))}])"
-    if samples.ndim < 2:
-        raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}; add the batch axis")
-    width = int(np.prod(samples.shape[1:]))
-    flat = np.ascontiguousarray(samples).reshape(samples.shape[0], width)
-    if samples.dtype == np.bool_ and width == circuit.num_inputs:
-        return "bits", flat.view(np.uint8)
-    if samples.dtype == np.uint8 and width == pixels and pixels:
-        return "pixels", flat
-    raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{_hint(circuit, samples)}")
+    hint = _hint(circuit, samples) if samples.ndim >= 2 else "; add the batch axis"
+    raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{hint}")
 
 
 def _hint(circuit: TakesSamples, samples: NDArray[Any]) -> str:

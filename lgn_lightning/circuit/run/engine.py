@@ -217,14 +217,12 @@ class Engine:
         self, function: str, where: tuple[int, ...], count: int, scores: bool, classes: bool, *outputs: int | None
     ) -> _Results:
         """Calls an entry point of the library; results that are not asked for are empty."""
-        results = (
-            np.empty((count if scores else 0, self.circuit.num_classes), np.int32),
-            np.empty(count if classes else 0, np.int32),
-        )
-        wanted = (array.ctypes.data if asked else None for array, asked in zip(results, (scores, classes), strict=True))
+        sums = np.empty((count if scores else 0, self.circuit.num_classes), np.int32)
+        best = np.empty(count if classes else 0, np.int32)
+        wanted = sums.ctypes.data if scores else None, best.ctypes.data if classes else None
         if getattr(self._library, function)(self._handle, *where, self.threads, *wanted, *outputs):
             raise MemoryError("the engine found no memory for its slots")
-        return results
+        return sums, best
 
     def _check_words(self, words: NDArray[Any]) -> NDArray[np.uint64]:
         array = np.asarray(words)
