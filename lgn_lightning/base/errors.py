@@ -28,7 +28,7 @@ class ExportError(LgnError):
 
 
 class RunError(LgnError):
-    """A run cannot be gone on with."""
+    """A run cannot be started or resumed."""
 
 
 class ResultError(LgnError):

@@ -1,4 +1,4 @@
-"""``lgn fit``: trains a recipe, or goes on with a run that was stopped."""
+"""``lgn fit``: trains a recipe, or resumes a run that was stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="RUN",
-        help="go on with a run that was stopped: the one in this folder, or the newest of the recipe",
+        help="resume a run that was stopped: the one in this folder, or the newest of the recipe",
     )
 
 
@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def choose_run(words: list[str], resume: str | None, keys: list[str]) -> tuple[Path, RunFolder | None, list[str]]:
-    """What to train: the recipe, the run to go on with, and the keys that override settings.
+    """What to train: the recipe, the run to resume, and the keys that override settings.
 
     Args:
-        words: The recipe, and whatever follows it before the first option.
+        words: The recipe, and what follows it before the first option.
         resume: The run's folder; "" for the newest run of the recipe or that of ``--run_name``; None for a new run.
         keys: Keys and values that override settings.
     """

@@ -131,22 +131,22 @@ class Reproduction:
         if folder.result is not None:
             print(f"{self.recipe.stem}, seed {seed}: trained already, {folder.path}", flush=True)
         else:
-            # A run that was killed before it wrote its settings has nothing to go on with.
+            # A run that was killed before it wrote its settings starts anew.
             resuming = folder.config.is_file()
             start = ["--resume", str(folder.path)] if resuming else [f"--run_name={folder.path.name}"]
             place = [text for text in self.overrides if _PLACE.fullmatch(text)]
             given = place if resuming else [f"--seed_everything={seed}", *self.shrunk, *self.overrides]
-            print(f"{self.recipe.stem}, seed {seed}: {'going on' if resuming else 'training'}", flush=True)
+            print(f"{self.recipe.stem}, seed {seed}: {'resuming' if resuming else 'training'}", flush=True)
             code = fit(["fit", str(self.recipe), *start, *given])
             if code == 130 or (code and folder.result is None):
                 raise RunError(
                     f"the training of {self.recipe.stem} with seed {seed} stopped with exit code {code}; its own "
-                    "message is above, and the same `lgn reproduce` goes on from there"
+                    "message is above, and the same `lgn reproduce` resumes it"
                 )
         values = folder.result
         if values is None:
             raise RunError(
-                f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` goes on with it"
+                f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` resumes it"
             )
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
         return SeedResult(seed=seed, commit=values.get("commit", "unknown"), **{name: values[name] for name in names})

@@ -55,7 +55,7 @@ class SaveConfig(SaveConfigCallback):
     _folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Asks for the folder on all ranks, who are told by rank zero: alone, it would wait for them forever."""
+        """Asks for the folder on all ranks: rank zero alone would wait forever for the others."""
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
         run = RunFolder(self._folder)
         if stage == "fit" and not self.overwrite and trainer.strategy.broadcast(run.config.is_file()):
@@ -63,7 +63,7 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file, atomically: a run that is killed here is resumed with its own settings or not at all."""
+        """Writes the file, atomically: a run that is killed here resumes with its whole settings or not at all."""
         folder = self._folder
         if stage == "fit":
             run = RunFolder(folder)
@@ -75,7 +75,7 @@ class SaveConfig(SaveConfigCallback):
             logger.log_hyperparams(self.config.as_dict())
 
     def release(self) -> None:
-        """Lets others train into the folder."""
+        """Unlocks the folder."""
         if self._lock is not None:
             self._lock.release()
 
@@ -87,8 +87,8 @@ class TrainingCLI(LightningCLI):
         command: ``fit``, ``validate`` or ``test``.
         recipe: The recipe's YAML file.
         overrides: Further arguments of the command line.
-        resume: The run to go on with: its own settings take the place of the recipe's.
-        trained: What the other commands measure: the settings of its checkpoint take the place of the recipe's.
+        resume: The run to resume, by its own settings and not by the recipe's.
+        trained: What the other commands measure, by the settings of its checkpoint if it has some.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TrainingCLI(LightningCLI):
         trained: TrainedNet | None = None,
     ) -> None:
         self.recipe_name = recipe.stem
-        self.source = source_version()  # now: a long training may outlive the state of the working tree
+        self.source = source_version()  # now: the working tree may change while it trains
         self.resume = resume
         if resume is not None:
             checkpoint = str(resume.resume_point) if resume.resume_point.is_file() else "null"
@@ -109,7 +109,7 @@ class TrainingCLI(LightningCLI):
         if settings is None:
             settings = recipe.read_text(encoding="utf-8")
         if trained is not None:
-            # To log where the training did takes a word.
+            # Not where the training logged, unless asked for.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
         overrides = [public_names(text) for text in overrides]
         self._recipe, self._overrides = recipe, overrides
@@ -192,7 +192,7 @@ class TrainingCLI(LightningCLI):
         path = self.config[self.subcommand].get("ckpt_path")
         name = self.config[self.subcommand].run_name
         if name is not None and self.resume is None and self._makes_run:
-            # On all ranks: none writes before all are there.
+            # On all ranks, before any of them writes.
             RunFolder(RUNS / self.recipe_name / name).check_new()
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
@@ -231,7 +231,7 @@ class TrainingCLI(LightningCLI):
                 super()._run_subcommand(subcommand)
         except BaseException as error:
             self._close(failed=True)
-            # Ctrl-C and SIGTERM stop a run that can go on.
+            # A run that Ctrl-C or SIGTERM stopped can be resumed.
             if subcommand == "fit" and isinstance(error, Exception):
                 self._discard_untrained()
             # Lightning ends after Ctrl-C with exit code 1.
@@ -241,7 +241,7 @@ class TrainingCLI(LightningCLI):
         self._close(self.trainer.interrupted)
 
     def _close(self, failed: bool) -> None:
-        """Ends what this process alone may do to the run."""
+        """Ends the run's loggers and unlocks its folder."""
         for logger in self.trainer.loggers:
             if isinstance(logger, RunWandbLogger):
                 logger.finish(int(failed))
@@ -250,7 +250,7 @@ class TrainingCLI(LightningCLI):
                 callback.release()
 
     def _discard_untrained(self) -> None:
-        """Leaves nothing of a run that failed before its first step: its name is free, and nothing is resumed."""
+        """Removes the folder of a run that failed before its first step, so that its name is free."""
         trainer = self.trainer
         if trainer.global_step or self.resume is not None or not trainer.is_global_zero:
             return
@@ -258,7 +258,7 @@ class TrainingCLI(LightningCLI):
             RunFolder(self._run.folder).discard()
 
     def before_fit(self) -> None:
-        """Finds out before training, and not after it, that there is nothing to test on; chooses the threads."""
+        """Chooses the threads, and finds out before training whether there is a test split."""
         spare_threads(self.trainer, self.model.net, self.datamodule.batch_size)
         if not self._dry_run and not self.datamodule.has_test:
             self.datamodule.setup("test")  # says what is missing
@@ -270,18 +270,18 @@ class TrainingCLI(LightningCLI):
             return
         chosen = trainer.checkpoint_callback
         path = chosen.best_model_path if isinstance(chosen, ModelCheckpoint) else ""
-        if path and not Path(path).is_file():  # a resumed run knows the best one by the path it had in the first run
-            rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested instead")
+        if path and not Path(path).is_file():  # it was that of the run that this one continues
+            rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested")
             path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # on all ranks: rank zero tells the others
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on all ranks: rank zero broadcasts it
         if trainer.is_global_zero:
             summary = summarize(trainer, model, self.datamodule, Path(path) if path else None)
             RunFolder(folder).finish(self._result(summary, folder))
             print_summary(summary)
 
     def _result(self, summary: Summary, folder: Path) -> dict[str, Any]:
-        """What ``result.json`` says: how the summary came about, and the summary, with paths as seen from there."""
+        """The contents of ``result.json``: how the run was trained, and its summary; paths relative to the folder."""
         values = {
             name: os.path.relpath(value, folder) if isinstance(value, Path) else value
             for name, value in dataclasses.asdict(summary).items()
@@ -294,7 +294,7 @@ class TrainingCLI(LightningCLI):
             "seed": self.config[self.subcommand].seed_everything,
             "steps": self.trainer.global_step,
             "train_seconds": None if clock is None else round(clock.seconds, 1),
-            # What the checkpoint was chosen by, and never on the test split.
+            # What the checkpoint was chosen by: never the test split.
             "monitor": chosen.monitor if isinstance(chosen, ModelCheckpoint) else None,
             "validation": None if score is None else float(score),
             "hardware": hardware(self.trainer),

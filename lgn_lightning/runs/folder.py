@@ -1,4 +1,4 @@
-"""The folder of a run, ``runs/<recipe>/version_N``: which one to go on from, and whether it may be."""
+"""The folder of a run, ``runs/<recipe>/version_N``: what lies in it, who may write there, which one to resume."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lgn_lightning.base.files import atomic_write_text
 RUNS: Final = Path("runs")
 #: The checkpoint that ``--resume`` starts from.
 RESUME_POINT: Final = "resume.ckpt"
-#: What an interrupted write leaves beside its place, see ``atomic_path`` and ``ExportCircuit``.
+#: Names of what an interrupted write leaves, see ``atomic_path`` and ``ExportCircuit``.
 _LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
-#: What is in a run's folder before its first step.
+#: Files of a run before its first step.
 _BEFORE_TRAINING: Final = {".lock", "config.yaml"}
 
 
@@ -64,31 +64,31 @@ class RunFolder:
         """
         if not self.config.is_file():
             return
-        kind, go_on = "an unfinished run", f"go on with it by `lgn fit --resume {self.path}`, or "
+        kind, resume = "an unfinished run", f"resume it by `lgn fit --resume {self.path}`, or "
         if self.result_file.is_file():
-            kind, go_on = "a finished run", ""
+            kind, resume = "a finished run", ""
         raise RunError(
-            f"{self.path} holds {kind}, which would be overwritten: {go_on}give another name or folder (--run_name, "
+            f"{self.path} holds {kind}, which would be overwritten: {resume}give another name or folder (--run_name, "
             "--trainer.default_root_dir), or remove this one to start anew"
         )
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Writes the result, and removes the resume point, which has nothing left to go on to."""
+        """Writes the result, and removes the resume point of the finished run."""
         atomic_write_text(self.result_file, json.dumps(result, indent=2) + "\n")
         self.resume_point.unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
-        """Holds the folder for this process until it ends, however it ends.
+        """Locks the folder for this process; the system unlocks it when the process ends.
 
         Raises:
-            RunError: If another process trains into it.
+            RunError: If another process holds it.
         """
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise RunError(
-                f"run {self.path} is still going on in another process; wait for it, or stop it before you resume it"
+                f"run {self.path} is running in another process: wait for it, or stop it before you resume it"
             ) from None
         return lock
 
@@ -98,7 +98,7 @@ class RunFolder:
             return
         try:
             lock = self.lock()
-        except RunError:  # the run of another process, which this one was to train into
+        except RunError:  # another process trains there
             return
         try:
             if {path.name for path in self.path.iterdir()} <= _BEFORE_TRAINING:
@@ -115,7 +115,7 @@ class RunFolder:
 
 
 def find_run(recipe: str, given: Path | None = None, name: str | None = None) -> RunFolder | None:
-    """Finds the run that ``lgn fit <recipe> --resume [given]`` goes on with.
+    """Finds the run that ``lgn fit <recipe> --resume [given]`` resumes.
 
     Args:
         recipe: The recipe's name.
@@ -124,21 +124,20 @@ def find_run(recipe: str, given: Path | None = None, name: str | None = None) ->
         name: The run's name, ``--run_name``, if its folder is not given.
 
     Returns:
-        The run, which may not have reached its first resume point yet; None if the recipe has no run at all, or none of
-        that name.
+        The run, maybe without a resume point yet; None if the recipe has no run, or none of that name.
 
     Raises:
-        RunError: If the folder is none of a run, or the run is finished.
+        RunError: If the folder is not that of a run, or the run is finished.
     """
     if given is None and name is not None:
         given = RUNS / recipe / name
         if not RunFolder(given).config.is_file():
             return None
-    run = _run_to_go_on_with(recipe) if given is None else RunFolder(given)
+    run = _run_to_resume(recipe) if given is None else RunFolder(given)
     if run is None:
         return None
     if not run.config.is_file():
-        raise RunError(f"{run.path} is no folder of a run: it has no config.yaml; runs are in {RUNS}/<recipe>/")
+        raise RunError(f"{run.path} is not the folder of a run: it has no config.yaml; runs are in {RUNS}/<recipe>/")
     if run.result_file.is_file():
         raise RunError(
             f"run {run.path} is finished: {run.result_file} holds its result. `lgn fit {recipe}` starts a new run; to "
@@ -147,14 +146,14 @@ def find_run(recipe: str, given: Path | None = None, name: str | None = None) ->
     return run
 
 
-def _run_to_go_on_with(recipe: str) -> RunFolder | None:
+def _run_to_resume(recipe: str) -> RunFolder | None:
     runs = [RunFolder(config.parent) for config in (RUNS / recipe).glob("*/config.yaml")]
     stopped = [run for run in runs if run.resume_point.is_file() and not run.result_file.is_file()]
     return _newest(stopped or runs)
 
 
 def _newest(runs: list[RunFolder]) -> RunFolder | None:
-    # The number tells, and not the time: a copy has the time at which it was copied.
+    # By number and not by time: a copy has the time at which it was copied.
     numbered = [(int(run.path.name.removeprefix("version_")), run) for run in runs if _is_numbered(run.path)]
     if numbered:
         return max(numbered, key=lambda pair: pair[0])[1]

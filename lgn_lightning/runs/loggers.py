@@ -1,4 +1,4 @@
-"""Loggers of a run: all of them write into one folder, ``runs/<recipe>/version_N``, and go on where a run goes on."""
+"""Loggers of a run: all write into its folder, ``runs/<recipe>/version_N``, and continue when it is resumed."""
 
 from __future__ import annotations
 

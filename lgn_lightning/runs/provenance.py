@@ -1,4 +1,4 @@
-"""Which code made a result: the commit of the working tree that the package is imported from."""
+"""Which code made a result: the commit of the working tree that the package was imported from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-#: What decides a result, below the top of the repository; a changed README makes no other net.
+#: Paths of the repository that a result depends on.
 _CODE: Final = ("lgn_lightning", "callbacks", "ext", "recipes", "pyproject.toml")
 
 

@@ -13,7 +13,7 @@ import yaml
 from lgn_lightning.base.errors import RecipeError
 from lgn_lightning.base.files import atomic_path
 
-#: What tells a recipe's file from its name.
+#: Suffixes of a recipe's file.
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -98,8 +98,8 @@ def copy_recipe(name: str, destination: Path | None = None) -> Path:
 
     Args:
         name: Name of a shipped recipe or sweep.
-        destination: File or folder; ``<name>.yaml`` in the current folder if not given. A name of a file that is not
-            one of YAML gets the suffix, without which no command takes it.
+        destination: File or folder; ``<name>.yaml`` in the current folder if not given. A file gets the suffix
+            ``.yaml``, unless it has one of YAML, as commands take no other.
 
     Returns:
         The file written.

@@ -1,4 +1,4 @@
-"""``metrics.csv``: the logger that every run has, and that the other loggers take their folder from."""
+"""``metrics.csv``: the logger that every run has; the other loggers take its folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class RunLogger(CSVLogger):
         save_dir: Folder of all runs.
         name: Name of the recipe.
         version: Name of the run's folder; the next free ``version_N`` if not given.
-        resume_at: The step that a resumed run goes on with: earlier rows are kept, later ones are logged anew.
-        file: Another name of the file, of what is measured after the training.
+        resume_at: First step of a resumed run: earlier rows are kept, later ones are logged anew.
+        file: Name of the file, if it is not that of the training.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class RunLogger(CSVLogger):
         return None if self._version is None else Path(self.log_dir)
 
     def _get_next_version(self) -> int:
-        # Made right away: of two runs that start together, each gets a folder of its own. Other ranks are told by
-        # Lightning what rank zero chose (Trainer.log_dir) and must not choose.
+        # Made at once, so that two runs that start together get two folders. Rank zero alone chooses; Lightning tells
+        # the other ranks (Trainer.log_dir).
         number = super()._get_next_version()
         while rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             try:

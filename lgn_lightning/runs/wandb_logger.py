@@ -1,4 +1,4 @@
-"""Weights & Biases as a logger of a run: in the run's folder, one wandb run however often it is resumed, or offline."""
+"""Weights & Biases as a logger of a run: one wandb run however often it is resumed, offline without a key."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.runs.run_logger import RunLogger
 
 WANDB_PROJECT: Final = "lgn-lightning"
-#: File below the run's folder that keeps the id of its wandb run, which a resumed run goes on with.
+#: File in the run's folder with the id of its wandb run, for when it is resumed.
 WANDB_ID: Final = "wandb_run_id"
 #: Seconds that the service may take to answer before a run is logged offline; wandb itself waits for 90.
 _REACH_SECONDS: Final = 5.0
-#: Seconds until what was logged is in wandb's file, where a kill does not lose it.
+#: Seconds after which logged values are in wandb's file, where a kill does not lose them.
 _FLUSH_SECONDS: Final = 1.0
 
 
@@ -30,7 +30,7 @@ class RunWandbLogger(WandbLogger):
 
     The project is ``lgn-lightning`` or that of ``WANDB_PROJECT``; in a sweep the run is the one that the agent started.
     Without a key, or when the service cannot be reached, the run is kept offline, after a message that says how to
-    upload it; training goes on.
+    upload it.
 
     Args:
         run: The logger whose folder is the run's.
@@ -55,7 +55,7 @@ class RunWandbLogger(WandbLogger):
         return self._experiment
 
     def finish(self, exit_code: int) -> None:
-        """Ends the wandb run: what follows in this process, another training for instance, is none of it."""
+        """Ends the wandb run, so that another training in this process starts its own."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=exit_code)
 
@@ -67,7 +67,7 @@ class RunWandbLogger(WandbLogger):
         self._name = f"{self._run.name}/{folder.name}"
         self._wandb_init |= {"dir": str(folder), "id": self._id, "name": self._name, "group": self._run.name}
         if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
-            # A kill loses what is not in the file yet, by default the last 15 seconds.
+            # A kill loses what is not in the file, by default the last 15 seconds.
             self._wandb_init["settings"] = wandb.Settings(x_transaction_log_flush_interval=_FLUSH_SECONDS)
         upload = f"upload it later with:  wandb sync {folder / 'wandb' / 'offline-run-*'}"
         if "WANDB_MODE" not in os.environ:
@@ -80,7 +80,7 @@ class RunWandbLogger(WandbLogger):
         except wandb.errors.Error as error:
             reason = str(error).strip().split("\n")[0]
             rank_zero_info(f"wandb cannot log online ({reason}): this run is logged offline; {upload}")
-            wandb.teardown()  # its service still holds the run that could not start
+            wandb.teardown()  # its service still holds the run that did not start
             self._wandb_init["mode"] = "offline"
             super().experiment  # noqa: B018
 

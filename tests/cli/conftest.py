@@ -1,4 +1,4 @@
-"""What the tests of commands start from: a folder with circuit files, and a run that was trained once."""
+"""What the tests of commands start from: a folder with circuit files, and settings of a short training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lgn_lightning.cli.main import main
 from tests.circuit.random_circuits import image_circuit, random_circuit
 
 #: Settings with which the digits recipe trains in a second.
@@ -25,13 +24,3 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     image_circuit().save("net.lgn")
     random_circuit().save("plain.lgn")
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a short training of the digits recipe."""
-    folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["fit", "digits", *SMALL]) == 0
-    return folder / "runs" / "digits" / "version_0"

@@ -120,9 +120,9 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
-    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    digits_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(trained, "runs/digits/version_0")
+    shutil.copytree(digits_run, "runs/digits/version_0")
     best = Path("runs/digits/version_0/checkpoints/best.ckpt")
     assert main(["predict", "runs/digits", "--scores"]) == 0, "the newest run of the recipe"
     printed = capsys.readouterr()
@@ -132,7 +132,7 @@ def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
     images, labels = digits.test_images()
     rows = list(csv.DictReader(io.StringIO(printed.out)))
     hits = sum(int(row["class"]) == label for row, label in zip(rows, labels.tolist(), strict=True))
-    assert hits / len(labels) == pytest.approx(json.loads((trained / "result.json").read_text())["accuracy_hard"])
+    assert hits / len(labels) == pytest.approx(json.loads((digits_run / "result.json").read_text())["accuracy_hard"])
     np.save("x.npy", images.numpy())
     assert main(["export", str(best), "--format", "circuit"]) == 0
     capsys.readouterr()

@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 return killed[0]
             return run_lgn(arguments)
 
-        with pytest.raises(LgnError, match=r"seed 5 stopped with exit code -9.*goes on from there"):
+        with pytest.raises(LgnError, match=r"seed 5 stopped with exit code -9.*resumes it"):
             job.run([3, 5], fit)
         assert killed == [-signal.SIGKILL]
         append_result(job.run([5, 3], run_lgn))

@@ -129,10 +129,10 @@ def test_a_finished_run_and_a_running_one_are_not_resumed(
     assert main(["fit", "small.yaml", "--resume"]) == 1
     assert "version_0 is finished" in capsys.readouterr().err
     assert main(["fit", "small.yaml", "--resume", "nowhere"]) == 1
-    assert "nowhere is no folder of a run" in capsys.readouterr().err
+    assert "nowhere is not the folder of a run" in capsys.readouterr().err
     held = RunFolder(reference).lock()
     try:
-        with pytest.raises(RuntimeError, match="still going on in another process"):
+        with pytest.raises(RuntimeError, match="is running in another process"):
             RunFolder(reference).lock()
     finally:
         held.release()
