@@ -26,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     recipe, folder, overrides = choose_run(arguments.words, arguments.resume, arguments.keys)
     # Lightning takes seconds to import: not before the recipe is known
-    from lgn_lightning.cli import training_cli
+    from lgn_lightning.cli.training_cli import TrainingCLI
 
-    training_cli.run("fit", recipe, overrides, folder)
+    TrainingCLI("fit", recipe, overrides, resume=folder)
     return 0
 
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if trained is not None and trained.settings is not None and recipe is not None:
         print(f"the settings are those of {trained.chosen.path}, in the place of {recipe.name}")
     # Lightning takes seconds to import: not before it is known that there is something to measure
-    from lgn_lightning.cli import training_cli
+    from lgn_lightning.cli.training_cli import TrainingCLI
 
-    training_cli.run(command, recipe or path, [*others, *arguments.keys], trained=trained)
+    TrainingCLI(command, recipe or path, [*others, *arguments.keys], trained=trained)
     return 0

@@ -302,14 +302,3 @@ class TrainingCLI(LightningCLI):
             "commit": self.source,
         }
         return about | values
-
-
-def run(
-    command: str,
-    recipe: Path,
-    overrides: list[str],
-    resume: RunFolder | None = None,
-    trained: TrainedNet | None = None,
-) -> Any:
-    """Runs a recipe; see :class:`TrainingCLI`."""
-    return TrainingCLI(command, recipe, overrides, resume, trained)

@@ -107,13 +107,13 @@ def test_a_method_inherits_settings_and_callbacks() -> None:
 @pytest.mark.parametrize("method", list(CONTENT["methods"]))
 def test_every_method_is_accepted_by_fit(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds net, data and trainer of each method, as `lgn fit` would; a rehearsal trains one step."""
-    from lgn_lightning.cli import training_cli
+    from lgn_lightning.cli.training_cli import TrainingCLI
     from lgn_lightning.runs.recipes import find_recipe
 
     monkeypatch.chdir(tmp_path)
     given = methods.arguments(CONTENT, method, DIGITS, 300, 20)
     quiet = ["--trainer.fast_dev_run=1", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    training_cli.run("fit", find_recipe("digits"), [*given, *quiet, "--trainer.accelerator=cpu"])
+    TrainingCLI("fit", find_recipe("digits"), [*given, *quiet, "--trainer.accelerator=cpu"])
 
 
 def test_progress_is_the_last_step_logged(tmp_path: Path) -> None:

@@ -45,11 +45,12 @@ def recipe(schedule: str) -> dict:
     return content
 
 
-@pytest.fixture(scope="module", params=list(SCHEDULES))
+@pytest.fixture(scope="module")
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody killed."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "small.yaml").write_text(yaml.safe_dump(recipe(request.param)))
+    """A run that nobody killed, of the schedule that a test names, else of the cosine."""
+    schedule = getattr(request, "param", "cosine")
+    folder = tmp_path_factory.mktemp(schedule)
+    (folder / "small.yaml").write_text(yaml.safe_dump(recipe(schedule)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run_lgn(["fit", "small.yaml"]) == 0, (folder / "log.txt").read_text()
@@ -64,7 +65,12 @@ def folder(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-@pytest.mark.parametrize("steps", [(2,), (9, 23), (12, 13, 37)], ids=str)
+@pytest.mark.parametrize(
+    ("reference", "steps"),
+    [("cosine", (2,)), ("cosine", (9, 23)), ("cosine", (12, 13, 37)), ("plateau", (12, 13, 37))],
+    indirect=["reference"],
+    ids=str,
+)
 def test_a_killed_run_ends_with_the_same_bits(reference: Path, folder: Path, steps: tuple[int, ...]) -> None:
     command = ["fit", "small.yaml"]
     for step in steps:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier
-from lgn_lightning.cli import training_cli
+from lgn_lightning.cli.training_cli import TrainingCLI
 from lgn_lightning.runs.recipes import find_recipe
 
 REHEARSAL = ["--trainer.fast_dev_run=true", "--model.net.width=300", "--trainer.accelerator=cpu"]
@@ -33,7 +33,7 @@ def test_the_length_follows_the_steps_unless_it_is_given(
     overrides: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cli = training_cli.run("fit", find_recipe("digits"), [*overrides, *REHEARSAL])
+    cli = TrainingCLI("fit", find_recipe("digits"), [*overrides, *REHEARSAL])
     config = cli.config.fit
     assert config.model.lr_scheduler.init_args.T_max == expected
     follows = expected == config.trainer.max_steps != 3000
