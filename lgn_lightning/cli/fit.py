@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.cli.options import key_value
 from lgn_lightning.runs.folder import RunFolder, find_run
 from lgn_lightning.runs.recipes import find_recipe
 
@@ -51,16 +51,10 @@ def choose_run(words: list[str], resume: str | None, keys: list[str]) -> tuple[P
     overrides = [*words[1:], *keys]
     if resume is None:
         return recipe, None, overrides
-    name = option(overrides, "--run_name")
+    name = key_value(overrides, "--run_name")
     found = find_run(recipe.stem, Path(resume) if resume else None, name)
     if found is None:
         print(f"{recipe.stem} has no run {name + ' yet' if name else 'to resume'}: a new one starts")
     else:
         print(f"resuming {found.path}" + ("" if found.resume_point.is_file() else " from its first step"))
     return recipe, found, overrides
-
-
-def option(arguments: list[str], name: str) -> str | None:
-    """The value of ``--name value`` or ``--name=value``, of which the last one counts; None if there is none."""
-    found = re.findall(rf"\0{name}[=\0]([^\0]+)", "\0".join(["", *arguments]))
-    return found[-1] if found else None

@@ -113,8 +113,7 @@ def _parse(name: str, rest: list[str], module: Any) -> argparse.Namespace:
             prog=f"lgn {name}",
             usage=f"lgn {name} {command.target} [options] [--key value …]",
             description=description,
-            epilog=f"Any key of a recipe may follow; `lgn {name} {command.target.split()[-1].strip('<>…')} --help` "
-            "lists them. `lgn ls` lists the recipes.",
+            epilog="Any key of a recipe may follow: `lgn fit <recipe> --help` lists them, `lgn ls` the recipes.",
             add_help=not count,  # after a recipe `--help` lists its keys
         )
         module.add_arguments(parser)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.cli.fit import option
+from lgn_lightning.cli.options import key_value
 from lgn_lightning.cli.trained import open_trained
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"`lgn {command}` needs a trained net first: lgn {command} <run folder or checkpoint> [--key value …]"
         )
     first, *others = arguments.words
-    path, checkpoint = Path(first), option(arguments.keys, "--ckpt_path")
+    path, checkpoint = Path(first), key_value(arguments.keys, "--ckpt_path")
     is_recipe = path.suffix in (".yaml", ".yml") or first in {file.stem for file in recipe_files()}
     is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
     recipe = None if is_trained else find_recipe(first)

@@ -1,8 +1,9 @@
-"""Options that several commands have, under one name."""
+"""What command lines have in common: options of several commands, and the keys of a recipe."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 
@@ -24,3 +25,14 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
         "--data.root", dest="data_root", metavar="FOLDER", type=Path, help="data folder that replaces the recipe's"
     )
     parser.add_argument("--data-root", dest="data_root", type=Path, help=argparse.SUPPRESS)
+
+
+def key_value(keys: list[str], name: str) -> str | None:
+    """The value of ``--key value`` or ``--key=value``, the last one if there are several; None if there is none.
+
+    Args:
+        keys: Keys and values of a command line.
+        name: The key, with its dashes.
+    """
+    found = re.findall(rf"\0{name}[=\0]([^\0]+)", "\0".join(["", *keys]))
+    return found[-1] if found else None

@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Trains each recipe once a seed, or resumes what was trained before, tests the checkpoint that validation "
         "chose, sets the result beside the paper's figure, and adds it to results/<recipe>.json."
     )
+    if not parser.add_help:  # also after a recipe, whose keys are those of `lgn fit`
+        parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
     parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
     parser.add_argument(
         "--budget", type=_budget, default=1.0, help="share of the recipe's steps to train, as in 0.1; marks the row"

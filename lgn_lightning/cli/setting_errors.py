@@ -1,4 +1,4 @@
-"""Settings that cannot be used: one error with the key and the innermost cause, in place of all that was tried."""
+"""One error for a setting that cannot be used: its key and the innermost cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lgn_lightning.base.errors import LgnError, RecipeError, UsageError
 
 #: What the constructor of a class raises if it is given what it cannot use; anything else is a bug of the class.
 _BAD_INPUT: Final = (ValueError, OSError, ImportError, MisconfigurationException)
-#: How to mend what Lightning refuses without a word on it.
+#: What to do about errors whose own message does not say it, by a part of the message.
 _MENDS: Final = {
     "No supported gpu backend found": "torch sees no GPU here, see `lgn doctor`; without trainer.accelerator a recipe "
     "trains on what there is",
@@ -40,7 +40,7 @@ class SettingsParser(LightningArgumentParser):
 
         Raises:
             UsageError: With the key and the innermost cause.
-            ArgumentError: From the parser of a class, for the one that the class is a setting of.
+            ArgumentError: In the parser of a nested class, for the parser around it.
         """
         known = getattr(ex, "subcommand_parser", None) or self
         options = [option.removeprefix("--") for action in known._actions for option in action.option_strings]
@@ -48,7 +48,7 @@ class SettingsParser(LightningArgumentParser):
         if unknown and "did you mean" not in message:
             given = unknown[1] or unknown[2]
             parent, _, word = given.rpartition(".")
-            # Of keys below the same one only the last word tells how near they are.
+            # Keys with the same parent differ in their last word only.
             keys = {o.rpartition(".")[2]: o for o in options if o.rpartition(".")[0] == parent}
             if not keys:
                 word, keys = given, {o: o for o in options}
@@ -65,10 +65,10 @@ def named_errors(settings: Namespace) -> Iterator[None]:
     """Turns what the constructor of a class refuses into one error with the key of the class.
 
     Args:
-        settings: Of the recipe, parsed.
+        settings: The settings, parsed.
 
     Raises:
-        RecipeError: In place of the errors of a constructor that tell of bad input. Bugs keep their type and place.
+        RecipeError: If a constructor refuses its input. Other exceptions are bugs, and pass as they are.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def named_errors(settings: Namespace) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a class raised, below what jsonargparse made of it."""
+    """The exception that a class raised, without those that jsonargparse wrapped around it."""
     while error.__cause__ is not None and _raised_by(error) == "jsonargparse":
         error = error.__cause__
     return error
@@ -99,7 +99,7 @@ def _raised_by(error: BaseException) -> str:
 
 
 def _key_of(cause: BaseException, settings: Namespace) -> str | None:
-    """The key of the class that was being made when an error was raised; None if it is no class of the recipe."""
+    """The key of the class whose constructor raised an error; None if the settings name no such class."""
     made, between = None, False
     for frame, _ in traceback.walk_tb(cause.__traceback__):
         module = str(frame.f_globals.get("__name__", ""))
@@ -152,7 +152,7 @@ def _innermost(message: str) -> tuple[list[str], list[str], str]:
 
 
 def _most_telling(message: str) -> tuple[list[str], list[str], str]:
-    """Of all that was tried, the first that failed for more than its type."""
+    """The first alternative of a union that failed for more than its type."""
     text = textwrap.dedent(message).strip()
     tried, value = text, ""
     if text.startswith("Does not validate"):
@@ -171,6 +171,6 @@ def _most_telling(message: str) -> tuple[list[str], list[str], str]:
 
 
 def _mended(message: str) -> str:
-    """A message, and how to mend what it tells of."""
+    """A message, and what to do about it, if that is known."""
     mend = next((mend for text, mend in _MENDS.items() if text in message), None)
     return f"{message.rstrip('.!')}; {mend}" if mend else message

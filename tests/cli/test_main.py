@@ -368,6 +368,12 @@ def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str])
     assert f"usage: lgn {name}" in capsys.readouterr().out
 
 
+def test_the_help_of_reproduce_stands_after_a_recipe_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["reproduce", "digits", "--help"])
+    assert "--seeds" in capsys.readouterr().out
+
+
 def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["exprot"]) == 2
     assert "did you mean export?" in error_of(capsys)
