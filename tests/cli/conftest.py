@@ -19,8 +19,20 @@ SMALL = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def folder(here: Path) -> Path:
+    """A folder to run in, with two circuit files."""
     image_circuit().save("net.lgn")
     random_circuit().save("plain.lgn")
-    return tmp_path
+    return here
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed to standard error."""
+    return capsys.readouterr().err

@@ -5,6 +5,8 @@ import random
 import resource
 import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,15 +48,25 @@ def recipe(schedule: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody killed, of the schedule that a test names, else of the cosine."""
-    schedule = getattr(request, "param", "cosine")
-    folder = tmp_path_factory.mktemp(schedule)
-    (folder / "small.yaml").write_text(yaml.safe_dump(recipe(schedule)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run_lgn(["fit", "small.yaml"]) == 0, (folder / "log.txt").read_text()
-    return folder / "runs" / "small" / "version_0"
+def references(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the run of a schedule that nobody killed."""
+
+    @cache
+    def train(schedule: str) -> Path:
+        folder = tmp_path_factory.mktemp(schedule)
+        (folder / "small.yaml").write_text(yaml.safe_dump(recipe(schedule)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert run_lgn(["fit", "small.yaml"]) == 0, (folder / "log.txt").read_text()
+        return folder / "runs" / "small" / "version_0"
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def reference(references: Callable[[str], Path]) -> Path:
+    """A run that nobody killed."""
+    return references("cosine")
 
 
 @pytest.fixture
@@ -66,12 +78,15 @@ def folder(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("reference", "steps"),
+    ("schedule", "steps"),
     [("cosine", (2,)), ("cosine", (9, 23)), ("cosine", (12, 13, 37)), ("plateau", (12, 13, 37))],
-    indirect=["reference"],
     ids=str,
 )
-def test_a_killed_run_ends_with_the_same_bits(reference: Path, folder: Path, steps: tuple[int, ...]) -> None:
+def test_a_killed_run_ends_with_the_same_bits(
+    references: Callable[[str], Path], folder: Path, schedule: str, steps: tuple[int, ...]
+) -> None:
+    reference = references(schedule)
+    Path("small.yaml").write_text(yaml.safe_dump(recipe(schedule)))
     command = ["fit", "small.yaml"]
     for step in steps:
         assert run_lgn(command, kill_at_step(step)) == -signal.SIGKILL
