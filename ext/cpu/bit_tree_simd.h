@@ -154,7 +154,7 @@ void bit_tree_forward_of(const BitTreeForward& call, int64_t begin, int64_t end,
   }
 }
 
-// Adds the sums of g, g·a, g·b and g·a·b of every gate to `to`; `total` is that of the root's g, see small_tree.h.
+// Adds the sums of g, g·a, g·b and g·a·b of every gate to `to`; `total` is that of the root's g, see tree_small.h.
 inline void add_bit_tree_sums(const BitTreeWorkspace& work, int leaves, VecF total, float* of_node, float* to) {
   const VecF lanes[4] = {total};
   float line[4];
