@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lgn_lightning.training.classifier import LogicClassifier
     from lgn_lightning.training.ddp import LogicDDPStrategy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Circuit",
