@@ -29,16 +29,6 @@ struct Wiring {
 // Other dtypes than float and double are computed in float: the sums of a row must not be rounded one by one.
 const LutKernels& lut_kernels_of(at::ScalarType dtype) { return layer_kernels_of(dtype).lut; }
 
-std::vector<Tile> tiles_of(int64_t batch, int64_t element) {
-  std::vector<Tile> tiles;
-  const int64_t lines = padded_bytes(batch * element) / kLineBytes, per_line = kLineBytes / element;
-  for (int64_t line = 0; line < lines; line += kLutLines) {
-    const int64_t count = std::min<int64_t>(kLutLines, lines - line);
-    tiles.push_back({line * kLineBytes, static_cast<int>(count), std::min(count * per_line, batch - line * per_line)});
-  }
-  return tiles;
-}
-
 // `made`, feature-major, in another dtype and still feature-major.
 Tensor in_dtype(const Tensor& made, at::ScalarType dtype) {
   if (made.scalar_type() == dtype || made.dim() != 2) return made.to(dtype);
@@ -57,7 +47,7 @@ Tensor lut(const Tensor& x_in, const Tensor& table_in, const Tensor& indices) {
   const Tensor y = new_feature_major(batch, gates, dtype);
   if (y.numel() > 0) {
     const Rows x = feature_major(x_in.to(dtype)), out = rows_of(y);
-    const std::vector<Tile> tiles = tiles_of(batch, static_cast<int64_t>(y.element_size()));
+    const std::vector<Tile> tiles = Tiling(batch, static_cast<int64_t>(y.element_size()), kLutLines).tiles;
     const LutKernels& kernels = lut_kernels_of(dtype);
     const void* entries = table.const_data_ptr();
     const int64_t grain = kGrain >> wiring.layer.inputs << 2;
@@ -75,8 +65,6 @@ Tensor lut(const Tensor& x_in, const Tensor& table_in, const Tensor& indices) {
 
 std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_in, const Tensor& table_in,
                                         const Tensor& indices, bool need_grad_x) {
-  // Sums over tiles go to a fixed number of slabs, so that they do not depend on the number of threads.
-  constexpr int64_t kMaxSlabs = 16;
   const at::ScalarType dtype = sum_dtype(x_in.scalar_type());
   const Wiring wiring(indices, x_in.size(1));
   const LutLayer& layer = wiring.layer;
@@ -88,8 +76,8 @@ std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_i
   Tensor grad_x =
       need_grad_x ? new_feature_major(batch, x_in.size(1), dtype) : at::empty({0}, at::device(at::kCPU).dtype(dtype));
   const auto element = static_cast<int64_t>(table.element_size());
-  const std::vector<Tile> tiles = tiles_of(batch, element);
-  const int64_t slabs = std::max<int64_t>(std::min<int64_t>(kMaxSlabs, static_cast<int64_t>(tiles.size())), 1);
+  const Tiling tiling(batch, element, kLutLines);
+  const int64_t slabs = std::max<int64_t>(tiling.slabs, 1);
   const int64_t slab_bytes = layer.gates * entries * element;
   const Tensor sums = new_rows(slabs * layer.gates, entries, dtype);
   char* data = static_cast<char*>(sums.mutable_data_ptr());
@@ -97,12 +85,12 @@ std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_i
   const Rows to = need_grad_x ? rows_of(grad_x) : Rows{grad_x, nullptr, 0};
   const LutKernels& kernels = lut_kernels_of(dtype);
   const void* from = table.const_data_ptr();
-  const auto count = static_cast<int64_t>(tiles.size());
   parallel_for(slabs, 1, [&](int64_t begin, int64_t end) {
     for (int64_t slab = begin; slab < end; slab++) {
       if (slab_bytes > 0) std::memset(data + slab * slab_bytes, 0, static_cast<size_t>(slab_bytes));
-      for (int64_t k = slab * count / slabs; k < (slab + 1) * count / slabs; k++) {
-        const Tile& tile = tiles[static_cast<size_t>(k)];
+      const auto at = static_cast<size_t>(slab);
+      for (int64_t k = tiling.slab_begin[at]; tiling.slabs > 0 && k < tiling.slab_begin[at + 1]; k++) {
+        const Tile& tile = tiling.tiles[static_cast<size_t>(k)];
         for (int64_t row = 0; to.data && row < x_in.size(1); row++) {
           std::memset(to.data + row * to.pitch + tile.offset, 0, static_cast<size_t>(tile.lines * kLineBytes));
         }

@@ -18,7 +18,7 @@ from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
-_PARTS = ("rewrite", "map_luts", "order", "fuse_group_sums", "group_gates", "machine_code", "loops", "engine")
+_KERNELS = ("kernels", "loop_kernels")  # compiled once per instruction set
 _INSTRUCTION_SETS = {
     "Avx2": ("-mavx2",),
     "Avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"),
@@ -79,9 +79,10 @@ def _plan() -> BuildPlan:
     units = [
         Unit(f"{part}.cpp", f"{part}_{name.lower()}.o", ("-O3", f"-DLGN_{part.upper()}=k{name}{kernels}", *flags))
         for name, flags in sets.items()
-        for part, kernels in (("kernels", "Kernels"), ("loop_kernels", "LoopKernels"))
+        for part, kernels in zip(_KERNELS, ("Kernels", "LoopKernels"), strict=True)
     ]
-    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in _PARTS]
+    plain = [path.stem for path in sorted(sources.glob("*.cpp")) if path.stem not in _KERNELS]
+    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in plain]
     return plan_of("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
 
 

@@ -57,21 +57,8 @@ def learned_bit_tree_conv(
 ) -> BitActivations:
     """:func:`bit_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
 
-    Args:
-        x: As there, like all that is not named here.
-        soft_table: Likewise.
-        shares: As in :func:`~lgn_lightning.ops.learned_tree_conv`, like ``candidates``.
-        gates: Ids of the hard gates.
-        leaves: What was chosen.
-        candidates: What leaves choose among, int32 ``[O, 2^depth, K]``.
-        geometry: Receptive field, steps, border and pooling.
-
-    Returns:
-        The bits ``[batch, O, H', W']``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit.
+    The arguments are those of there, and ``shares`` and ``candidates`` of
+    :func:`~lgn_lightning.ops.learned_tree_conv`; so are result and errors.
     """
     tree.check_leaf_candidates(shares, leaves, candidates)
     return _apply(x, soft_table, shares, geometry, gates, leaves, candidates)

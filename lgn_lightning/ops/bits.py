@@ -99,8 +99,7 @@ def pack_bits_reference(x: Tensor, bits: int) -> Tensor:
 
 
 @library.op(
-    "unpack_bits(Tensor x, int batch) -> Tensor",
-    lambda x, batch: x.new_empty((batch, x.shape[1]), dtype=torch.bool),
+    "unpack_bits(Tensor x, int batch) -> Tensor", lambda x, batch: x.new_empty((batch, x.shape[1]), dtype=torch.bool)
 )
 def unpack_bits_reference(x: Tensor, batch: int) -> Tensor:
     """:func:`unpack_bits` in plain torch."""

@@ -102,10 +102,7 @@ def _fake_round_to_bits(x: Tensor) -> Tensor:
     return empty_words("round_to_bits", x, rows, math.prod(x.shape[1:])).view(rows, *x.shape[1:])
 
 
-@library.op(
-    "round_to_bits(Tensor x) -> Tensor",
-    _fake_round_to_bits,
-)
+@library.op("round_to_bits(Tensor x) -> Tensor", _fake_round_to_bits)
 def round_to_bits_reference(x: Tensor) -> Tensor:
     """The words of :func:`pack_activations` in plain torch."""
     bits = x if x.dtype == torch.bool else x > 0.5

@@ -14,15 +14,7 @@ from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
 LIBRARY_NAME = "lgn_cpu.so"
 _INSTRUCTION_SETS = {
     "avx2": ("-mavx2", "-mfma"),
-    "avx512": (
-        "-mavx512f",
-        "-mavx512bw",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mavx2",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ),
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
 }
 #: Code that needs headers of torch.
 _TORCH = re.compile(r"\b(at::|TORCH_)")

@@ -61,24 +61,17 @@ def learned_tree_conv(
     geometry: ConvGeometry,
     soft_table: Tensor | None = None,
 ) -> Tensor:
-    """:func:`logic_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
+    """:func:`logic_tree_conv` at the leaves that were chosen, with the gradient of the candidates; errors as there.
 
     Args:
-        x: As there, like all that is not named here.
+        x: As there, like the result and all that is not named here.
         table: Likewise.
         shares: Share of each candidate, floating point ``[O, 2^depth, K]``, which receives the gradient; the values are
             those of ``leaves``.
         leaves: What was chosen.
         candidates: What leaves choose among, int32 ``[O, 2^depth, K]``: places of the receptive field.
-        geometry: Receptive field, steps, border and pooling.
-        soft_table: Of a straight-through estimate.
-
-    Returns:
-        ``[batch, O, H', W']`` in the dtype of ``x``, batch innermost in memory.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit.
+        geometry: Likewise.
+        soft_table: Likewise.
     """
     check_trees(x, table, leaves, geometry, soft_table)
     check_leaf_candidates(shares, leaves, candidates)
