@@ -21,7 +21,7 @@ from lgn_lightning.circuit import Circuit, CircuitError, Engine, LoopedCircuit, 
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import add_data_root
-from lgn_lightning.data.image_file import prepare_image
+from lgn_lightning.data.image_file import is_hidden, prepare_image
 from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.runs.recipes import find_recipe
 
@@ -177,7 +177,8 @@ def _image_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise LgnError(f"there is no image or folder {path}")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    images = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(file for file in images if not is_hidden(file, path))
     if not found:
         raise LgnError(f"there are no images in {path} ({', '.join(IMAGE_SUFFIXES)})")
     return found

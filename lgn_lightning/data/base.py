@@ -102,9 +102,9 @@ class ImageDataModule(LightningDataModule, ABC):
         self.download = download
         self.resident = resident
         self.augment = Compose(augment) if isinstance(augment, list) else augment
-        self._shuffle_seed = shuffle_seed
-        self._splits: dict[str, Split] = {}
-        self._residents: dict[str, ImageSet] = {}
+        self.__shuffle_seed = shuffle_seed
+        self.__splits: dict[str, Split] = {}
+        self.__residents: dict[str, ImageSet] = {}
 
     # What a subclass says.
 
@@ -143,6 +143,19 @@ class ImageDataModule(LightningDataModule, ABC):
         """Validation images of their own, if the data set has them; ``None`` splits the training images."""
         return None
 
+    def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Seeded random train and validation indices, each in ascending order, disjoint and complete."""
+        count = round(len(labels) * self.val_fraction)
+        if self.val_fraction > 0:
+            count = max(count, 1)
+        if count >= len(labels):
+            raise DataError(
+                f"{type(self).__name__}: val_fraction={self.val_fraction} leaves none of the {len(labels)} images to "
+                "train on; use a smaller val_fraction"
+            )
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
+        return order[count:].sort().values, order[:count].sort().values
+
     # What Lightning and users call.
 
     @property
@@ -153,10 +166,10 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def shuffle_seed(self) -> int:
         """Seed of the training order."""
-        if self._shuffle_seed is None:
+        if self.__shuffle_seed is None:
             # read once: a later seed_everything must not change the order of a module in use
-            self._shuffle_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        return self._shuffle_seed
+            self.__shuffle_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return self.__shuffle_seed
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the images that the stage needs, once; downloads nothing.
@@ -169,21 +182,21 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the data set is missing, corrupt or too small for the split.
         """
-        if stage in ("fit", "validate", None) and "train" not in self._splits:
-            train = self._check(self._load_train())
+        if stage in ("fit", "validate", None) and "train" not in self.__splits:
+            train = self.__check(self._load_train())
             own_val = self._load_val()
             if own_val is None:
-                kept, held_out = self._split(train.labels)
-                self._splits |= {"train": Split(train, kept), "val": Split(train, held_out)}
+                kept, held_out = self._split_train(train.labels)
+                self.__splits |= {"train": Split(train, kept), "val": Split(train, held_out)}
             else:
-                self._splits |= {"train": Split(train), "val": Split(self._check(own_val))}
+                self.__splits |= {"train": Split(train), "val": Split(self.__check(own_val))}
         needs_test = stage in ("test", "predict") or (stage in ("fit", None) and self.has_test)
-        if needs_test and "test" not in self._splits:
-            self._splits["test"] = Split(self._check(self._load_test()))
+        if needs_test and "test" not in self.__splits:
+            self.__splits["test"] = Split(self.__check(self._load_test()))
 
     def teardown(self, stage: str) -> None:
         """Frees the device's copy of the images."""
-        self._residents.clear()
+        self.__residents.clear()
 
     def train_dataloader(self) -> TensorLoader:
         """Shuffled training batches of this rank.
@@ -192,7 +205,7 @@ class ImageDataModule(LightningDataModule, ABC):
             DataError: If the training split does not fill a single batch.
         """
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # Lightning: the same batches in every epoch
-        loader = self._loader("train", self.batch_size, shuffle=not overfit, drop_last=self.drop_last)
+        loader = self.__loader("train", self.batch_size, shuffle=not overfit, drop_last=self.drop_last)
         loader.augment = None if overfit else self.augment
         if len(loader) == 0:
             ranks = loader.batch_sampler.world_size
@@ -204,12 +217,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
         """Validation batches of this rank, in a fixed order; an empty list if ``val_fraction`` is 0."""
-        indices = self._loaded("val").indices
-        return [] if indices is not None and len(indices) == 0 else self._loader("val", self.eval_batch_size)
+        indices = self.__loaded("val").indices
+        return [] if indices is not None and len(indices) == 0 else self.__loader("val", self.eval_batch_size)
 
     def test_dataloader(self) -> TensorLoader:
         """Test batches of this rank, in file order (rank *r* of *w* gets images *r*, *r + w*, …)."""
-        return self._loader("test", self.eval_batch_size)
+        return self.__loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> TensorLoader:
         """The test batches."""
@@ -217,12 +230,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def training_images(self) -> Tensor:
         """The images that train, as they are stored and in that order: uint8 ``[N, C, H, W]``."""
-        (images, _), indices = self._loaded("train")
+        (images, _), indices = self.__loaded("train")
         return images if indices is None else images[indices]
 
     def test_images(self) -> ImageSet:
         """All test images in file order, whatever share of them this rank's :meth:`test_dataloader` gives."""
-        return self._loaded("test").data
+        return self.__loaded("test").data
 
     def pixel_histogram(self) -> Tensor:
         """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
@@ -235,21 +248,21 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the shuffle seed of the checkpoint."""
-        self._shuffle_seed = int(state_dict["shuffle_seed"])
+        self.__shuffle_seed = int(state_dict["shuffle_seed"])
 
-    # Parts.
+    # Parts. With two underscores, as the attributes: a subclass may use the same names for its own.
 
-    def _loaded(self, split: str) -> Split:
-        if split not in self._splits:
+    def __loaded(self, split: str) -> Split:
+        if split not in self.__splits:
             self.setup({"train": "fit", "val": "validate", "test": "test"}[split])
-        return self._splits[split]
+        return self.__splits[split]
 
-    def _loader(self, split: str, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> TensorLoader:
-        rank, world_size = self._rank_and_world_size()
-        device = self._device()
-        data, indices = self._loaded(split)
+    def __loader(self, split: str, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> TensorLoader:
+        rank, world_size = self.__rank_and_world_size()
+        device = self.__device()
+        data, indices = self.__loaded(split)
         if device.type != "cpu":
-            data, indices = self._make_resident(split, device), None
+            data, indices = self.__make_resident(split, device), None
         sampler = EpochBatchSampler(
             len(data.labels) if indices is None else len(indices),
             batch_size,
@@ -262,17 +275,17 @@ class ImageDataModule(LightningDataModule, ABC):
         )
         return TensorLoader(data.images, data.labels, sampler, indices)
 
-    def _device(self) -> torch.device:
+    def __device(self) -> torch.device:
         """Where batches are gathered."""
         if not self.resident or self.trainer is None:
             return torch.device("cpu")
         return self.trainer.strategy.root_device
 
-    def _make_resident(self, split: str, device: torch.device) -> ImageSet:
+    def __make_resident(self, split: str, device: torch.device) -> ImageSet:
         """The images of a split alone, on the device."""
-        kept = self._residents.get(split)
+        kept = self.__residents.get(split)
         if kept is None or kept.labels.device != device:
-            (images, labels), indices = self._loaded(split)
+            (images, labels), indices = self.__loaded(split)
             if indices is not None:
                 images, labels = images[indices], labels[indices]
             try:
@@ -282,10 +295,10 @@ class ImageDataModule(LightningDataModule, ABC):
                     f"{type(self).__name__}: {images.numel() / 1e9:.1f} GB of images do not fit into the memory of "
                     f"{device}; use resident=false"
                 ) from None
-            self._residents[split] = kept
+            self.__residents[split] = kept
         return kept
 
-    def _rank_and_world_size(self) -> tuple[int, int]:
+    def __rank_and_world_size(self) -> tuple[int, int]:
         """The share of the data that this process gets: the strategy knows, as with Lightning's own samplers."""
         trainer = self.trainer
         if trainer is None or not shards_data(trainer):
@@ -293,7 +306,7 @@ class ImageDataModule(LightningDataModule, ABC):
         share = trainer.distributed_sampler_kwargs
         return (0, 1) if not share else (int(share["rank"]), int(share["num_replicas"]))
 
-    def _check(self, data: ImageSet) -> ImageSet:
+    def __check(self, data: ImageSet) -> ImageSet:
         images, labels = data
         name = type(self).__name__
         kinds = [(part.dtype, part.ndim) if isinstance(part, Tensor) else type(part) for part in data]
@@ -321,16 +334,3 @@ class ImageDataModule(LightningDataModule, ABC):
                 "every class needs images"
             )
         return ImageSet(images.contiguous(), labels.contiguous())
-
-    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Seeded random train and validation indices, each in ascending order, disjoint and complete."""
-        count = round(len(labels) * self.val_fraction)
-        if self.val_fraction > 0:
-            count = max(count, 1)
-        if count >= len(labels):
-            raise DataError(
-                f"{type(self).__name__}: val_fraction={self.val_fraction} leaves none of the {len(labels)} images to "
-                "train on; use a smaller val_fraction"
-            )
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
-        return order[count:].sort().values, order[:count].sort().values

@@ -59,9 +59,9 @@ class Digits(ImageDataModule):
         indices = self._stratified(labels, self.test_fraction)[part]
         return ImageSet(images[indices], labels[indices])
 
-    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.val_fraction == 0:
-            return super()._split(labels)
+            return super()._split_train(labels)
         return self._stratified(labels, self.val_fraction)
 
     def _stratified(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:

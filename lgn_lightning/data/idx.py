@@ -27,7 +27,7 @@ def read_idx(name: str, path: Path, dimensions: int, md5: str | None = None) -> 
         name: Name of the data set, for messages.
         path: The file; ``.gz`` is unpacked in memory.
         dimensions: Number of dimensions it must have.
-        md5: Published MD5 of the packed file; checked for packed files only.
+        md5: MD5 of what a packed file holds, however it was packed; plain files are not checked.
 
     Returns:
         uint8 tensor of the sizes in the header.
@@ -40,12 +40,12 @@ def read_idx(name: str, path: Path, dimensions: int, md5: str | None = None) -> 
     except OSError as error:
         raise corrupt_file(name, path, f"cannot be read ({error.strerror})") from error
     if path.suffix == ".gz":
-        if md5 is not None and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
-            raise corrupt_file(name, path, f"its MD5 is {found}, the published one {md5}")
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise corrupt_file(name, path, f"cannot be unpacked ({error})") from error
+        if md5 is not None and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
+            raise corrupt_file(name, path, f"the MD5 of what it holds is {found}, that of the published data {md5}")
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
         raise corrupt_file(name, path, f"it does not begin as an IDX file of bytes with {dimensions} dimension(s)")

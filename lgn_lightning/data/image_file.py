@@ -14,6 +14,9 @@ from PIL import Image, ImageOps
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.border import remove_border
 
+#: Formats whose 16 bits a pixel pillow widens to 32; in others these are the file's own and may mean anything.
+_WIDENED = ("PNG", "PPM")
+
 
 def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decodes one image file, upright if it says how it was held.
@@ -33,10 +36,12 @@ def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None
     try:
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file) if "exif" in file.info else file
+            if image.mode == "F" or (image.mode == "I" and file.format not in _WIDENED):
+                raise ValueError(
+                    f"{'floating-point' if image.mode == 'F' else 'signed or 32-bit'} pixels have no fixed range"
+                )
             if image.mode.startswith("I"):  # 16 bits a pixel; pillow's own conversion would clip to 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode == "F":
-                raise ValueError("floating-point pixels have no fixed range")
             image = image.convert("L" if grayscale else "RGB")
             if size is not None and image.size != (size[1], size[0]):
                 image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -46,6 +51,11 @@ def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None
             f"{path.absolute()} cannot be read as an image ({error}); delete it or replace it by a good copy"
         ) from error
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file in a folder, or a folder on the way to it, is hidden: what editors and systems leave there."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def prepare_image(path: Path, shape: tuple[int, int, int], preparation: str | None = None) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_files
-from lgn_lightning.data.image_file import read_image
+from lgn_lightning.data.image_file import is_hidden, read_image
 
 
 class ImageFolder(ImageDataModule):
@@ -21,7 +21,7 @@ class ImageFolder(ImageDataModule):
 
     Classes are the folders of ``train``, in alphabetical order. Without ``val`` a share of the training images is the
     validation split; ``lgn fit`` ends with a test and does not start without ``test``. All images are decoded into
-    memory.
+    memory. Files and folders whose names begin with a dot are left out.
 
     Args:
         root: Folder that holds ``train``; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
@@ -115,7 +115,7 @@ class ImageFolder(ImageDataModule):
                 f"ImageFolder: no folder {folder.absolute()}; data.root (or the environment variable LGN_DATA_ROOT) "
                 "must hold train/<class>/<images> and optionally val/ and test/ of the same form"
             )
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        names = _class_folders(folder)
         if len(names) < 2:
             raise DataError(
                 f"ImageFolder: {len(names)} class folder(s) in {folder.absolute()}, 2 or more are needed; put the "
@@ -141,13 +141,14 @@ class ImageFolder(ImageDataModule):
         """Files and labels of ``train``, ``val`` or ``test``, in alphabetical order."""
         folder = self.root / part
         class_to_index = {name: index for index, name in enumerate(self.class_names)}
-        strangers = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in class_to_index)
+        strangers = [name for name in _class_folders(folder) if name not in class_to_index]
         if strangers:
             raise DataError(
                 f"ImageFolder: {folder.absolute()} has class folders that train has not: {', '.join(strangers)}; "
                 "classes are the folders of train"
             )
-        files = make_dataset(folder, class_to_index, IMG_EXTENSIONS, allow_empty=True)
+        found = make_dataset(folder, class_to_index, IMG_EXTENSIONS, allow_empty=True)
+        files = [(Path(path), label) for path, label in found if not is_hidden(Path(path), folder)]
         empty = sorted(set(class_to_index.values()) - {label for _, label in files})
         if empty:
             raise DataError(
@@ -155,4 +156,8 @@ class ImageFolder(ImageDataModule):
                 f"({len(empty)} empty or missing class folders in {part}); put images there "
                 f"({', '.join(IMG_EXTENSIONS)}) or remove the class from train"
             )
-        return [(Path(path), label) for path, label in files]
+        return files
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path, folder))

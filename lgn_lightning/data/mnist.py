@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torchvision
@@ -18,6 +18,9 @@ from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 class _IdxDataModule(TorchvisionDataModule):
     """Data sets in four IDX files under ``<root>/<name>/raw``, plain or packed with gzip."""
+
+    #: MD5 of each file, unpacked: a distribution may have packed the same data anew.
+    _md5: ClassVar[dict[str, str]]
 
     @property
     def _folder(self) -> str:
@@ -42,8 +45,7 @@ class _IdxDataModule(TorchvisionDataModule):
         return images
 
     def _read(self, file: str, dimensions: int) -> Tensor:
-        md5 = dict(self._dataset.resources).get(f"{file}.gz")
-        return read_idx(type(self).__name__, self._paths(file)[0], dimensions, md5)
+        return read_idx(type(self).__name__, self._paths(file)[0], dimensions, self._md5[file])
 
     def _paths(self, file: str) -> list[Path]:
         """Where a file is there, plain before packed."""
@@ -66,6 +68,13 @@ class MNIST(_IdxDataModule):
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    _md5: ClassVar = {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
 
     def __init__(self, size: Literal[28, 20] = 28, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,6 +110,13 @@ class FashionMNIST(_IdxDataModule):
 
     Takes the arguments of :class:`ImageDataModule`.
     """
+
+    _md5: ClassVar = {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
 
     @property
     def class_names(self) -> list[str]:

@@ -36,6 +36,7 @@ def test_predict_images_arrays_and_folders(folder: Path, capsys: pytest.CaptureF
     (folder / "images").mkdir()
     for index, image in enumerate(pixels):
         Image.fromarray(image[0]).save(f"images/{index}.png")
+    Path("images/._0.png").write_bytes(b"left by macOS")
     expected = circuit.predict(pixels).tolist()
     for inputs in (["x.npy"], ["images"], [f"images/{index}.png" for index in range(4)]):
         assert main(["predict", "net.lgn", *inputs]) == 0

@@ -13,6 +13,8 @@ import torch
 import torchvision
 from PIL import Image
 
+from lgn_lightning.data import MNIST
+
 
 @pytest.fixture(autouse=True)
 def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +81,10 @@ def tiny_images() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes torchvision take the packed files in ``folder`` for the published ones."""
+    """Makes torchvision, and the data module, take the packed files in ``folder`` for the published ones."""
     raw = folder / "MNIST/raw"
+    inside = {path.stem: hashlib.md5(gzip.decompress(path.read_bytes())).hexdigest() for path in raw.glob("*.gz")}
+    monkeypatch.setattr(MNIST, "_md5", inside)
     resources = [
         (name, hashlib.md5((raw / name).read_bytes()).hexdigest() if (raw / name).exists() else "")
         for name, _ in torchvision.datasets.MNIST.resources

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
 
 import lgn_lightning.data
 from lgn_lightning.data import DataError, ImageDataModule, ImageSet
@@ -187,3 +188,19 @@ def test_arguments_by_position_are_where_they_were() -> None:
     assert lgn_lightning.data.MNIST(20, "here", 7).batch_size == 7
     folder = lgn_lightning.data.ImageFolder("here", 8, True, False)
     assert (folder.root, folder.size, folder.grayscale, folder.cache) == (Path("here"), (8, 8), True, False)
+
+
+def test_private_names_of_a_subclass_are_its_own() -> None:
+    """Names that a careless subclass picks, methods and attributes, leave the base working."""
+
+    class Own(Numbers):
+        _check = _loader = _device = _loaded = _splits = _residents = _shuffle_seed = _rank_and_world_size = "mine"
+
+        def _split(self) -> None:
+            raise AssertionError
+
+    assert pixels(Own(batch_size=5).train_dataloader()) == pixels(Numbers(batch_size=5).train_dataloader())
+    hooks = {"_load_train", "_load_val", "_load_test", "_split_train"}
+    names = {name for name in (*vars(Numbers()), *vars(ImageDataModule)) if name.startswith("_")}
+    of_lightning = {*vars(LightningDataModule()), *dir(LightningDataModule), "__abstractmethods__", "_abc_impl"}
+    assert {name for name in names - of_lightning if not name.startswith("_ImageDataModule__")} == hooks

@@ -212,7 +212,7 @@ def test_a_split_is_copied_once_and_freed_in_the_end(tmp_path: Path) -> None:
 def test_on_the_cpu_nothing_is_copied(tmp_path: Path, settings: Any) -> None:
     data, _ = on_device("cpu", tmp_path, **settings)
     loader = data.train_dataloader()
-    assert loader.images is data._loaded("train").data.images
+    assert loader.images is data.train_dataloader().images is data.val_dataloader().images
 
 
 def test_without_a_trainer_batches_are_on_the_cpu() -> None:
@@ -224,9 +224,9 @@ def test_without_a_trainer_batches_are_on_the_cpu() -> None:
 def test_resident_splits_hold_the_images_of_the_split(tmp_path: Path) -> None:
     data, _ = on_device("cpu", tmp_path)
     for split in ("train", "val"):
-        indices = data._loaded(split).indices
+        indices = data._ImageDataModule__loaded(split).indices
         assert indices is not None
-        kept = data._make_resident(split, torch.device("cpu"))
+        kept = data._ImageDataModule__make_resident(split, torch.device("cpu"))
         assert torch.equal(kept.images.flatten().long(), indices)
         assert torch.equal(kept.labels, indices % 2)
 
@@ -235,7 +235,7 @@ def test_the_order_is_that_of_the_cpu(tmp_path: Path) -> None:
     """Gathering from a split by position gives the batches that gathering by image number gives."""
     data, _ = on_device("cpu", tmp_path, shuffle_seed=7)
     usual = data.train_dataloader()
-    kept = data._make_resident("train", torch.device("cpu"))
+    kept = data._ImageDataModule__make_resident("train", torch.device("cpu"))
     sampler = EpochBatchSampler(len(kept.labels), 5, shuffle=True, seed=7, drop_last=True)
     for (x, y), (resident_x, resident_y) in zip(usual, TensorLoader(*kept, sampler), strict=True):
         assert torch.equal(x, resident_x)

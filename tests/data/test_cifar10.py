@@ -37,13 +37,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_images_come_as_channels_first(root: Path) -> None:
-    data = CIFAR10(root=str(root), eval_batch_size=4, download=False)
+    data = CIFAR10(root=str(root), eval_batch_size=4, val_fraction=0, download=False)
     data.prepare_data()
     data.setup()
     images = torch.cat([images for images, _ in data.test_dataloader()])
     expected = np.random.default_rng(6).integers(0, 256, (10, 3072), dtype=np.uint8).reshape(10, 3, 32, 32)
     assert np.array_equal(images.numpy(), expected)
-    images, labels = data._loaded("train").data
+    images, labels = data.train_dataloader().images, data.train_dataloader().labels
     assert images.shape == (100, *data.image_shape)
     assert labels.tolist() == [index % 10 for index in range(20)] * 5
 

@@ -128,3 +128,23 @@ def test_real_jpeg_copy_of_cifar10(real_root: Path, tmp_path: Path) -> None:
     images, labels = next(iter(data.train_dataloader()))
     assert images.shape == (10, 3, 32, 32)
     assert int(labels.max()) < data.num_classes == len(names)
+
+
+def test_hidden_files_and_folders_are_no_data(image_root: Path) -> None:
+    """What notebooks, macOS and file managers leave behind moves no label and adds no image."""
+    before = ImageFolder(str(image_root), batch_size=12, val_fraction=0, cache=False)
+    for part in ("train", "test"):
+        write_image(image_root / part / ".ipynb_checkpoints" / "0-checkpoint.png", 90)
+        write_image(image_root / part / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png", 90)
+        (image_root / part / "bee" / "._0.png").write_bytes(b"no image")
+    after = ImageFolder(str(image_root), batch_size=12, val_fraction=0, cache=False)
+    after.prepare_data()
+    assert after.class_names == ["ant", "bee"]
+    assert sorted(values(after.train_dataloader())) == sorted(values(before.train_dataloader()))
+    assert values(after.test_dataloader()) == values(before.test_dataloader())
+
+
+def test_a_data_set_in_a_hidden_folder(image_root: Path) -> None:
+    hidden = image_root.parent / ".cache-of-images"
+    image_root.rename(hidden)
+    assert ImageFolder(str(hidden)).class_names == ["ant", "bee"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_real_mnist(real_root: Path) -> None:
     except DataError as error:
         pytest.skip(str(error))
     data.setup()
-    train, test = data._loaded("train").data, data.test_images()
+    train, test = data.train_dataloader(), data.test_images()
     assert (len(train.labels), len(test.labels)) == (60000, 10000)
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     packed = real_root / "MNIST/raw/t10k-images-idx3-ubyte.gz"
@@ -74,3 +75,12 @@ def test_real_mnist(real_root: Path) -> None:
         expected = np.stack([crop_one(image) for image in whole[:500]])
         assert np.array_equal(test.images[:500, 0].numpy(), expected)
         assert np.array_equal(test.images.sum((1, 2, 3)), whole.astype(np.int64).sum((1, 2)))
+
+
+def test_fashion_mnist_as_debian_packs_it() -> None:
+    """The package dataset-fashion-mnist: the published data in other gzip files."""
+    raw = Path("/usr/share/datasets/fashion-mnist")
+    if not raw.is_dir():
+        pytest.skip(f"no {raw}: apt-get install dataset-fashion-mnist")
+    for file, md5 in FashionMNIST._md5.items():
+        assert hashlib.md5(gzip.decompress((raw / f"{file}.gz").read_bytes())).hexdigest() == md5

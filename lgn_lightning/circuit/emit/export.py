@@ -61,6 +61,8 @@ class ExportOptions:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
             raise CircuitError(f"unknown format {', '.join(unknown) or '(none)'}; there are: {', '.join(FORMATS)}")
+        if not self.name or self.name != Path(self.name).name or self.name == os.pardir:
+            raise CircuitError(f"name={self.name!r} is no file name; give a folder as the folder, not in the name")
         if self.form not in FORMS:
             raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {self.form!r}")
         if self.pipeline < 0:

@@ -31,3 +31,10 @@ def test_exported_files(tmp_path) -> None:
     assert all(path.stat().st_size for path in other.files.values())
     with pytest.raises(CircuitError, match="unknown format pdf"):
         export_circuit(circuit, tmp_path, "net", ("pdf",))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/tmp/x", "a/"])
+def test_names_that_are_no_file_name(tmp_path, name: str) -> None:
+    with pytest.raises(CircuitError, match="name="):
+        export_circuit(image_circuit(), tmp_path / "nm", name)
+    assert not list(tmp_path.iterdir())
