@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class CompiledLogicNet(nn.Module):
         verbose: Print what is done.
         engine: ``"auto"`` runs the net in the fastest `Engine`, built in milliseconds, and uses the C compiler only for
             libraries that are saved; ``"c"`` always compiles C; any other name is that of an engine.
+        input_shape: Shape (C, H, W) of an image, for a net that begins with a convolution or a threshold encoder that
+            does not know it.
 
     Raises:
         ValueError: If an argument is not one of these; CircuitError (a ValueError) if a module cannot become gates.
@@ -46,6 +48,7 @@ class CompiledLogicNet(nn.Module):
         cpu_compiler: str = "gcc",
         verbose: bool = False,
         engine: str = "auto",
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if device != "cpu":
@@ -60,7 +63,7 @@ class CompiledLogicNet(nn.Module):
         if engine not in ("c", "auto", *ENGINES):
             raise ValueError(f"engine must be one of c, auto, {', '.join(ENGINES)}, got {engine!r}")
         self.engine = engine
-        self.circuit = None if model is None else Circuit.from_module(model)
+        self.circuit = None if model is None else Circuit.from_module(model, input_shape=input_shape)
         self.num_classes = None if self.circuit is None else self.circuit.num_classes
         self._run: Callable[[Any], NDArray[np.int32]] | None = None
         if verbose and self.circuit is not None:

@@ -34,51 +34,59 @@ class OrPool2d(nn.Module):
     Args:
         kernel_size: Height and width of a window.
         stride: Steps of the window; ``kernel_size`` if not given.
+        padding: Rows and columns on every side that no maximum comes from, at most half a window.
 
     Shape:
-        - Input: ``[batch, channels, H, W]``, floats in [0, 1] or bools; the windows must cover it without remainder.
-        - Output: ``[batch, channels, (H - kernel) / stride + 1, (W - kernel) / stride + 1]``, batch innermost in memory
-          if the input is. Of equal values the first in the window gets the gradient.
+        - Input: ``[batch, channels, H, W]``, floats in [0, 1] or bools.
+        - Output: ``[batch, channels, H', W']`` with H' = ⌊(H + 2·padding - kernel) / stride⌋ + 1, as of torch's
+          ``MaxPool2d``; batch innermost in memory if the input is. Of equal values the first in the window gets the
+          gradient.
 
     Raises:
-        ValueError: If a size is below 1 or, when called, the windows leave a remainder.
+        ValueError: If a size is below 1, the padding above half a window or, when called, a window above the input.
     """
 
-    def __init__(self, kernel_size: Pair, stride: Pair | None = None) -> None:
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> None:
         super().__init__()
-        self.kernel_size = _pair(kernel_size)
+        self.kernel_size, self.padding = _pair(kernel_size), _pair(padding)
         self.stride = self.kernel_size if stride is None else _pair(stride)
+        name = f"OrPool2d({kernel_size}, {stride}, {padding})"
         if min(*self.kernel_size, *self.stride) < 1:
-            raise ValueError(f"OrPool2d({kernel_size}, {stride}): window and stride must be at least 1")
+            raise ValueError(f"{name}: window and stride must be at least 1")
+        if any(not 0 <= 2 * p <= k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ValueError(f"{name}: the padding must be from 0 to half the window")
 
     @property
     def fusible(self) -> bool:
         """Whether a convolution can apply this pooling in its own op."""
-        return self.stride == self.kernel_size and math.prod(self.kernel_size) <= MAX_POOL
+        plain = self.stride == self.kernel_size and self.padding == (0, 0)
+        return plain and math.prod(self.kernel_size) <= MAX_POOL
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output for an input of this size.
 
         Raises:
-            ValueError: If the windows leave a remainder.
+            ValueError: If a window is larger than the padded input.
         """
-        size = tuple(n - k for n, k in zip((height, width), self.kernel_size, strict=True))
-        if min(size) < 0 or any(n % s for n, s in zip(size, self.stride, strict=True)):
+        if height + 2 * self.padding[0] < self.kernel_size[0] or width + 2 * self.padding[1] < self.kernel_size[1]:
             raise ValueError(
-                f"OrPool2d({self.extra_repr()}) does not divide an input of {height}x{width}; change the padding or "
+                f"OrPool2d({self.extra_repr()}) is larger than its input of {height}x{width}; change the padding or "
                 "kernel of the layer before it, or the pooling"
             )
-        return size[0] // self.stride[0] + 1, size[1] // self.stride[1] + 1
+        return ConvGeometry(self.kernel_size, self.stride, self.padding).output_size((height, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes the maximum of each window."""
         height, width = self.output_size(*x.shape[-2:])
+        if any(self.padding):
+            (rows, columns), nothing = self.padding, -math.inf if x.is_floating_point() else 0
+            padded = nn.functional.pad(x.movedim(0, -1), (0, 0, columns, columns, rows, rows), value=nothing)
+            x = padded.movedim(-1, 0)  # so that the batch stays innermost
         best: Tensor | None = None
         for i in range(self.kernel_size[0]):
             for j in range(self.kernel_size[1]):
-                rows = slice(i, i + (height - 1) * self.stride[0] + 1, self.stride[0])
-                columns = slice(j, j + (width - 1) * self.stride[1] + 1, self.stride[1])
-                value = x[..., rows, columns]
+                lines = slice(i, i + (height - 1) * self.stride[0] + 1, self.stride[0])
+                value = x[..., lines, j : j + (width - 1) * self.stride[1] + 1 : self.stride[1]]
                 best = value if best is None else torch.where(value > best, value, best)
         return cast(Tensor, best)
 
@@ -87,11 +95,12 @@ class OrPool2d(nn.Module):
         if wires.ndim != 3:
             raise ValueError(f"it takes wires [channels, height, width], got {list(wires.shape)}")
         self.output_size(*wires.shape[1:])
-        return builder.or_windows(wires, self.kernel_size, self.stride)
+        return builder.or_windows(wires, self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        """Window, and the stride if it is another."""
-        return f"{self.kernel_size}" + (f", stride={self.stride}" if self.stride != self.kernel_size else "")
+        """Window, and what differs from the defaults."""
+        stride = f", stride={self.stride}" if self.stride != self.kernel_size else ""
+        return f"{self.kernel_size}{stride}" + (f", padding={self.padding}" if any(self.padding) else "")
 
 
 class LogicTreeConv2d(GateLayer):
@@ -108,7 +117,7 @@ class LogicTreeConv2d(GateLayer):
         tree_depth: Levels of gates in a tree.
         padding: Rows and columns of zeros on every side.
         stride: Steps of the receptive field.
-        channels_per_tree: Input channels that the leaves of one tree are in.
+        channels_per_tree: Input channels that the leaves of one tree are in; by default two, or one where there is one.
         init: ``"residual"``: every gate starts as "A" with a probability of 0.9; or ``"gaussian"`` logits.
         device: Device of the parameters; torch's default device if not given.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
@@ -145,7 +154,7 @@ class LogicTreeConv2d(GateLayer):
         tree_depth: int,
         padding: Pair = 0,
         stride: Pair = 1,
-        channels_per_tree: int = 2,
+        channels_per_tree: int | None = None,
         init: str = "residual",
         device: torch.device | str | None = None,
         implementation: str | None = None,
@@ -156,6 +165,8 @@ class LogicTreeConv2d(GateLayer):
     ) -> None:
         name = f"LogicTreeConv2d({in_channels}, {out_channels}, {kernel_size}, {tree_depth})"
         kernel, steps, border = _pair(kernel_size), _pair(stride), _pair(padding)
+        if channels_per_tree is None:
+            channels_per_tree = min(2, in_channels)
         if min(in_channels, out_channels, tree_depth, channels_per_tree, *kernel, *steps) < 1 or min(border) < 0:
             raise ValueError(f"{name}: all sizes must be at least 1, padding={padding} at least 0")
         if channels_per_tree > in_channels:
@@ -260,8 +271,8 @@ class LogicTreeConv2d(GateLayer):
             ``[batch, out_channels, H', W']``.
 
         Raises:
-            ValueError: If the input has another number of channels, is smaller than the kernel, or the pooling does not
-                divide the output.
+            ValueError: If the input has another number of channels or is smaller than the kernel, or the output smaller
+                than the pooling.
             TypeError: If the input is no tensor, or complex.
         """
         geometry = self._check_input(x, pool)
@@ -294,7 +305,11 @@ class LogicTreeConv2d(GateLayer):
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
         changed = self.changed_options(
-            padding=(0, 0), stride=(1, 1), channels_per_tree=2, init="residual", connections="random"
+            padding=(0, 0),
+            stride=(1, 1),
+            channels_per_tree=min(2, self.in_channels),
+            init="residual",
+            connections="random",
         )
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"

@@ -21,7 +21,7 @@ class ConvGeometry(NamedTuple):
         kernel_size: The receptive field.
         stride: Steps of the receptive field.
         padding: Rows and columns of zeros on every side.
-        pool: The windows that the maximum is taken of; they divide the convolution's output.
+        pool: The windows that the maximum is taken of; rows and columns that fill none are left out.
     """
 
     kernel_size: Sequence[int]
@@ -35,10 +35,9 @@ class ConvGeometry(NamedTuple):
         return math.prod(self.pool)
 
     def places(self, size: Sequence[int]) -> tuple[int, int]:
-        """Height and width of the convolution of an image of this size, before the pooling."""
+        """Height and width of the convolution of an image of this size, as far as windows of the pooling reach."""
         height, width = (
-            (n + 2 * p - k) // s + 1
-            for n, k, s, p in zip(size, self.kernel_size, self.stride, self.padding, strict=True)
+            ((n + 2 * p - k) // s + 1) // q * q for n, k, s, p, q in zip(size, *map(tuple, self), strict=True)
         )
         return height, width
 
@@ -48,7 +47,7 @@ class ConvGeometry(NamedTuple):
         return height // self.pool[0], width // self.pool[1]
 
     def check(self, size: Sequence[int]) -> None:
-        """Refuses a kernel larger than the padded image, and a pooling that does not divide what it is applied to.
+        """Refuses a kernel larger than the padded image, and a pooling larger than what it is applied to.
 
         Raises:
             ValueError: If so.
@@ -66,10 +65,10 @@ class ConvGeometry(NamedTuple):
             raise ValueError(
                 f"pooling {pool[0]}x{pool[1]} has more than {MAX_POOL} positions, which cannot be told apart"
             )
-        height, width = self.places(size)
-        if height % pool[0] or width % pool[1]:
+        if 0 in self.places(size):
+            height, width = self._replace(pool=(1, 1)).places(size)
             raise ValueError(
-                f"pooling {pool[0]}x{pool[1]} does not divide the {height}x{width} outputs of the convolution; change "
+                f"pooling {pool[0]}x{pool[1]} is larger than the {height}x{width} outputs of the convolution; change "
                 "its padding or kernel, or the pooling"
             )
 

@@ -41,11 +41,12 @@ def conv_nets(draw: st.DrawFn, max_blocks: int = 2) -> tuple[nn.Module, torch.Te
         )
         size, channels = conv.output_size(*size), out
         net.append(conv)
-        # Windows that leave no remainder; with a stride of its own, that overlap or leave gaps.
+        # Windows that may leave a remainder; with a stride of its own, that overlap or leave gaps.
         window = draw(st.tuples(st.integers(1, size[0]), st.integers(1, size[1])))
         steps = draw(st.one_of(st.just(window), pairs))
-        if draw(st.booleans()) and not any((n - w) % s for n, w, s in zip(size, window, steps, strict=True)):
-            net.append(OrPool2d(window, steps))
+        border = draw(st.tuples(*(st.sampled_from([0, w // 2]) for w in window)))
+        if draw(st.booleans()):
+            net.append(OrPool2d(window, steps, border))
             size = net[-1].output_size(*size)
     features = channels * size[0] * size[1]
     net.append(nn.Flatten())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lgn_lightning as difflogic
-from lgn_lightning import GroupSum, LogicLayer
+from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d
 from lgn_lightning.circuit.emit.compiler import CompilerError
 
 
@@ -89,3 +89,18 @@ def test_bad_arguments(model) -> None:
         difflogic.CompiledLogicNet(model, cpu_compiler="tcc-not-here", engine="c").compile()
     with pytest.raises(ValueError, match="engine must be one of c, auto"):
         difflogic.CompiledLogicNet(model, engine="warp")
+
+
+@pytest.mark.parametrize("engine", ["auto", "c"])
+def test_a_net_that_begins_with_a_convolution(engine: str) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        LogicTreeConv2d(1, 4, 3, 2, init="gaussian"), OrPool2d(2), torch.nn.Flatten(), LogicLayer(36, 40), GroupSum(4)
+    ).eval()
+    with pytest.raises(ValueError, match="input_shape"):
+        difflogic.CompiledLogicNet(net)
+    compiled = difflogic.CompiledLogicNet(net, engine=engine, input_shape=(1, 9, 9))
+    compiled.compile()
+    x = torch.rand(70, 1, 9, 9) < 0.5
+    with torch.no_grad():
+        assert torch.equal(compiled(x), net(x.float()).int())

@@ -96,7 +96,7 @@ def test_checkpoint_gives_the_same_net() -> None:
         ({"dense": [60, 55]}, r"55 .* 10 classes; take 60"),
         ({"channels": []}, "at least one layer of each"),
         ({"kernel_size": [3]}, r"kernel_size=\[3\].* 2 convolutions"),
-        ({"padding": [0, 1]}, r"OrPool2d.* 3x3"),
+        ({"pool": 5}, r"OrPool2d.* 1x1"),
         ({"kernel_size": 9, "padding": 0}, "LogicTreeConv2d.*9.*8"),
         ({"channels": [2, 32]}, r"60 gates .* 128"),
         ({"num_classes": 0}, "num_classes=0"),

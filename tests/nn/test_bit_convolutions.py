@@ -182,8 +182,8 @@ def test_errors_name_the_layer() -> None:
     net = make()
     with pytest.raises(ValueError, match=r"LogicTreeConv2d\(3, 8, .*got an input of shape \[5, 4, 8, 8\]"):
         net(torch.rand(5, 4, 8, 8))
-    with pytest.raises(ValueError, match="pooling 2x2 does not divide the 7x8 outputs"):
-        net(torch.rand(5, 3, 7, 8))
+    with pytest.raises(ValueError, match="pooling 2x2 is larger than the 1x8 outputs"):
+        net(torch.rand(5, 3, 1, 8))
 
 
 @pytest.mark.parametrize("connections", ["random", "learned"])

@@ -43,10 +43,11 @@ def test_soft_while_training_and_hard_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_fused_pooling_gives_the_values_and_gradients_of_the_unfused(training: bool) -> None:
-    fused = net().train(training)
+@pytest.mark.parametrize("size", [(12, 12), (13, 12), (12, 15)])  # of 13 and 15 the second pooling leaves a remainder
+def test_fused_pooling_gives_the_values_and_gradients_of_the_unfused(training: bool, size: tuple[int, int]) -> None:
+    fused = net()[: 6 if size == (12, 12) else 4].train(training)
     plain = torch.nn.Sequential(*fused)
-    x = torch.rand(6, 1, 12, 12, requires_grad=True)
+    x = torch.rand(6, 1, *size, requires_grad=True)
     results = []
     for model in (fused, plain):
         y = model(x)
@@ -92,12 +93,19 @@ def test_straight_through_training_evaluates_the_hard_net() -> None:
     assert layer.weights.grad.any()
 
 
-def test_pooling_is_that_of_torch_and_its_first_maximum_gets_the_gradient() -> None:
-    pool = OrPool2d(3, 2)
+@pytest.mark.parametrize(
+    "sizes", [(3, 2), (2,), (3,), (4, 3, 2), ((2, 3), (3, 1), (1, 1)), ((3, 2), None, (1, 0)), ((1, 4), (1, 2), (0, 2))]
+)
+def test_pooling_is_that_of_torch_and_its_first_maximum_gets_the_gradient(sizes: tuple[Any, ...]) -> None:
+    """Also where windows leave a remainder, which is left out, and with a border, which no maximum comes from."""
+    pool = OrPool2d(*sizes)
     x = torch.randint(0, 3, (4, 2, 7, 9)).float().requires_grad_()
     y = pool(x)
-    expected = torch.nn.functional.max_pool2d(x, 3, 2)
+    expected = torch.nn.MaxPool2d(*sizes)(x)
     assert torch.equal(y, expected)
+    assert y.shape[2:] == pool.output_size(7, 9)
+    assert torch.equal(pool(x[0]), expected[0])
+    assert pool(x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)).stride(0) == 1
     upper = torch.rand_like(y)
     torch.testing.assert_close(torch.autograd.grad(y, x, upper), torch.autograd.grad(expected, x, upper))
     assert torch.equal(pool(x > 1), y > 1)
@@ -113,7 +121,7 @@ def test_flatten_behind_a_convolution_copies_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1, 4, 3, 2), r"channels_per_tree=2 .* pass channels_per_tree=1"),
+        ((1, 4, 3, 2, 0, 1, 2), r"channels_per_tree=2 .* pass channels_per_tree=1"),
         ((4, 4, 3, 0), "all sizes must be at least 1"),
         ((4, 4, 0, 2), "all sizes must be at least 1"),
         ((4, 4, 3, 2, -1), "padding=-1 at least 0"),
@@ -131,10 +139,12 @@ def test_input_errors_name_the_layer() -> None:
         layer(torch.rand(4, 3, 8, 8))
     with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* 5x5 .* 4x8"):
         layer(torch.rand(4, 2, 4, 8))
-    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* 3x3 .* 4x4"):
-        layer(torch.rand(4, 2, 8, 8), OrPool2d(3))
-    with pytest.raises(ValueError, match=r"OrPool2d\(\(3, 3\)\).* 4x4"):
-        OrPool2d(3)(layer(torch.rand(4, 2, 8, 8)))
+    with pytest.raises(ValueError, match=r"LogicTreeConv2d\(2, 3, 5, 2\).* 5x5 .* 4x4"):
+        layer(torch.rand(4, 2, 8, 8), OrPool2d(5))
+    with pytest.raises(ValueError, match=r"OrPool2d\(\(5, 5\)\).* 4x4"):
+        OrPool2d(5)(layer(torch.rand(4, 2, 8, 8)))
+    with pytest.raises(ValueError, match="half the window"):
+        OrPool2d(3, padding=2)
     with pytest.raises(ValueError, match="window and stride must be at least 1"):
         OrPool2d(0)
 
@@ -143,3 +153,10 @@ def test_wiring_is_saved() -> None:
     saved, loaded = (LogicTreeConv2d(4, 3, 3, 2) for _ in range(2))
     loaded.load_state_dict(saved.state_dict())
     assert torch.equal(loaded.leaves, saved.leaves)
+
+
+def test_a_first_convolution_of_one_channel_takes_the_defaults() -> None:
+    layer = LogicTreeConv2d(1, 4, 3, 2)
+    assert layer(torch.rand(2, 1, 6, 6)).shape == (2, 4, 4, 4)
+    assert (layer.channels_per_tree, LogicTreeConv2d(2, 4, 3, 2).channels_per_tree) == (1, 2)
+    assert "channels_per_tree" not in repr(layer)

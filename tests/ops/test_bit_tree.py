@@ -196,8 +196,8 @@ def test_bad_arguments() -> None:
         ops.bit_tree_conv(bits, soft, gates[1:], leaves, geometry)
     with pytest.raises(ValueError, match=r"gates is torch\.int64"):
         ops.bit_tree_conv(bits, soft, gates.long(), leaves, geometry)
-    with pytest.raises(ValueError, match=r"pooling 3x3 does not divide the 4x4 outputs"):
-        ops.bit_tree_conv(bits, soft, gates, leaves, geometry._replace(pool=(3, 3)))
+    with pytest.raises(ValueError, match=r"pooling 5x5 is larger than the 4x4 outputs"):
+        ops.bit_tree_conv(bits, soft, gates, leaves, geometry._replace(pool=(5, 5)))
     if os.environ.get("LGN_BACKEND") != "torch":
         leaves[1, 2, 3] = 3
         with pytest.raises(IndexError, match=r"leaves\[1\] has values from 0 to 3, but must be in 0 … 2"):

@@ -179,21 +179,22 @@ class NetlistBuilder:
         """
         return self.at_places(wires, kernel, Places(_image_size(wires), kernel_size, stride, padding))
 
-    def or_windows(self, wires: NodeIds, window: Pair, stride: Pair) -> NodeIds:
+    def or_windows(self, wires: NodeIds, window: Pair, stride: Pair, padding: Pair = (0, 0)) -> NodeIds:
         """Adds the OR of each window of an image.
 
         Args:
             wires: Node ids of the image, ``[channels, H, W]``.
             window: Height and width of a window.
             stride: Steps of the window.
+            padding: Rows and columns of zeros on every side.
 
         Returns:
-            Node ids, int32 ``[channels, H', W']`` with H' = ⌊(H − height) / stride⌋ + 1.
+            Node ids, int32 ``[channels, H', W']`` with H' = ⌊(H + 2·padding − height) / stride⌋ + 1.
 
         Raises:
             ValueError: If the window does not fit the image.
         """
-        places = Places(_image_size(wires), window=window, window_stride=stride)
+        places = Places(_image_size(wires), padding=padding, window=window, window_stride=stride)
         return self.at_places(wires, identity_kernel(len(wires)), places)
 
     def at_places(self, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
