@@ -1,13 +1,29 @@
-"""Atomic writes: what is written lies beside its place and is renamed into it, so a crash leaves the old or none."""
+"""Atomic writes: what is written lies beside its place and is renamed into it, so a crash leaves the old or none.
+
+A power cut, too: what is renamed is on the disk by then, and so is the new name when a write returns.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot be asked
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -36,7 +52,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(target)
+        sync(target.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -69,8 +87,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
+        for path in (*new.rglob("*"), new):
+            sync(path)
         with suppress(FileNotFoundError):
             folder.rename(temporary / "old")
         new.rename(folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.files import atomic_write_text, sync
 
 _COMPILERS = ("g++", "c++", "clang++")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -166,18 +167,50 @@ def _temporary_root() -> Path:
 
 
 def find_library(plan: BuildPlan) -> Path | None:
-    """Gives the library of a plan if some cache folder has it."""
+    """Gives the library of a plan if some cache folder has it, as it was built and by nobody else.
+
+    Raises:
+        BuildError: If others can have put code there; the message says how to mend that.
+    """
     for root in cache_roots():
         library = root / plan.key / plan.library
-        if library.is_file() and (root != _temporary_root() or _is_ours(root)):
+        if not library.is_file():
+            continue
+        fault = next((fault for path in (root, library.parent, library) if (fault := _fault(path))), None)
+        if fault is None and _is_whole(library):
             return library
+        if fault is not None and root != _temporary_root():  # anybody can put a folder there
+            raise BuildError(fault)
     return None
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can have put code there: a folder of the shared temporary one can be anybody's."""
-    info = folder.stat()
-    return info.st_uid == os.getuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def _fault(path: Path) -> str | None:
+    """Says why code of this file or folder is not loaded: others can have written it. The administrator is trusted."""
+    info = path.stat()
+    if info.st_uid not in (os.getuid(), 0):
+        mend = f"chown -R {os.getuid()}"
+        reason = "belongs to another user"
+    elif info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mend = "chmod -R go-w"
+        reason = "can be written by others"
+    else:
+        return None
+    return (
+        f"{path} {reason}: no native code is loaded from there; {mend} {path}, or set LGN_CACHE_DIR to another folder"
+    )
+
+
+def _note(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return f"{library.stat().st_size} {hashlib.sha256(library.read_bytes()).hexdigest()}\n"
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is what was built: loading part of one ends the process without a word."""
+    return _note(library).is_file() and _note(library).read_text(errors="replace") == _digest(library)
 
 
 def _writable_root() -> Path:
@@ -185,9 +218,12 @@ def _writable_root() -> Path:
     for root in cache_roots():
         try:
             temporary = root == _temporary_root()
-            root.mkdir(parents=True, exist_ok=True, mode=0o700 if temporary else 0o777)
-            if temporary and not _is_ours(root):
-                problems.append(f"{root} belongs to another user")
+            root.mkdir(parents=True, exist_ok=True, mode=0o700 if temporary else 0o755)
+            fault = _fault(root)
+            if fault is not None and not temporary:
+                raise BuildError(fault)
+            if fault is not None:
+                problems.append(fault)
                 continue
             with tempfile.TemporaryFile(dir=root):
                 pass
@@ -209,14 +245,15 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
     """Builds the library of a plan unless it is there, and gives its path.
 
     Processes that start together make one build: the others wait for it. A build happens in a folder of its own and is
-    renamed into place, so a killed one leaves nothing that is ever used; the next build removes it.
+    renamed into place, so a killed one leaves nothing that is ever used; the next build removes it. Size and digest lie
+    beside the library; one that does not fit them is built anew.
 
     Args:
         plan: What to build.
         verbose: Show the commands and the compiler's output.
 
     Raises:
-        BuildError: If the compiler fails or no folder can be written.
+        BuildError: If the compiler fails, no folder can be written, or others can write to the cache folder.
     """
     library = find_library(plan)
     if library is not None:
@@ -224,15 +261,20 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
     root = _writable_root()
     with _locked(root / f"{plan.key}.lock"):
         library = root / plan.key / plan.library
-        if library.is_file():
+        if library.is_file() and _is_whole(library):  # of another process, by now
             return library
         for stale in root.glob(f"{plan.key}.build-*"):
             shutil.rmtree(stale, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{plan.key}.build-", dir=root))
         try:
             _compile(plan, folder, verbose)
-            library.parent.mkdir(exist_ok=True)
-            (folder / plan.library).replace(library)
+            library.parent.mkdir(exist_ok=True, mode=0o755)
+            made = folder / plan.library
+            made.chmod(made.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+            atomic_write_text(_note(library), _digest(made))
+            sync(made)
+            made.replace(library)
+            sync(library.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return library

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())  # without it a power cut may leave the new name with nothing behind it
         except (OSError, RuntimeError) as error:
             reason = _os_error(error)
             if reason is None:

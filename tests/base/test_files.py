@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -99,3 +100,39 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
         (temporary / "file").write_text("")
     assert (tmp_path / "link").is_symlink()
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["file"]
+
+
+def test_what_is_renamed_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    for name in ("replace", "rename"):
+        plain = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda self, to, plain=plain: events.append("renamed") or plain(self, to))
+    atomic_write_text(tmp_path / "a.txt", "text")
+    assert [event.endswith(".txt") for event in events] == [True, False, False]
+    assert events[1:] == ["renamed", tmp_path.name]
+    events.clear()
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "b").touch()
+    assert events == ["b", "new", *["renamed"] * (len(events) - 3), tmp_path.name]
+
+
+def test_file_systems_that_cannot_be_asked_are_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    atomic_write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    atomic_write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        atomic_write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -50,13 +50,14 @@ def expected_runs() -> int:
     return len(cpu_build.make_plan().units) + 1  # and the link
 
 
-def test_build_happens_once_and_leaves_only_the_library(stand_in: Path, tmp_path: Path) -> None:
+def test_build_happens_once_and_leaves_only_library_and_digest(stand_in: Path, tmp_path: Path) -> None:
     library = loader.build()
     assert library.read_text() == "built\n"
     assert compiler_runs(stand_in) == expected_runs()
     assert loader.build() == library
     assert compiler_runs(stand_in) == expected_runs()
     assert {path.name.removesuffix(".lock") for path in (tmp_path / "cache").iterdir()} == {library.parent.name}
+    assert {path.name for path in library.parent.iterdir()} == {library.name, "lgn_cpu.sha256"}
 
 
 def test_key_depends_on_the_compiler(stand_in: Path) -> None:
@@ -126,8 +127,72 @@ def test_temporary_folder_of_somebody_else_is_not_trusted(
     (tmp_path / "file").touch()
     monkeypatch.setenv("LGN_CACHE_DIR", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr(native_build, "_temporary_root", lambda: shared)
-    with pytest.raises(loader.BackendError, match="belongs to another user"):
+    with pytest.raises(loader.BackendError, match="can be written by others"):
         loader.build()
+
+
+@pytest.mark.parametrize("cache", ["LGN_CACHE_DIR", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("depth", [0, 1, 2], ids=["cache", "build", "library"])
+def test_what_others_can_write_is_not_loaded(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, depth: int
+) -> None:
+    monkeypatch.delenv("LGN_CACHE_DIR")
+    monkeypatch.setenv(cache, str(tmp_path / "cache"))
+    library = loader.build()
+    path = (library.parents[1], library.parent, library)[depth]
+    path.chmod(path.stat().st_mode | 0o020)
+    with pytest.raises(loader.BackendError, match=rf"can be written by others.*chmod -R go-w {path}.*LGN_CACHE_DIR"):
+        loader.build()
+    assert "can be written by others" in loader.report()["native cpu"]
+    path.chmod(path.stat().st_mode & ~0o020)
+    assert loader.build() == library
+    assert compiler_runs(stand_in) == expected_runs()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("depth", [0, 1, 2], ids=["cache", "build", "library"])
+def test_what_belongs_to_somebody_else_is_not_loaded(stand_in: Path, depth: int) -> None:
+    library = loader.build()
+    path = (library.parents[1], library.parent, library)[depth]
+    os.chown(path, 4242, -1)
+    with pytest.raises(loader.BackendError, match=rf"belongs to another user.*chown -R 0 {path}"):
+        loader.build()
+
+
+def test_an_empty_cache_that_others_can_write_is_not_built_in(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    (tmp_path / "cache").chmod(0o777)
+    with pytest.raises(loader.BackendError, match=r"can be written by others.*chmod"):
+        loader.build()
+    assert compiler_runs(stand_in) == 0
+
+
+def test_built_for_nobody_else_whatever_the_umask(stand_in: Path) -> None:
+    old = os.umask(0)
+    try:
+        library = loader.build()
+        assert loader.build() == library
+    finally:
+        os.umask(old)
+    assert not any(path.stat().st_mode & 0o022 for path in (library.parents[1], library.parent, library))
+
+
+@pytest.mark.parametrize("damage", [b"", b"buil", b"build\n", b"built\n\0"], ids=["empty", "cut", "flipped", "longer"])
+def test_a_damaged_library_is_built_anew(stand_in: Path, damage: bytes) -> None:
+    library = loader.build()
+    library.write_bytes(damage)
+    assert loader.build() == library
+    assert library.read_text() == "built\n"
+    assert compiler_runs(stand_in) == 2 * expected_runs()
+
+
+def test_a_library_without_its_digest_is_built_anew(stand_in: Path) -> None:
+    library = loader.build()
+    library.with_suffix(".sha256").write_bytes(b"\xff")
+    assert loader.build() == library
+    library.with_suffix(".sha256").unlink()
+    assert loader.build() == library
+    assert compiler_runs(stand_in) == 3 * expected_runs()
 
 
 def test_ninja_beside_the_interpreter_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Path) -> None:
