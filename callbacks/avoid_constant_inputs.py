@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lgn_lightning.callbacks.training_length import seed_of_run
 from lgn_lightning.data.base import ImageDataModule
 from lgn_lightning.nn import LogicLayer, logic_layers
+from lgn_lightning.nn.connections import redraw_repeated
 
 #: Images that are encoded at once.
 _BATCH = 2000
@@ -69,7 +70,10 @@ class AvoidConstantInputs(pl.Callback):
                 f"(AvoidConstantInputs(rare={self.rare})); choose other thresholds or a smaller share"
             )
         wires = layer.indices if layer.learned is None else (layer.learned.candidates,)
-        moved = avoid(wires, varying.squeeze(1), torch.Generator().manual_seed(seed_of_run(self.seed)))
+        generator = torch.Generator().manual_seed(seed_of_run(self.seed))
+        moved = avoid(wires, varying.squeeze(1), generator)
+        if layer.learned is not None:
+            redraw_repeated(layer.learned.candidates, varying.squeeze(1).to(layer.learned.candidates), generator)
         rank_zero_info(
             f"AvoidConstantInputs: {len(varying)} of {len(frequent)} input bits vary; {moved} wires of the first layer "
             "read those instead of constant ones"

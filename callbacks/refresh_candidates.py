@@ -12,6 +12,7 @@ from torch import Tensor
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.training_length import seed_of_run, training_steps
 from lgn_lightning.nn import LearnedConnections
+from lgn_lightning.nn.connections import redraw
 
 
 class RefreshCandidates(pl.Callback):
@@ -20,8 +21,9 @@ class RefreshCandidates(pl.Callback):
     After the code of CompactLogic (Wang et al., arXiv 2602.05830; the text of the paper was not at hand). Every
     ``every_n_steps`` steps, the ``count`` candidates with the smallest logits of each input of a gate are replaced. The
     new ones are drawn evenly from all inputs that are candidates in the layer, which leaves out those that
-    :class:`AvoidConstantInputs` removed. A new candidate starts ``handicap`` below the largest logit and with zero
-    moments in the optimizer, so noise on the choice still selects it at times.
+    :class:`AvoidConstantInputs` removed; none is a candidate of the same input already. A new candidate starts
+    ``handicap`` below the largest logit and with zero moments in the optimizer, so noise on the choice still selects it
+    at times.
 
     The draws depend on seed, step and layer: a resumed run is exact, and all ranks draw the same. Logged as
     ``refreshed/candidates``, the number of candidates replaced so far.
@@ -114,13 +116,14 @@ def refresh(connections: LearnedConnections, count: int, handicap: float, genera
         Which were replaced: bool ``[n, 2, K]``.
     """
     logits, candidates = connections.logits, connections.candidates
+    sources = torch.unique(candidates)
+    if len(sources) <= candidates.shape[2]:  # there is nothing that an input does not see
+        return torch.zeros_like(logits, dtype=torch.bool)
     weakest = logits.topk(count, dim=2, largest=False).indices
     rows = torch.zeros_like(logits, dtype=torch.bool).scatter_(2, weakest, True)
-    sources = torch.unique(candidates)
-    drawn = torch.randint(len(sources), (int(rows.sum()),), generator=generator)
     start = logits.amax(2, keepdim=True).sub(handicap).expand_as(logits)
     logits[rows] = start[rows]
-    candidates[rows] = sources[drawn.to(sources.device)]
+    redraw(candidates.flatten(0, 1), rows.flatten(0, 1), sources, generator)
     return rows
 
 

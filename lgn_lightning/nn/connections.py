@@ -9,6 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+#: Rounds in which candidates are exchanged; what is left after them, in small trees, is drawn anew.
+_EXCHANGES = 64
+
 
 def random_connections(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Draws both inputs of every gate at random, each input used equally often (Petersen et al., 2022, sec. 3.1).
@@ -142,6 +145,80 @@ def _seen_before(indices: Tensor) -> Tensor:
     number = torch.unique(indices.sort(0).values, dim=1, return_inverse=True)[1]
     first = torch.full_like(number, len(number)).scatter_reduce_(0, number, torch.arange(len(number)), "amin")
     return first[number] != torch.arange(len(number))
+
+
+def distinct_candidates(draws: list[Tensor], in_dim: int, group: int) -> Tensor:
+    """Makes the candidates of learned connections of draws of fixed ones, none twice at an input of a gate.
+
+    An input that would read the same in two draws exchanges it within the later draw, which stays the draw it was.
+
+    Args:
+        draws: int32 ``[gates, 2]`` each: what each input of a gate reads.
+        in_dim: Number of inputs.
+        group: How many neighbouring inputs of gates exchange what they read.
+
+    Returns:
+        int32 ``[gates, 2, K]``, all different along the last dimension; K is the number of draws or, where that is
+        less, of inputs.
+    """
+    count = len(draws)
+    if 2 * count > in_dim:  # few inputs: a shuffled pack each
+        return torch.rand(*draws[0].shape, in_dim).argsort(2)[..., :count].to(torch.int32)
+    candidates = torch.stack(draws, dim=2)
+    rows = candidates.view(-1, count)
+    for k in range(1, count):
+        for _ in range(_EXCHANGES):
+            again = (rows[:, :k] == rows[:, k : k + 1]).any(1).nonzero().squeeze(1)
+            if not len(again):
+                break
+            chosen = torch.cat((again, again // group * group + torch.randint(group, again.shape))).unique()
+            to, of = ((chosen // group + torch.rand(chosen.shape, dtype=torch.float64)).argsort() for _ in range(2))
+            rows[chosen[to], k] = rows[chosen[of], k]
+    redraw_repeated(candidates, torch.arange(in_dim, dtype=torch.int32))
+    return candidates
+
+
+def redraw_repeated(candidates: Tensor, sources: Tensor, generator: torch.Generator | None = None) -> None:
+    """Draws what an input of a gate has twice anew, in place; without as many sources as candidates, nothing.
+
+    Args:
+        candidates: int32 ``[gates, 2, K]``.
+        sources: As in :func:`redraw`.
+        generator: Likewise.
+    """
+    rows = candidates.flatten(0, 1)
+    if len(sources) >= rows.shape[1]:
+        redraw(rows, _stands_before(rows), sources, generator)
+
+
+def redraw(candidates: Tensor, again: Tensor, sources: Tensor, generator: torch.Generator | None = None) -> None:
+    """Draws some candidates anew, in place, so that none of these is in its row twice.
+
+    Args:
+        candidates: int32 ``[n, K]``.
+        again: Which to draw, bool ``[n, K]``.
+        sources: What is drawn from, each as likely as the others: K or more different ones.
+        generator: On the CPU; torch's default generator if not given.
+    """
+    rows = again.any(1).nonzero().squeeze(1)
+    again = again[rows]
+    while len(rows):
+        part = candidates[rows]
+        drawn = torch.randint(len(sources), (int(again.sum()),), generator=generator)
+        part[again] = sources[drawn.to(sources.device)]
+        candidates[rows] = part
+        again = again & _stands_before(part, ~again)
+        left = again.any(1)
+        rows, again = rows[left], again[left]
+
+
+def _stands_before(candidates: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Whether each candidate stands before in its row, of which the ``kept`` are first: bool ``[n, K]``."""
+    kept = torch.zeros_like(candidates, dtype=torch.bool) if kept is None else kept
+    first = kept.sort(dim=1, descending=True, stable=True).indices
+    values, order = candidates.gather(1, first).sort(dim=1, stable=True)
+    twice = torch.nn.functional.pad(values[:, 1:] == values[:, :-1], (1, 0))
+    return torch.zeros_like(kept).scatter_(1, first.gather(1, order), twice)
 
 
 def draw_leaves(

@@ -197,12 +197,12 @@ class LogicTreeConv2d(GateLayer):
 
     def settled_leaves(self) -> Tensor:
         """Channel, row and column in the kernel of each leaf, as :attr:`leaves`; learned ones by their logits."""
-        return cast(Tensor, self.leaves) if self.learned is None else self.learned.settled_leaves()
+        return cast(Tensor, self.leaves) if self.learned is None else self.learned.settled_leaves(self.plain)
 
     def sample_connections(self) -> LeafConnections:
         """What a forward pass reads: if leaves are learned, in ``.train()`` mode what the sampler chooses."""
         if self.learned is not None and self.training:
-            return self.learned.sample_leaves(self.sampler.choice_noise)
+            return self.learned.sample_leaves(self.sampler.choice_noise, self.plain)
         return LeafConnections(self.settled_leaves())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -225,7 +225,7 @@ class LogicTreeConv2d(GateLayer):
     @property
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that :meth:`forward_bits` can do."""
-        native = self.implementation != "python" and self.weights.dtype == torch.float32
+        native = not self.plain and self.weights.dtype == torch.float32
         if self.learned is not None:
             native &= self.weights.device.type == "cpu"  # elsewhere the op of learned leaves has no kernel
         return self.training and self.sampler.hard and native
@@ -285,10 +285,10 @@ class LogicTreeConv2d(GateLayer):
             table, soft_table = ops.hard_table(sample.gates, table.dtype), table
             x = round_to_bits(x)
         leaves, shares, candidates = self.sample_connections()
-        if shares is not None and candidates is not None:
+        if self.plain:
+            y = tree.logic_tree_conv_reference(x, table, leaves, geometry, soft_table, candidates, shares)
+        elif shares is not None and candidates is not None:
             y = ops.learned_tree_conv(x, table, shares, leaves, candidates, geometry, soft_table)
-        elif self.implementation == "python":
-            y = tree.logic_tree_conv_reference(x, table, leaves, geometry, soft_table)
         else:
             y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))

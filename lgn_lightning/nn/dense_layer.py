@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.choice import check_choice
-from lgn_lightning.nn.gate_layer import GateLayer, as_activations
+from lgn_lightning.nn.gate_layer import GateLayer, as_activations, on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
 
 
@@ -58,6 +58,26 @@ class DenseLayer(GateLayer):
         self.grad_factor = grad_factor
         self.connections = connections
 
+    def forward(self, x: Tensor | PackBitsTensor) -> Any:
+        """Evaluates the gates.
+
+        Args:
+            x: ``[..., in_dim]`` tensor, or packed bits in ``.eval()`` mode.
+
+        Returns:
+            ``[..., out_dim]`` of the same kind.
+
+        Raises:
+            ValueError: If the input has another width.
+            TypeError: If packed bits are given in training mode, or the input is complex.
+        """
+        self._check_input(x)
+        return self._on_packed(x) if isinstance(x, PackBitsTensor) else on_rows(self._on_tensor, x)
+
+    @abstractmethod
+    def _on_tensor(self, x: Tensor) -> Tensor:
+        """Evaluates the gates: ``[batch, in_dim]`` to ``[batch, out_dim]``."""
+
     @abstractmethod
     def _on_words(self, words: Tensor) -> Tensor:
         """Evaluates the hard gates on packed samples: words ``[rows, in_dim]`` to ``[rows, out_dim]``."""
@@ -68,8 +88,8 @@ class DenseLayer(GateLayer):
         return PackBitsTensor.from_words(self._on_words(x.t), x.batch)
 
     def _check_input(self, x: Tensor | PackBitsTensor) -> None:
-        if x.shape[-1] != self.in_dim or len(x.shape) != 2:
-            raise ValueError(f"{self._name} got an input of shape {list(x.shape)} and takes [batch, {self.in_dim}]")
+        if not len(x.shape) or x.shape[-1] != self.in_dim:
+            raise ValueError(f"{self._name} got an input of shape {list(x.shape)} and takes [..., {self.in_dim}]")
 
     def _activations(self, x: Tensor) -> Tensor:
         return _scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)

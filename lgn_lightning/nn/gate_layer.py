@@ -97,6 +97,11 @@ class GateLayer(nn.Module):
         self.parametrization = target
 
     @property
+    def plain(self) -> bool:
+        """Whether the layer is to be computed by the formulas in plain torch, which have derivatives of any order."""
+        return self.implementation == "python"
+
+    @property
     def num_neurons(self) -> int:
         """Number of gates with weights of their own."""
         return len(self.weights)
@@ -133,7 +138,7 @@ class GateLayer(nn.Module):
     def sample(self) -> GateSample:
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
         if self.training:
-            sample = self.sampler(self.parametrization, self.weights, plain=self.implementation == "python")
+            sample = self.sampler(self.parametrization, self.weights, plain=self.plain)
             return sample._replace(table=self._hooked(sample.table))
         dtype = table_dtype(self.weights.dtype)
         return GateSample(ops.hard_table(self.gates(), dtype) if self.arity == 2 else self.hard_table().to(dtype))
@@ -185,6 +190,14 @@ def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
     if dtype is not None:
         return x.to(dtype)
     return x if x.is_floating_point() else x.to(parameters)
+
+
+def on_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a function of ``[batch, in]`` to an input of any leading dimensions: ``[..., in]`` to ``[..., out]``."""
+    if x.ndim == 2:
+        return function(x)
+    y = function(x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def table_dtype(activations: torch.dtype) -> torch.dtype:

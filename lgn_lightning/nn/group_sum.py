@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.nn.gate_layer import on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
 
 #: τ over the square root of the number of gates a class.
@@ -65,10 +66,7 @@ class GroupSum(nn.Module):
             return x.group_sum(self.k)
         if not x.is_floating_point():
             x = x.float()
-        if x.ndim == 2:
-            return ops.group_sum(x, self.k, self.tau)
-        rows = x.unsqueeze(0) if x.ndim == 1 else x.flatten(0, -2)
-        return ops.group_sum(rows, self.k, self.tau).view(*x.shape[:-1], self.k)
+        return on_rows(lambda rows: ops.group_sum(rows, self.k, self.tau), x)
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Makes ``wires`` the outputs of the circuit, in ``k`` groups."""

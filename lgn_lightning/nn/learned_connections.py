@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
-from lgn_lightning.nn.connections import draw_leaves, random_connections
+from lgn_lightning.nn.connections import distinct_candidates, draw_leaves, random_connections
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.ops.tree import decode_places
 
@@ -55,12 +55,13 @@ class LearnedConnections(nn.Module):
     Args:
         in_dim: Number of inputs.
         out_dim: Number of gates.
-        num_candidates: Candidates of each input of a gate, at least 2; each place among them uses all inputs equally.
+        num_candidates: Candidates of each input of a gate, at least 2, all different; from ``in_dim`` on, all inputs.
+            Each place among them uses all inputs equally often, or about so if there are fewer than 2K.
         device: Device of the parameters.
         candidates: Those to choose among, int32 ``[out_dim, 2, num_candidates]``; drawn if not given.
 
     Attributes:
-        candidates: int32 ``[out_dim, 2, num_candidates]``.
+        candidates: int32 ``[out_dim, 2, K]``; K is ``num_candidates``, or ``in_dim`` if that is less.
         logits: Parameter of the same shape. Frozen logits leave the wires as they are.
         change_soon: Whether frozen logits are to learn on within a few steps. The wires are then taken as those of one
             step, for which no order of visiting gates is worked out.
@@ -86,35 +87,44 @@ class LearnedConnections(nn.Module):
                 "connections='random'"
             )
         self.in_dim = in_dim
+        self.num_candidates = num_candidates
         self.change_soon = False
         if candidates is None:
             drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
-            candidates = torch.stack(drawn, dim=2)
-        self.logits = nn.Parameter(torch.empty(out_dim, 2, num_candidates, device=device))
+            candidates = distinct_candidates(drawn, in_dim, 2 * out_dim)
+        self.logits = nn.Parameter(torch.empty(candidates.shape, device=device))
         self.register_buffer("candidates", candidates.to(self.logits.device))
         check_indices_when_loaded(self, {"candidates": {"inputs": in_dim}})
         self.reset_parameters()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Version 0.1 took more candidates than there are inputs, some of them twice.
+        loaded, own = state_dict.get(f"{prefix}candidates"), self.candidates.shape
+        if loaded is not None and own != loaded.shape == (*own[:2], self.num_candidates):
+            self.candidates = self.candidates.new_zeros(loaded.shape)
+            self.logits.data = self.logits.data.new_zeros(loaded.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def reset_parameters(self) -> None:
         """Draws the logits anew; the candidates stay."""
         nn.init.normal_(self.logits, std=INIT_STD)
 
-    def settled(self) -> tuple[Tensor, Tensor]:
+    def settled(self, plain: bool = False) -> tuple[Tensor, Tensor]:
         """The wires that the logits settle on: int32 ``[out_dim]`` each, without a gradient."""
-        a, b, _ = ops.choose(self.logits.detach(), self.candidates)
+        a, b, _ = ops.choose(self.logits.detach(), self.candidates, plain=plain)
         return a, b
 
-    def sample(self, noise: float) -> Connections:
+    def sample(self, noise: float, plain: bool = False) -> Connections:
         """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
 
         While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the layer
         trains by the kernels of fixed wires, unless they are to change soon.
         """
         if self.logits.requires_grad:
-            return Connections(*ops.choose(self.logits, self.candidates, noise), self.candidates)
+            return Connections(*ops.choose(self.logits, self.candidates, noise, plain), self.candidates)
         if self.change_soon:
-            return Connections(*ops.choose(self.logits, self.candidates), self.candidates)
-        return Connections(*self.settled())
+            return Connections(*ops.choose(self.logits, self.candidates, plain=plain), self.candidates)
+        return Connections(*self.settled(plain))
 
     def extra_repr(self) -> str:
         """Number of candidates."""
@@ -127,6 +137,7 @@ class LearnedLeaves(LearnedConnections):
     A candidate is a place of the receptive field over all channels, (channel · height + row) · width + column of the
     kernel. The first candidates of all leaves are one draw of fixed leaves, the second ones another, and so on: in a
     draw a tree reads ``channels_per_tree`` channels, so the candidates of a leaf are spread over up to K times as many.
+    Of receptive fields of fewer than 2K places, and for what is still twice in small trees, they are any places.
 
     Args:
         in_channels: Channels of the input.
@@ -134,11 +145,11 @@ class LearnedLeaves(LearnedConnections):
         kernel_size: Height and width of the receptive field.
         leaves: Leaves of a tree.
         channels_per_tree: Channels of a tree in one draw.
-        num_candidates: Candidates of a leaf, at least 2.
+        num_candidates: Candidates of a leaf, at least 2, all different; at most all places.
         device: Device of the parameters.
 
     Attributes:
-        candidates: int32 ``[trees · leaves / 2, 2, num_candidates]``: a row a gate that has leaves as its inputs.
+        candidates: int32 ``[trees · leaves / 2, 2, K]``: a row a gate that has leaves as its inputs.
         logits: Parameter of the same shape.
 
     Raises:
@@ -158,22 +169,22 @@ class LearnedLeaves(LearnedConnections):
         height, width = kernel_size
         sizes = (in_channels, out_channels, kernel_size, leaves, channels_per_tree)
         drawn = [draw_leaves(*sizes) for _ in range(num_candidates)]
-        places = [(channel * height + row) * width + column for channel, row, column in drawn]
-        pairs = out_channels * leaves // 2
-        candidates = torch.stack(places, dim=2).view(pairs, 2, num_candidates) if places else None
-        super().__init__(in_channels * height * width, pairs, num_candidates, device, candidates)
+        places = [((channel * height + row) * width + column).view(-1, 2) for channel, row, column in drawn]
+        field, pairs = in_channels * height * width, out_channels * leaves // 2
+        candidates = distinct_candidates(places, field, leaves) if places else None
+        super().__init__(field, pairs, num_candidates, device, candidates)
         self.kernel_size = kernel_size
         self.shape = (out_channels, leaves)
 
-    def settled_leaves(self) -> Tensor:
+    def settled_leaves(self, plain: bool = False) -> Tensor:
         """The leaves that the logits settle on: int32 ``[3, trees, leaves]``, without a gradient."""
-        return self._places(*self.settled())
+        return self._places(*self.settled(plain))
 
-    def sample_leaves(self, noise: float) -> LeafConnections:
+    def sample_leaves(self, noise: float, plain: bool = False) -> LeafConnections:
         """The leaves of a training step, chosen with noise of a scale, as :meth:`LearnedConnections.sample` does."""
         if not self.logits.requires_grad:
-            return LeafConnections(self.settled_leaves())
-        a, b, shares, candidates = self.sample(noise)
+            return LeafConnections(self.settled_leaves(plain))
+        a, b, shares, candidates = self.sample(noise, plain)
         assert shares is not None
         assert candidates is not None
         by_leaf = (*self.shape, candidates.shape[2])

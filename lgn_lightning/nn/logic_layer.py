@@ -12,7 +12,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
-from lgn_lightning.nn.gate_layer import table_dtype
+from lgn_lightning.nn.gate_layer import on_rows, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.learned_connections import Connections, LearnedConnections
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
@@ -51,9 +51,9 @@ class LogicLayer(DenseLayer):
         learned: The :class:`LearnedConnections`; None if connections are fixed.
 
     Shape:
-        - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
+        - Input: ``[..., in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
           straight-through sampler training takes bits, and rounds other inputs: a bit is ``x > 0.5``.
-        - Output: ``[batch, out_dim]``, feature-major in memory; packed if the input was.
+        - Output: ``[..., out_dim]``, feature-major in memory; packed if the input was.
 
     Raises:
         ValueError: If an argument is not one of the choices, ``grad_factor`` is no number, or the widths do not fit.
@@ -102,13 +102,13 @@ class LogicLayer(DenseLayer):
     def indices(self) -> tuple[Tensor, Tensor]:
         """Indices of the first and of the second inputs, int32 ``[out_dim]`` each: if learned, those settled on."""
         if self.learned is not None:
-            return self.learned.settled()
+            return self.learned.settled(self.plain)
         return cast(Tensor, self.indices_a), cast(Tensor, self.indices_b)
 
     def sample_connections(self) -> Connections:
         """What a forward pass connects the gates to: if learned, in ``.train()`` mode what the sampler chooses."""
         if self.learned is not None and self.training:
-            return self.learned.sample(self.sampler.choice_noise)
+            return self.learned.sample(self.sampler.choice_noise, self.plain)
         return Connections(*self.indices)
 
     @property
@@ -119,7 +119,7 @@ class LogicLayer(DenseLayer):
     @property
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that packed bits can do: native and in single precision."""
-        native = self.implementation != "python" and self.weights.dtype != torch.float64
+        native = not self.plain and self.weights.dtype != torch.float64
         return self.training and self.sampler.hard and native
 
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,20 +134,24 @@ class LogicLayer(DenseLayer):
         """Evaluates the gates.
 
         Args:
-            x: ``[batch, in_dim]`` tensor, or packed bits in ``.eval()`` mode.
+            x: ``[..., in_dim]`` tensor, or packed bits in ``.eval()`` mode.
             group_sum: A :class:`GroupSum` to apply in the same op, which saves expanding its gradient.
 
         Returns:
-            ``[batch, out_dim]`` of the same kind, or the scores ``[batch, k]`` if ``group_sum`` is given.
+            ``[..., out_dim]`` of the same kind, or the scores ``[..., k]`` if ``group_sum`` is given.
 
         Raises:
             ValueError: If the input has another width.
             TypeError: If packed bits are given in training mode, or the input is complex.
         """
-        self._check_input(x)
+        if group_sum is None:
+            return super().forward(x)
         if isinstance(x, PackBitsTensor):
-            packed = self._on_packed(x)
-            return packed if group_sum is None else packed.group_sum(group_sum.k)
+            return group_sum(super().forward(x))
+        self._check_input(x)
+        return on_rows(lambda rows: self._on_tensor(rows, group_sum), x)
+
+    def _on_tensor(self, x: Tensor, group_sum: GroupSum | None = None) -> Tensor:
         x = self._activations(x)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
@@ -156,20 +160,20 @@ class LogicLayer(DenseLayer):
             shares = None  # frozen, or no gradient is wanted at all
         if sample.gates is not None:
             y = straight_through(x, table, sample.gates, a, b, self.implementation)
-        elif self.implementation == "python":
+        elif self.plain:
             y = dense.logic_reference(x, table, a, b)
         elif group_sum is not None and shares is None:
             return ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.tau)
         else:
             y = ops.logic(x, table, a, b)
         if shares is not None and candidates is not None:
-            read = x.detach() if sample.gates is None else (x.detach() > 0.5).to(x.dtype)
-            y = ops.learn_choices(y, shares, read, table.detach(), a, b, candidates)
+            read = x if sample.gates is None else (x > 0.5).to(x.dtype)
+            y = ops.learn_choices(y, shares, read, table, a, b, candidates, self.plain)
         if group_sum is None:
             return y
-        if self.implementation == "python":
+        if self.plain:
             return dense.group_sum_reference(y, group_sum.k, group_sum.tau)
-        return group_sum(y)
+        return cast(Tensor, group_sum(y))
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.logic_packed(words, self.gates(), *self.indices)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from lgn_lightning.nn.connections import LUT_CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
-from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import straight_through_lut
@@ -45,9 +42,9 @@ class LutLayer(DenseLayer):
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which layers may share.
 
     Shape:
-        - Input: ``[batch, in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
+        - Input: ``[..., in_dim]`` floats in [0, 1] or bool, or a :class:`PackBitsTensor` in ``.eval()`` mode. With a
           straight-through sampler training takes bits, and rounds other inputs: a bit is ``x > 0.5``.
-        - Output: ``[batch, out_dim]``, feature-major in memory; packed if the input was.
+        - Output: ``[..., out_dim]``, feature-major in memory; packed if the input was.
 
     Raises:
         ValueError: If an argument is not one of the choices, ``grad_factor`` is no number, or the widths do not fit.
@@ -88,28 +85,13 @@ class LutLayer(DenseLayer):
         check_indices_when_loaded(self, {"indices": {"inputs": in_dim}})
         self.reset_parameters()
 
-    def forward(self, x: Tensor | PackBitsTensor) -> Any:
-        """Evaluates the gates.
-
-        Args:
-            x: ``[batch, in_dim]`` tensor, or packed bits in ``.eval()`` mode.
-
-        Returns:
-            ``[batch, out_dim]`` of the same kind.
-
-        Raises:
-            ValueError: If the input has another width.
-            TypeError: If packed bits are given in training mode, or the input is complex.
-        """
-        self._check_input(x)
-        if isinstance(x, PackBitsTensor):
-            return self._on_packed(x)
+    def _on_tensor(self, x: Tensor) -> Tensor:
         x = self._activations(x)
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
         if sample.gates is not None:
             return straight_through_lut(x, table, sample.gates, self.indices, self.implementation)
-        return (lut_reference if self.implementation == "python" else ops.lut)(x, table, self.indices)
+        return (lut_reference if self.plain else ops.lut)(x, table, self.indices)
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.lut_packed(words, self.gates().long(), self.indices)

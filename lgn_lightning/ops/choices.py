@@ -18,7 +18,9 @@ from lgn_lightning.ops.checks import check_candidates
 __all__ = ["choose", "learn_choices"]
 
 
-def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+def choose(
+    logits: Tensor, candidates: Tensor, noise: float = 0.0, plain: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Chooses the inputs of gates among their candidates.
 
     Args:
@@ -26,6 +28,7 @@ def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tens
         candidates: Inputs to choose from, int32 ``[n, 2, K]``.
         noise: Scale of Gumbel noise on the logits that the choice is made by: 1 draws candidates at their share, 0
             takes the first with the largest logit.
+        plain: Whether to compute by the formula in plain torch.
 
     Returns:
         First and second inputs, int32 ``[n]``, and the shares, the softmax of the logits, ``[n, 2, K]``.
@@ -37,13 +40,20 @@ def choose(logits: Tensor, candidates: Tensor, noise: float = 0.0) -> tuple[Tens
     check_choices(logits, candidates, len(candidates))
     shape = logits.shape[:2] if noise > 0 else (0, 2)
     level = torch.rand(shape, dtype=torch.float32, device=logits.device)
-    if logits.dtype != torch.float32:
+    if plain or logits.dtype != torch.float32:
         return choose_reference(logits, candidates, level, noise)
     return cast(tuple[Tensor, Tensor, Tensor], torch.ops.lgn.choose(logits, candidates, level, noise))
 
 
 def learn_choices(
-    y: Tensor, shares: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor
+    y: Tensor,
+    shares: Tensor,
+    x: Tensor,
+    table: Tensor,
+    a: Tensor,
+    b: Tensor,
+    candidates: Tensor,
+    plain: bool = False,
 ) -> Tensor:
     """Gives ``y`` as it is, and in the backward pass the gradient of the candidates' shares.
 
@@ -55,6 +65,7 @@ def learn_choices(
         a: Chosen first inputs, int32 ``[n]``.
         b: Chosen second inputs, likewise.
         candidates: Inputs to choose from, int32 ``[n, 2, K]``.
+        plain: Whether to compute by the formula in plain torch, which has derivatives of any order.
 
     Returns:
         ``y``.
@@ -64,22 +75,27 @@ def learn_choices(
         TypeError: If ``candidates`` is not int32.
     """
     check_choices(shares, candidates, y.shape[1])
-    return cast(Tensor, _LearnChoices.apply(y, shares, x, table, a, b, candidates))
+    return cast(Tensor, _LearnChoices.apply(plain, y, shares, x, table, a, b, candidates))
 
 
 class _LearnChoices(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, shares: Tensor, *rest: Tensor) -> Tensor:
+    def forward(ctx: Any, plain: bool, y: Tensor, shares: Tensor, *rest: Tensor) -> Tensor:
         ctx.save_for_backward(*rest)
-        ctx.dtype = shares.dtype
+        ctx.plain, ctx.dtype = plain, shares.dtype
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         shares = None
-        if ctx.needs_input_grad[1]:
-            shares = library.backward("choices_backward", grads[0], *ctx.saved_tensors).to(ctx.dtype)
-        return grads[0], shares, *(None,) * 5
+        if ctx.needs_input_grad[2]:
+            arguments = grads[0], *ctx.saved_tensors
+            if ctx.plain:
+                shares = choices_backward_reference(*arguments)
+            else:
+                shares = library.backward("choices_backward", *arguments)
+            shares = shares.to(ctx.dtype)
+        return None, grads[0], shares, *(None,) * 5
 
 
 def check_choices(shares: Tensor, candidates: Tensor, gates: int) -> None:

@@ -133,7 +133,10 @@ def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> T
 
 
 class TreeConv(NamedTuple):
-    """The arguments that the ops share, as :func:`logic_tree_conv` has them; ``candidates`` of learned leaves."""
+    """The arguments that the ops share, as :func:`logic_tree_conv` has them; ``candidates`` of learned leaves.
+
+    With ``shares`` autograd gives them the gradient of the mixture, whose values are those of the leaves.
+    """
 
     x: Tensor
     table: Tensor
@@ -141,15 +144,26 @@ class TreeConv(NamedTuple):
     leaves: Tensor
     geometry: ConvGeometry
     candidates: Tensor | None = None
+    shares: Tensor | None = None
 
     def rows(self) -> Tensor:
         """The input as rows of samples; that of zeros behind them is what a leaf outside the image reads."""
         return torch.nn.functional.pad(self.x.permute(1, 2, 3, 0).flatten(0, 2).to(self.table.dtype), (0, 0, 0, 1))
 
+    def read(self, rows: Tensor, leaves: Tensor) -> Tensor:
+        """What leaves read at all places, ``[O, leaves, places, batch]``."""
+        index = leaf_rows(self.x.shape[1:], leaves, self.geometry)
+        return rows.index_select(0, index.flatten()).view(*index.shape, self.x.shape[0])
+
     def levels(self) -> list[tuple[Tensor, Tensor]]:
         """Operands of the gates of each level, ``[O, gates, places, batch]`` each; then the root's values, twice."""
-        index = leaf_rows(self.x.shape[1:], self.leaves, self.geometry)
-        values = self.rows().index_select(0, index.flatten()).view(*index.shape, self.x.shape[0])
+        rows = self.rows()
+        values = self.read(rows, self.leaves)
+        if self.shares is not None and self.candidates is not None:
+            none = (self.shares - self.shares.detach()).to(values.dtype)
+            for places, share in zip(self.candidates.unbind(2), none.unbind(2), strict=True):
+                leaves = decode_places(places, self.geometry.kernel_size)
+                values = values + share[:, :, None, None] * self.read(rows, leaves)
         levels, first = [], 0
         while (gates := values.shape[1] // 2) > 0:
             left, right = values[:, 0::2], values[:, 1::2]
@@ -177,10 +191,16 @@ def windows(values: Tensor, size: tuple[int, int], pool: Sequence[int]) -> Tenso
 
 
 def logic_tree_conv_reference(
-    x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry, soft_table: Tensor | None = None
+    x: Tensor,
+    table: Tensor,
+    leaves: Tensor,
+    geometry: ConvGeometry,
+    soft_table: Tensor | None = None,
+    candidates: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Tensor:
-    """:func:`logic_tree_conv` in plain torch, differentiated by autograd."""
-    return forward_reference(TreeConv(x, table, soft_table, leaves, geometry))[0]
+    """:func:`logic_tree_conv`, or with shares :func:`learned_tree_conv`, in plain torch, differentiated by autograd."""
+    return forward_reference(TreeConv(x, table, soft_table, leaves, geometry, candidates, shares))[0]
 
 
 def _fake(conv: TreeConv) -> tuple[Tensor, Tensor]:
@@ -261,8 +281,8 @@ def backward_reference(grad: Tensor, winner: Tensor, conv: TreeConv, need_grad_x
         return grads
     values, shares = conv.rows(), []
     for places in conv.candidates.unbind(2):  # one after the other: the values of all would be K times the activations
-        index = leaf_rows(x.shape[1:], decode_places(places, conv.geometry.kernel_size), conv.geometry)
-        shares.append((node * values.index_select(0, index.flatten()).view_as(node)).sum((2, 3)))
+        read = conv.read(values, decode_places(places, conv.geometry.kernel_size))
+        shares.append((node * read).sum((2, 3)))
     return *grads, torch.stack(shares, dim=2)
 
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from lgn_lightning.nn.connections import (
     CONNECTIONS,
     LUT_CONNECTIONS,
+    distinct_candidates,
     draw_leaves,
     random_connections,
+    redraw_repeated,
     unique_connections,
     unique_lut_connections,
 )
@@ -123,3 +125,34 @@ def test_leaves_are_balanced_and_distinct(
 def test_all_channels_are_used_equally_often() -> None:
     used = torch.stack([tree.unique() for tree in draw_leaves(8, 12, (3, 3), 8, 2)[0]]).flatten().bincount()
     assert used.tolist() == [3] * 8
+
+
+@pytest.mark.parametrize(("in_dim", "count"), [(17, 8), (16, 8), (17, 9), (9, 8), (8, 8), (300, 8), (5, 3)])
+def test_candidates_are_distinct(in_dim: int, count: int) -> None:
+    draws = [torch.stack(random_connections(in_dim, 120), dim=1) for _ in range(count)]
+    candidates = distinct_candidates(draws, in_dim, 240)
+    assert candidates.shape == (120, 2, count)
+    assert candidates.dtype == torch.int32
+    assert all(len(set(row)) == count for row in candidates.flatten(0, 1).tolist())
+    assert 0 <= int(candidates.min()) <= int(candidates.max()) < in_dim
+    if 2 * count <= in_dim:  # each draw is what it was, in another order
+        assert all(
+            torch.equal(c.flatten().sort()[0], d.flatten().sort()[0]) for c, d in zip(candidates.unbind(2), draws, strict=True)
+        )
+
+
+def test_as_many_candidates_as_inputs_are_all_inputs() -> None:
+    draws = [torch.stack(random_connections(5, 20), dim=1) for _ in range(8)]
+    candidates = distinct_candidates(draws, 5, 40)
+    assert torch.equal(candidates.sort(2).values, torch.arange(5, dtype=torch.int32).expand(20, 2, 5))
+
+
+def test_only_what_is_there_twice_is_redrawn() -> None:
+    candidates = torch.tensor([[[1, 2, 3], [1, 1, 4]], [[5, 5, 5], [0, 7, 0]]], dtype=torch.int32)
+    before = candidates.clone()
+    redraw_repeated(candidates, torch.arange(8, dtype=torch.int32))
+    assert all(len(set(row)) == 3 for row in candidates.flatten(0, 1).tolist())
+    kept = torch.tensor([[[True, True, True], [True, False, True]], [[True, False, False], [True, True, False]]])
+    assert torch.equal(candidates[kept], before[kept])
+    redraw_repeated(before, torch.arange(2, dtype=torch.int32))  # fewer sources than candidates: nothing can be done
+    assert before[1, 0].tolist() == [5, 5, 5]

@@ -8,17 +8,36 @@ import pytest
 import torch
 from torch import nn
 
-from lgn_lightning import LogicLayer, LutLayer, PackBitsTensor, Threshold
+from lgn_lightning import GroupSum, LogicLayer, LutLayer, PackBitsTensor, Threshold
 from lgn_lightning.circuit import Circuit, CircuitError
+from lgn_lightning.nn import LogicSequential
 
 BOTH = pytest.mark.parametrize("kind", [LogicLayer, LutLayer])
 
 
 @BOTH
-@pytest.mark.parametrize("shape", [(3, 9), (10,), (2, 3, 10)])
+@pytest.mark.parametrize("shape", [(3, 9), (9,), (2, 3, 9), (2, 10, 3), ()])
 def test_input_of_another_shape(kind: Any, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=rf"{kind.__name__}\(10, 20.* takes \[batch, 10\]"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\(10, 20.* takes \[\.\.\., 10\]"):
         kind(10, 20)(torch.rand(shape))
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{}, {"implementation": "python"}, {"sampler": "straight_through"}])
+@pytest.mark.parametrize("shape", [(10,), (1, 10), (2, 5, 10), (2, 3, 4, 10), (0, 10), (3, 0, 10)])
+def test_leading_dimensions_as_linear_layers_take_them(kind: Any, options: Any, shape: tuple[int, ...]) -> None:
+    net = LogicSequential(kind(10, 24, **options), kind(24, 20, **options), GroupSum(4, 2.0))
+    for training in (True, False):
+        net.train(training)
+        x = torch.rand(shape).round().requires_grad_()
+        y = net(x)
+        assert y.shape == (*shape[:-1], 4)
+        rows = net(x.reshape(-1, 10) if x.numel() else x.new_zeros(0, 10))
+        torch.testing.assert_close(y.reshape(-1, 4), rows)
+        if training:
+            grads = [torch.autograd.grad(part.square().sum(), net[0].weights)[0] for part in (y, rows)]
+            torch.testing.assert_close(*grads)
+    assert net[0](x).shape == (*shape[:-1], 24)
 
 
 @BOTH

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, LutLayer
-from lgn_lightning.nn import LogicSequential
+from lgn_lightning.nn import LogicSequential, logic_layers
 
 SAMPLERS = ("soft", "gumbel", "straight_through")
 
@@ -64,11 +66,70 @@ def test_a_second_derivative_is_an_error_and_not_zero(name: str, connections: st
         gradient_of_the_gradient(net, torch.rand(shape))
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_plain_torch_has_second_derivatives(name: str) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("name", "connections"), LEARNED)
+def test_plain_torch_has_second_derivatives(name: str, connections: str, sampler: str) -> None:
     make, shape = NETS[name]
-    grads = gradient_of_the_gradient(make(implementation="python"), torch.rand(shape))
+    net = make(implementation="python", connections=connections, sampler=sampler)
+    grads = gradient_of_the_gradient(net, torch.rand(shape))
     assert sum(grad.abs().sum().item() for grad in grads if grad is not None) > 0
+
+
+class OpsCalled(TorchDispatchMode):
+    """Lists the ops of this package that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "lgn":
+            self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("name", "connections"), LEARNED)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_python_is_plain_torch_with_the_values_and_gradients_of_the_ops(
+    name: str, connections: str, sampler: str, frozen: bool
+) -> None:
+    make, shape = NETS[name]
+    net = make(connections=connections, sampler=sampler)
+    for layer in logic_layers(net).values():
+        if frozen and layer.learned is not None:
+            layer.learned.logits.requires_grad_(False)
+    plain = copy.deepcopy(net)
+    for layer in logic_layers(plain).values():
+        layer.implementation = "python"
+    x = torch.rand(shape)
+    results = []
+    for model in (net, plain):
+        torch.manual_seed(0)
+        with OpsCalled() as called:
+            y = model(x)
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            results.append((y, *torch.autograd.grad(y.square().sum(), trained)))
+            results[-1] += (model.eval()(x),)
+    # The group sum alone has no implementation of its own, and ids of hard gates have no gradient.
+    assert called.names <= {"lgn::group_sum", "lgn::gate_ids", "lgn::lut_ids"}
+    if sampler != "gumbel":  # whose noise the ops draw in another order
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["stack", "conv"])
+def test_gradients_of_gradients_of_learned_connections(name: str) -> None:
+    """Against numbers: of the shares of candidates, tables and inputs alike."""
+    make, shape = NETS[name]
+    net = make(implementation="python", connections="learned").double()
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+
+    def gradients(x: Tensor) -> Tensor:
+        grads = torch.autograd.grad(net(x).square().sum(), list(net.parameters()), create_graph=True)
+        return torch.stack([grad.square().sum() for grad in grads]).sum()
+
+    assert torch.autograd.gradcheck(gradients, (x,))
 
 
 def test_a_graph_that_is_not_differentiated_again_is_no_error() -> None:

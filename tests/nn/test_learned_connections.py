@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -282,3 +283,40 @@ def test_meta_device_and_double() -> None:
     x: Tensor = torch.rand(4, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     grads = torch.autograd.grad(double(x).square().sum(), [x, *double.parameters()])
     assert all(g.dtype == torch.float64 for g in grads)
+
+
+def test_no_input_of_a_gate_has_a_candidate_twice() -> None:
+    layers = (
+        LearnedConnections(17, 400, 8), LearnedConnections(7, 20, 8), LearnedLeaves(2, 40, (3, 3), 4, 2, 8),
+        LearnedLeaves(1, 12, (3, 3), 8, 1, 4), LearnedLeaves(1, 12, (2, 2), 4, 1, 8), LearnedConnections(1, 4),
+    )  # fmt: skip
+    for layer, count in zip(layers, (8, 7, 8, 4, 4, 1), strict=True):
+        rows = layer.candidates.flatten(0, 1)
+        assert rows.shape[1] == layer.logits.shape[2] == count
+        assert all(len(set(row)) == count for row in rows.tolist())
+        if count < layer.in_dim:
+            refresh(layer, count - 1, 2.0, torch.Generator().manual_seed(0))
+            assert all(len(set(row)) == count for row in layer.candidates.flatten(0, 1).tolist())
+    assert not refresh(layers[1], 3, 2.0, torch.Generator()).any(), "all inputs are candidates already"
+
+
+@pytest.mark.parametrize("make", [lambda: LogicLayer(5, 12, connections="learned"), lambda: LogicTreeConv2d(
+    1, 3, (2, 2), 2, connections="learned"
+)])  # fmt: skip
+def test_candidates_of_0_1_that_repeat_are_loaded(make: Callable[[], LogicLayer | LogicTreeConv2d]) -> None:
+    layer = make()
+    state = layer.state_dict()
+    gates, sides, inputs = state["learned.candidates"].shape
+    assert inputs < 8
+    state["learned.candidates"] = torch.randint(inputs, (gates, sides, 8), dtype=torch.int32)
+    state["learned.logits"] = torch.randn(gates, sides, 8)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    layer.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in layer.state_dict().items())
+    y = layer(torch.rand(4, 5) if isinstance(layer, LogicLayer) else torch.rand(4, 1, 3, 3))
+    y.sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer.learned.logits, state["learned.logits"])
+    state["learned.candidates"] = torch.randint(inputs, (gates, sides, 9), dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        layer.load_state_dict(state)
