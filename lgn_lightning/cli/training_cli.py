@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.base.files import atomic_write_text
@@ -67,7 +67,8 @@ class SaveConfig(SaveConfigCallback):
         folder = self._folder
         if stage == "fit":
             run = RunFolder(folder)
-            self._lock = run.lock()
+            if not self.overwrite:  # of a resumed run, the command line has locked it
+                self._lock = run.lock()
             run.remove_leftovers()
         name = "config" if stage == "fit" else TrainerFn(stage).value
         atomic_write_text(folder / f"{name}.yaml", public_names(self.parser.dump(self.config, skip_none=False)))
@@ -114,6 +115,7 @@ class TrainingCLI(LightningCLI):
         overrides = [public_names(text) for text in overrides]
         self._recipe, self._overrides = recipe, overrides
         self._run: RunLogger | None = None
+        self._lock: FileLock | None = None
         super().__init__(
             LogicClassifier,
             ImageDataModule,
@@ -168,6 +170,8 @@ class TrainingCLI(LightningCLI):
         if self.resume is None:
             return RunLogger(RUNS, self.recipe_name, config.run_name)
         folder = self.resume.path
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self._lock = self.resume.lock()  # before the logger cuts what will be logged again
         step = read_checkpoint(config.ckpt_path)["global_step"] if config.ckpt_path else 0
         return RunLogger(folder.parent.parent, folder.parent.name, folder.name, resume_at=step)
 
@@ -248,6 +252,8 @@ class TrainingCLI(LightningCLI):
         for callback in callbacks_of(self.trainer):
             if isinstance(callback, SaveConfig):
                 callback.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _discard_untrained(self) -> None:
         """Removes the folder of a run that failed before its first step, so that its name is free."""

@@ -159,6 +159,21 @@ def test_a_finished_run_and_a_running_one_are_not_resumed(
         held.release()
 
 
+def test_resuming_a_run_that_is_running_changes_none_of_its_files(
+    reference: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(reference, folder / "runs/small/version_0")
+    (copy / "result.json").unlink()
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    held = RunFolder(copy).lock()
+    try:
+        assert main(["fit", "small.yaml", "--resume"]) == 1
+    finally:
+        held.release()
+    assert "is running in another process" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
 def test_resume_takes_the_newest_run_that_has_something_to_go_on_with(folder: Path) -> None:
     assert run_lgn(["fit", "small.yaml"], kill_at_step(12)) == -signal.SIGKILL
     assert run_lgn(["fit", "small.yaml"], kill_at_step(0)) == -signal.SIGKILL
