@@ -66,6 +66,7 @@ class CompiledLogicNet(nn.Module):
         self.circuit = None if model is None else Circuit.from_module(model, input_shape=input_shape)
         self.num_classes = None if self.circuit is None else self.circuit.num_classes
         self._run: Callable[[Any], NDArray[np.int32]] | None = None
+        self._opt_level: int | None = None
         if verbose and self.circuit is not None:
             print(f"CompiledLogicNet: {self.circuit}")
 
@@ -95,6 +96,7 @@ class CompiledLogicNet(nn.Module):
         """
         if self.circuit is None:
             raise RuntimeError("this net was loaded from a library, compiled already")
+        self._opt_level = opt_level
         say = print if verbose or self.verbose else lambda *_: None
         if self.engine != "c":
             engine = self.circuit.compile(self.engine)
@@ -108,6 +110,15 @@ class CompiledLogicNet(nn.Module):
                 say(f"CompiledLogicNet: {' '.join(command)} -> {path}")
                 if self.engine == "c":
                     self._run = CompiledCircuit(path).scores
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The library of an own compilation may be gone, as a temporary one is: a copy compiles anew.
+        return self.__dict__ if self.circuit is None or self.engine != "c" else {**self.__dict__, "_run": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self._run is None and self._opt_level is not None:
+            self.compile(self._opt_level)
 
     @staticmethod
     def load(save_lib_path: str | os.PathLike[str], num_classes: int, num_bits: int) -> CompiledLogicNet:

@@ -171,7 +171,7 @@ def distinct_candidates(draws: list[Tensor], in_dim: int, group: int) -> Tensor:
             again = (rows[:, :k] == rows[:, k : k + 1]).any(1).nonzero().squeeze(1)
             if not len(again):
                 break
-            chosen = torch.cat((again, again // group * group + torch.randint(group, again.shape))).unique()
+            chosen = torch.unique(torch.cat((again, again // group * group + torch.randint(group, again.shape))))
             to, of = ((chosen // group + torch.rand(chosen.shape, dtype=torch.float64)).argsort() for _ in range(2))
             rows[chosen[to], k] = rows[chosen[of], k]
     redraw_repeated(candidates, torch.arange(in_dim, dtype=torch.int32))

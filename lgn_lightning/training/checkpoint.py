@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import register_type
 from torch import nn
 
 from lgn_lightning.base.errors import CheckpointError
@@ -16,6 +18,14 @@ from lgn_lightning.base.public_names import public_names
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint, run_folder
+
+# A weight of each class, in recipes and on the command line.
+register_type(
+    torch.Tensor,
+    serializer=lambda tensor: tensor.tolist(),
+    deserializer=lambda numbers: torch.tensor(numbers, dtype=torch.float32),
+    deserializer_exceptions=(ValueError, TypeError, RuntimeError),
+)
 
 
 def class_names(content: dict[str, Any]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Callable
@@ -86,6 +87,9 @@ class LogicClassifier(GraphedTraining):
         # In a tuple, so that the state dict does not hold the parameters of the compiled module a second time.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
         self.cuda_graph = cuda_graph
+        #: Learning rate instead of the optimizer's own; groups of ``parameter_groups`` with a rate of theirs keep it.
+        #: Lightning's ``Tuner.lr_find`` and ``LearningRateFinder`` set it.
+        self.lr: float | None = None
         #: Terms that callbacks add to the training loss, by name.
         self.penalties: dict[str, Callable[[], Tensor]] = {}
         self.metrics = nn.ModuleDict(
@@ -130,9 +134,13 @@ class LogicClassifier(GraphedTraining):
             content = read_checkpoint(checkpoint_path)
             kwargs = {**module_arguments(LogicClassifier, checkpoint_path, content), **kwargs}
             recipe = content["lgn_recipe"]
+        given = kwargs.get("loss")
+        state = copy.deepcopy(given.state_dict()) if isinstance(given, nn.Module) else {}
         module = super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
         )
+        if state:  # what was given and not what was saved
+            module.loss.load_state_dict(state)
         module.recipe = recipe
         return module
 
@@ -245,6 +253,11 @@ class LogicClassifier(GraphedTraining):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds what the recipe names."""
         optimizer = self._make_optimizer(self._grouped_parameters())
+        if self.lr is not None:
+            default = optimizer.defaults["lr"]
+            for group in optimizer.param_groups:
+                if group["lr"] == default:
+                    group["lr"] = self.lr
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -284,6 +297,16 @@ class LogicClassifier(GraphedTraining):
         groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
         options = {**self._parameter_groups, "": {}}
         return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what the checkpoint holds of another loss, such as class weights: the net is what is loaded."""
+        own = {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
+        saved = {
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            if not name.startswith("loss.") or (name in own and own[name].shape == value.shape)
+        }
+        checkpoint["state_dict"] = {**own, **saved}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, and how images were prepared."""

@@ -137,7 +137,8 @@ def test_candidates_are_distinct(in_dim: int, count: int) -> None:
     assert 0 <= int(candidates.min()) <= int(candidates.max()) < in_dim
     if 2 * count <= in_dim:  # each draw is what it was, in another order
         assert all(
-            torch.equal(c.flatten().sort()[0], d.flatten().sort()[0]) for c, d in zip(candidates.unbind(2), draws, strict=True)
+            torch.equal(c.flatten().sort()[0], d.flatten().sort()[0])
+            for c, d in zip(candidates.unbind(2), draws, strict=True)
         )
 
 

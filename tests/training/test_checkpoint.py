@@ -16,6 +16,7 @@ import lgn_lightning
 from lgn_lightning import GroupSum, LogicClassifier, LogicLayer, load_net
 from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.cli.main import main
+from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP, LogicTreeNet, TorchvisionNet
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.samplers import make_sampler
@@ -188,3 +189,36 @@ def test_an_opened_net_knows_its_run(digits_run: Path) -> None:
     assert loaded.recipe["data"]["class_path"] == "lgn_lightning.data.Digits"
     assert loaded.why
     assert not open_net(loaded.checkpoint).why
+
+
+def fitted(path: Path, **options: Any) -> Path:
+    net = LogicMLP((1, 8, 8), 10, width=200, depth=2, tau=5.0)
+    options_of_trainer = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_steps=2, accelerator="cpu", **options_of_trainer)  # type: ignore[arg-type]
+    trainer.fit(LogicClassifier(net, **options), datamodule=Digits())
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_class_weights_do_not_decide_whether_a_net_loads(tmp_path: Path) -> None:
+    weighted = fitted(tmp_path / "weighted.ckpt", loss=nn.CrossEntropyLoss(weight=torch.full((10,), 2.0)))
+    plain = fitted(tmp_path / "plain.ckpt")
+    assert LogicClassifier.load_from_checkpoint(weighted).loss.weight is None
+    for path in (weighted, plain):
+        loss = nn.CrossEntropyLoss(weight=torch.arange(10.0))
+        module = LogicClassifier.load_from_checkpoint(path, loss=loss)
+        assert torch.equal(module.loss.weight, torch.arange(10.0)), "what was given, not what was saved"
+        saved = torch.load(path, weights_only=True)["state_dict"]
+        assert all(torch.equal(value, saved[f"net.{name}"]) for name, value in module.net.state_dict().items())
+
+
+def test_class_weights_in_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = [1.0] * 9 + [5.0]
+    options = ["--model.loss", "torch.nn.CrossEntropyLoss", "--model.loss.weight", str(weights)]
+    assert main(["fit", "digits", *SMALL, *options]) == 0
+    (config,) = Path("runs").rglob("config.yaml")
+    assert yaml.safe_load(config.read_text())["model"]["loss"]["init_args"]["weight"] == weights
+    (checkpoint,) = config.parent.rglob("last.ckpt")
+    assert LogicClassifier.load_from_checkpoint(checkpoint).loss.weight.tolist() == weights
+    assert main(["fit", "digits", *options[:3], "[1, two]"]) == 2

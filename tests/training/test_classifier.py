@@ -6,11 +6,13 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
+from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 
 from lgn_lightning import LogicClassifier, soft_gates
+from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP
 from tests.training.toy import loader, net, toy, trainer
 
@@ -299,3 +301,23 @@ def test_ddp_ranks_agree_and_metrics_cover_all_data(tmp_path: Path) -> None:
     model.load_state_dict(first["state"])
     expected = {f"val/{name}": value for name, value in expected_metrics(model, *toy(130, 1)).items()}
     assert {name: first["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_learning_rate_finder_works_through_lr() -> None:
+    module = LogicClassifier(
+        LogicMLP((1, 8, 8), 10, width=200, depth=2, tau=5.0), parameter_groups={"*1.weights": {"lr": 0.5}}
+    )
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_steps=30, accelerator="cpu", **options)  # type: ignore[arg-type]
+    found = Tuner(trainer).lr_find(module, datamodule=Digits(), num_training=25)
+    assert found is not None
+    assert module.lr == found.suggestion() is not None
+    optimizer = module.configure_optimizers()
+    assert sorted(group["lr"] for group in optimizer.param_groups) == sorted([0.5, module.lr])
+    trainer = pl.Trainer(
+        max_steps=3,
+        accelerator="cpu",
+        callbacks=[LearningRateFinder(num_training_steps=20)],
+        **options,  # type: ignore[arg-type]
+    )
+    trainer.fit(module, datamodule=Digits())

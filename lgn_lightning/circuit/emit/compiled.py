@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,22 @@ from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.simulate import check_samples
 
 _loaded: set[Path] = set()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _reopened(path: Path, name: str, digest: str) -> CompiledCircuit:
+    """The library of a pickle.
+
+    Raises:
+        CompilerError: If there is none or another one by now.
+    """
+    compiled = CompiledCircuit(path, name)
+    if compiled._digest != digest:
+        raise CompilerError(f"{path} is not the library that was pickled any more; pickle the circuit itself")
+    return compiled
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -55,9 +72,16 @@ class CompiledCircuit:
         info.argtypes, info.restype = [ctypes.c_int], ctypes.c_int64
         self.num_inputs, self.num_classes, self.word_bits, self.num_pixels = (int(info(index)) for index in range(4))
         self._library = library
+        self._digest = _digest(self.path)
         class_name = library[f"{name}_class_name"]
         class_name.argtypes, class_name.restype = [ctypes.c_int32], ctypes.c_char_p
         self.class_names = tuple(class_name(index).decode() for index in range(self.num_classes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path.absolute(), self.name, self._digest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledCircuit:
+        return self  # nothing in it changes
 
     def scores(self, x: ArrayLike) -> NDArray[np.int32]:
         """Scores of samples.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class Engine:
         if threads < 1:
             raise CircuitError(f"threads must be at least 1, got {threads}")
         self.circuit = circuit
+        self._asked = engine, isa, optimized
         self.threads = min(threads, 1024)
         self.name = "numpy"
         self.info: dict[str, int] = {}
@@ -135,6 +137,11 @@ class Engine:
         if getattr(self, "_handle", None) is not None and self._library is not None:
             self._library.lgn_engine_free(self._handle)
             self._handle = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Machine code and addresses are those of one process: a copy builds its own, on the machine that it comes to.
+        engine, isa, optimized = self._asked
+        return partial(type(self), isa=isa, threads=self.threads, optimized=optimized), (self.circuit, engine)
 
     def __call__(self, x: ArrayLike) -> NDArray[np.int32]:
         """Scores of samples.
