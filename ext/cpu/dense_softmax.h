@@ -12,9 +12,9 @@ namespace {
 constexpr int kGateLogits = 16;
 constexpr int kW = kLanes<float>;
 
-// exp of x ≤ 0 to about one unit in the last place (Cephes' polynomial).
-LGN_INLINE VecF exp_negative(VecF x) {
-  x = select(x > -87.0f, x, VecF{} - 87.0f);
+// exp of x ≤ 0 to about one unit in the last place (Cephes' polynomial); NaN of NaN.
+LGN_INLINE VecF exp_negative(VecF given) {
+  const VecF x = select(given > -87.0f, given, VecF{} - 87.0f);
   const VecF t = fma(x, VecF{} + 1.44269504088896341f, VecF{} + 12582912.0f);  // rounds to an integer in the low bits
   const VecI n = (VecI)t - 0x4B400000;
   const VecF whole = t - 12582912.0f;
@@ -27,7 +27,7 @@ LGN_INLINE VecF exp_negative(VecF x) {
   p = fma(p, r, VecF{} + 1.6666665459e-1f);
   p = fma(p, r, VecF{} + 5.0000001201e-1f);
   p = fma(p, r * r, r) + 1.0f;
-  return (VecF)((VecI)p + (n << 23));
+  return select(given == given, (VecF)((VecI)p + (n << 23)), given);
 }
 
 template <int S>

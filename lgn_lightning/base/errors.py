@@ -27,6 +27,10 @@ class ExportError(LgnError):
     """A circuit cannot be exported, or does not compute what its net computes."""
 
 
+class TrainingError(LgnError, ValueError):
+    """Weights or loss of a training hold NaN or infinity."""
+
+
 class RunError(LgnError):
     """A run cannot be started or resumed."""
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.models.arguments import KnowsArguments
-from lgn_lightning.nn.encoders import as_intensity
+from lgn_lightning.nn.checked_input import CheckedInput
+from lgn_lightning.nn.encoders import as_intensity, check_pixels
 
 
-class TorchvisionNet(KnowsArguments, nn.Module):
+class TorchvisionNet(KnowsArguments, CheckedInput):
     """An image classifier of torchvision on pixels: a teacher for :class:`~lgn_lightning.losses.DistillationLoss`.
 
     Train one with ``lgn fit`` like any other net, and give its checkpoint to the loss.
@@ -73,6 +74,7 @@ class TorchvisionNet(KnowsArguments, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes the logits of a batch of images."""
+        check_pixels(self, x)
         x = as_intensity(x)
         if self.resize is not None:
             x = nn.functional.interpolate(x, size=self.resize, mode="bilinear", antialias=True)

@@ -278,7 +278,8 @@ class LogicTreeConv2d(GateLayer):
         geometry = self._check_input(x, pool)
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")
-        x = as_activations(x, self.weights.dtype)
+        given, x = x, as_activations(x, self.weights.dtype)
+        self.check_numbers(given)
         sample = self.sample()
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:

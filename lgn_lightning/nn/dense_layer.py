@@ -92,7 +92,9 @@ class DenseLayer(GateLayer):
             raise ValueError(f"{self._name} got an input of shape {list(x.shape)} and takes [..., {self.in_dim}]")
 
     def _activations(self, x: Tensor) -> Tensor:
-        return _scale_gradient(as_activations(x, self.weights.dtype), self.grad_factor)
+        activations = as_activations(x, self.weights.dtype)
+        self.check_numbers(x)
+        return _scale_gradient(activations, self.grad_factor)
 
     def _check_wires(self, wires: NodeIds) -> None:
         """Refuses the nodes of an image, of which a circuit would be built wrongly: Flatten is missing."""

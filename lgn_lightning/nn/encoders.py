@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.nn.checked_input import CheckedInput, check_range
 
 PIXEL_MAX = 255
 
 
-class Threshold(nn.Module):
+class Threshold(CheckedInput):
     """One bit a threshold and pixel: whether the pixel is brighter (a thermometer code of the intensity).
 
     Args:
@@ -48,7 +49,7 @@ class Threshold(nn.Module):
 
     Raises:
         ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them or learns them;
-            when called, if the image has another shape or holds NaN.
+            when called, if the image has another shape, holds NaN or floats outside [0, 1].
         TypeError: When called, if the image is neither uint8 nor floating point.
     """
 
@@ -164,10 +165,8 @@ class Threshold(nn.Module):
                 f"the net was built for images {list(self.in_shape)} and got a batch of {list(x.shape[1:])}; "
                 "check in_shape and the data module"
             )
-        _check_pixels(x)
+        check_pixels(self, x)
         pixels = x.flatten(1).t().contiguous()
-        if pixels.is_floating_point() and not torch.compiler.is_compiling() and bool(torch.isnan(pixels).any()):
-            raise ValueError(f"the batch of {x.shape[0]} images holds NaN; clean the data or fill in the gaps")
         if self.training and self.grey_in_training:
             bits = as_intensity(pixels)
         else:
@@ -227,7 +226,7 @@ def _whole(pixels: Tensor) -> Tensor:
     return (pixels.float() * PIXEL_MAX).round() if pixels.is_floating_point() else pixels
 
 
-class Intensity(nn.Module):
+class Intensity(CheckedInput):
     """Flattens images to floats in [0, 1], the input of real-valued baselines.
 
     Shape:
@@ -236,23 +235,27 @@ class Intensity(nn.Module):
 
     Raises:
         TypeError: When called, if the image is neither uint8 nor floating point.
+        ValueError: When called, if it holds NaN or floats outside [0, 1].
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales and flattens a batch of images."""
+        check_pixels(self, x)
         return as_intensity(x).flatten(1)
 
 
 def as_intensity(pixels: Tensor) -> Tensor:
-    """Brings pixels, uint8 or floats in [0, 1], to float32 in [0, 1].
-
-    Raises:
-        TypeError: If they are neither.
-    """
-    _check_pixels(pixels)
+    """Brings pixels, uint8 or floats in [0, 1], to float32 in [0, 1]."""
     return pixels.float() if pixels.is_floating_point() else pixels.float() / PIXEL_MAX
 
 
-def _check_pixels(x: Tensor) -> None:
-    if x.dtype != torch.uint8 and not x.is_floating_point():
+def check_pixels(encoder: CheckedInput, x: Tensor) -> None:
+    """Refuses images of other numbers: on the CPU all of them, elsewhere the first of a stage."""
+    if x.dtype == torch.uint8:
+        return
+    if not x.is_floating_point():
         raise TypeError(f"images are {x.dtype}, but must be torch.uint8 (0 to 255) or floating point (0 to 1)")
+    if (x.device.type == "cpu" and not torch.compiler.is_compiling()) or encoder.looks():
+        check_range(
+            x, type(encoder).__name__, "give uint8 images, or floats divided by 255 and not normalised any further"
+        )

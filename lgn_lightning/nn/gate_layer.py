@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import autocast_dtype
+from lgn_lightning.nn.checked_input import CheckedInput, check_range
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.learned_connections import LearnedConnections
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
@@ -18,7 +19,10 @@ from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 
 
-class GateLayer(nn.Module):
+_MEND = "put Threshold before the layers of gates"
+
+
+class GateLayer(CheckedInput):
     """Base of the layers that are made of gates, in ``.eval()`` mode those that the weights settle on.
 
     In ``.train()`` mode they are what the sampler makes of the weights. A subclass sets ``out_dim`` and, once its
@@ -155,6 +159,25 @@ class GateLayer(nn.Module):
         """The table of each gate, ``[num_gates, 2^arity]``: the sampler's in training mode, else 0 or 1."""
         return self.sample().table
 
+    def check_numbers(self, x: Tensor) -> None:
+        """Looks at inputs that no layer before this one was trained to give, once a stage: see :class:`CheckedInput`.
+
+        Raises:
+            ValueError: If they lie outside [0, 1], or in ``.eval()`` mode are no bits.
+            TypeError: If they are complex or uint8.
+        """
+        check_real(x)
+        if x.requires_grad or not self.looks():
+            return
+        name = getattr(self, "_name", type(self).__name__)
+        check_range(x, name, _MEND)
+        fractions = x[(x != 0) & (x != 1)]
+        if len(fractions) and not self.training:
+            raise ValueError(
+                f"{name} got {fractions[0].item():g} in .eval() mode, where gates take bits, 0 or 1, as their circuit "
+                f"does: {_MEND}"
+            )
+
     def changed_options(self, **defaults: object) -> str:
         """For ``extra_repr``: ``, name=value`` of each attribute that is not its default.
 
@@ -170,11 +193,13 @@ class GateLayer(nn.Module):
 
 
 def check_real(x: Tensor) -> None:
-    """Refuses complex inputs, of which torch would drop the imaginary part.
+    """Refuses complex inputs, of which torch would drop the imaginary part, and pixels from 0 to 255.
 
     Raises:
-        TypeError: If the input is complex.
+        TypeError: If the input is complex or uint8.
     """
+    if x.dtype == torch.uint8:
+        raise TypeError(f"gates take numbers in [0, 1] or bools, not the pixels of uint8: {_MEND}, or pass x.bool()")
     if x.is_complex():
         raise TypeError(f"gates take real numbers or bools, not {x.dtype}; pass x.real or x.abs()")
 
@@ -183,7 +208,7 @@ def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
     """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools.
 
     Raises:
-        TypeError: If the input is complex.
+        TypeError: If the input is complex or uint8.
     """
     check_real(x)
     dtype = autocast_dtype(x.device.type)

@@ -54,6 +54,8 @@ class LogicSequential(nn.Sequential):
                 index += len(stack) + 1
                 continue
             if _takes_bits(module, x):
+                if isinstance(x, Tensor):
+                    cast(LogicTreeConv2d, module).check_numbers(x)
                 x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
             elif isinstance(x, ops.BitActivations) and _flattens(module):
                 x = x.flatten()
@@ -123,6 +125,8 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     words = None
     if isinstance(x, ops.BitActivations):
         words, x = x
+    else:
+        stack[0].check_numbers(x)
     samples = [layer.sample_on_bits() for layer in stack]  # before any wires: of noise, all layers draw in this order
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.sample_connections() for layer in stack]

@@ -17,15 +17,19 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lgn_lightning.base.errors import TrainingError
 from lgn_lightning.base.lightning_private import datamodule_of, logs_this_step
 from lgn_lightning.nn import logic_layers, soft_gates
+from lgn_lightning.nn.checked_input import check_next_inputs
 from lgn_lightning.runs.checkpoints import read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
+from lgn_lightning.training.label_check import check_labels
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes
+from lgn_lightning.training.weight_check import check_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -45,9 +49,13 @@ class LogicClassifier(GraphedTraining):
     and ``loss_soft`` of the relaxed gates on the same bits, and ``gap_acc = acc_soft − acc_hard``, the discretization
     gap. A net without logic layers has one accuracy, and it is logged as both.
 
+    Labels are int64 ``[batch]``, or distributions over the classes, floats ``[batch, num_classes]``, whose likeliest
+    class counts for the accuracy. Labels of the first batch of each stage are checked. Weights are checked at logged
+    steps, validations and checkpoints: NaN or +∞ among them stops the training.
+
     Args:
         net: Maps a batch of images to scores ``[batch, num_classes]``.
-        num_classes: Number of classes.
+        num_classes: Number of classes, at least 2.
         optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
         lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each parameter group.
         scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
@@ -76,6 +84,11 @@ class LogicClassifier(GraphedTraining):
         super().__init__()
         if scheduler_interval not in ("step", "epoch"):
             raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
+        if num_classes < 2:
+            raise ValueError(
+                f"LogicClassifier(num_classes={num_classes}): a classifier tells 2 classes or more apart; for one "
+                "output write a LightningModule with a loss and metrics of your own around the same net"
+            )
         self.net = net
         self.num_classes = num_classes
         self.loss = loss if loss is not None else nn.CrossEntropyLoss()
@@ -103,6 +116,7 @@ class LogicClassifier(GraphedTraining):
         )
         #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
         self.recipe: str | None = None
+        self._labels_checked = False
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # no open files
@@ -151,12 +165,14 @@ class LogicClassifier(GraphedTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the soft net; with a CUDA graph, the whole step."""
         x, y = batch
+        self._check_labels(y)
         loss = self.train_on(x, y)
         # Logging costs as much as a layer, so it happens only at the steps that a logger or the bar reads.
         if logs_this_step(self.trainer):
+            check_weights(self.net, self.trainer.global_step)
             value = loss.detach()
             if not math.isfinite(value.item()):
-                raise ValueError(
+                raise TrainingError(
                     f"the training loss is {value.item()} at step {self.trainer.global_step}; "
                     "lower the learning rate, or look for NaN in the data"
                 )
@@ -191,7 +207,31 @@ class LogicClassifier(GraphedTraining):
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         warn_of_another_length(self.trainer)
+        self._check_next_batch()
         super().on_train_start()
+
+    def on_validation_start(self) -> None:
+        """Refuses weights that are NaN or infinite; the first batch is checked."""
+        check_weights(self.net, self.trainer.global_step)
+        self._check_next_batch()
+
+    def on_test_start(self) -> None:
+        """See :meth:`on_validation_start`."""
+        self.on_validation_start()
+
+    def on_predict_start(self) -> None:
+        """See :meth:`on_validation_start`."""
+        self.on_validation_start()
+
+    def _check_next_batch(self) -> None:
+        check_next_inputs(self.net)
+        self._labels_checked = False
+
+    def _check_labels(self, y: Tensor) -> None:
+        """Looks at the labels of the first batch of each stage: it waits for the device."""
+        if not self._labels_checked:
+            check_labels(y, self.num_classes, getattr(self.loss, "ignore_index", None))
+            self._labels_checked = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the validation metrics, soft and hard."""
@@ -227,6 +267,7 @@ class LogicClassifier(GraphedTraining):
 
     def _evaluate(self, split: str, batch: Batch) -> None:
         x, y = batch
+        self._check_labels(y)
         scores = self(x)
         self._update(f"{split}_hard", scores, y)
         if logic_layers(self.net):
@@ -236,7 +277,7 @@ class LogicClassifier(GraphedTraining):
 
     def _update(self, key: str, scores: Tensor, y: Tensor) -> None:
         metrics = cast(nn.ModuleDict, self.metrics[key])
-        cast(MulticlassAccuracy, metrics["acc"]).update(scores, y)
+        cast(MulticlassAccuracy, metrics["acc"]).update(scores, y.argmax(1) if y.is_floating_point() else y)
         cast(MeanMetric, metrics["loss"]).update(self.loss(scores, y), weight=len(y))
 
     def _log_metrics(self, split: str) -> None:
@@ -309,7 +350,12 @@ class LogicClassifier(GraphedTraining):
         checkpoint["state_dict"] = {**own, **saved}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, and how images were prepared."""
+        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, and how images were prepared.
+
+        Raises:
+            TrainingError: If weights are NaN or infinite: the last good checkpoint stays.
+        """
+        check_weights(self.net, checkpoint["global_step"])
         super().on_save_checkpoint(checkpoint)
         arguments = {
             "num_classes": self.num_classes,

@@ -12,6 +12,7 @@ from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 
 from lgn_lightning import LogicClassifier, soft_gates
+from lgn_lightning.base.errors import TrainingError
 from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP
 from tests.training.toy import loader, net, toy, trainer
@@ -115,8 +116,14 @@ class _Nan(nn.Module):
 
 def test_nan_loss_stops_training(tmp_path: Path) -> None:
     model = LogicClassifier(net(), 2, loss=_Nan())
-    with pytest.raises(ValueError, match="training loss is nan at step 1; lower the learning rate"):
-        trainer(tmp_path, log_every_n_steps=2).fit(model, loader())
+    with pytest.raises(TrainingError, match="training loss is nan at step 0; lower the learning rate"):
+        trainer(tmp_path, log_every_n_steps=1).fit(model, loader())
+
+
+@pytest.mark.parametrize("num_classes", [1, 0])
+def test_a_classifier_has_two_classes(num_classes: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_classes={num_classes}\).*LightningModule"):
+        LogicClassifier(LogicMLP((1, 4, 4), 1, width=64, depth=2), num_classes, loss=nn.BCEWithLogitsLoss())
 
 
 @pytest.mark.parametrize(("interval", "factor"), [("step", 0.5**4), ("epoch", 0.5)])

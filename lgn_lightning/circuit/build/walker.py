@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from torch import nn
 
+from lgn_lightning.base.finite import nonsense_in
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import CircuitError, NodeIds
 
@@ -53,6 +54,8 @@ def _walk(module: nn.Module, path: str, builder: NetlistBuilder, wires: NodeIds)
         raise CircuitError(
             f"module {path} ({type(module).__name__}) stands behind the GroupSum, which must be the last"
         )
+    for name, value in nonsense_in(module).items():
+        raise CircuitError(f"{path}.{name} holds {value}, so {type(module).__name__} settles on no gates: train again")
     width = getattr(module, "in_dim", None)
     try:
         if isinstance(getattr(module, "in_channels", None), int) and not builder.has_inputs:

@@ -54,6 +54,15 @@ def test_errors_name_the_module(net: nn.Module, message: str) -> None:
         Circuit.from_module(net)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_settle_on_no_gates(value: float) -> None:
+    net = dense()
+    with torch.no_grad():
+        net[2].weights[7, 3] = value
+    with pytest.raises(CircuitError, match=rf"Sequential\.2\.weights holds {value}"):
+        Circuit.from_module(net)
+
+
 def test_a_module_of_ones_own_takes_part() -> None:
     class Both(nn.Module):
         in_dim = 2

@@ -1,0 +1,18 @@
+"""Finds weights that are no numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def nonsense_in(module: nn.Module) -> dict[str, float]:
+    """Gives the parameters and buffers that hold NaN or +∞, by name, and which of the two.
+
+    −∞ is allowed: as a logit it takes a gate out of the choice. One transfer from the device, however many there are.
+    """
+    state = {name: t for name, t in module.state_dict().items() if t.is_floating_point() and t.numel()}
+    if not state:
+        return {}
+    largest = torch.stack([t.amax().double() for t in state.values()]).tolist()  # amax gives NaN where there is one
+    return {name: value for name, value in zip(state, largest, strict=True) if not value < float("inf")}
