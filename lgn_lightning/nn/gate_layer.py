@@ -167,7 +167,7 @@ class GateLayer(CheckedInput):
             TypeError: If they are complex or uint8.
         """
         check_real(x)
-        if x.requires_grad or not self.looks():
+        if x.requires_grad or x.is_meta or not self.looks():
             return
         name = getattr(self, "_name", type(self).__name__)
         check_range(x, name, _MEND)

@@ -355,7 +355,7 @@ class LogicClassifier(GraphedTraining):
         Raises:
             TrainingError: If weights are NaN or infinite: the last good checkpoint stays.
         """
-        check_weights(self.net, checkpoint["global_step"])
+        check_weights(self.net, checkpoint.get("global_step", 0))
         super().on_save_checkpoint(checkpoint)
         arguments = {
             "num_classes": self.num_classes,

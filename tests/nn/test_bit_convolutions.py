@@ -77,7 +77,7 @@ def test_is_the_layers_one_by_one(batch: int, monkeypatch: pytest.MonkeyPatch) -
     assert convolutions_on_bits(net, x, monkeypatch) == 2
     assert_equal(net, x)
     assert_equal(net, x > 0.5)
-    assert torch.equal(net((x > 0.5).to(torch.uint8)), net(x))
+    assert torch.equal(net((x > 0.5).long()), net(x))
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 4])

@@ -30,7 +30,7 @@ def test_fused_is_the_plain_sequential(implementation: str | None) -> None:
     for got, expected in zip(gradients(fused, x), gradients(plain, x), strict=True):
         torch.testing.assert_close(got, expected)
     fused.eval(), plain.eval()
-    torch.testing.assert_close(fused(x), plain(x))
+    torch.testing.assert_close(fused(x.round()), plain(x.round()))
     packed = [PackBitsTensor(x.flatten(1) > 0.5, 16) for _ in range(2)]
     assert torch.equal(fused(packed[0]), plain(packed[1]))
 
@@ -98,7 +98,7 @@ def test_logic_layers_in_order() -> None:
 
 def test_soft_gates_touches_logic_layers_only() -> None:
     net = nn.Sequential(LogicLayer(10, 20), nn.Dropout(0.5), LogicLayer(20, 10)).eval()
-    x = torch.rand(5, 10)
+    x = torch.rand(5, 10).round()
     hard = net(x)
     with soft_gates(net):
         assert [m.training for m in net] == [True, False, True]
