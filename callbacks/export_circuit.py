@@ -122,11 +122,11 @@ class ExportCircuit(pl.Callback):
             self._samples.append((x.float() if x.is_floating_point() else x).cpu().numpy().copy())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Builds the libraries of the checkpoints that are left.
+        """Builds the libraries of the checkpoints that are left; a library that cannot be built or run is a warning.
 
         Raises:
             ExportError: If a library and its net disagree.
-            CompilerError: If the compiler fails.
+            CompilerError: If the compiler fails, and ``formats`` insist on a library.
         """
         if not self._active or self._compiler is None:
             return
@@ -145,6 +145,11 @@ class ExportCircuit(pl.Callback):
                     add_library(exported, trial, self._compiler)
             except OSError as error:
                 raise _unwritable(folder, error) from error
+            except CompilerError as error:
+                if "library" in self.formats:
+                    raise
+                rank_zero_warn(f"ExportCircuit: {exported.source} has no library: {error}")
+                return
             built[source] = ExportedCircuit.read(folder) or exported
             _log_artifacts(trainer, folder)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from lgn_lightning.base.machine import processor_name
 from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.circuit import LoopedCircuit
+from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.base import ImageDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
@@ -40,6 +41,9 @@ class Summary:
         accuracy_c: Share of correct classes of the compiled C.
         compared: Test images on which the scores of C and hard net were compared; all were equal.
         images_per_second: Throughput of the compiled C from uint8 pixels to classes, one thread.
+        tested: Images of all accuracies: the first ones of the test split if ``limit_test_batches`` leaves some out.
+        available: Images of the test split.
+        c_unchecked: Why nothing could be measured with the compiled C; None if it was, or there is none.
     """
 
     accuracy_soft: float
@@ -55,32 +59,32 @@ class Summary:
     accuracy_c: float | None = None
     compared: int | None = None
     images_per_second: float | None = None
+    tested: int | None = None
+    available: int | None = None
+    c_unchecked: str | None = None
 
 
 def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModule, checkpoint: Path | None) -> Summary:
-    """Collects the result after ``trainer.test``, and runs the exported C on the test split.
+    """Collects the result after ``trainer.test``.
 
     Args:
         trainer: The trainer, right after it tested ``checkpoint``.
         module: The module, with the weights of ``checkpoint``.
         data: The data module, set up.
         checkpoint: The checkpoint that was tested; None if the last weights were.
-
-    Returns:
-        The figures to print.
-
-    Raises:
-        ExportError: If the compiled C and the hard net disagree on a test image.
     """
     metrics = trainer.callback_metrics
     soft, hard = float(metrics["test/acc_soft"]), float(metrics["test/acc_hard"])
-    summary = Summary(soft, hard, checkpoint=checkpoint)
+    available = len(data.test_images().labels)
+    # The i-th batches of all ranks together are the i-th batch of the split.
+    tested = int(sum(trainer.num_test_batches)) * data.eval_batch_size * trainer.world_size
+    summary = Summary(soft, hard, checkpoint=checkpoint, tested=min(tested, available), available=available)
     layers = logic_layers(module.net)
     if not layers:
         return summary
     statistics = GateEntropy.summary(module.net)
     arities = {layer.arity for layer in layers.values()}
-    summary = replace(
+    return replace(
         summary,
         gates=getattr(module.net, "num_gates", sum(layer.num_neurons for layer in layers.values())),
         entropy=statistics["gate_entropy/mean"],
@@ -88,11 +92,22 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
         wires=statistics["gates/pass_through"],
         constants=statistics["gates/constant"],
     )
-    exported = None if checkpoint is None else ExportedCircuit.of_checkpoint(checkpoint)
+
+
+def with_compiled(summary: Summary, module: LogicClassifier, data: ImageDataModule) -> Summary:
+    """Runs the exported C on the images that were tested, if there is a library, and adds what it measures.
+
+    Raises:
+        ExportError: If the compiled C and the hard net disagree on a test image.
+    """
+    exported = None if summary.checkpoint is None else ExportedCircuit.of_checkpoint(summary.checkpoint)
     if exported is None or exported.library is None:
         return summary
-    compiled = exported.compiled()
-    images, labels = data.test_images()
+    try:
+        compiled = exported.compiled()
+    except CompilerError as error:
+        return replace(summary, gates_exported=exported.gates, c_file=exported.source, c_unchecked=str(error))
+    images, labels = (part[: summary.tested] for part in data.test_images())
     net = module.net.eval()
     trial = Trial.of_net(LoopedCircuit.from_module(net), net, images.numpy(), "test")
     scores = compiled.scores(trial.inputs)
@@ -121,6 +136,8 @@ def print_summary(summary: Summary) -> None:
     table = Table(title="Result on the test split", show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    if summary.tested is not None and summary.tested != summary.available:
+        table.add_row("tested on", f"the first {summary.tested:,} of {summary.available:,} images")
     table.add_row("soft accuracy", f"{summary.accuracy_soft:.2%}")
     table.add_row("hard accuracy", f"{summary.accuracy_hard:.2%}")
     table.add_row("discretization gap", f"{100 * (summary.accuracy_soft - summary.accuracy_hard):+.2f} points")
@@ -138,6 +155,9 @@ def print_summary(summary: Summary) -> None:
     )
     if summary.c_file is not None:
         table.add_row("exported C", _short(summary.c_file))
+    if summary.c_unchecked is not None:
+        table.add_row("compiled C", f"not checked: {summary.c_unchecked}")
+    if summary.accuracy_c is not None:
         table.add_row("accuracy of the compiled C", f"{summary.accuracy_c:.2%}")
         table.add_row("C and hard net", f"equal scores on all {summary.compared:,} test images")
         table.add_row("throughput of the C", f"{summary.images_per_second:,.0f} images/s, one thread")

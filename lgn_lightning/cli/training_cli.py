@@ -24,7 +24,7 @@ from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.callbacks import ResumePoint, StepProgressBar
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
-from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize
+from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
 from lgn_lightning.cli.trained import TrainedNet
 from lgn_lightning.data import *  # noqa: F403 - --data=MNIST finds the classes that are imported
 from lgn_lightning.data.base import ImageDataModule
@@ -281,9 +281,13 @@ class TrainingCLI(LightningCLI):
             path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on all ranks: rank zero broadcasts it
-        if trainer.is_global_zero:
-            summary = summarize(trainer, model, self.datamodule, Path(path) if path else None)
-            RunFolder(folder).finish(self._result(summary, folder))
+        if "test/acc_hard" not in trainer.callback_metrics:
+            rank_zero_warn("limit_test_batches=0 leaves no image to test on: there is no result")
+        elif trainer.is_global_zero:
+            summary, run = summarize(trainer, model, self.datamodule, Path(path) if path else None), RunFolder(folder)
+            run.finish(self._result(summary, folder))  # first: what may fail below must not take it along
+            summary = with_compiled(summary, model, self.datamodule)
+            run.finish(self._result(summary, folder))
             print_summary(summary)
 
     def _result(self, summary: Summary, folder: Path) -> dict[str, Any]:

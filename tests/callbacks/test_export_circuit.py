@@ -244,6 +244,15 @@ def test_a_compiler_that_fails_is_an_error(tmp_path, monkeypatch):
     assert folders(tmp_path) == []
 
 
+def test_a_compiler_that_fails_at_the_end_leaves_the_trained_net(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "gcc --no-such-flag")
+    with pytest.warns(UserWarning, match="no-such-flag"):
+        trainer, _ = fit(tmp_path)
+    assert ExportCircuit.exported_for(trainer.checkpoint_callback.best_model_path).library is None
+    with pytest.raises(CompilerError, match="no-such-flag"):
+        fit(tmp_path / "insists", export=ExportCircuit(formats=["library"]))
+
+
 def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, monkeypatch):
     (tmp_path / "circuits").write_text("a file, not a folder")
     module = toy.module()

@@ -11,12 +11,14 @@ from torch import nn
 from lgn_lightning import LogicClassifier
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.circuit import CompiledCircuit
-from lgn_lightning.cli.summary import hardware, print_summary, summarize
+from lgn_lightning.circuit.emit import compiled
+from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
 from lgn_lightning.data import Digits
 from lgn_lightning.nn import LogicLayer, LutLayer
 from lgn_lightning.training.checkpoint import load_net
 
-TESTED = SimpleNamespace(callback_metrics={"test/acc_soft": 0.5, "test/acc_hard": 0.5})
+METRICS = {"test/acc_soft": 0.5, "test/acc_hard": 0.5}
+TESTED = SimpleNamespace(callback_metrics=METRICS, num_test_batches=[1], world_size=1)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +30,15 @@ TESTED = SimpleNamespace(callback_metrics={"test/acc_soft": 0.5, "test/acc_hard"
     ],
 )
 def test_entropy_is_beside_its_maximum(net: nn.Module, row: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(summarize(TESTED, LogicClassifier(net, 2), None, None))  # type: ignore[arg-type]
+    print_summary(summarize(TESTED, LogicClassifier(net, 2), Digits(), None))  # type: ignore[arg-type]
     assert re.search(r"gate entropy +│ \d+\.\d\d" + row, capsys.readouterr().out)
 
 
 def test_the_c_runs_on_the_test_split(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = digits_run / "checkpoints" / "best.ckpt"
     net, data = load_net(checkpoint), Digits()
-    summary = summarize(TESTED, LogicClassifier(net, 10), data, checkpoint)  # type: ignore[arg-type]
+    module = LogicClassifier(net, 10)
+    summary = with_compiled(summarize(TESTED, module, data, checkpoint), module, data)  # type: ignore[arg-type]
     images, labels = data.test_images()
     with torch.no_grad():
         assert summary.accuracy_c == pytest.approx(float((net(images).argmax(1) == labels).float().mean()))
@@ -54,7 +57,38 @@ def test_c_that_differs_from_the_net_is_an_error(digits_run: Path, monkeypatch: 
     checkpoint = digits_run / "checkpoints" / "best.ckpt"
     module = LogicClassifier(load_net(checkpoint), 10)
     with pytest.raises(ExportError, match=r"lgn_net\.c disagrees with the hard net on 360 of 360 test samples"):
-        summarize(TESTED, module, Digits(), checkpoint)  # type: ignore[arg-type]
+        with_compiled(Summary(0.5, 0.5, checkpoint=checkpoint), module, Digits())
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_both_accuracies_are_of_the_same_images(
+    ranks: int, digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = digits_run / "checkpoints" / "best.ckpt"
+    data, module = Digits(eval_batch_size=20), LogicClassifier(load_net(checkpoint), 10)
+    tested = SimpleNamespace(callback_metrics=METRICS, num_test_batches=[3], world_size=ranks)
+    summary = with_compiled(summarize(tested, module, data, checkpoint), module, data)  # type: ignore[arg-type]
+    assert (summary.tested, summary.compared, summary.available) == (60 * ranks, 60 * ranks, 360)
+    images, labels = (part[: 60 * ranks] for part in data.test_images())
+    assert summary.accuracy_c == pytest.approx(float((module.net(images).argmax(1) == labels).float().mean()))
+    print_summary(summary)
+    assert f"first {60 * ranks} of 360" in capsys.readouterr().out
+
+
+def test_a_library_that_cannot_be_run_takes_no_result_along(
+    digits_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(compiled.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(compiled, "_noexec", lambda path: True)
+    module = LogicClassifier(load_net(digits_run / "checkpoints" / "best.ckpt"), 10)
+    given = Summary(0.5, 0.25, checkpoint=digits_run / "checkpoints" / "best.ckpt")
+    summary = with_compiled(given, module, Digits())
+    assert (summary.accuracy_hard, summary.accuracy_c) == (0.25, None)
+    print_summary(summary)
+    assert "noexec" in capsys.readouterr().out
 
 
 def test_hardware_is_named() -> None:

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import lgn_lightning
-from lgn_lightning import GroupSum, LogicClassifier, LogicLayer, load_net
+from lgn_lightning import GroupSum, LogicClassifier, LogicLayer, Threshold, load_net
 from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.cli.main import main
 from lgn_lightning.data import Digits
@@ -108,7 +108,7 @@ def test_tools_work_on_a_plain_trainer_s_checkpoint(tmp_path: Path, capsys: pyte
 
 
 def sequential() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), LogicLayer(16, 40), GroupSum(2))
+    return nn.Sequential(Threshold([0.5], (1, 4, 4)), LogicLayer(16, 40), GroupSum(2))
 
 
 def converted() -> nn.Module:

@@ -37,13 +37,17 @@ def _reopened(path: Path, name: str, digest: str) -> CompiledCircuit:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    """Loads a library; a path that was loaded before through a copy, as the linker would answer with the old one."""
-    if path not in _loaded:
+    """Loads a library; through a copy where the linker would answer with an older one, or must not run what is there."""
+    if path not in _loaded and not _noexec(path):
         library = ctypes.CDLL(str(path))
         _loaded.add(path)
         return library
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         return ctypes.CDLL(shutil.copy(path, folder))
+
+
+def _noexec(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
 class CompiledCircuit:
@@ -68,6 +72,11 @@ class CompiledCircuit:
             library = _load(self.path.resolve())
             info = library[f"{name}_info"]
         except (OSError, AttributeError) as error:
+            if isinstance(error, OSError) and _noexec(self.path):
+                raise CompilerError(
+                    f"{self.path} cannot be run: its file system is mounted noexec, and a copy in "
+                    f"{tempfile.gettempdir()} fails, too ({error}); set TMPDIR to a folder whose programs may run"
+                ) from error
             raise CompilerError(f"{self.path} is not a compiled circuit with the prefix {name!r}: {error}") from error
         info.argtypes, info.restype = [ctypes.c_int], ctypes.c_int64
         self.num_inputs, self.num_classes, self.word_bits, self.num_pixels = (int(info(index)) for index in range(4))
