@@ -283,7 +283,7 @@ class LogicTreeConv2d(GateLayer):
         sample = self.sample()
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:
-            table, soft_table = ops.hard_table(sample.gates, table.dtype), table
+            table, soft_table = self.hard_values(sample.gates, table.dtype), table
             x = round_to_bits(x)
         leaves, shares, candidates = self.sample_connections()
         if self.plain:

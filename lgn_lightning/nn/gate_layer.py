@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,7 +26,11 @@ _MEND = "put Threshold before the layers of gates"
 class GateLayer(CheckedInput):
     """Base of the layers that are made of gates, in ``.eval()`` mode those that the weights settle on.
 
-    In ``.train()`` mode they are what the sampler makes of the weights. A subclass sets ``out_dim`` and, once its
+    In ``.train()`` mode they are what the sampler makes of the weights. A gate with NaN among its weights gives NaN,
+    soft or hard, whatever computes it; in straight-through training on packed bits, which hold no NaN, all outputs of
+    the net are NaN. With infinite weights a hard gate is that of the largest logits, a softmax with +∞ is NaN.
+
+    A subclass sets ``out_dim`` and, once its
     connections are drawn, calls :meth:`reset_parameters`.
 
     Args:
@@ -139,13 +144,22 @@ class GateLayer(CheckedInput):
         """Entropy of each neuron's distribution over gates, in bits, from 0 to 2^arity: float64 ``[num_gates]``."""
         return self.parametrization.entropy(self.weights.detach().double())
 
+    def hard_values(self, gates: Tensor, dtype: torch.dtype) -> Tensor:
+        """Tables ``[num_gates, 2^arity]`` of hard gates: 0 or 1, or NaN of a gate with NaN among its weights.
+
+        Args:
+            gates: Their ids.
+            dtype: Dtype of the result.
+        """
+        tables = ops.hard_table(gates, dtype) if self.arity == 2 else ops.lut_table(gates.long(), self.arity, dtype)
+        return tables.masked_fill(self.weights.detach().isnan().any(1, keepdim=True), math.nan)
+
     def sample(self) -> GateSample:
         """What the layer computes with: what the sampler makes of the weights, or hard tables in evaluation mode."""
         if self.training:
             sample = self.sampler(self.parametrization, self.weights, plain=self.plain)
             return sample._replace(table=self._hooked(sample.table))
-        dtype = table_dtype(self.weights.dtype)
-        return GateSample(ops.hard_table(self.gates(), dtype) if self.arity == 2 else self.hard_table().to(dtype))
+        return GateSample(self.hard_values(self.gates(), table_dtype(self.weights.dtype)))
 
     def sample_on_bits(self) -> GateSample:
         """What the layer computes with on packed bits, in training with a hard sampler."""

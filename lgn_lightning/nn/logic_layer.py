@@ -159,7 +159,7 @@ class LogicLayer(DenseLayer):
         if shares is not None and not shares.requires_grad:
             shares = None  # frozen, or no gradient is wanted at all
         if sample.gates is not None:
-            y = straight_through(x, table, sample.gates, a, b, self.implementation)
+            y = straight_through(x, table, self.hard_values(sample.gates, table.dtype), a, b, self.implementation)
         elif self.plain:
             y = dense.logic_reference(x, table, a, b)
         elif group_sum is not None and shares is None:

@@ -90,7 +90,8 @@ class LutLayer(DenseLayer):
         sample = self.sample()
         table = sample.table.to(table_dtype(x.dtype))
         if sample.gates is not None:
-            return straight_through_lut(x, table, sample.gates, self.indices, self.implementation)
+            hard = self.hard_values(sample.gates, table.dtype)
+            return straight_through_lut(x, table, hard, self.indices, self.implementation)
         return (lut_reference if self.plain else ops.lut)(x, table, self.indices)
 
     def _on_words(self, words: Tensor) -> Tensor:

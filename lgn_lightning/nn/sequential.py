@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class LogicSequential(nn.Sequential):
     def forward(self, x: Any) -> Any:
         """Applies the modules in turn."""
         modules = list(self)
+        on_bits: list[GateLayer] = []
         index = 0
         while index < len(modules):
             module = modules[index]
@@ -51,11 +53,13 @@ class LogicSequential(nn.Sequential):
             stack = _bit_stack(modules, index, x)
             if stack:
                 x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
+                on_bits += stack
                 index += len(stack) + 1
                 continue
             if _takes_bits(module, x):
                 if isinstance(x, Tensor):
                     cast(LogicTreeConv2d, module).check_numbers(x)
+                on_bits.append(cast(LogicTreeConv2d, module))
                 x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
             elif isinstance(x, ops.BitActivations) and _flattens(module):
                 x = x.flatten()
@@ -63,7 +67,15 @@ class LogicSequential(nn.Sequential):
                 x = _unpacked(x)
                 x = module(x) if following is None else module(x, following)
             index += 1 if following is None else 2
-        return _unpacked(x)
+        return _with_nan(_unpacked(x), on_bits)
+
+
+def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
+    """The outputs of a net, all NaN if a weight is of the layers that ran on packed bits, which cannot say so."""
+    if not on_bits:
+        return x
+    largest = torch.stack([layer.weights.detach().amax() for layer in on_bits])  # amax gives NaN where there is one
+    return x + torch.where(largest.isnan().any(), math.nan, 0.0)  # a sum keeps the strides
 
 
 def _fusible(module: nn.Module, following: nn.Module) -> bool:

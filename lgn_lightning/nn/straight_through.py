@@ -22,7 +22,7 @@ _FORMULAS: dict[str, tuple[Any, Any]] = {
 
 
 def straight_through(
-    x: Tensor, table: Tensor, gates: Tensor, a: Tensor, b: Tensor, implementation: str | None = None
+    x: Tensor, table: Tensor, hard: Tensor, a: Tensor, b: Tensor, implementation: str | None = None
 ) -> Tensor:
     """Evaluates hard gates on bits; the backward pass is that of :func:`~lgn_lightning.ops.logic` with ``table``.
 
@@ -32,7 +32,7 @@ def straight_through(
     Args:
         x: Inputs, floating point ``[batch, in]``; a bit is ``x > 0.5``.
         table: Tables ``[n, 4]`` of the backward pass, float32 (float64 if ``x`` is).
-        gates: Ids of the gates of the forward pass, uint8 ``[n]``.
+        hard: Tables of the gates of the forward pass, 0 or 1, or NaN where there is none.
         a: Index of each gate's first input, int32 ``[n]``.
         b: Index of each gate's second input, likewise.
         implementation: ``"python"`` for the formula in plain torch.
@@ -40,31 +40,29 @@ def straight_through(
     Returns:
         0 or 1, ``[batch, n]`` in the dtype of ``x``.
     """
-    hard = ops.hard_table(gates, table.dtype)
     return cast(Tensor, _StraightThrough.apply("logic", implementation == "python", x, table, hard, a, b))
 
 
 def straight_through_lut(
-    x: Tensor, table: Tensor, gates: Tensor, indices: Tensor, implementation: str | None = None
+    x: Tensor, table: Tensor, hard: Tensor, indices: Tensor, implementation: str | None = None
 ) -> Tensor:
     """The same with gates of k inputs: :func:`~lgn_lightning.ops.lut`.
 
     Args:
         x: As there.
         table: Tables ``[n, 2^k]`` of the backward pass.
-        gates: Ids of the gates of the forward pass, int64 ``[n]``, or uint8 of two inputs.
+        hard: Likewise, those of the forward pass.
         indices: Index of each gate's inputs, int32 ``[k, n]``.
         implementation: As there.
 
     Returns:
         0 or 1, ``[batch, n]`` in the dtype of ``x``.
     """
-    hard = ops.lut_table(gates.long(), len(indices), table.dtype)
     return cast(Tensor, _StraightThrough.apply("lut", implementation == "python", x, table, hard, indices))
 
 
 def round_to_bits(x: Tensor) -> Tensor:
-    """1 where ``x > 0.5``, else 0; the gradient passes as if nothing had been rounded."""
+    """1 where ``x > 0.5``, NaN where ``x`` is, else 0; the gradient passes as if nothing had been rounded."""
     return cast(Tensor, _RoundToBits.apply(x))
 
 
@@ -73,7 +71,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, *indices: Tensor) -> Tensor:
-        bits = (x > 0.5).to(x.dtype)
+        bits = x.clamp(0, 1).round()  # 0.5 to 0, and NaN stays
         ctx.save_for_backward(bits, table, *indices)
         ctx.name, ctx.plain = name, plain
         op = _FORMULAS[name][0] if plain else getattr(ops, name)
@@ -94,7 +92,7 @@ class _StraightThrough(torch.autograd.Function):
 class _RoundToBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return (x > 0.5).to(x.dtype)
+        return x.clamp(0, 1).round()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, LutLayer
-from lgn_lightning.nn import LogicSequential, logic_layers
+from lgn_lightning.nn import GateLayer, LogicSequential, logic_layers
 
 SAMPLERS = ("soft", "gumbel", "straight_through")
 
@@ -41,7 +41,7 @@ LEARNED = [(name, wiring) for name in NETS for wiring in ("random", "learned") i
 def test_shapes_on_the_meta_device(name: str, connections: str, sampler: str) -> None:
     make, shape = NETS[name]
     net = make(sampler=sampler, connections=connections)
-    x = torch.rand(shape)
+    x = torch.rand(shape).round()
     for parametrization in ("sigmoid", "walsh") if name == "lut" else ("softmax", "sigmoid", "walsh"):
         meta = make(sampler=sampler, connections=connections, parametrization=parametrization, device="meta")
         for mode in (True, False):
@@ -137,3 +137,62 @@ def test_a_graph_that_is_not_differentiated_again_is_no_error() -> None:
     (once,) = torch.autograd.grad(net(x).sum(), net[0].weights)
     (kept,) = torch.autograd.grad(net(x).sum(), net[0].weights, create_graph=True)
     torch.testing.assert_close(once, kept)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("sampler", ["soft", "gumbel", "straight_through"])
+@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid", "walsh"])
+@pytest.mark.parametrize("implementation", [None, "python"])
+def test_a_gate_with_nan_among_its_weights_gives_nan(
+    implementation: str | None, parametrization: str, sampler: str, mode: str
+) -> None:
+    options: dict[str, Any] = {
+        "implementation": implementation,
+        "parametrization": parametrization,
+        "sampler": sampler,
+    }
+    layers: list[GateLayer] = [LogicLayer(18, 40, **options), LogicTreeConv2d(2, 4, 2, 2, **options)]
+    layers += [] if parametrization == "softmax" else [LutLayer(18, 40, 3, **options)]
+    bits = torch.rand(70, 2, 3, 3).round()
+    for layer in layers:
+        x = bits if isinstance(layer, LogicTreeConv2d) else bits.flatten(1)
+        for entry in (0, layer.weights.shape[1] - 1):
+            with torch.no_grad():
+                layer.reset_parameters()
+                layer.weights[4, entry] = torch.nan
+            y = layer.train(mode == "train")(x)
+            first = y.isnan().transpose(0, 1).flatten(1)
+            assert first.all(1).sum() == first.any(1).sum() == 1
+
+
+@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid"])
+def test_packed_bits_do_not_hide_nan(parametrization: str) -> None:
+    options: dict[str, Any] = {"parametrization": parametrization, "sampler": "straight_through"}
+    net = LogicSequential(
+        LogicTreeConv2d(2, 4, 2, 2, **options), nn.Flatten(), LogicLayer(16, 20, **options), GroupSum(2)
+    )
+    x = torch.rand(70, 2, 3, 3).round()
+    assert net(x).isfinite().all()
+    for layer in (net[0], net[2]):
+        before = layer.weights.detach().clone()
+        with torch.no_grad():
+            layer.weights[3, 2] = torch.nan
+        assert net(x).isnan().all()
+        with torch.no_grad():
+            layer.weights.copy_(before)
+    assert net(x).isfinite().all()
+
+
+@pytest.mark.parametrize("implementation", [None, "python"])
+def test_infinite_logits(implementation: str | None) -> None:
+    layer = LogicLayer(4, 2, implementation=implementation)
+    with torch.no_grad():
+        layer.weights[0] = -torch.inf
+        layer.weights[0, 6] = 0  # xor, and nothing else
+        layer.weights[1, 3] = torch.inf
+    x = torch.tensor([[0.0, 0, 1, 1], [0, 1, 0, 1]])
+    a, b = layer.indices
+    y = layer(x)
+    torch.testing.assert_close(y[:, 0], (x[:, a[0]] != x[:, b[0]]).float())
+    assert y[:, 1].isnan().all()
+    assert torch.equal(layer.eval()(x)[:, 1], x[:, a[1]])

@@ -29,8 +29,8 @@ def test_hard_gates_forward_and_soft_gradient(implementation: str | None) -> Non
     upper = torch.randn(50, 30)
     want = expected(x, table, gates, a, b)
     for y in (
-        straight_through(x, table, gates, a, b, implementation),
-        straight_through_lut(x, table, gates, torch.stack((a, b)), implementation),
+        straight_through(x, table, hard_table(gates), a, b, implementation),
+        straight_through_lut(x, table, hard_table(gates), torch.stack((a, b)), implementation),
     ):
         assert torch.equal(y, want)
         got = torch.autograd.grad(y, (x, table), upper)
@@ -39,11 +39,11 @@ def test_hard_gates_forward_and_soft_gradient(implementation: str | None) -> Non
 
 
 def test_gradients_that_nobody_wants_are_not_made() -> None:
-    gates, index = torch.tensor([6], dtype=torch.uint8), torch.zeros(1, dtype=torch.int32)
+    hard, index = hard_table(torch.tensor([6])), torch.zeros(1, dtype=torch.int32)
     x, table = torch.rand(3, 2), torch.rand(1, 4, requires_grad=True)
-    straight_through(x, table, gates, index, index + 1).sum().backward()
+    straight_through(x, table, hard, index, index + 1).sum().backward()
     assert table.grad is not None
-    straight_through(x.requires_grad_(), table.detach(), gates, index, index + 1).sum().backward()
+    straight_through(x.requires_grad_(), table.detach(), hard, index, index + 1).sum().backward()
     assert x.grad is not None
 
 

@@ -37,7 +37,7 @@ def _reopened(path: Path, name: str, digest: str) -> CompiledCircuit:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    """Loads a library; through a copy where the linker would answer with an older one, or must not run what is there."""
+    """Loads a library; through a copy where the linker would answer with an older one, or may not run it there."""
     if path not in _loaded and not _noexec(path):
         library = ctypes.CDLL(str(path))
         _loaded.add(path)
