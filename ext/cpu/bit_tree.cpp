@@ -18,24 +18,21 @@ Tensor flat_words(const Tensor& words) {
 }
 
 Tensor round_to_bits(const Tensor& x) {
-  TORCH_CHECK(x.dim() == 4, "x must be [batch, C, H, W]");
+  arguments::round_to_bits(x);
   const int64_t rows = x.size(1) * x.size(2) * x.size(3);
   return pack(x.reshape({x.size(0), rows})).view({(x.size(0) + 63) / 64, x.size(1), x.size(2), x.size(3)});
 }
 
-// The arguments that both passes have, in the forms that kernels take. A batch is whole words here.
+// The checked arguments that both passes have, in the forms that kernels take. A batch is whole words here.
 struct BitTreeConv {
   Tensor x, gates, leaves;
   TreeShape shape;
 
   BitTreeConv(const Tensor& words, const Tensor& gates_in, const Tensor& leaves_in, const ConvSizes& sizes)
-      : gates(gates_in.contiguous()), leaves(leaves_in.to(at::kInt).contiguous()) {
-    TORCH_CHECK(words.dim() == 4 && words.scalar_type() == at::kLong, "words must be int64 [rows, C, H, W]");
+      : gates(gates_in.contiguous()), leaves(leaves_in.contiguous()) {
+    check_tree_gates(gates, leaves);
     x = whole_rows(flat_words(words), 64 * words.size(0));
     shape = tree_shape(words.sizes().slice(1), leaves, sizes);
-    TORCH_CHECK(shape.pool() <= 256, "a window of ", shape.pool(), " positions is larger than 256");
-    TORCH_CHECK(gates.scalar_type() == at::kByte && gates.dim() == 1 && gates.numel() == shape.gates(),
-                "gates must be uint8 [O · (2^depth - 1)]");
   }
 
   int64_t words() const { return x.size(0); }
@@ -44,6 +41,7 @@ struct BitTreeConv {
 std::tuple<Tensor, Tensor> bit_tree_conv(const Tensor& words, const Tensor& gates, const Tensor& leaves,
                                          at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding,
                                          at::IntArrayRef pool) {
+  arguments::bit_tree_conv(words, gates, leaves);
   const BitTreeConv conv(words, gates, leaves, {kernel_size, stride, padding, pool});
   const TreeShape& shape = conv.shape;
   const int64_t digits = shape.winner_digits();
@@ -70,16 +68,10 @@ std::tuple<Tensor, Tensor> bit_tree_conv(const Tensor& words, const Tensor& gate
 std::tuple<Tensor, Tensor, Tensor> backward(const BitTreeConv& conv, const Tensor& grad, const Tensor& winner_in,
                                             const Tensor& soft_table, bool need_grad_x) {
   const TreeShape& shape = conv.shape;
-  const int64_t batch = grad.dim() == 4 ? grad.size(0) : -1;
-  const std::vector<int64_t> out{batch, shape.trees, shape.out_height, shape.out_width};
-  TORCH_CHECK(grad.sizes() == at::IntArrayRef(out) && (batch + 63) / 64 == conv.words(),
-              "grad must have the shape of the output");
-  const std::vector<int64_t> won{conv.words(), shape.winner_digits(), shape.trees, shape.out_height, shape.out_width};
-  TORCH_CHECK(winner_in.sizes() == at::IntArrayRef(won) && winner_in.scalar_type() == at::kLong,
-              "winner must be what the forward pass gave");
-  TORCH_CHECK(soft_table.dim() == 2 && soft_table.size(0) == shape.gates() && soft_table.size(1) == 4 &&
-                  soft_table.scalar_type() == at::kFloat,
-              "soft_table must be float32 [gates, 4]");
+  const int64_t batch = grad.size(0);
+  check_output(grad, shape.out_height, shape.out_width);
+  check_rows(winner_in, batch);
+  TORCH_CHECK_VALUE(winner_in.size(1) == shape.winner_digits(), "winner must be what the forward pass gave");
   const Tensor slopes = soft_table.contiguous();
   Tensor grad_table = new_rows(shape.gates(), 4, at::kFloat);
   Tensor grad_x = need_grad_x ? new_image(batch, shape.channels, shape.height, shape.width, at::kFloat)
@@ -135,6 +127,7 @@ std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tens
                                                   const Tensor& gates, const Tensor& soft_table, const Tensor& leaves,
                                                   at::IntArrayRef kernel_size, at::IntArrayRef stride,
                                                   at::IntArrayRef padding, at::IntArrayRef pool, bool need_grad_x) {
+  arguments::bit_tree_conv_backward(grad, winner, words, gates, soft_table, leaves);
   const BitTreeConv conv(words, gates, leaves, {kernel_size, stride, padding, pool});
   auto [grad_x, grad_table, none] = backward(conv, grad, winner, soft_table, need_grad_x);
   return {grad_x, grad_table};
@@ -146,6 +139,7 @@ std::tuple<Tensor, Tensor, Tensor> learned_bit_tree_conv_backward(const Tensor& 
                                                                   const Tensor& candidates, at::IntArrayRef kernel_size,
                                                                   at::IntArrayRef stride, at::IntArrayRef padding,
                                                                   at::IntArrayRef pool, bool need_grad_x) {
+  arguments::learned_bit_tree_conv_backward(grad, winner, words, gates, soft_table, leaves, candidates);
   BitTreeConv conv(words, gates, leaves, {kernel_size, stride, padding, pool});
   const Tensor places = read_candidates(candidates, kernel_size, conv.shape);
   return backward(conv, grad, winner, soft_table, need_grad_x);

@@ -11,7 +11,7 @@ namespace {
 
 Tensor pack_bits(const Tensor& x, int64_t bits) {
   const at::ScalarType words = word_dtype(bits);
-  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kBool, "x must be bool [batch, n]");
+  arguments::pack_bits(x);
   Tensor out = new_feature_major((x.size(0) + bits - 1) / bits, x.size(1), words);
   if (x.numel() == 0) return out;
   const Rows rows = rows_of(out);
@@ -24,9 +24,8 @@ Tensor pack_bits(const Tensor& x, int64_t bits) {
 }
 
 Tensor unpack_bits(const Tensor& x, int64_t batch) {
-  const int64_t bits = static_cast<int64_t>(x.element_size()) * 8;
-  TORCH_CHECK(x.dim() == 2 && x.size(0) == (batch + bits - 1) / bits, x.size(0), " rows of words do not hold ", batch,
-              " samples");
+  arguments::unpack_bits(x);
+  check_rows(x, batch);
   Tensor out = at::empty({batch, x.size(1)}, at::device(at::kCPU).dtype(at::kBool));
   if (out.numel() == 0) return out;
   const Rows rows = feature_major(x);
@@ -39,9 +38,8 @@ Tensor unpack_bits(const Tensor& x, int64_t batch) {
 }
 
 Tensor logic_packed(const Tensor& x, const Tensor& gates, const Tensor& a_in, const Tensor& b_in) {
-  const Tensor a = a_in.to(at::kInt).contiguous(), b = b_in.to(at::kInt).contiguous(), ids = gates.contiguous();
-  TORCH_CHECK(x.dim() == 2 && ids.scalar_type() == at::kByte && ids.numel() == a.numel() && b.numel() == a.numel(),
-              "x must be words [rows, in], gates uint8 [n], a and b int32 [n]");
+  arguments::logic_packed(x, gates, a_in, b_in);
+  const Tensor a = a_in.contiguous(), b = b_in.contiguous(), ids = gates.contiguous();
   const auto plan = plan_of(a, b, x.size(1));  // checks the indices
   Tensor y = new_feature_major(x.size(0), a.numel(), x.scalar_type());
   if (y.numel() == 0) return y;
@@ -55,9 +53,9 @@ Tensor logic_packed(const Tensor& x, const Tensor& gates, const Tensor& a_in, co
 }
 
 Tensor group_sum_packed(const Tensor& x, int64_t k, int64_t batch) {
-  const int64_t bits = static_cast<int64_t>(x.element_size()) * 8;
-  TORCH_CHECK(x.dim() == 2 && k > 0 && x.size(1) % k == 0, x.size(1), " features do not divide into ", k, " groups");
-  TORCH_CHECK(x.size(0) == (batch + bits - 1) / bits, x.size(0), " rows of words do not hold ", batch, " samples");
+  arguments::group_sum_packed(x);
+  check_rows(x, batch);
+  check_groups(x.size(1), k);
   Tensor out = at::zeros({batch, k}, at::device(at::kCPU).dtype(at::kInt));
   if (out.numel() == 0 || x.size(1) == 0) return out;
   const Rows rows = feature_major(x);

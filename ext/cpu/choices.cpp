@@ -13,20 +13,14 @@ namespace {
 
 Tensor choices_backward(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b,
                         const Tensor& candidates_in) {
-  TORCH_CHECK(grad.dim() == 2 && x.dim() == 2 && grad.size(0) == x.size(0), "grad and x must be [batch, …]");
+  arguments::choices_backward(grad, x, table, a, b, candidates_in);
   const at::ScalarType storage = native_dtype(x.scalar_type()), sums = sum_dtype(storage);
   const int64_t gates = grad.size(1), inputs = x.size(1), batch = x.size(0);
-  const Tensor tables = table.to(sums).contiguous(), first = a.to(at::kInt).contiguous(),
-               second = b.to(at::kInt).contiguous(), candidates = candidates_in.to(at::kInt).contiguous();
-  TORCH_CHECK(tables.dim() == 2 && tables.size(0) == gates && tables.size(1) == 4 && first.numel() == gates &&
-                  second.numel() == gates,
-              "tables, a and b must be [n, 4], [n] and [n]");
-  check_candidates(candidates, gates, inputs);
+  const Tensor tables = table.to(sums).contiguous(), first = a.contiguous(), second = b.contiguous(),
+               candidates = candidates_in.contiguous();
+  check_candidates(candidates, inputs);
+  check_wires(first, second, inputs);
   const int32_t *at_a = first.const_data_ptr<int32_t>(), *at_b = second.const_data_ptr<int32_t>();
-  for (int64_t g = 0; g < gates; g++) {
-    TORCH_CHECK_INDEX(at_a[g] >= 0 && at_a[g] < inputs && at_b[g] >= 0 && at_b[g] < inputs, "gate ", g, " has inputs ",
-                      at_a[g], " and ", at_b[g], ", but x has only ", inputs, " features");
-  }
   const auto options = at::device(at::kCPU).dtype(sums);
   if (batch == 0) return at::zeros(candidates.sizes(), options);
   Tensor out = at::empty(candidates.sizes(), options);
@@ -47,14 +41,11 @@ Tensor choices_backward(const Tensor& grad, const Tensor& x, const Tensor& table
 
 std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor& candidates_in, const Tensor& level_in,
                                           double noise) {
-  TORCH_CHECK(logits_in.dim() == 3 && logits_in.size(1) == 2 && logits_in.sizes() == candidates_in.sizes(),
-              "logits and candidates must be [n, 2, count]");
-  TORCH_CHECK(logits_in.scalar_type() == at::kFloat, "logits are ", logits_in.scalar_type(), ", but must be float32");
-  const Tensor logits = logits_in.contiguous(), candidates = candidates_in.to(at::kInt).contiguous(),
-               level = level_in.to(at::kFloat).contiguous();
+  arguments::choose(logits_in, candidates_in, level_in);
+  check_choice(logits_in, level_in, noise);
+  const Tensor logits = logits_in.contiguous(), candidates = candidates_in.contiguous(), level = level_in.contiguous();
   const int64_t gates = logits.size(0), count = logits.size(2);
   const bool draws = noise > 0;
-  TORCH_CHECK(!draws || level.numel() == 2 * gates, "level must have a number for each input of a gate");
   const Tensor a = at::empty({gates}, at::device(at::kCPU).dtype(at::kInt)), b = at::empty_like(a),
                shares = new_shares(candidates);
   const float* from = draws ? level.const_data_ptr<float>() : nullptr;
@@ -68,8 +59,8 @@ std::tuple<Tensor, Tensor, Tensor> choose(const Tensor& logits_in, const Tensor&
 }
 
 Tensor choose_backward(const Tensor& grad_in, const Tensor& shares_in) {
-  const Tensor grad = grad_in.to(at::kFloat).contiguous(), shares = shares_in.to(at::kFloat).contiguous();
-  TORCH_CHECK(grad.dim() == 3 && grad.sizes() == shares.sizes(), "grad and shares must be [n, 2, count]");
+  arguments::choose_backward(grad_in, shares_in);
+  const Tensor grad = grad_in.contiguous(), shares = shares_in.contiguous();
   Tensor out = new_shares(shares);
   const int64_t count = shares.size(2);
   parallel_for(shares.size(0) * shares.size(1), whole_vectors(4 * kGrain / std::max<int64_t>(count, 1)),

@@ -146,10 +146,10 @@ LGN_INLINE int64_t choose_likeliest(const float* logits, const int32_t* candidat
   for (; first + kRows <= end; first += kRows) {
     const VecF v = load<VecF>(logits + first * K);
     const VecF top = over_row<K>(v, [](VecF x, VecF y) { return select(x > y, x, y); });
-    const uint32_t at_top = lanes_set(v == top);
+    const uint32_t at_top = lanes_set(v == top), nans = lanes_set(v != v);
     for (int64_t r = 0; r < kRows; r++) {
-      // A row with a NaN has no lane at the top.
-      const uint32_t of_row = at_top >> (r * K) & ((1u << K) - 1) ? at_top >> (r * K) : 1;
+      // In a row with a NaN that counts as the largest, as for torch's argmax.
+      const uint32_t of_row = nans >> (r * K) & ((1u << K) - 1) ? nans >> (r * K) : at_top >> (r * K);
       int32_t* wires = (first + r) % 2 ? b : a;
       wires[(first + r) / 2] = candidates[(first + r) * K + __builtin_ctz(of_row)];
     }
@@ -186,7 +186,8 @@ void choose_rows(const float* logits, const int32_t* candidates, int64_t candida
           chosen += mark >= below;
         }
       } else {
-        for (int64_t k = 1; k < count; k++) chosen = p[k] > p[chosen] ? k : chosen;
+        for (int64_t k = 1; k < count; k++)
+          chosen = p[k] > p[chosen] || (p[k] != p[k] && p[chosen] == p[chosen]) ? k : chosen;
       }
       // Two statements: in one, UBSan of gcc 12 computes a wrong address.
       int32_t* wires = (first + r) % 2 ? b : a;

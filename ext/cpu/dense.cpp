@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kStreamForward = int64_t{12} << 20;
 constexpr int64_t kStreamBackward = int64_t{2} << 20;
 
-// The arguments that every op on a layer has, in the forms that kernels take.
+// The checked arguments that every op on a layer has, in the forms that kernels take.
 struct Layer {
   Tensor table, a, b;
   Rows x;
@@ -28,21 +28,19 @@ struct Layer {
 
   Layer(const Tensor& x_in, const Tensor& table_in, const Tensor& a_in, const Tensor& b_in)
       : table(table_in.to(sum_dtype(x_in.scalar_type())).contiguous()),
-        a(a_in.to(at::kInt).contiguous()),
-        b(b_in.to(at::kInt).contiguous()),
+        a(a_in.contiguous()),
+        b(b_in.contiguous()),
         x(feature_major(x_in.to(native_dtype(x_in.scalar_type())))),
         kernels(layer_kernels_of(native_dtype(x_in.scalar_type()))),
         plan(plan_of(a, b, x_in.size(1))),
         batch(x_in.size(0)),
         inputs(x_in.size(1)),
-        gates(a_in.numel()) {
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
-                "table, a and b must be [n, 4], [n] and [n]");
-  }
+        gates(a_in.numel()) {}
   const void* table_data() const { return table.const_data_ptr(); }
 };
 
 Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b) {
+  arguments::logic(x, table, a, b);
   const Layer layer(x, table, a, b);
   Tensor y = new_feature_major(layer.batch, layer.gates, native_dtype(x.scalar_type()));
   if (layer.batch > 0 && layer.gates > 0) {
@@ -183,6 +181,7 @@ std::tuple<Tensor, Tensor> backward(const Layer& layer, const Tensor& x, const T
 
 std::tuple<Tensor, Tensor> logic_backward(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a,
                                           const Tensor& b, bool need_grad_x) {
+  arguments::logic_backward(grad, x, table, a, b);
   const Layer layer(x, table, a, b);
   const Rows rows = feature_major(grad.to(native_dtype(x.scalar_type())));
   return backward(layer, x, table, {rows.data, rows.pitch, 0, 0}, need_grad_x);
@@ -208,9 +207,10 @@ void unpack_compact(const Tensor& grad, const LayerKernels& k, const Tiling& til
 
 std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Tensor& x, const Tensor& table,
                                                     const Tensor& a, const Tensor& b, double tau, bool need_grad_x) {
-  const Layer layer(x, table, a, b);
+  arguments::logic_group_sum_backward(grad, x, table, a, b);
   const int64_t classes = grad.size(1);
-  TORCH_CHECK(classes > 0 && layer.gates % classes == 0, layer.gates, " gates do not divide into ", classes, " groups");
+  check_groups(a.size(0), classes);
+  const Layer layer(x, table, a, b);
   const at::ScalarType sums = sum_dtype(x.scalar_type());
   const Tensor source = grad.to(sums);
   const Tiling tiling(layer.batch, layer.kernels.element_bytes);
@@ -272,8 +272,9 @@ Tensor group_sums(int64_t batch, int64_t classes, double tau, at::ScalarType dty
 }
 
 Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b, int64_t k, double tau) {
+  arguments::logic_group_sum(x, table, a, b);
+  check_groups(a.size(0), k);
   const Layer layer(x, table, a, b);
-  TORCH_CHECK(k > 0 && layer.gates % k == 0, layer.gates, " gates do not divide into ", k, " groups");
   if (layer.gates == 0) return at::zeros({layer.batch, k}, at::device(at::kCPU).dtype(sum_dtype(x.scalar_type())));
   const Plan& plan = *layer.plan;
   return group_sums(layer.batch, k, tau, x.scalar_type(), layer.kernels, static_cast<int64_t>(plan.chunks.size()),
@@ -286,7 +287,8 @@ Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, co
 }
 
 Tensor group_sum(const Tensor& x, int64_t k, double tau) {
-  TORCH_CHECK(k > 0 && x.size(1) % k == 0, x.size(1), " features do not divide into ", k, " groups");
+  arguments::group_sum(x);
+  check_groups(x.size(1), k);
   if (x.size(1) == 0) return at::zeros({x.size(0), k}, at::device(at::kCPU).dtype(sum_dtype(x.scalar_type())));
   const Rows rows = feature_major(x.to(native_dtype(x.scalar_type())));
   const LayerKernels& kernels = layer_kernels_of(native_dtype(x.scalar_type()));
@@ -296,9 +298,9 @@ Tensor group_sum(const Tensor& x, int64_t k, double tau) {
 }
 
 Tensor softmax_table(const Tensor& logits) {
+  arguments::softmax_table(logits);
   const at::ScalarType dtype = sum_dtype(logits.scalar_type());
   const Tensor source = logits.to(dtype).contiguous();
-  TORCH_CHECK(source.dim() == 2 && source.size(1) == 16, "logits must be [n, 16]");
   Tensor table = new_rows(source.size(0), 4, dtype);
   const LayerKernels& k = layer_kernels_of(dtype);
   const void* from = source.const_data_ptr();
@@ -310,10 +312,9 @@ Tensor softmax_table(const Tensor& logits) {
 }
 
 Tensor softmax_table_backward(const Tensor& grad, const Tensor& logits) {
+  arguments::softmax_table_backward(grad, logits);
   const at::ScalarType dtype = sum_dtype(logits.scalar_type());
   const Tensor source = logits.to(dtype).contiguous(), upper = grad.to(dtype).contiguous();
-  TORCH_CHECK(source.dim() == 2 && source.size(1) == 16, "logits must be [n, 16]");
-  TORCH_CHECK(upper.dim() == 2 && upper.size(0) == source.size(0) && upper.size(1) == 4, "grad must be [n, 4]");
   Tensor out = new_rows(source.size(0), 16, dtype);
   const LayerKernels& k = layer_kernels_of(dtype);
   const void* from = source.const_data_ptr();

@@ -15,8 +15,7 @@ struct Wiring {
   Tensor owner;
   LutLayer layer;
 
-  Wiring(const Tensor& indices, int64_t features) : owner(indices.to(at::kInt).contiguous()) {
-    TORCH_CHECK(owner.dim() == 2 && owner.size(0) >= 2 && owner.size(0) <= 6, "indices must be [2 … 6, n]");
+  Wiring(const Tensor& indices, int64_t features) : owner(indices.contiguous()) {
     layer = {owner.const_data_ptr<int32_t>(), owner.size(1), static_cast<int>(owner.size(0))};
     for (int64_t k = 0; k < owner.numel(); k++) {
       TORCH_CHECK_INDEX(layer.indices[k] >= 0 && layer.indices[k] < features, "gate ", k % layer.gates, " has input ",
@@ -38,12 +37,12 @@ Tensor in_dtype(const Tensor& made, at::ScalarType dtype) {
 }
 
 Tensor lut(const Tensor& x_in, const Tensor& table_in, const Tensor& indices) {
+  arguments::lut(x_in, table_in, indices);
+  check_lut(indices, table_in.size(1));
   const at::ScalarType dtype = sum_dtype(x_in.scalar_type());
   const Wiring wiring(indices, x_in.size(1));
   const int64_t gates = wiring.layer.gates, batch = x_in.size(0);
   const Tensor table = table_in.to(dtype).contiguous();
-  TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == wiring.layer.entries(),
-              "table must be [n, 2^k]");
   const Tensor y = new_feature_major(batch, gates, dtype);
   if (y.numel() > 0) {
     const Rows x = feature_major(x_in.to(dtype)), out = rows_of(y);
@@ -65,14 +64,13 @@ Tensor lut(const Tensor& x_in, const Tensor& table_in, const Tensor& indices) {
 
 std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_in, const Tensor& table_in,
                                         const Tensor& indices, bool need_grad_x) {
+  arguments::lut_backward(grad_in, x_in, table_in, indices);
+  check_lut(indices, table_in.size(1));
   const at::ScalarType dtype = sum_dtype(x_in.scalar_type());
   const Wiring wiring(indices, x_in.size(1));
   const LutLayer& layer = wiring.layer;
   const int64_t batch = x_in.size(0), entries = layer.entries();
   const Tensor table = table_in.to(dtype).contiguous();
-  TORCH_CHECK(table.dim() == 2 && table.size(0) == layer.gates && table.size(1) == entries, "table must be [n, 2^k]");
-  TORCH_CHECK(grad_in.dim() == 2 && grad_in.size(0) == batch && grad_in.size(1) == layer.gates,
-              "grad must be [batch, n]");
   Tensor grad_x =
       need_grad_x ? new_feature_major(batch, x_in.size(1), dtype) : at::empty({0}, at::device(at::kCPU).dtype(dtype));
   const auto element = static_cast<int64_t>(table.element_size());
@@ -121,9 +119,10 @@ std::tuple<Tensor, Tensor> lut_backward(const Tensor& grad_in, const Tensor& x_i
 }
 
 Tensor lut_packed(const Tensor& x, const Tensor& ids_in, const Tensor& indices) {
+  arguments::lut_packed(x, ids_in, indices);
+  check_lut(indices);
   const Tensor ids = ids_in.contiguous();
   const Wiring wiring(indices, x.size(1));
-  TORCH_CHECK(ids.scalar_type() == at::kLong && ids.numel() == wiring.layer.gates, "ids must be int64 [n]");
   Tensor y = new_feature_major(x.size(0), wiring.layer.gates, x.scalar_type());
   if (y.numel() == 0) return y;
   const Rows from = feature_major(x), to = rows_of(y);
@@ -136,8 +135,9 @@ Tensor lut_packed(const Tensor& x, const Tensor& ids_in, const Tensor& indices) 
 }
 
 Tensor lut_ids(const Tensor& logits_in) {
+  arguments::lut_ids(logits_in);
+  check_lut_logits(logits_in);
   const Tensor logits = logits_in.to(at::kFloat).contiguous();
-  TORCH_CHECK(logits.dim() == 2 && logits.size(1) <= 64, "logits must be [n, 2^k]");
   Tensor out = at::empty({logits.size(0)}, at::device(at::kCPU).dtype(at::kLong));
   parallel_for(logits.size(0), kGrain, [&](int64_t begin, int64_t end) {
     kernels().lut_bits.ids(logits.const_data_ptr<float>(), logits.size(1), begin, end, out.mutable_data_ptr<int64_t>());

@@ -21,7 +21,8 @@ constexpr int64_t kTileBytes = kTileLines * kLineBytes;
 constexpr int64_t kFloat = static_cast<int64_t>(sizeof(float));
 
 Tensor gate_ids(const Tensor& logits) {
-  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 4 || logits.size(1) == 16), "logits must be [n, 4] or [n, 16]");
+  arguments::gate_ids(logits);
+  check_gate_logits(logits);
   const Tensor source = logits.to(at::kFloat).contiguous();
   Tensor ids = at::empty({source.size(0)}, at::device(at::kCPU).dtype(at::kByte));
   const float* from = source.const_data_ptr<float>();
@@ -31,21 +32,20 @@ Tensor gate_ids(const Tensor& logits) {
   return ids;
 }
 
-// The wires of a layer, checked.
+// The wires of a layer, whose indices it checks.
 struct BitWires {
   Tensor a, b, candidates;
   int64_t inputs, gates;
 
   BitWires(const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in, int64_t inputs_in)
-      : a(a_in.to(at::kInt).contiguous()),
-        b(b_in.to(at::kInt).contiguous()),
-        candidates(candidates_in.to(at::kInt).contiguous()),
+      : a(a_in.contiguous()),
+        b(b_in.contiguous()),
+        candidates(candidates_in.contiguous()),
         inputs(inputs_in),
         gates(a_in.numel()) {
-    TORCH_CHECK(b.numel() == gates, "a and b must be [n]");
     check_wires(a, b, inputs);
   }
-  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none. The forward pass checks them.
+  // Whether the wires are chosen among candidates, [n, 2, count]; other layers have none.
   bool learned() const { return candidates.numel() > 0; }
 };
 
@@ -65,10 +65,7 @@ struct BitLayer : BitWires {
         shares(shares_in.to(at::kFloat).contiguous()),
         of_logits(of_logits_in),
         factor(static_cast<float>(factor_in)) {
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4, "tables must be [n, 4]");
-    TORCH_CHECK(table.scalar_type() == at::kFloat, "tables are ", table.scalar_type(), ", but must be float32");
-    TORCH_CHECK(!learns() || shares.sizes() == candidates.sizes(),
-                "shares must have one number a candidate, or none at all");
+    if (learns()) check_candidates(candidates, inputs);
     if (!learned()) plan = plan_of(a, b, inputs);
     if (!of_logits) return;
     const Tensor logits = table;
@@ -98,20 +95,16 @@ struct BitLayer : BitWires {
 std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList gates, TensorList a, TensorList b,
                                                   TensorList candidates, int64_t k, double tau,
                                                   const std::optional<Tensor>& packed) {
-  TORCH_CHECK(
-      !gates.empty() && gates.size() == a.size() && gates.size() == b.size() && gates.size() == candidates.size(),
-      "gates, a, b and candidates must have one entry a layer, and at least one");
-  TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
+  check_layers({gates.size(), a.size(), b.size(), candidates.size()});
+  arguments::bit_logic(x, packed);
   const int64_t batch = x.size(0);
-  TORCH_CHECK(!packed || (packed->scalar_type() == at::kLong && packed->dim() == 2 &&
-                          packed->size(0) == (batch + 63) / 64 && packed->size(1) == x.size(1)),
-              "words must be int64 [ceil(batch / 64), in]");
+  if (packed) check_words(*packed, batch, x.size(1));
   std::vector<Tensor> words{packed ? copy_words(*packed, batch) : pack(x)};
   for (size_t l = 0; l < gates.size(); l++) {
+    arguments::bit_logic_layer(words.back(), gates[l], a[l], b[l], candidates[l]);
     const BitWires layer(a[l], b[l], candidates[l], words.back().size(1));
-    if (layer.learned()) check_candidates(layer.candidates, layer.gates, layer.inputs);
+    if (layer.learned()) check_candidates(layer.candidates, layer.inputs);
     const Tensor ids = gates[l].contiguous();
-    TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
     const Tensor& in = words.back();
     Tensor out = new_words(batch, layer.gates);
     auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
@@ -124,7 +117,7 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ga
   }
   const Tensor last = std::move(words.back());
   words.pop_back();
-  TORCH_CHECK(k > 0 && last.size(1) % k == 0, last.size(1), " features do not divide into ", k, " groups");
+  check_groups(last.size(1), k);
   Tensor scores = at::zeros({batch, k}, at::device(at::kCPU).dtype(at::kFloat));
   const int64_t group = last.size(1) / k;
   if (batch > 0 && group > 0) {
@@ -170,8 +163,6 @@ class BitBackward {
       grad_logits_.push_back(layer.learns() ? new_shares(layer.candidates) : at::empty({0}, grad_.options()));
       if (l > 0) widest_ = std::max(widest_, layer.inputs + layer.side_rows());
     }
-    TORCH_CHECK(classes() > 0 && layers_.back().gates % classes() == 0, layers_.back().gates,
-                " gates do not divide into ", classes(), " groups");
     grad_x_ = at::empty({0}, at::device(at::kCPU).dtype(at::kFloat));
     if (need_grad_x) {
       // Side rows lie behind the tensor, in the same storage.
@@ -393,14 +384,15 @@ class BitBackward {
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
     TensorList candidates, c10::List<bool> of_logits, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
-  TORCH_CHECK(
-      !tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == words.size() &&
-          tables.size() == shares.size() && tables.size() == candidates.size() && tables.size() == of_logits.size() &&
-          tables.size() == factors.size(),
-      "words, tables, a, b, shares, candidates, of_logits and factors must have one entry a layer, and at least "
-      "one");
+  check_layers({tables.size(), a.size(), b.size(), words.size(), shares.size(), candidates.size(), of_logits.size(),
+                factors.size()});
+  arguments::bit_logic_backward(grad);
+  check_groups(a.back().numel(), grad.size(1));
   std::vector<BitLayer> layers;
   for (size_t l = 0; l < tables.size(); l++) {
+    arguments::bit_logic_backward_layer(grad, words[l], tables[l], a[l], b[l], shares[l], candidates[l]);
+    check_learns(shares[l], candidates[l]);
+    check_words(words[l], grad.size(0), l > 0 ? a[l - 1].numel() : words[0].size(1));
     const Tensor bits = whole_rows(words[l], grad.size(0));
     layers.emplace_back(BitWires(a[l], b[l], candidates[l], bits.size(1)), bits, tables[l], shares[l], of_logits[l],
                         factors[l]);

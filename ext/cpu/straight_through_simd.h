@@ -54,7 +54,13 @@ void gate_ids(const float* logits, int64_t width, int64_t begin, int64_t end, ui
     for (; g < end; g++) {
       const float* p = logits + width * g;
       int64_t best = 0;
-      for (int64_t k = 1; k < width; k++) best = p[k] > p[best] ? k : best;
+      bool has_nan = p[0] != p[0];
+      for (int64_t k = 1; k < width; k++) {
+        best = p[k] > p[best] ? k : best;
+        has_nan |= p[k] != p[k];
+      }
+      // A NaN is the largest, as for torch's argmax.
+      for (int64_t k = width - 1; has_nan && k >= 0; k--) best = p[k] != p[k] ? k : best;
       ids[g] = static_cast<uint8_t>(best);
     }
   }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "arguments.h"
 #include "dense_plan_cache.h"
 #include "isa.h"
 #include "kernels.h"
@@ -149,10 +150,8 @@ inline std::shared_ptr<const Plan> plan_of(const Tensor& a, const Tensor& b, int
   return plan;
 }
 
-// Candidates [gates, 2, count], int32.
-inline void check_candidates(const Tensor& candidates, int64_t gates, int64_t inputs) {
-  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
-              "candidates must be [n, 2, count]");
+// Of candidates [gates, 2, count], int32.
+inline void check_candidates(const Tensor& candidates, int64_t inputs) {
   const int32_t* c = candidates.const_data_ptr<int32_t>();
   if (candidates.numel() == 0 || kernels().choice.largest(c, candidates.numel()) < inputs) return;
   for (int64_t k = 0; k < candidates.numel(); k++) {

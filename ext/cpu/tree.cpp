@@ -11,7 +11,7 @@
 namespace lgn {
 namespace {
 
-// The arguments that both passes have, in the forms that kernels take.
+// The checked arguments that both passes have, in the forms that kernels take.
 struct TreeConv {
   Tensor table, slopes, leaves;
   at::ScalarType dtype;
@@ -24,16 +24,13 @@ struct TreeConv {
            const ConvSizes& sizes)
       : table(table_in.to(sum_dtype(x_in.scalar_type())).contiguous()),
         slopes(slopes_in ? slopes_in->to(table.scalar_type()).contiguous() : table),
-        leaves(leaves_in.to(at::kInt).contiguous()),
+        leaves(leaves_in.contiguous()),
         dtype(native_dtype(x_in.scalar_type())),
         kernels(layer_kernels_of(dtype)),
         batch(x_in.size(0)),
         tiling(batch, kernels.element_bytes, kTreeLines) {
-    TORCH_CHECK(x_in.dim() == 4, "x must be [batch, C, H, W]");
+    check_tree_gates(table, leaves);
     shape = tree_shape(x_in.sizes().slice(1), leaves, sizes);
-    for (const Tensor& t : {table, slopes}) {
-      TORCH_CHECK(t.dim() == 2 && t.size(0) == shape.gates() && t.size(1) == 4, "tables must be [gates, 4]");
-    }
   }
 
   bool pooled() const { return shape.pool() > 1; }
@@ -44,6 +41,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv(const Tensor& x_in, const Tensor& tab
                                            const std::optional<Tensor>& soft_table, const Tensor& leaves,
                                            at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding,
                                            at::IntArrayRef pool) {
+  arguments::logic_tree_conv(x_in, table, soft_table, leaves);
   const TreeConv conv(x_in, table, soft_table, leaves, {kernel_size, stride, padding, pool});
   const TreeShape& shape = conv.shape;
   Tensor y = new_image(conv.batch, shape.trees, shape.out_height, shape.out_width, conv.dtype);
@@ -95,10 +93,8 @@ void backward_tile(const TreeConv& conv, const TreeBackward& call, const Tile& t
 std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& grad, const Tensor& winner,
                                             const Tensor& x_in, bool need_grad_x) {
   const TreeShape& shape = conv.shape;
-  const std::vector<int64_t> out{conv.batch, shape.trees, shape.out_height, shape.out_width};
-  TORCH_CHECK(grad.sizes() == at::IntArrayRef(out), "grad must have the shape of the output");
-  TORCH_CHECK(!conv.pooled() || (winner.sizes() == at::IntArrayRef(out) && winner.scalar_type() == at::kByte),
-              "winner must be uint8 of the shape of the output");
+  check_output(grad, shape.out_height, shape.out_width);
+  TORCH_CHECK_VALUE(!conv.pooled() || winner.numel() == grad.numel(), "winner must be what the forward pass gave");
   Tensor grad_table = new_rows(shape.gates(), 4, conv.table.scalar_type());
   Tensor grad_x = need_grad_x ? new_image(conv.batch, shape.channels, shape.height, shape.width, conv.dtype)
                               : at::empty({0}, at::device(at::kCPU).dtype(conv.dtype));
@@ -154,6 +150,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
                                                     const Tensor& leaves, at::IntArrayRef kernel_size,
                                                     at::IntArrayRef stride, at::IntArrayRef padding,
                                                     at::IntArrayRef pool, bool need_grad_x) {
+  arguments::logic_tree_conv_backward(grad, winner, x, table, soft_table, leaves);
   const TreeConv conv(x, table, soft_table, leaves, {kernel_size, stride, padding, pool});
   auto [grad_x, grad_table, none] = backward(conv, grad, winner, x, need_grad_x);
   return {grad_x, grad_table.to(table.scalar_type())};
@@ -166,6 +163,7 @@ std::tuple<Tensor, Tensor, Tensor> learned_tree_conv_backward(const Tensor& grad
                                                               at::IntArrayRef kernel_size, at::IntArrayRef stride,
                                                               at::IntArrayRef padding, at::IntArrayRef pool,
                                                               bool need_grad_x) {
+  arguments::learned_tree_conv_backward(grad, winner, x, table, soft_table, leaves, candidates);
   TreeConv conv(x, table, soft_table, leaves, {kernel_size, stride, padding, pool});
   const Tensor places = read_candidates(candidates, kernel_size, conv.shape);
   auto [grad_x, grad_table, grad_shares] = backward(conv, grad, winner, x, need_grad_x);

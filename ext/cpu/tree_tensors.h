@@ -36,9 +36,8 @@ class Scratch {
 
 // The sizes of a convolution of images of `image`, [C, H, W]; `leaves` must stay.
 inline TreeShape tree_shape(at::IntArrayRef image, const Tensor& leaves, const ConvSizes& sizes) {
-  TORCH_CHECK(leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2, "leaves must be [3, O, 2^depth]");
   const auto& [kernel, stride, padding, pool] = sizes;
-  const auto [out_height, out_width] = sizes.output(image[1], image[2]);
+  const auto [out_height, out_width] = sizes.output(image, leaves.size(1));
   const TreeShape shape{
       image[0],  image[1],  image[2],   leaves.size(1), leaves.size(2), out_height, out_width,
       stride[0], stride[1], padding[0], padding[1],     pool[0],        pool[1],    leaves.const_data_ptr<int32_t>(),
@@ -85,10 +84,8 @@ inline Tensor places_of(const Tensor& candidates, int64_t channels, at::IntArray
 // Puts candidates of leaves, [trees, leaves, count] places of the receptive field, into a shape; what is given back
 // must stay.
 inline Tensor read_candidates(const Tensor& candidates_in, at::IntArrayRef kernel, TreeShape& shape) {
-  const Tensor candidates = candidates_in.to(at::kInt).contiguous();
-  TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == shape.trees && candidates.size(1) == shape.leaves &&
-                  candidates.size(2) > 0,
-              "candidates must be [trees, leaves, count]");
+  const Tensor candidates = candidates_in.contiguous();
+  TORCH_CHECK_VALUE(candidates.size(2) > 0, "there are no candidates");
   Tensor places = places_of(candidates, shape.channels, kernel);
   shape.candidates = candidates.size(2);
   shape.candidate = places.const_data_ptr<int32_t>();

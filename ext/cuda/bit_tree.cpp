@@ -13,11 +13,11 @@ namespace {
 
 Tensor round_to_bits(const Tensor& x) {
   const c10::cuda::CUDAGuard guard(x.device());
-  TORCH_CHECK(x.dim() == 4, "x must be [batch, C, H, W]");
+  arguments::round_to_bits(x);
   return pack(flat(x)).view({(x.size(0) + 63) / 64, x.size(1), x.size(2), x.size(3)});
 }
 
-// The arguments that both passes have, in the forms that kernels take.
+// The checked arguments that both passes have, in the forms that kernels take.
 struct BitTreeConv {
   Tensor x, gates, leaves;
   TreeArgs args;
@@ -25,12 +25,9 @@ struct BitTreeConv {
 
   BitTreeConv(const Tensor& words, int64_t batch, const Tensor& gates_in, const Tensor& leaves_in,
               const ConvSizes& sizes)
-      : gates(gates_in.contiguous()), leaves(leaves_in.to(at::kInt).contiguous()) {
-    check_devices(words, {gates, leaves});
-    TORCH_CHECK(words.dim() == 4 && words.scalar_type() == at::kLong, "words must be int64 [rows, C, H, W]");
+      : gates(gates_in.contiguous()), leaves(leaves_in.contiguous()) {
+    check_tree_gates(gates, leaves);
     args = tree_args(words, leaves, sizes);
-    TORCH_CHECK(gates.scalar_type() == at::kByte && gates.dim() == 1 && gates.numel() == gate_count(),
-                "gates must be uint8 [O · (2^depth - 1)]");
     args.batch = batch;
     if (empty()) return;
     uses = cached_tree_uses(leaves, args.channels, sizes.kernel[0], sizes.kernel[1]);  // checks the leaves
@@ -47,7 +44,8 @@ std::tuple<Tensor, Tensor> bit_tree_conv(const Tensor& words, const Tensor& gate
                                          at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding,
                                          at::IntArrayRef pool) {
   const c10::cuda::CUDAGuard guard(words.device());
-  const int64_t rows = words.dim() == 4 ? words.size(0) : 0, batch = 64 * rows;
+  arguments::bit_tree_conv(words, gates, leaves);
+  const int64_t rows = words.size(0), batch = 64 * rows;
   const BitTreeConv conv(words, batch, gates, leaves, {kernel_size, stride, padding, pool});
   const TreeArgs& args = conv.args;
   const int64_t digits = winner_digits(args);
@@ -66,20 +64,14 @@ std::tuple<Tensor, Tensor> bit_tree_conv_backward(const Tensor& grad, const Tens
                                                   at::IntArrayRef kernel_size, at::IntArrayRef stride,
                                                   at::IntArrayRef padding, at::IntArrayRef pool, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(grad.device());
-  TORCH_CHECK(grad.dim() == 4, "grad must have the shape of the output");
+  arguments::bit_tree_conv_backward(grad, winner_in, words, gates, soft_table, leaves);
   const int64_t batch = grad.size(0), rows = (batch + 63) / 64;
   const BitTreeConv conv(words, batch, gates, leaves, {kernel_size, stride, padding, pool});
   const TreeArgs& args = conv.args;
   const int64_t digits = winner_digits(args);
-  check_devices(grad, {winner_in, words, soft_table});
-  const std::initializer_list<int64_t> out{batch, args.trees, args.out_height, args.out_width};
-  TORCH_CHECK(grad.sizes() == at::IntArrayRef(out) && words.size(0) == rows, "grad must have the shape of the output");
-  const std::initializer_list<int64_t> won{rows, digits, args.trees, args.out_height, args.out_width};
-  TORCH_CHECK(winner_in.sizes() == at::IntArrayRef(won) && winner_in.scalar_type() == at::kLong,
-              "winner must be what the forward pass gave");
-  TORCH_CHECK(soft_table.dim() == 2 && soft_table.size(0) == conv.gate_count() && soft_table.size(1) == 4 &&
-                  soft_table.scalar_type() == at::kFloat,
-              "soft_table must be float32 [gates, 4]");
+  check_output(grad, args.out_height, args.out_width);
+  check_rows(winner_in, batch);
+  TORCH_CHECK_VALUE(winner_in.size(1) == digits, "winner must be what the forward pass gave");
   const auto options = grad.options().dtype(at::kFloat);
   const Tensor grad_x = need_grad_x ? new_image(grad, batch, args.channels, args.height, args.width, at::kFloat)
                                     : at::empty({0}, options);

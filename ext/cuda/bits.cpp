@@ -11,7 +11,7 @@ namespace {
 Tensor pack_bits_op(const Tensor& x, int64_t bits) {
   const c10::cuda::CUDAGuard guard(x.device());
   const at::ScalarType words = word_dtype(bits);
-  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kBool, "x must be bool [batch, n]");
+  arguments::pack_bits(x);
   const Tensor out = new_feature_major((x.size(0) + bits - 1) / bits, x.size(1), words, x);
   if (x.numel() == 0) return out;
   pack_bits(bytes_of(x), x.stride(0), x.stride(1), x.size(0), x.size(1), static_cast<uint8_t*>(out.mutable_data_ptr()),
@@ -20,15 +20,10 @@ Tensor pack_bits_op(const Tensor& x, int64_t bits) {
   return out;
 }
 
-void check_words(const Tensor& x, int64_t batch) {
-  const int64_t bits = static_cast<int64_t>(x.element_size()) * 8;
-  TORCH_CHECK(x.dim() == 2 && x.size(0) == (batch + bits - 1) / bits, x.size(0), " rows of words do not hold ", batch,
-              " samples");
-}
-
 Tensor unpack_bits_op(const Tensor& x, int64_t batch) {
   const c10::cuda::CUDAGuard guard(x.device());
-  check_words(x, batch);
+  arguments::unpack_bits(x);
+  check_rows(x, batch);
   const Tensor out = at::empty({batch, x.size(1)}, x.options().dtype(at::kBool));
   if (out.numel() == 0) return out;
   const Tensor rows = feature_major(x);
@@ -40,10 +35,8 @@ Tensor unpack_bits_op(const Tensor& x, int64_t batch) {
 
 Tensor logic_packed_op(const Tensor& x, const Tensor& gates, const Tensor& a_in, const Tensor& b_in) {
   const c10::cuda::CUDAGuard guard(x.device());
-  const Tensor a = a_in.to(at::kInt).contiguous(), b = b_in.to(at::kInt).contiguous(), ids = gates.contiguous();
-  check_devices(x, {a, b, ids});
-  TORCH_CHECK(x.dim() == 2 && ids.scalar_type() == at::kByte && ids.numel() == a.numel() && b.numel() == a.numel(),
-              "x must be words [rows, in], gates uint8 [n], a and b int32 [n]");
+  arguments::logic_packed(x, gates, a_in, b_in);
+  const Tensor a = a_in.contiguous(), b = b_in.contiguous(), ids = gates.contiguous();
   const Tensor y = new_feature_major(x.size(0), a.numel(), x.scalar_type(), x);
   if (y.numel() == 0) return y;
   cached_walk(a, b, x.size(1));  // checks the indices
@@ -57,7 +50,8 @@ Tensor logic_packed_op(const Tensor& x, const Tensor& gates, const Tensor& a_in,
 
 Tensor group_sum_packed_op(const Tensor& x, int64_t k, int64_t batch) {
   const c10::cuda::CUDAGuard guard(x.device());
-  check_words(x, batch);
+  arguments::group_sum_packed(x);
+  check_rows(x, batch);
   check_groups(x.size(1), k);
   const Tensor out = at::zeros({batch, k}, x.options().dtype(at::kInt));
   if (out.numel() == 0 || x.size(1) == 0) return out;

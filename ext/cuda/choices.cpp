@@ -12,17 +12,11 @@ namespace {
 Tensor choices_backward_op(const Tensor& grad_in, const Tensor& x_in, const Tensor& table_in, const Tensor& a_in,
                            const Tensor& b_in, const Tensor& candidates_in) {
   const c10::cuda::CUDAGuard guard(x_in.device());
-  TORCH_CHECK(grad_in.dim() == 2 && x_in.dim() == 2 && grad_in.size(0) == x_in.size(0),
-              "grad and x must be [batch, …]");
+  arguments::choices_backward(grad_in, x_in, table_in, a_in, b_in, candidates_in);
   const int64_t gates = grad_in.size(1), inputs = x_in.size(1), batch = x_in.size(0);
   const at::ScalarType dtype = x_in.scalar_type(), sums = sum_dtype(dtype);
   const Tensor x = feature_major(x_in), grad = feature_major(grad_in.to(dtype)), table = plain(table_in, sums),
-               a = a_in.to(at::kInt).contiguous(), b = b_in.to(at::kInt).contiguous(),
-               candidates = candidates_in.to(at::kInt).contiguous();
-  check_devices(x, {grad, table, a, b, candidates});
-  TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && a.numel() == gates &&
-                  b.numel() == gates && candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
-              "table, a, b and candidates must be [n, 4], [n], [n] and [n, 2, count]");
+               a = a_in.contiguous(), b = b_in.contiguous(), candidates = candidates_in.contiguous();
   const auto options = x.options().dtype(sums);
   if (batch == 0) return at::zeros(candidates.sizes(), options);
   Tensor out = at::empty(candidates.sizes(), options);
@@ -45,14 +39,10 @@ Tensor choices_backward_op(const Tensor& grad_in, const Tensor& x_in, const Tens
 std::tuple<Tensor, Tensor, Tensor> choose_op(const Tensor& logits_in, const Tensor& candidates_in,
                                              const Tensor& level_in, double noise) {
   const c10::cuda::CUDAGuard guard(logits_in.device());
-  TORCH_CHECK(logits_in.dim() == 3 && logits_in.size(1) == 2 && logits_in.sizes() == candidates_in.sizes(),
-              "logits and candidates must be [n, 2, count]");
-  TORCH_CHECK(logits_in.scalar_type() == at::kFloat, "logits are ", logits_in.scalar_type(), ", but must be float32");
-  const Tensor logits = logits_in.contiguous(), candidates = candidates_in.to(at::kInt).contiguous(),
-               level = level_in.to(at::kFloat).contiguous();
-  check_devices(logits, {candidates, level});
+  arguments::choose(logits_in, candidates_in, level_in);
+  check_choice(logits_in, level_in, noise);
+  const Tensor logits = logits_in.contiguous(), candidates = candidates_in.contiguous(), level = level_in.contiguous();
   const int64_t gates = logits.size(0), count = logits.size(2);
-  TORCH_CHECK(noise <= 0 || level.numel() == 2 * gates, "level must have a number for each input of a gate");
   const Tensor a = at::empty({gates}, candidates.options()), b = at::empty({gates}, candidates.options()),
                shares = at::empty(logits.sizes(), logits.options());
   if (shares.numel() > 0) {
@@ -67,10 +57,8 @@ std::tuple<Tensor, Tensor, Tensor> choose_op(const Tensor& logits_in, const Tens
 
 Tensor choose_backward_op(const Tensor& grad_in, const Tensor& shares_in) {
   const c10::cuda::CUDAGuard guard(shares_in.device());
-  const Tensor grad = grad_in.to(at::kFloat).contiguous(), shares = shares_in.to(at::kFloat).contiguous();
-  check_devices(shares, {grad});
-  TORCH_CHECK(grad.dim() == 3 && grad.size(1) == 2 && grad.sizes() == shares.sizes(),
-              "grad and shares must be [n, 2, count]");
+  arguments::choose_backward(grad_in, shares_in);
+  const Tensor grad = grad_in.contiguous(), shares = shares_in.contiguous();
   const Tensor out = at::empty(shares.sizes(), shares.options());
   if (out.numel() > 0) {
     choose_backward(grad.const_data_ptr<float>(), shares.const_data_ptr<float>(), shares.size(0), shares.size(2),

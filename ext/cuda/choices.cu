@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kThreads)
   float top = p[0];
   int chosen = 0;
   for (int k = 1; k < count; k++) {
-    if (p[k] > top) top = p[k], chosen = k;
+    if (p[k] > top || (p[k] != p[k] && top == top)) top = p[k], chosen = k;  // a NaN is the largest, as for argmax
   }
   if (level != nullptr) {
     const float scale = 1.0f / noise;

@@ -11,7 +11,7 @@
 namespace lgn::cuda {
 namespace {
 
-// The arguments that every op on a layer has, in the forms that kernels take.
+// The checked arguments that every op on a layer has, in the forms that kernels take.
 struct Layer {
   Tensor x, table, a, b;
   int64_t batch, inputs, gates;
@@ -21,17 +21,14 @@ struct Layer {
   Layer(const Tensor& x_in, const Tensor& table_in, const Tensor& a_in, const Tensor& b_in)
       : x(feature_major(x_in)),
         table(plain(table_in, sum_dtype(x_in.scalar_type()))),
-        a(a_in.to(at::kInt).contiguous()),
-        b(b_in.to(at::kInt).contiguous()),
+        a(a_in.contiguous()),
+        b(b_in.contiguous()),
         batch(x_in.size(0)),
         inputs(x_in.size(1)),
         gates(a_in.numel()),
         storage(storage_of(x_in.scalar_type())),
         dtype(x_in.scalar_type()),
         sums(sum_dtype(dtype)) {
-    check_devices(x, {table, a, b});
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4 && b.numel() == gates,
-                "table, a and b must be [n, 4], [n] and [n]");
     TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
                 inputs, " inputs passes what 32-bit indices hold");
   }
@@ -43,6 +40,7 @@ struct Layer {
 
 Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::logic(x, table, a, b);
   const Layer layer(x, table, a, b);
   Tensor y = new_feature_major(layer.batch, layer.gates, layer.dtype, x);
   if (layer.empty()) return y;
@@ -89,21 +87,18 @@ std::tuple<Tensor, Tensor> backward(const Layer& layer, at::ScalarType table_dty
 std::tuple<Tensor, Tensor> logic_backward_op(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a,
                                              const Tensor& b, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::logic_backward(grad, x, table, a, b);
   const Layer layer(x, table, a, b);
-  check_devices(x, {grad});
-  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == layer.batch && grad.size(1) == layer.gates,
-              "grad must be [batch, gates]");
   return backward(layer, table.scalar_type(), feature_major(grad.to(layer.dtype)), 0, need_grad_x);
 }
 
 std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Tensor& x, const Tensor& table,
                                                     const Tensor& a, const Tensor& b, double tau, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(x.device());
-  const Layer layer(x, table, a, b);
-  check_devices(x, {grad});
-  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == layer.batch, "grad must be [batch, classes]");
+  arguments::logic_group_sum_backward(grad, x, table, a, b);
   const int64_t classes = grad.size(1);
-  check_groups(layer.gates, classes);
+  check_groups(a.size(0), classes);
+  const Layer layer(x, table, a, b);
   const Tensor source = grad.to(layer.sums);
   const Tensor rows = new_feature_major(layer.batch, classes, layer.sums, x);
   compact_gradient(storage_of(layer.sums), source.const_data_ptr(), source.stride(0), source.stride(1), layer.batch,
@@ -130,8 +125,9 @@ Tensor sum_groups(GroupArgs args, int64_t features, int64_t k, double tau, const
 
 Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b, int64_t k, double tau) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::logic_group_sum(x, table, a, b);
+  check_groups(a.size(0), k);
   const Layer layer(x, table, a, b);
-  check_groups(layer.gates, k);
   if (!layer.empty()) cached_walk(layer.a, layer.b, layer.inputs);  // checks the indices; the backward pass needs it
   GroupArgs args{layer.storage, layer.batch, layer.x.const_data_ptr(), layer.x.stride(1), layer.table.const_data_ptr()};
   args.a = layer.a.const_data_ptr<int32_t>();
@@ -141,7 +137,7 @@ Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, co
 
 Tensor group_sum_op(const Tensor& x, int64_t k, double tau) {
   const c10::cuda::CUDAGuard guard(x.device());
-  TORCH_CHECK(x.dim() == 2, "x must be [batch, features]");
+  arguments::group_sum(x);
   check_groups(x.size(1), k);
   const Tensor rows = feature_major(x);
   return sum_groups({storage_of(x.scalar_type()), x.size(0), rows.const_data_ptr(), rows.stride(1)}, x.size(1), k, tau,
@@ -150,7 +146,7 @@ Tensor group_sum_op(const Tensor& x, int64_t k, double tau) {
 
 Tensor softmax_table_op(const Tensor& logits) {
   const c10::cuda::CUDAGuard guard(logits.device());
-  TORCH_CHECK(logits.dim() == 2 && logits.size(1) == 16, "logits must be [n, 16]");
+  arguments::softmax_table(logits);
   const at::ScalarType dtype = sum_dtype(logits.scalar_type());
   const Tensor source = plain(logits, dtype);
   const Tensor table = at::empty({source.size(0), 4}, source.options());
@@ -162,9 +158,7 @@ Tensor softmax_table_op(const Tensor& logits) {
 
 Tensor softmax_table_backward_op(const Tensor& grad, const Tensor& logits) {
   const c10::cuda::CUDAGuard guard(logits.device());
-  check_devices(logits, {grad});
-  TORCH_CHECK(logits.dim() == 2 && logits.size(1) == 16, "logits must be [n, 16]");
-  TORCH_CHECK(grad.dim() == 2 && grad.size(0) == logits.size(0) && grad.size(1) == 4, "grad must be [n, 4]");
+  arguments::softmax_table_backward(grad, logits);
   const at::ScalarType dtype = sum_dtype(logits.scalar_type());
   const Tensor source = plain(logits, dtype), upper = plain(grad, dtype);
   const Tensor out = at::empty({source.size(0), 16}, source.options());

@@ -20,11 +20,7 @@ struct Wiring {
   int32_t inputs;
   std::shared_ptr<const DeviceLutUses> uses;
 
-  Wiring(const Tensor& x, const Tensor& indices_in) : indices(indices_in.to(at::kInt).contiguous()) {
-    TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
-    TORCH_CHECK(indices.dim() == 2 && indices.size(0) >= kMinLutInputs && indices.size(0) <= kMaxLutInputs,
-                "indices must be [2 … 6, n]");
-    check_devices(x, {indices});
+  Wiring(const Tensor& x, const Tensor& indices_in) : indices(indices_in.contiguous()) {
     features = x.size(1), gates = indices.size(1), inputs = static_cast<int32_t>(indices.size(0));
     TORCH_CHECK(std::max(features, inputs * gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates,
                 " gates on ", features, " inputs passes what 32-bit indices hold");
@@ -32,7 +28,7 @@ struct Wiring {
   }
 };
 
-// The arguments that both passes have, in the forms that kernels take.
+// The checked arguments that both passes have, in the forms that kernels take.
 struct Lut {
   Wiring wiring;
   at::ScalarType dtype, sums;
@@ -45,9 +41,6 @@ struct Lut {
         sums(sum_dtype(dtype)),
         x(feature_major(x_in)),
         table(plain(table_in, sums)) {
-    check_devices(x, {table});
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == wiring.gates && table.size(1) == int64_t{1} << wiring.inputs,
-                "table must be [n, 2^k]");
     args.storage = storage_of(dtype);
     args.inputs = wiring.inputs;
     args.gates = wiring.gates;
@@ -63,6 +56,8 @@ struct Lut {
 
 Tensor lut_op(const Tensor& x, const Tensor& table, const Tensor& indices) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::lut(x, table, indices);
+  check_lut(indices, table.size(1));
   const Lut lut(x, table, indices);
   const Tensor y = new_feature_major(lut.args.batch, lut.args.gates, lut.dtype, x);
   if (lut.empty()) return y;
@@ -74,11 +69,10 @@ Tensor lut_op(const Tensor& x, const Tensor& table, const Tensor& indices) {
 std::tuple<Tensor, Tensor> lut_backward_op(const Tensor& grad_in, const Tensor& x, const Tensor& table,
                                            const Tensor& indices, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::lut_backward(grad_in, x, table, indices);
+  check_lut(indices, table.size(1));
   const Lut lut(x, table, indices);
   const LutArgs& args = lut.args;
-  check_devices(x, {grad_in});
-  TORCH_CHECK(grad_in.dim() == 2 && grad_in.size(0) == args.batch && grad_in.size(1) == args.gates,
-              "grad must be [batch, n]");
   const Tensor grad_x =
       need_grad_x ? new_feature_major(args.batch, x.size(1), lut.dtype, x) : at::empty({0}, x.options());
   if (lut.empty()) {
@@ -108,10 +102,10 @@ std::tuple<Tensor, Tensor> lut_backward_op(const Tensor& grad_in, const Tensor& 
 
 Tensor lut_packed_op(const Tensor& x, const Tensor& ids_in, const Tensor& indices) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::lut_packed(x, ids_in, indices);
+  check_lut(indices);
   const Tensor ids = ids_in.contiguous();
   const Wiring wiring(x, indices);
-  check_devices(x, {ids});
-  TORCH_CHECK(ids.scalar_type() == at::kLong && ids.numel() == wiring.gates, "ids must be int64 [n]");
   const Tensor y = new_feature_major(x.size(0), wiring.gates, x.scalar_type(), x);
   if (y.numel() == 0) return y;
   const Tensor rows = feature_major(x);
@@ -124,8 +118,9 @@ Tensor lut_packed_op(const Tensor& x, const Tensor& ids_in, const Tensor& indice
 
 Tensor lut_ids_op(const Tensor& logits_in) {
   const c10::cuda::CUDAGuard guard(logits_in.device());
+  arguments::lut_ids(logits_in);
+  check_lut_logits(logits_in);
   const Tensor logits = logits_in.to(at::kFloat).contiguous();
-  TORCH_CHECK(logits.dim() == 2 && logits.size(1) <= 64, "logits must be [n, 2^k]");
   const Tensor ids = at::empty({logits.size(0)}, logits.options().dtype(at::kLong));
   if (ids.numel() == 0) return ids;
   lut_ids(logits.const_data_ptr<float>(), logits.size(0), logits.size(1), ids.mutable_data_ptr<int64_t>(),

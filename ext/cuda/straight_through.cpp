@@ -26,7 +26,8 @@ using at::TensorList;
 
 Tensor gate_ids_op(const Tensor& logits) {
   const c10::cuda::CUDAGuard guard(logits.device());
-  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 4 || logits.size(1) == 16), "logits must be [n, 4] or [n, 16]");
+  arguments::gate_ids(logits);
+  check_gate_logits(logits);
   const Tensor source = plain(logits, at::kFloat);
   const Tensor ids = at::empty({source.size(0)}, source.options().dtype(at::kByte));
   gate_ids(source.const_data_ptr<float>(), source.size(0), source.size(1), ids.mutable_data_ptr<uint8_t>(),
@@ -35,25 +36,21 @@ Tensor gate_ids_op(const Tensor& logits) {
   return ids;
 }
 
-// The wires of a layer, checked.
+// The wires of a layer, whose indices it checks.
 struct BitWires {
   Tensor a, b, candidates;
   int64_t inputs, gates;
   std::shared_ptr<const DeviceWalk> walk;  // of fixed wires
 
   BitWires(const Tensor& a_in, const Tensor& b_in, const Tensor& candidates_in, const Tensor& words)
-      : a(a_in.to(at::kInt).contiguous()),
-        b(b_in.to(at::kInt).contiguous()),
-        candidates(candidates_in.to(at::kInt).contiguous()),
+      : a(a_in.contiguous()),
+        b(b_in.contiguous()),
+        candidates(candidates_in.contiguous()),
         inputs(words.size(1)),
         gates(a_in.numel()) {
-    check_devices(words, {a, b, candidates});
-    TORCH_CHECK(b.numel() == gates, "a and b must be [n]");
     TORCH_CHECK(std::max(inputs, gates) < std::numeric_limits<int32_t>::max() / 4, "a layer of ", gates, " gates on ",
                 inputs, " inputs passes what 32-bit indices hold");
     if (learned()) {
-      TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == gates && candidates.size(1) == 2,
-                  "candidates must be [n, 2, count]");
       // The wires of a step are taken for some of them: looking at them would wait for the device.
       check_candidates(candidates, inputs);
     } else if (gates > 0) {
@@ -78,13 +75,7 @@ struct BitLayer : BitWires {
         table(plain(of_logits_in ? at::sigmoid(table_in) : table_in, at::kFloat)),
         shares(plain(shares_in, at::kFloat)),
         of_logits(of_logits_in),
-        factor(static_cast<float>(factor_in)) {
-    check_devices(words, {table, shares});
-    TORCH_CHECK(table.dim() == 2 && table.size(0) == gates && table.size(1) == 4, "tables must be [n, 4]");
-    TORCH_CHECK(table_in.scalar_type() == at::kFloat, "tables are ", table_in.scalar_type(), ", but must be float32");
-    TORCH_CHECK(shares.numel() == 0 || shares.sizes() == candidates.sizes(),
-                "shares must have one number a candidate, or none at all");
-  }
+        factor(static_cast<float>(factor_in)) {}
   // From the gradient of the table to that of what was given for it.
   Tensor finish(const Tensor& grad) const { return of_logits ? at::sigmoid_backward(grad, table) : grad; }
 };
@@ -93,25 +84,17 @@ std::tuple<Tensor, std::vector<Tensor>> bit_logic(const Tensor& x, TensorList ga
                                                   TensorList candidates, int64_t k, double tau,
                                                   const std::optional<Tensor>& packed) {
   const c10::cuda::CUDAGuard guard(x.device());
-  TORCH_CHECK(
-      !gates.empty() && gates.size() == a.size() && gates.size() == b.size() && gates.size() == candidates.size(),
-      "gates, a, b and candidates must have one entry a layer, and at least one");
-  TORCH_CHECK(x.dim() == 2, "x must be [batch, in]");
+  check_layers({gates.size(), a.size(), b.size(), candidates.size()});
+  arguments::bit_logic(x, packed);
   const int64_t batch = x.size(0);
-  if (packed) {
-    check_devices(x, {*packed});
-    TORCH_CHECK(packed->scalar_type() == at::kLong && packed->dim() == 2 && packed->size(0) == (batch + 63) / 64 &&
-                    packed->size(1) == x.size(1),
-                "words must be int64 [ceil(batch / 64), in]");
-  }
+  if (packed) check_words(*packed, batch, x.size(1));
   const cudaStream_t stream = stream_of(x);
   std::vector<Tensor> words{packed ? copy_words(*packed, batch) : pack(x)};
   for (size_t l = 0; l < gates.size(); l++) {
     const Tensor in = words.back();
+    arguments::bit_logic_layer(in, gates[l], a[l], b[l], candidates[l]);
     const BitWires layer(a[l], b[l], candidates[l], in);
     const Tensor ids = gates[l].contiguous();
-    check_devices(x, {ids});
-    TORCH_CHECK(ids.scalar_type() == at::kByte && ids.numel() == layer.gates, "gates must be uint8 [n]");
     const Tensor out = new_words(batch, layer.gates, x);
     if (out.numel() > 0) {
       logic_packed(bytes_of(in), byte_pitch(in), ids.const_data_ptr<uint8_t>(), layer.a.const_data_ptr<int32_t>(),
@@ -191,13 +174,10 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
     const Tensor& grad, TensorList words, TensorList tables, TensorList a, TensorList b, TensorList shares,
     TensorList candidates, c10::List<bool> of_logits, double tau, at::ArrayRef<double> factors, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(grad.device());
-  TORCH_CHECK(
-      !tables.empty() && tables.size() == a.size() && tables.size() == b.size() && tables.size() == words.size() &&
-          tables.size() == shares.size() && tables.size() == candidates.size() && tables.size() == of_logits.size() &&
-          tables.size() == factors.size(),
-      "words, tables, a, b, shares, candidates, of_logits and factors must have one entry a layer, and at least "
-      "one");
-  TORCH_CHECK(grad.dim() == 2, "grad must be [batch, classes]");
+  check_layers({tables.size(), a.size(), b.size(), words.size(), shares.size(), candidates.size(), of_logits.size(),
+                factors.size()});
+  arguments::bit_logic_backward(grad);
+  check_groups(a.back().numel(), grad.size(1));
   const int64_t batch = grad.size(0), classes = grad.size(1), layers = static_cast<int64_t>(tables.size());
   const auto options = grad.options().dtype(at::kFloat);
   const cudaStream_t stream = stream_of(grad);
@@ -212,16 +192,13 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> bit_logic_backward(
   std::vector<Tensor> grad_tables(tables.size()), grad_logits(tables.size());
   for (int64_t l = layers - 1; l >= 0; l--) {
     const auto at_layer = static_cast<size_t>(l);
-    check_devices(grad, {words[at_layer]});
-    TORCH_CHECK(words[at_layer].dim() == 2 && words[at_layer].size(0) == (batch + 63) / 64 &&
-                    words[at_layer].scalar_type() == at::kLong,
-                "words must be int64 [ceil(batch / 64), in]");
+    arguments::bit_logic_backward_layer(grad, words[at_layer], tables[at_layer], a[at_layer], b[at_layer],
+                                        shares[at_layer], candidates[at_layer]);
+    check_learns(shares[at_layer], candidates[at_layer]);
+    check_words(words[at_layer], batch, l > 0 ? a[at_layer - 1].numel() : words[0].size(1));
     const Tensor bits = whole_rows(words[at_layer], batch);
     const BitLayer layer(BitWires(a[at_layer], b[at_layer], candidates[at_layer], bits), bits, tables[at_layer],
                          shares[at_layer], of_logits[at_layer], factors[at_layer]);
-    if (l == layers - 1) check_groups(layer.gates, classes);
-    TORCH_CHECK(l == layers - 1 || upper.size(1) == layer.gates, "words of layer ", l + 1, " have ", upper.size(1),
-                " rows, but layer ", l, " has ", layer.gates, " gates");
     const bool wanted = need_grad_x || l > 0;
     Tensor grad_x = wanted ? new_feature_major(batch, layer.inputs, at::kFloat, grad) : at::empty({0}, options);
     grad_tables[at_layer] = at::empty({layer.gates, 4}, options);

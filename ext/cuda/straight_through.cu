@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(kThreads)
       load_table(logits, gate * (width / 4) + four, entries);
 #pragma unroll
       for (int e = 0; e < 4; e++) {
-        if (four + e == 0 || entries[e] > best) {
+        // A NaN is the largest, as for torch's argmax.
+        if (four + e == 0 || entries[e] > best || (entries[e] != entries[e] && best == best)) {
           best = entries[e];
           id = static_cast<uint32_t>(four * 4 + e);
         }

@@ -13,8 +13,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 
+#include "../cpu/arguments.h"
 #include "rows.h"
 
 namespace lgn::cuda {
@@ -77,16 +77,5 @@ inline Storage storage_of(at::ScalarType dtype) {
 inline at::ScalarType sum_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
 
 inline cudaStream_t stream_of(const Tensor& t) { return c10::cuda::getCurrentCUDAStream(t.get_device()).stream(); }
-
-inline void check_groups(int64_t features, int64_t k) {
-  TORCH_CHECK(k > 0 && features % k == 0, features, " features do not divide into ", k, " groups");
-}
-
-inline void check_devices(const Tensor& x, std::initializer_list<Tensor> others) {
-  for (const Tensor& t : others) {
-    TORCH_CHECK(t.device() == x.device(), "x is on ", x.device(), ", but another operand is on ", t.device(),
-                "; move the module and its input to one device");
-  }
-}
 
 }  // namespace lgn::cuda

@@ -27,8 +27,8 @@ DeviceTreeUses sorted_uses(const Tensor& leaves, int64_t channels) {
   return {uses, at::searchsorted(sorted, at::arange(channels + 1, sorted.options()), /*out_int32=*/true)};
 }
 
-// The arguments that both passes have, in the forms that kernels take. With candidates the leaves are those of a step,
-// which are taken for some of them: looking at them would wait for the device.
+// The checked arguments that both passes have, in the forms that kernels take. With candidates the leaves are those of
+// a step, which are taken for some of them: looking at them would wait for the device.
 struct TreeConv {
   at::ScalarType dtype, sums;
   Tensor x, table, slopes, leaves, candidates;
@@ -42,22 +42,15 @@ struct TreeConv {
         sums(sum_dtype(dtype)),
         table(plain(table_in, sums)),
         slopes(slopes_in ? plain(*slopes_in, sums) : table),
-        leaves(leaves_in.to(at::kInt).contiguous()) {
-    check_devices(x_in, {table, slopes, leaves});
+        leaves(leaves_in.contiguous()) {
+    check_tree_gates(table, leaves);
     args = tree_args(x_in, leaves, sizes);
     args.storage = storage_of(dtype);
     args.batch = x_in.size(0);
     std::copy(sizes.kernel.begin(), sizes.kernel.end(), kernel);
-    const int64_t trees = leaves.size(1), n = leaves.size(2);
-    for (const Tensor& t : {table, slopes}) {
-      TORCH_CHECK(t.dim() == 2 && t.size(0) == trees * (n - 1) && t.size(1) == 4, "tables must be [gates, 4]");
-    }
     if (empty()) return;
     if (candidates_in && candidates_in->numel() > 0) {
-      candidates = candidates_in->to(at::kInt).contiguous();
-      check_devices(x_in, {candidates});
-      TORCH_CHECK(candidates.dim() == 3 && candidates.size(0) == trees && candidates.size(1) == n,
-                  "candidates must be [O, 2^depth, count]");
+      candidates = candidates_in->contiguous();
       check_places(candidates, args.channels, kernel[0], kernel[1]);
     } else {
       uses = cached_tree_uses(leaves, args.channels, kernel[0], kernel[1]);  // checks the leaves
@@ -89,6 +82,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv(const Tensor& x, const Tensor& table,
                                            at::IntArrayRef kernel_size, at::IntArrayRef stride, at::IntArrayRef padding,
                                            at::IntArrayRef pool) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::logic_tree_conv(x, table, soft_table, leaves);
   return forward({x, table, soft_table, leaves, {kernel_size, stride, padding, pool}}, x);
 }
 
@@ -97,6 +91,7 @@ std::tuple<Tensor, Tensor> learned_tree_conv(const Tensor& x, const Tensor& tabl
                                              const Tensor& candidates, at::IntArrayRef kernel_size,
                                              at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef pool) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::learned_tree_conv(x, table, soft_table, leaves, candidates);
   return forward({x, table, soft_table, leaves, {kernel_size, stride, padding, pool}, candidates}, x);
 }
 
@@ -104,11 +99,8 @@ std::tuple<Tensor, Tensor> learned_tree_conv(const Tensor& x, const Tensor& tabl
 std::tuple<Tensor, Tensor, Tensor> backward(const TreeConv& conv, const Tensor& grad, const Tensor& winner,
                                             const Tensor& x, bool need_grad_x) {
   const TreeArgs& args = conv.args;
-  check_devices(x, {grad, winner});
-  const std::initializer_list<int64_t> out{args.batch, args.trees, args.out_height, args.out_width};
-  TORCH_CHECK(grad.sizes() == at::IntArrayRef(out), "grad must have the shape of the output");
-  TORCH_CHECK(!conv.pooled() || (winner.sizes() == at::IntArrayRef(out) && winner.scalar_type() == at::kByte),
-              "winner must be uint8 of the shape of the output");
+  check_output(grad, args.out_height, args.out_width);
+  TORCH_CHECK_VALUE(!conv.pooled() || winner.numel() == grad.numel(), "winner must be what the forward pass gave");
   const Tensor grad_x = need_grad_x ? new_image(x, args.batch, args.channels, args.height, args.width, conv.dtype)
                                     : at::empty({0}, x.options());
   if (conv.empty()) {
@@ -164,6 +156,7 @@ std::tuple<Tensor, Tensor> logic_tree_conv_backward(const Tensor& grad, const Te
                                                     at::IntArrayRef stride, at::IntArrayRef padding,
                                                     at::IntArrayRef pool, bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::logic_tree_conv_backward(grad, winner, x, table, soft_table, leaves);
   const TreeConv conv(x, table, soft_table, leaves, {kernel_size, stride, padding, pool});
   const auto [grad_x, grad_table, none] = backward(conv, grad, winner, x, need_grad_x);
   return {grad_x, grad_table.to(table.scalar_type())};
@@ -177,6 +170,7 @@ std::tuple<Tensor, Tensor, Tensor> learned_tree_conv_backward(const Tensor& grad
                                                               at::IntArrayRef padding, at::IntArrayRef pool,
                                                               bool need_grad_x) {
   const c10::cuda::CUDAGuard guard(x.device());
+  arguments::learned_tree_conv_backward(grad, winner, x, table, soft_table, leaves, candidates);
   const TreeConv conv(x, table, soft_table, leaves, {kernel_size, stride, padding, pool}, candidates);
   const auto [grad_x, grad_table, grad_shares] = backward(conv, grad, winner, x, need_grad_x);
   const at::ScalarType dtype = table.scalar_type();

@@ -11,7 +11,6 @@ namespace lgn::cuda {
 
 // Memory for the gradients of leaves: a small share of a GPU's, and slices are large enough to fill it.
 constexpr int64_t kLeafBytes = int64_t{1} << 30;
-constexpr int64_t kMaxPlaces = 256;
 
 inline Tensor new_image(const Tensor& like, int64_t batch, int64_t channels, int64_t height, int64_t width,
                         at::ScalarType dtype) {
@@ -26,17 +25,12 @@ inline Tensor flat(const Tensor& image) {
 // The sizes of a convolution of images, or of their words, `x`; `leaves` must stay.
 inline TreeArgs tree_args(const Tensor& x, const Tensor& leaves, const ConvSizes& sizes) {
   TreeArgs args{};
-  TORCH_CHECK(x.dim() == 4 && leaves.dim() == 3 && leaves.size(0) == 3 && leaves.size(2) >= 2,
-              "x must be [batch, C, H, W] and leaves [3, O, 2^depth]");
   const auto& [kernel, stride, padding, pool] = sizes;
-  const auto [out_height, out_width] = sizes.output(x.size(2), x.size(3));
-  TORCH_CHECK(pool[0] <= kMaxPlaces && pool[1] <= kMaxPlaces / pool[0], "a pooling of ", pool[0], "x", pool[1],
-              " has more places than the ", kMaxPlaces, " that winners in a byte can name");
+  const auto [out_height, out_width] = sizes.output(x.sizes().slice(1), leaves.size(1));
   const int64_t trees = leaves.size(1), n = leaves.size(2);
   while (int64_t{1} << args.depth < n) args.depth++;
   TORCH_CHECK(args.depth <= kMaxTreeDepth, "trees of ", n, " leaves are more than the ", 1 << kMaxTreeDepth,
               " of the CUDA kernels; pass implementation=\"python\" to the layer");
-  TORCH_CHECK(int64_t{1} << args.depth == n, "trees have ", n, " leaves, but must have a power of two");
   for (size_t i = 0; i < 2; i++) {
     args.stride[i] = static_cast<int32_t>(stride[i]);
     args.padding[i] = static_cast<int32_t>(padding[i]);

@@ -103,6 +103,7 @@ def pack_bits_reference(x: Tensor, bits: int) -> Tensor:
 )
 def unpack_bits_reference(x: Tensor, batch: int) -> Tensor:
     """:func:`unpack_bits` in plain torch."""
+    check_words(x, batch)
     shifts = torch.arange(torch.iinfo(x.dtype).bits, device=x.device)
     return (x.to(torch.int64)[:, None] >> shifts[:, None] & 1).flatten(0, 1)[:batch].bool()
 

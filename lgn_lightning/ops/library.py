@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import loader
+from lgn_lightning.ops import arguments, loader
 
 Reference = TypeVar("Reference", bound=Callable[..., Any])
 
@@ -35,11 +35,14 @@ def op(schema: str, fake: Callable[..., Any] | None = None) -> Callable[[Referen
         fake: Gives empty results in the memory format of the native kernels; if not given, it is the reference's.
     """
     name = schema.split("(", 1)[0]
+    types = [str(argument.type) for argument in torch._C.parse_schema(f"lgn::{schema}").arguments]
+    tensors = [i for i, type_ in enumerate(types) if type_ in ("Tensor", "Optional[Tensor]")]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
 
     def of_reference(reference: Reference) -> Reference:
         def first_call(*args: Any) -> Any:
-            device = next(arg for arg in args if isinstance(arg, Tensor)).device.type
+            arguments.check(name, *(args[i] if i < len(args) else None for i in tensors))
+            device = args[tensors[0]].device.type
             if has_native(name, device):
                 return getattr(torch.ops.lgn, name)(*args)
             if torch.is_autocast_enabled(device):
@@ -49,7 +52,15 @@ def op(schema: str, fake: Callable[..., Any] | None = None) -> Callable[[Referen
             return reference(*args)
 
         LIBRARY.impl(name, first_call, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-        torch.library.register_fake(f"lgn::{name}", fake or reference, lib=LIBRARY)
+
+        def empty(*args: Any) -> Any:
+            if len({tensor.device for tensor in _tensors(args)}) > 1:  # one is on the meta device
+                raise RuntimeError(
+                    f"{name}: tensors are on several devices; move the module and its input to one device"
+                )
+            return (fake or reference)(*args)
+
+        torch.library.register_fake(f"lgn::{name}", empty, lib=LIBRARY)
         return reference
 
     return of_reference

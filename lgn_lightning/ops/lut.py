@@ -38,8 +38,7 @@ def lut(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
     """
     check_matrix(x)
     check_floating(x)
-    _check_inputs(indices)
-    check_table(x, table, (indices.shape[1], 1 << indices.shape[0]), f"indices {list(indices.shape)}")
+    _check_table(x, table, indices)
     return torch.ops.lgn.lut(x, table, indices)  # type: ignore[no-any-return]
 
 
@@ -79,8 +78,6 @@ def lut_ids(logits: Tensor) -> Tensor:
     Raises:
         ValueError: If ``logits`` has another shape.
     """
-    if logits.ndim != 2 or logits.shape[1] not in [1 << k for k in range(1, MAX_INPUTS + 1)]:
-        raise ValueError(f"logits has shape {list(logits.shape)}, but lut_ids takes [gates, 2^k], k from 1 to 6")
     return torch.ops.lgn.lut_ids(logits.detach())  # type: ignore[no-any-return]
 
 
@@ -88,6 +85,11 @@ def lut_table(ids: Tensor, inputs: int, dtype: torch.dtype = torch.float32) -> T
     """The inverse of :func:`lut_ids`: tables ``[n, 2^inputs]`` of 0 and 1."""
     shifts = torch.arange((1 << inputs) - 1, -1, -1, device=ids.device)
     return (ids[:, None] >> shifts & 1).to(dtype)
+
+
+def _check_table(x: Tensor, table: Tensor, indices: Tensor) -> None:
+    _check_inputs(indices)
+    check_table(x, table, (indices.shape[1], 1 << indices.shape[0]), f"indices {list(indices.shape)}")
 
 
 def _check_inputs(indices: Tensor) -> None:
@@ -133,6 +135,7 @@ def lut_backward_reference(
 
 def _operands(x: Tensor, table: Tensor, indices: Tensor) -> list[Tensor]:
     """The inputs of every table, ``[n, 1, batch]`` each."""
+    _check_table(x, table, indices)
     rows = x.t()
     return [rows.index_select(0, index).to(table.dtype).unsqueeze(1) for index in indices]
 
@@ -143,6 +146,7 @@ def _operands(x: Tensor, table: Tensor, indices: Tensor) -> list[Tensor]:
 )
 def lut_packed_reference(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
     """:func:`lut_packed` in plain torch."""
+    _check_inputs(indices)
     # All bits of a word are set where the table has a 1; then tables are halved as above.
     words = -lut_table(ids, indices.shape[0], x.dtype).t().unsqueeze(0)  # [1, 2^k, n]
     for index in reversed(indices.unbind(0)):
@@ -154,6 +158,8 @@ def lut_packed_reference(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
 @library.op("lut_ids(Tensor logits) -> Tensor")
 def lut_ids_reference(logits: Tensor) -> Tensor:
     """:func:`lut_ids` in plain torch."""
+    if logits.shape[1] not in [1 << k for k in range(1, MAX_INPUTS + 1)]:
+        raise ValueError(f"logits has shape {list(logits.shape)}, but lut_ids takes [n, 2^k], k from 1 to 6")
     # The sum of a row of int64 wraps for the sign bit, which is the two's complement that is wanted.
     shifts = torch.arange(logits.shape[1] - 1, -1, -1, device=logits.device)
     return ((logits > 0).long() << shifts).sum(1)

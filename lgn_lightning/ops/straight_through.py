@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from lgn_lightning.ops import library
+from lgn_lightning.ops import arguments, library
 from lgn_lightning.ops.bits import group_sum_packed_reference, logic_packed_reference, unpack_bits_reference
 from lgn_lightning.ops.bits_activations import BITS, empty_words, round_to_bits_reference
 from lgn_lightning.ops.checks import check_groups, check_matrix
@@ -213,7 +213,8 @@ def bit_logic_reference(
 ) -> tuple[Tensor, Tensors]:
     """Scores ``[batch, k]``, and the packed inputs of each layer, int64 ``[ceil(batch / 64), in]``."""
     bits = [round_to_bits_reference(x) if words is None else words.clone()]
-    for ids, first, second in zip(gates, a, b, strict=True):
+    for ids, first, second, wires in zip(gates, a, b, candidates, strict=True):
+        arguments.check("bit_logic_layer", bits[-1], ids, first, second, wires)
         bits.append(logic_packed_reference(bits[-1], ids, first, second))
     return group_sum_packed_reference(bits.pop(), k, x.shape[0]).float() / tau, bits
 
@@ -243,6 +244,7 @@ def bit_logic_backward_reference(
     grad_logits: Tensors = []
     layers = list(zip(words, tables, a, b, shares, candidates, of_logits, factors, strict=True))
     for packed, given, first, second, share, wires, sigmoid, factor in reversed(layers):
+        arguments.check("bit_logic_backward_layer", grad, packed, given, first, second, share, wires)
         table = torch.sigmoid(given) if sigmoid else given
         bits = unpack_bits_reference(packed, grad.shape[0]).float()
         grad_choice = bits.new_empty((0,))

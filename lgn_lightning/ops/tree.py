@@ -99,13 +99,18 @@ def check_trees(x: Tensor, table: Tensor, leaves: Tensor, geometry: ConvGeometry
     if x.ndim != 4:
         raise ValueError(f"x has shape {list(x.shape)}, but the op takes [batch, channels, height, width]")
     check_floating(x)
-    if leaves.ndim != 3 or leaves.shape[0] != 3 or leaves.shape[2] < 2 or leaves.shape[2] & (leaves.shape[2] - 1):
-        raise ValueError(f"leaves has shape {list(leaves.shape)}, but must be [3, out_channels, 2^depth]")
-    check_indices(leaves=leaves)
+    check_leaves(leaves)
     for name, given in (("table", table), ("soft_table", soft_table)):
         if given is not None:
             check_table(x, given, (leaves.shape[1] * (leaves.shape[2] - 1), 4), f"leaves {list(leaves.shape)}", name)
     geometry.check(x.shape[2:])
+
+
+def check_leaves(leaves: Tensor) -> None:
+    """Refuses leaves that are not int32 ``[3, O, 2^depth]``."""
+    if leaves.ndim != 3 or leaves.shape[0] != 3 or leaves.shape[2] < 2 or leaves.shape[2] & (leaves.shape[2] - 1):
+        raise ValueError(f"leaves has shape {list(leaves.shape)}, but must be [3, out_channels, 2^depth]")
+    check_indices(leaves=leaves)
 
 
 def check_leaf_candidates(shares: Tensor, leaves: Tensor, candidates: Tensor) -> None:
@@ -122,6 +127,7 @@ def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
 
 def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> Tensor:
     """Row of each leaf at each place, int64 ``[O, leaves, places]``, outside the image that behind the last."""
+    check_leaves(leaves)
     size, stride, padding = image[1:], geometry.stride, geometry.padding
     height, width = geometry.places(size)
     channel, dy, dx = (part[:, :, None, None].long() for part in leaves)
