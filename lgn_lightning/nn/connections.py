@@ -165,6 +165,8 @@ def distinct_candidates(draws: list[Tensor], in_dim: int, group: int) -> Tensor:
     if 2 * count > in_dim:  # few inputs: a shuffled pack each
         return torch.rand(*draws[0].shape, in_dim).argsort(2)[..., :count].to(torch.int32)
     candidates = torch.stack(draws, dim=2)
+    if candidates.is_meta:  # shapes without values
+        return candidates
     rows = candidates.view(-1, count)
     for k in range(1, count):
         for _ in range(_EXCHANGES):

@@ -157,3 +157,10 @@ def test_only_what_is_there_twice_is_redrawn() -> None:
     assert torch.equal(candidates[kept], before[kept])
     redraw_repeated(before, torch.arange(2, dtype=torch.int32))  # fewer sources than candidates: nothing can be done
     assert before[1, 0].tolist() == [5, 5, 5]
+
+
+def test_shapes_of_candidates_without_values() -> None:
+    with torch.device("meta"):
+        for in_dim, count in ((40, 8), (17, 9), (5, 8)):
+            draws = [torch.stack(random_connections(in_dim, 20), dim=1) for _ in range(count)]
+            assert distinct_candidates(draws, in_dim, 40).shape == (20, 2, min(count, in_dim))
