@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lgn_lightning.base.lightning_private import (
     end_restart,
@@ -120,9 +121,9 @@ class ResumePoint(pl.Callback):
                 raise KeyboardInterrupt
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Says how to resume after Ctrl-C."""
+        """Says how to resume after Ctrl-C or SIGTERM."""
         self._release()
-        if isinstance(exception, KeyboardInterrupt) and self._path is not None and trainer.training:
+        if isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and self._path is not None and trainer.training:
             rank_zero_info(
                 f"Stopped at step {trainer.global_step}. Resume with:  lgn fit --resume {self._path.parent.parent}"
             )

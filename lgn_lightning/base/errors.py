@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class LgnError(RuntimeError):
     """What went wrong, where, and how to mend it, in one message."""
@@ -37,3 +39,8 @@ class RunError(LgnError):
 
 class ResultError(LgnError):
     """Reproduced results are not there or cannot be read."""
+
+
+def note(text: str) -> None:
+    """Tells the user what is no error, on standard error."""
+    print(f"note: {text}", file=sys.stderr)

@@ -17,7 +17,7 @@ from lgn_lightning.base.machine import pin_to_one_core
 from lgn_lightning.circuit import Circuit, Engine, EngineError, LoopedCircuit, PassReport, native, optimize_with_report
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode, pack_bits
-from lgn_lightning.cli.options import add_form
+from lgn_lightning.cli.options import add_form, add_trust
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import samples_per_second
 from lgn_lightning.deploy.trial import random_samples
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timed calls, of which the median is shown (default: 7)")
     add_form(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
+from lgn_lightning.cli.options import add_trust
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.trial import Trial
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count",
     )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.cli.options import key_value
+from lgn_lightning.cli.options import add_trust, key_value
 from lgn_lightning.runs.folder import RunFolder, find_run
 from lgn_lightning.runs.recipes import find_recipe
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="resume a run that was stopped: the one in this folder, or the newest of the recipe",
     )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,4 +58,5 @@ def choose_run(words: list[str], resume: str | None, keys: list[str]) -> tuple[P
         print(f"{recipe.stem} has no run {name + ' yet' if name else 'to resume'}: a new one starts")
     else:
         print(f"resuming {found.path}" + ("" if found.resume_point.is_file() else " from its first step"))
+        print(f"its settings are code, as a recipe is: {found.config}")
     return recipe, found, overrides

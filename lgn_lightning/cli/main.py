@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import select
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from lgn_lightning import __version__
 from lgn_lightning.base.errors import LgnError, UsageError
+from lgn_lightning.base.trust import trusting
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 after an error that the user can mend, 2 after wrong usage, and as a shell tells the signals
-        SIGINT and SIGPIPE, 130 after Ctrl-C, 141 if nobody reads the output any more (``| head``).
+        SIGINT and SIGPIPE, 130 after Ctrl-C, 141 if nobody reads the output any more (``| head``). After SIGTERM the
+        process exits with 143.
     """
     try:
         try:
@@ -97,7 +100,9 @@ def _run(argv: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {name!r}; {hint}")
     module = import_module(f"lgn_lightning.cli.{COMMANDS[name].module or name}")
-    return int(module.run(_parse(name, rest, module)))
+    arguments = _parse(name, rest, module)
+    with trusting(getattr(arguments, "trust_modules", ()), shlex.join(["lgn", *argv])):
+        return int(module.run(arguments))
 
 
 def _parse(name: str, rest: list[str], module: Any) -> argparse.Namespace:

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.cli.options import key_value
+from lgn_lightning.cli.options import add_trust, key_value
 from lgn_lightning.cli.trained import open_trained
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
     recipe = None if is_trained else find_recipe(first)
     target = Path(checkpoint) if checkpoint else path if is_trained else None
-    trained = None if target is None else open_trained(target, recipe is not None)
+    given = [name for name in ("root", "download") if key_value(arguments.keys, f"--data.{name}") is not None]
+    trained = None if target is None else open_trained(target, recipe is not None, given)
     if trained is not None and trained.chosen.why:
         print(trained.chosen, file=sys.stderr)
     if trained is not None and trained.settings is not None and recipe is not None:

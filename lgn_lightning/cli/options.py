@@ -27,6 +27,18 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", dest="data_root", type=Path, help=argparse.SUPPRESS)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--trust-modules``, of commands that build what a file names."""
+    parser.add_argument(
+        "--trust-modules",
+        metavar="PACKAGE",
+        type=lambda text: text.split(","),
+        action="extend",
+        default=[],
+        help="packages of your own that the net is built of: their code runs (or LGN_TRUST_MODULES, with commas)",
+    )
+
+
 def key_value(keys: list[str], name: str) -> str | None:
     """The value of ``--key value`` or ``--key=value``, the last one if there are several; None if there is none.
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import Circuit, CircuitError, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
-from lgn_lightning.cli.options import add_data_root
+from lgn_lightning.cli.options import add_data_root, add_trust
 from lgn_lightning.data.image_file import is_hidden, prepare_image
 from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.runs.recipes import find_recipe
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", action="store_true", help="add the score of every class")
     parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
     parser.add_argument("--threads", type=int, default=1, help="threads of the engine (default: 1)")
+    add_trust(parser)
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.inputs:
         names, x = read_inputs(classifier, arguments.inputs)
     else:
-        settings = classifier.settings
+        settings, source = classifier.settings, arguments.source
         if arguments.data:
-            settings = yaml.safe_load(find_recipe(arguments.data).read_text(encoding="utf-8"))
+            settings, source = read_settings(find_recipe(arguments.data)), None
         elif not settings.get("data"):
             raise LgnError(
                 f"{arguments.source} does not say what data it is for: give what to predict, images, folders of images "
                 "or an .npy array, or else --data <recipe>"
             )
-        names, x = read_test_split(settings, arguments.data_root)
+        names, x = read_test_split(settings, arguments.data_root, source)
     scores, classes = classifier.classify(x)
     text = _table(classifier, names, scores, classes, arguments.scores)
     if arguments.out is None:
@@ -118,7 +119,7 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
     except CircuitError:
         if engine != "auto":
             raise
-    shape = settings["model"]["net"]["init_args"].get("in_shape")
+    shape = (settings["model"]["net"].get("init_args") or {}).get("in_shape")
     classify = _of_net(loaded.net, threads)
     return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings)
 
@@ -184,15 +185,22 @@ def _image_files(path: Path) -> list[Path]:
     return found
 
 
-def read_test_split(settings: dict[str, Any], root: Path | None) -> tuple[list[str], NDArray[np.uint8]]:
+def read_test_split(
+    settings: dict[str, Any], root: Path | None, source: Path | None
+) -> tuple[list[str], NDArray[np.uint8]]:
     """The test images of the data set that settings name.
+
+    Args:
+        settings: As plain values.
+        root: Data folder that replaces theirs.
+        source: The file that they were found in; None if it is a recipe that the user named.
 
     Raises:
         DataError: If they are missing.
     """
     from lgn_lightning.data.from_settings import data_module  # torch, as above
 
-    data = data_module(settings, root)
+    data = data_module(settings, root, source)
     data.prepare_data()
     images = data.test_images().images.numpy()
     return [str(index) for index in range(len(images))], images

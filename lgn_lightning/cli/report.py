@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lgn_lightning.cli.options import add_data_root
+from lgn_lightning.cli.options import add_data_root, add_trust
 from lgn_lightning.report import write_report
 from lgn_lightning.runs.checkpoints import chosen_checkpoint
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
     add_data_root(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

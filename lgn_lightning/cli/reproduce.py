@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from lgn_lightning.base.errors import RecipeError, RunError
+from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.recipes import PaperResult, find_recipe
@@ -95,10 +94,10 @@ class Reproduction:
         for text in overrides:
             if re.match(r"--(seed_everything|run_name|ckpt_path)\b", text):
                 raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs and seeds itself, see --seeds")
+        content = read_settings(recipe)
         try:
-            content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
             paper = PaperResult(**content.pop("paper", {}))
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
+        except TypeError as error:
             raise RecipeError(f"{recipe} is no recipe ({error}); `lgn cp` copies one to start from") from error
         content.pop("seed_everything", None)
         shrunk = [] if budget == 1 else list(_shrink(content, budget, recipe))

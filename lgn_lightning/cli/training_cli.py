@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
+from lgn_lightning.base.settings_text import parse_settings, read_text
 from lgn_lightning.callbacks import ResumePoint, StepProgressBar
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
@@ -36,6 +39,7 @@ from lgn_lightning.runs.recipes import PaperResult
 from lgn_lightning.runs.run_logger import RunLogger
 from lgn_lightning.runs.wandb_logger import RunWandbLogger
 from lgn_lightning.training import ddp as strategies  # noqa: F401 - recipes name its strategy
+from lgn_lightning.training.checkpoint import load_weights
 from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.training.classifier import LogicClassifier
 from lgn_lightning.training.schedule_length import follow_max_steps
@@ -108,7 +112,8 @@ class TrainingCLI(LightningCLI):
             recipe, overrides = resume.config, [*overrides, f"--ckpt_path={checkpoint}"]
         self.trained, settings = trained, None if trained is None else trained.settings
         if settings is None:
-            settings = recipe.read_text(encoding="utf-8")
+            settings = read_text(recipe)
+            parse_settings(settings, recipe)  # before a reader of less patience
         if trained is not None:
             # Not where the training logged, unless asked for.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
@@ -223,13 +228,23 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if isinstance(config.trainer.callbacks, Namespace):  # one alone, as Lightning takes it, too
             config.trainer.callbacks = [config.trainer.callbacks]
-        with named_errors(config):
-            super().instantiate_classes()
+        try:
+            with named_errors(config):
+                super().instantiate_classes()
+        except Exception as error:
+            if self.trained is None or isinstance(error, LgnError):
+                raise
+            raise CheckpointError(f"{self.trained.chosen.path} cannot be measured: {error}") from error
         self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_none=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.
         self.config_init[subcommand]["weights_only"] = True
+        if self.trained is not None:  # its weights are all that is read of a checkpoint
+            content = {"state_dict": self.trained.weights}
+            self.model.on_load_checkpoint(content)
+            load_weights(self.model, content["state_dict"], self.trained.chosen.path)
+            self.config_init[subcommand]["ckpt_path"] = None
         try:
             with named_errors(self.config[subcommand]):
                 super()._run_subcommand(subcommand)
@@ -241,6 +256,8 @@ class TrainingCLI(LightningCLI):
             # Lightning ends after Ctrl-C with exit code 1.
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
+            if isinstance(error, SIGTERMException):  # Lightning's own exit code would be 0
+                raise SystemExit(128 + signal.SIGTERM) from None
             raise
         self._close(self.trainer.interrupted)
 

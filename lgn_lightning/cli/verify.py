@@ -11,7 +11,7 @@ import numpy as np
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import LoopedCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
-from lgn_lightning.cli.options import add_form
+from lgn_lightning.cli.options import add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.verifier import Verifier
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -74,6 +74,10 @@ class ImageDataModule(LightningDataModule, ABC):
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    #: What the settings inside a checkpoint say of these does not count, see `lgn_lightning.base.trust`: places and
+    #: downloads are the user's to name, and nothing measured is augmented.
+    not_from_files: ClassVar = {"root": None, "download": False, "augment": None}
 
     def __init__(
         self,

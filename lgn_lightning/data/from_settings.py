@@ -5,31 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
-from lgn_lightning.base.errors import DataError, LgnError
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.trust import trusted_settings
 from lgn_lightning.data.base import ImageDataModule
 
 
-def data_module(settings: dict[str, Any], root: Path | None = None) -> ImageDataModule:
+def data_module(settings: dict[str, Any], root: Path | None = None, source: object = None) -> ImageDataModule:
     """Makes the data module of a recipe; loads and downloads nothing.
 
     Args:
         settings: The recipe, or what a checkpoint keeps of it, as plain values; its key ``data`` is used.
         root: Data folder that replaces the recipe's.
+        source: The file that holds the settings, if it is not the user's own recipe: only classes that are trusted are
+            built then, and the data are looked for where the user says, see `lgn_lightning.base.trust`.
 
     Raises:
         DataError: If the settings name no data set, or one that cannot be used here.
+        CheckpointError: If a file names a class that is not trusted.
     """
     config = settings.get("data")
-    if not config:
+    if not isinstance(config, dict):
         raise DataError("the settings name no data set; those of `lgn fit` do")
+    if source is not None:
+        config = trusted_settings(config, source, (ImageDataModule,), given=() if root is None else ("root",))
     if root is not None:
         config = {**config, "init_args": {**(config.get("init_args") or {}), "root": str(root)}}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     try:
         module: ImageDataModule = parser.instantiate(parser.parse_object({"data": config})).data
-    except (ArgumentError, ImportError, LgnError) as error:
+    except Exception as error:  # what constructors raise that are given what nobody trained with
         raise DataError(f"the data module of the recipe cannot be used: {error}") from error
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class TorchvisionNet(KnowsArguments, CheckedInput):
         CheckpointError: If the weights cannot be read.
     """
 
+    #: Of a file's settings, see `lgn_lightning.base.trust`: the checkpoint has the weights.
+    not_from_files: ClassVar = {"weights": None}
     mean: Tensor
     std: Tensor
 

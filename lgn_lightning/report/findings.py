@@ -124,7 +124,7 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
         )
     test, circuit = None, None
     try:
-        data = data_module(run.recipe, data_root)
+        data = data_module(run.recipe, data_root, run.checkpoint)
         images, labels = data.test_images()
         test = TestSplit(images.numpy(), labels.numpy(), list(data.class_names))
     except (DataError, OSError) as error:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Final
 
-from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.errors import CheckpointError, note
 from lgn_lightning.runs.folder import RESUME_POINT, RUNS
+
+#: The key of a checkpoint under which its `digest` stands.
+DIGEST: Final = "lgn_sha256"
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def _choose(files: list[Path]) -> ChosenCheckpoint:
     for _, states, *_ in known:  # the latest knows best
         for state in states:
             # By its name, as the run may have been moved since.
-            best = Path(state.get("best_model_path") or "").name
+            best = Path(str(state.get("best_model_path") or "")).name
             if state.get("monitor") is not None and best in kept:
                 return ChosenCheckpoint(kept[best], f"chosen by validation, {state['monitor']}")
     if "last.ckpt" in kept:
@@ -92,8 +97,9 @@ def _steps_and_states(file: Path) -> tuple[int, list[dict[str, Any]]]:
         content = read_checkpoint(file, mmap=True)
     except CheckpointError:
         return -1, []
-    states = (content.get("callbacks") or {}).values()
-    return int(content.get("global_step", 0)), [state for state in states if isinstance(state, dict)]
+    states = content.get("callbacks")
+    found = states.values() if isinstance(states, dict) else ()
+    return content.get("global_step", 0), [state for state in found if isinstance(state, dict)]
 
 
 def read_checkpoint(path: str | os.PathLike[str], mmap: bool = False) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def read_checkpoint(path: str | os.PathLike[str], mmap: bool = False) -> dict[st
 
     Args:
         path: The ``.ckpt`` file.
-        mmap: Whether tensors stay in the file until they are used.
+        mmap: Whether tensors stay in the file until they are used; the digest is then not checked.
 
     Returns:
         Its content, on the CPU.
@@ -123,7 +129,72 @@ def read_checkpoint(path: str | os.PathLike[str], mmap: bool = False) -> dict[st
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{file} is no checkpoint of a training run: it has no state_dict")
+    if wrong := _wrong_value(content):
+        raise CheckpointError(f"checkpoint {file} cannot be used: {wrong}; take another one from its folder")
+    if mmap:
+        return content
+    noted, found = content.get(DIGEST), digest(content)
+    if noted is None:
+        note(f"checkpoint {file} has no digest, as those of releases before 0.2: a damaged weight would not be noticed")
+    elif damaged := [str(key) for key in content if found.get(key) != noted.get(key) and key in noted]:
+        raise CheckpointError(
+            f"checkpoint {file} is damaged: its {', '.join(damaged)} does not agree with the SHA-256 in it; take "
+            "another one from its folder"
+        )
     return content
+
+
+def _wrong_value(content: dict[str, Any]) -> str | None:
+    """What stands in a checkpoint where a value of another type belongs."""
+    import torch  # as above
+
+    weights, names = content["state_dict"], content.get("lgn_class_names")
+    if not isinstance(weights, dict):
+        return "its state_dict holds no weights by name"
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            return f"a weight has the name {name!r}"
+        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
+            return f"{name} is no tensor but {type(value).__name__}"
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.is_meta):
+            return f"{name} is no plain tensor"
+    for key, kind in (("global_step", int), ("lgn_recipe", str), ("lgn_preparation", str), (DIGEST, dict)):
+        if not isinstance(content.get(key), (kind, type(None))):
+            return f"its {key} is {type(content[key]).__name__}"
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return "its lgn_class_names are no list of names"
+    return None
+
+
+def digest(content: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of the tensors of a checkpoint, by the key of the content that they are in.
+
+    By key, so that a file without the states of its optimizer, or with what a subclass added, is no damaged one.
+    """
+    import torch  # as above
+
+    found = {}
+    for key, part in content.items():
+        if tensors := list(_tensors(part, str(key))):
+            sha = hashlib.sha256()
+            for name, tensor in tensors:
+                sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode(errors="backslashreplace"))
+                # Bytes, whatever numpy knows of the dtype.
+                sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            found[str(key)] = sha.hexdigest()
+    return found
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The plain tensors in nested dicts and lists, with where they are."""
+    import torch  # as above
+
+    if isinstance(value, torch.Tensor):
+        if value.layout == torch.strided and not value.is_meta and not value.is_quantized:
+            yield name, value
+    elif isinstance(value, (dict, list, tuple)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _tensors(part, f"{name}.{key}")
 
 
 def _reason(error: Exception) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
-
 from lgn_lightning.base.errors import RecipeError
 from lgn_lightning.base.files import atomic_path
+from lgn_lightning.base.settings_text import read_settings
 
 #: Suffixes of a recipe's file.
 _SUFFIXES = (".yaml", ".yml")
@@ -63,7 +62,7 @@ def list_recipes() -> list[Recipe]:
     """All shipped recipes, by folder and name."""
     recipes = []
     for path in recipe_files():
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_settings(path)
         recipes.append(Recipe(path.stem, path, PaperResult(**content["paper"])))
     return recipes
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.base.public_names import public_names
+from lgn_lightning.base.settings_text import parse_settings
+from lgn_lightning.base.trust import trusted_settings, trusting
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
+from lgn_lightning.nn.parametrizations import Parametrization
+from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint, run_folder
 
 # A weight of each class, in recipes and on the command line.
@@ -26,6 +33,11 @@ register_type(
     deserializer=lambda numbers: torch.tensor(numbers, dtype=torch.float32),
     deserializer_exceptions=(ValueError, TypeError, RuntimeError),
 )
+
+#: What a net is built of.
+NET_KINDS: Final = (nn.Module, Parametrization, Sampler)
+#: Where the optimizers and schedules of a recipe are.
+_OPTIMIZERS: Final = ("torch.optim", "lightning.pytorch.cli")
 
 
 def class_names(content: dict[str, Any]) -> list[str] | None:
@@ -38,12 +50,14 @@ def preparation(content: dict[str, Any]) -> str | None:
     return content.get("lgn_preparation")
 
 
-def load_net(source: str | os.PathLike[str]) -> nn.Module:
-    """Rebuilds the trained net of a run or a checkpoint.
+def load_net(source: str | os.PathLike[str], trust_modules: Collection[str] = ()) -> nn.Module:
+    """Rebuilds the trained net of a run or a checkpoint, of classes of this library, ``torch.nn`` and ``torchvision``.
 
     Args:
         source: A checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which the newest run is taken. A
             run stands for the checkpoint that validation chose, see `chosen_checkpoint`.
+        trust_modules: Other packages whose code may run, because the net is built of their classes; like the
+            environment variable ``LGN_TRUST_MODULES``, which names them with commas between.
 
     Returns:
         The net, on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
@@ -51,7 +65,8 @@ def load_net(source: str | os.PathLike[str]) -> nn.Module:
     Raises:
         LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
     """
-    return open_net(source).net
+    with trusting(trust_modules):
+        return open_net(source).net
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class LoadedNet:
     @property
     def step(self) -> int:
         """Optimizer steps that the net was trained for."""
-        return int(self.content.get("global_step", 0))
+        return self.content.get("global_step") or 0
 
     @property
     def folder(self) -> Path:
@@ -101,11 +116,24 @@ def open_net(source: str | os.PathLike[str]) -> LoadedNet:
 def _rebuild_net(path: Path, content: dict[str, Any]) -> nn.Module:
     net = _fresh_net(path, content)
     weights = {k.removeprefix("net."): value for k, value in content["state_dict"].items() if k.startswith("net.")}
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
+    load_weights(net, weights, path)
     return net.eval()
+
+
+def load_weights(module: nn.Module, weights: dict[str, Any], path: Path) -> None:
+    """Loads the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: If their names, shapes or values are none of the module.
+    """
+    own = module.state_dict()
+    for name, value in weights.items():
+        if isinstance(own.get(name), Tensor) and own[name].is_complex() != value.is_complex():
+            raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {name} is {value.dtype}")
+    try:
+        module.load_state_dict(weights)
+    except Exception as error:  # what modules raise that are given what they did not save
+        raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
 
 
 def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +150,10 @@ def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str
             "module = LogicClassifier.load_from_checkpoint(path, net=…) fills a net that you build, and "
             "export_circuit(Circuit.from_module(module.net), folder, name) exports it"
         )
-    recipe: dict[str, Any] = yaml.safe_load(public_names(text))
+    recipe = parse_settings(public_names(text), f"the recipe in checkpoint {path}", CheckpointError)
+    model = recipe.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("net"), dict):
+        raise CheckpointError(f"the recipe in checkpoint {path} names no net")
     return recipe
 
 
@@ -155,20 +186,25 @@ def module_arguments(cls: type[Any], path: str | os.PathLike[str], content: dict
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model", instantiate=False)
-    built = _build(parser, path, {"model": recipe_of(path, content)["model"]})
+    kinds = (*NET_KINDS, Optimizer, LRScheduler)
+    values = {"model": recipe_of(path, content)["model"]}
+    built = _build(parser, path, trusted_settings(values, f"checkpoint {path}", kinds, _OPTIMIZERS))
     return dict(vars(built.model))
 
 
 def _fresh_net(path: Path, content: dict[str, Any]) -> nn.Module:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "net")
-    return cast(nn.Module, _build(parser, path, {"net": recipe_of(path, content)["model"]["net"]}).net)
+    values = {"net": recipe_of(path, content)["model"]["net"]}
+    return cast(nn.Module, _build(parser, path, trusted_settings(values, f"checkpoint {path}", NET_KINDS)).net)
 
 
 def _build(parser: ArgumentParser, path: str | os.PathLike[str], values: dict[str, Any]) -> Any:
     try:
         parsed = parser.parse_object(values)
-    except ArgumentError as error:
+        with gates_as_drawn():  # the order is in the checkpoint
+            return parser.instantiate(parsed)
+    except LgnError:
+        raise
+    except Exception as error:  # what constructors raise that are given what nobody trained with
         raise CheckpointError(f"the recipe in checkpoint {path} cannot be used: {error}") from error
-    with gates_as_drawn():  # the order is in the checkpoint
-        return parser.instantiate(parsed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,9 +19,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.base.errors import TrainingError
 from lgn_lightning.base.lightning_private import datamodule_of, logs_this_step
+from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
-from lgn_lightning.runs.checkpoints import read_checkpoint
+from lgn_lightning.runs.checkpoints import DIGEST, digest, read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
@@ -126,6 +127,7 @@ class LogicClassifier(GraphedTraining):
         hparams_file: str | Path | None = None,
         strict: bool | None = None,
         weights_only: bool | None = True,
+        trust_modules: Collection[str] = (),
         **kwargs: Any,
     ) -> Self:
         """Loads the module of a checkpoint: net, optimizer, loss as its recipe says. :func:`load_net` has the bare net.
@@ -136,6 +138,7 @@ class LogicClassifier(GraphedTraining):
             hparams_file: Likewise.
             strict: Likewise.
             weights_only: Read only tensors and plain values; these checkpoints hold nothing else.
+            trust_modules: As in :func:`load_net`; what the recipe names is built of their classes, too.
             **kwargs: Arguments of the constructor, instead of those of the recipe. With ``net`` the recipe is not read.
                 Other arguments are then those of the checkpoint if they are plain values; optimizer, scheduler and loss
                 are the default ones.
@@ -146,7 +149,8 @@ class LogicClassifier(GraphedTraining):
         recipe = None
         if "net" not in kwargs:
             content = read_checkpoint(checkpoint_path)
-            kwargs = {**module_arguments(LogicClassifier, checkpoint_path, content), **kwargs}
+            with trusting(trust_modules):
+                kwargs = {**module_arguments(LogicClassifier, checkpoint_path, content), **kwargs}
             recipe = content["lgn_recipe"]
         given = kwargs.get("loss")
         state = copy.deepcopy(given.state_dict()) if isinstance(given, nn.Module) else {}
@@ -350,7 +354,7 @@ class LogicClassifier(GraphedTraining):
         checkpoint["state_dict"] = {**own, **saved}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, and how images were prepared.
+        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, preparation; a digest.
 
         Raises:
             TrainingError: If weights are NaN or infinite: the last good checkpoint stays.
@@ -375,3 +379,4 @@ class LogicClassifier(GraphedTraining):
         preparation = getattr(data, "preparation", None)
         if preparation is not None:
             checkpoint["lgn_preparation"] = preparation
+        checkpoint[DIGEST] = digest(checkpoint)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning.pytorch as pl
-import yaml
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lgn_lightning.base.lightning_private import is_rehearsal
+from lgn_lightning.base.settings_text import read_settings
 
 #: Arguments of schedules that give the length of a whole training.
 _LENGTHS: Final = ("T_max", "total_steps")
@@ -28,7 +28,7 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
         overrides: The arguments of the command line.
         config: The settings that result from both; the schedule is changed there.
     """
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    content = read_settings(recipe)
     planned, steps = (content.get("trainer") or {}).get("max_steps"), config.trainer.max_steps
     schedule = config.model.lr_scheduler
     arguments = getattr(schedule, "init_args", None)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,3 +84,44 @@ def test_save_and_load(tmp_path) -> None:
     (tmp_path / "other.lgn").write_text("no circuit at all, but long enough to hold a digest and a header")
     with pytest.raises(CircuitError, match=r"other\.lgn is not a circuit file"):
         Circuit.load(tmp_path / "other.lgn")
+
+
+def forged(circuit: Circuit | LoopedCircuit, **changes: Any) -> bytes:
+    """The circuit's file with another header, and a checksum that agrees."""
+    body = circuit_to_bytes(circuit)[:-32]
+    magic, version, length = struct.unpack_from("<8sII", body)
+    header = json.dumps(json.loads(body[16 : 16 + length]) | changes).encode()
+    body = struct.pack("<8sII", magic, version, len(header)) + header + body[16 + length :]
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_inputs": float("inf")},
+        {"num_inputs": 10**30},
+        {"num_inputs": None},
+        {"num_classes": float("nan")},
+        {"tau": "x"},
+        {"tau": float("nan")},
+        {"tau": -1.0},
+        {"image_shape": [float("inf")] * 3},
+        {"image_shape": 3},
+        {"image_shape": [10**12, 10**12, 1]},
+        {"class_names": 3},
+        {"arrays": [[-1, 2]]},
+        {"arrays": [["gates", -1]]},
+        {"arrays": [["gates", 2**70]]},
+        {"arrays": [["gates", 1.5]]},
+        {"arrays": [[["gates"], 1]]},
+        {"arrays": [{"gates": 1}]},
+        {"arrays": "gates"},
+        {"arrays": {"gates": 1}},
+        {"stages": 3},
+    ],
+)
+def test_a_forged_header_is_one_error(changes: dict[str, Any]) -> None:
+    looped = LoopedCircuit.from_module(tree_net())
+    for circuit in (image_circuit(), looped) if "stages" not in changes else (looped,):
+        with pytest.raises(CircuitError, match="circuit file"):
+            circuit_from_bytes(forged(circuit, **changes))

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,3 +68,70 @@ def test_evaluation_without_a_checkpoint_is_an_error(
     monkeypatch.chdir(digits_run.parents[2])
     assert main(["test", "digits"]) == 1
     assert "needs a trained net: lgn test runs/digits/version_0" in error_of(capsys)
+
+
+def edited(run: Path, place: str, **changes: Any) -> Path:
+    """A checkpoint whose settings someone else wrote: another part of them, or all of it."""
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    recipe = yaml.safe_load(content["lgn_recipe"])
+    part = recipe
+    for key in place.split("."):
+        part = part[key]
+    part.update(changes)
+    torch.save({**content, "lgn_recipe": yaml.safe_dump(recipe)}, "net.ckpt")
+    return Path("net.ckpt")
+
+
+def test_nothing_else_of_a_checkpoint_is_built(
+    digits_run: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("evil.py").write_text("import pathlib\npathlib.Path('canary').touch()\nclass Touch: pass\n")
+    monkeypatch.syspath_prepend(str(here))
+    evil = {"class_path": "evil.Touch"}
+    path = edited(digits_run, "trainer", callbacks=[evil], logger=evil, plugins=[evil], strategy="evil", precision="x")
+    edited_model = yaml.safe_load(torch.load(path, weights_only=True)["lgn_recipe"])["model"]
+    assert edited_model["optimizer"]
+    assert main(["test", "net.ckpt"]) == 0
+    assert "test/acc_hard" in capsys.readouterr().out
+    edited(digits_run, "model", optimizer=evil, lr_scheduler=evil, compile=True)
+    assert main(["validate", "net.ckpt"]) == 0
+    for place, changes in (("model", {"net": evil}), ("model", {"loss": evil}), ("data", evil)):
+        edited(digits_run, place, **changes)
+        assert main(["test", "net.ckpt"]) == 1
+        assert "names the class evil.Touch" in (error := error_of(capsys))
+        assert "lgn test net.ckpt --trust-modules evil" in error
+    assert not Path("canary").exists()
+    assert main(["test", "net.ckpt", "--trust-modules", "evil"]) == 1
+    assert Path("canary").exists(), "trusted, so imported"
+
+
+def test_data_are_looked_for_where_the_user_says(
+    digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mnist = {"class_path": "lgn_lightning.data.MNIST", "init_args": {"root": "/far", "download": True}}
+    edited(digits_run, "data", **mnist)
+    assert main(["test", "net.ckpt"]) == 1
+    error = error_of(capsys)
+    assert "names root '/far', which is not followed: lgn test net.ckpt --data.root /far takes it" in error
+    assert f"not found in {here / 'data'}" in error
+    assert main(["test", "net.ckpt", f"--data.root={here / 'near'}", "--data.download=false"]) == 1
+    assert f"not found in {here / 'near'}" in (error := error_of(capsys))
+    assert "/far" not in error
+
+
+def test_weights_that_do_not_fit_are_one_error(
+    digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(digits_run / "checkpoints" / "best.ckpt", weights_only=True)
+    del content["lgn_sha256"]
+    weights = content["state_dict"]
+    for changes in (
+        {"net.1.weights": weights["net.1.weights"][:-1]},
+        {"net.1.indices_a": weights["net.1.indices_a"] + 10_000},
+        {"net.1.indices_a": "[0, 1]"},
+        {"net.9.weights": torch.zeros(3)},
+    ):
+        torch.save({**content, "state_dict": weights | changes}, "net.ckpt")
+        for command in (["test"], ["export", "--out", "x"]):
+            assert main([command[0], "net.ckpt", *command[1:]]) == 1
+            assert "lgn: error: checkpoint net.ckpt" in error_of(capsys)

@@ -50,7 +50,9 @@ def test_recipe_trains_exports_and_verifies(
     assert len(undecided) == 3
     assert 0 < undecided[-1] < undecided[0] < 1  # the layer learns: its inputs make up their minds
     capsys.readouterr()
-    assert main(["verify", str(run)]) == 0
+    assert main(["verify", str(run)]) == 1
+    assert f"lgn verify {run} --trust-modules majority_gates" in capsys.readouterr().err
+    assert main(["verify", str(run), "--trust-modules", "majority_gates"]) == 0
     assert "NOT EQUAL" not in capsys.readouterr().out
 
 

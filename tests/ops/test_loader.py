@@ -39,6 +39,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(value))
     for name in ("SLOW", "FAIL", "LGN_BACKEND"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(loader._State, "libraries", {})  # what other tests of this process have loaded
     return log
 
 

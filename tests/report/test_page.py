@@ -106,10 +106,11 @@ def test_soft_accuracy_is_shown_for_the_tested_checkpoint_only(run: Path, page: 
     assert data_of(write_report(copy).read_text())["test"]["acc_soft"] is None
 
 
-def test_says_what_is_missing(run: Path, tmp_path: Path) -> None:
+def test_says_what_is_missing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LGN_DATA_ROOT", str(tmp_path / "nowhere"))
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     recipe = yaml.safe_load(checkpoint["lgn_recipe"])
-    recipe["data"] = {"class_path": "lgn_lightning.data.MNIST", "init_args": {"root": "nowhere"}}
+    recipe["data"] = {"class_path": "lgn_lightning.data.MNIST", "init_args": {"root": "elsewhere"}}
     checkpoint["lgn_recipe"] = yaml.safe_dump(recipe)
     torch.save(checkpoint, tmp_path / "alone.ckpt")
     page = write_report(tmp_path / "alone.ckpt").read_text()
@@ -153,7 +154,8 @@ def test_says_what_a_soft_gate_is(arity: int, parametrization: str, soft: str, m
     curve = ([1, 2], [1.0, 0.5])
     entropies = {f"gate_entropy/layer_{number}": curve for number in (1, 2)}
     history = History("metrics.csv", {"train/loss": curve, **entropies})
-    run = LoadedNet(tmp_path / "best.ckpt", net, {"global_step": 2, "lgn_recipe": "paper: null"})
+    recipe = "model: {net: {class_path: lgn_lightning.models.LogicMLP}}"
+    run = LoadedNet(tmp_path / "best.ckpt", net, {"global_step": 2, "lgn_recipe": recipe})
     page = render(Findings(run, history, layers))
     strict_parse(page)
     [note] = re.findall(r"Soft: every gate (.*?)\. Hard", page)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lgn_lightning.base.errors import CheckpointError
-from lgn_lightning.runs.checkpoints import chosen_checkpoint
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, read_checkpoint
 
 
 def write(path: Path, step: int = 0, best: str | Path | None = None, monitor: str | None = "val/acc_hard") -> None:
@@ -79,3 +79,49 @@ def test_where_there_is_none_the_error_says_what_was_looked_for(tmp_path: Path) 
         chosen_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="there is no run or checkpoint"):
         chosen_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_damaged_weight_is_noticed(digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, copy = digits_run / "checkpoints" / "best.ckpt", tmp_path / "copy.ckpt"
+    content = read_checkpoint(path)
+    assert capsys.readouterr().err == ""
+    [name, weights] = next((n, w) for n, w in content["state_dict"].items() if n.endswith("weights"))
+    data, needle = path.read_bytes(), weights.numpy().tobytes()
+    assert data.count(needle) == 1
+    place = data.index(needle) + 3
+    copy.write_bytes(data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :])
+    with pytest.raises(CheckpointError, match=r"copy\.ckpt is damaged: .*SHA-256"):
+        read_checkpoint(copy)
+    for other in (weights[:-1], weights.double(), -weights):
+        torch.save({**content, "state_dict": {**content["state_dict"], name: other}}, copy)
+        with pytest.raises(CheckpointError, match="state_dict does not agree with the SHA-256"):
+            read_checkpoint(copy)
+    del content["optimizer_states"]
+    torch.save({**content, "added_by_a_subclass": torch.ones(1)}, copy)
+    assert read_checkpoint(copy)["added_by_a_subclass"] == 1
+    del content["lgn_sha256"]
+    torch.save(content, copy)
+    read_checkpoint(copy)
+    assert "has no digest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_dict": {"net.1.weights": "[1.0]"}},
+        {"state_dict": {3: torch.zeros(1)}},
+        {"state_dict": {"net.1.weights": torch.zeros(2, 2).to_sparse()}},
+        {"state_dict": {"net.1.weights": torch.empty(2, device="meta")}},
+        {"state_dict": [torch.zeros(1)]},
+        {"global_step": "3"},
+        {"lgn_recipe": 3},
+        {"lgn_class_names": {"a": 1}},
+        {"lgn_class_names": [0, 1]},
+        {"lgn_preparation": ["resize"]},
+        {"lgn_sha256": "x"},
+    ],
+)
+def test_values_of_another_type_are_one_error(change: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, **change}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"x\.ckpt cannot be used"):
+        read_checkpoint(tmp_path / "x.ckpt")

@@ -164,9 +164,17 @@ def test_a_recipe_that_cannot_be_used_here(run: Path, tmp_path: Path) -> None:
     recipe["model"]["net"]["class_path"] = "no_such_package.Net"
     torch.save({**content, "lgn_recipe": yaml.safe_dump(recipe)}, tmp_path / "other.ckpt")
     with pytest.raises(
-        CheckpointError, match=r"the recipe in checkpoint .*other.ckpt cannot be used: (?s:.*)No module"
+        CheckpointError, match=r"other.ckpt names the class no_such_package.Net.*load_net\(…, trust_modules="
     ):
         load_net(tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="No module named 'no_such_package'"):
+        load_net(tmp_path / "other.ckpt", trust_modules=["no_such_package"])
+    for arguments in ({"width": -3}, {"width": "x"}, {"no_such": 3}, {"in_shape": [1, 8]}, {"tau": {"a": 1}}, "x"):
+        recipe["model"]["net"] = {"class_path": "lgn_lightning.models.LogicMLP", "init_args": arguments}
+        torch.save({**content, "lgn_recipe": yaml.safe_dump(recipe)}, tmp_path / "other.ckpt")
+        for load in (load_net, LogicClassifier.load_from_checkpoint):
+            with pytest.raises(CheckpointError, match=r"other\.ckpt"):
+                load(tmp_path / "other.ckpt")
 
 
 def test_options_that_are_objects_do_not_stop_a_training(tmp_path: Path) -> None:
