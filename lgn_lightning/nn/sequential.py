@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,8 +73,8 @@ def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
     """The outputs of a net, all NaN if a weight is of the layers that ran on packed bits, which cannot say so."""
     if not on_bits:
         return x
-    largest = torch.stack([layer.weights.detach().amax() for layer in on_bits])  # amax gives NaN where there is one
-    return x + torch.where(largest.isnan().any(), math.nan, 0.0)  # a sum keeps the strides
+    largest = torch.stack([layer.weights.detach().max() for layer in on_bits])  # NaN where there is one
+    return x + largest.clamp(0, 0).sum()  # 0, or NaN; a sum keeps the strides
 
 
 def _fusible(module: nn.Module, following: nn.Module) -> bool:
