@@ -241,7 +241,8 @@ class BitOperands(Operands):
 
     def bits_of(self, made: Tensor) -> Tensor:
         """Packed rows as bool ``[batch, rows]``."""
-        return unpack_bits_reference(made[:, : self.row_bytes].t().contiguous().view(torch.int8), self.problem.batch)
+        batch = self.problem.batch
+        return unpack_bits_reference(made[:, : -(-batch // 8)].t().contiguous().view(torch.int8), batch)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=Problem.name)
