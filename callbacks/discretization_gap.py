@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgn_lightning.nn import GateLayer, logic_layers, soft_gates
 
@@ -95,7 +95,8 @@ class _Tally:
             scores_hard = module(x)
         with _watch(layers, compare), soft_gates(module):
             scores_soft = module(x)
-        if isinstance(loss := getattr(module, "loss", None), nn.Module):
+        loss = getattr(module, "loss_of", getattr(module, "loss", None))
+        if callable(loss):
             self._loss[0] += (loss(scores_hard, y) - loss(scores_soft, y)).float() * len(y)
             self._loss[1] += len(y)
         self.batches += 1

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lgn_lightning.nn import GroupSum
+from lgn_lightning.training.targets import Classes
 
 #: Probability of a class above which a sample is saturated: its gradient is less than a thousandth.
 SATURATED = 0.999
@@ -53,7 +54,9 @@ class ScoreSaturation(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts counting."""
         self._sums = None
-        if not trainer.sanity_checking and any(isinstance(module, GroupSum) for module in pl_module.modules()):
+        classes = isinstance(getattr(pl_module, "target", None), Classes | None)  # one score has no softmax
+        sums = any(isinstance(module, GroupSum) for module in pl_module.modules())
+        if not trainer.sanity_checking and classes and sums:
             self._sums = torch.zeros(2 + len(_TEMPERATURES), device=pl_module.device)
 
     def on_validation_batch_end(

@@ -9,7 +9,7 @@ from torch import Tensor
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.training_length import progress, training_steps
 from lgn_lightning.nn import GateLayer, logic_layers
-from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.module import LogicModule
 
 #: Name among the terms of the module's loss.
 _NAME = "wire"
@@ -39,7 +39,7 @@ class WirePenalty(pl.Callback):
 
     Raises:
         ValueError: If an argument is out of range, or when training starts, if the net has no gates, the module is no
-            :class:`~lgn_lightning.LogicClassifier` or the length of the training is not known.
+            :class:`~lgn_lightning.LogicModule` or the length of the training is not known.
     """
 
     def __init__(self, weight: float = 0.1, start: float = 0.0, until: float = 0.9) -> None:
@@ -71,10 +71,8 @@ class WirePenalty(pl.Callback):
         layers = list(logic_layers(pl_module).values())
         if not layers:
             raise ValueError("WirePenalty: the net has no layer of gates; leave the callback out")
-        if not isinstance(pl_module, LogicClassifier):
-            raise ValueError(
-                f"WirePenalty adds to the loss of a LogicClassifier, and this is a {type(pl_module).__name__}"
-            )
+        if not isinstance(pl_module, LogicModule):
+            raise ValueError(f"WirePenalty adds to the loss of a LogicModule, and this is a {type(pl_module).__name__}")
         self._steps = training_steps(trainer, "WirePenalty")
         # A tensor, because a CUDA graph would keep the value of a Python number.
         self._factor = torch.zeros((), device=pl_module.device)
@@ -92,5 +90,5 @@ class WirePenalty(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Takes the term out of the loss."""
-        if isinstance(pl_module, LogicClassifier):
+        if isinstance(pl_module, LogicModule):
             pl_module.penalties.pop(_NAME, None)

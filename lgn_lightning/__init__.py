@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         soft_gates,
     )
     from lgn_lightning.training.checkpoint import load_net
-    from lgn_lightning.training.classifier import LogicClassifier
+    from lgn_lightning.training.classifier import LogicClassifier, LogicRegressor
     from lgn_lightning.training.ddp import LogicDDPStrategy
+    from lgn_lightning.training.module import LogicModule
 
 __version__ = "0.2.0.dev0"
 
@@ -32,6 +33,8 @@ __all__ = [
     "LogicClassifier",
     "LogicDDPStrategy",
     "LogicLayer",
+    "LogicModule",
+    "LogicRegressor",
     "LogicTreeConv2d",
     "LutLayer",
     "OrPool2d",
@@ -53,6 +56,8 @@ __getattr__, __dir__ = lazy_names(
         "CompiledLogicNet": "circuit",
         "LogicClassifier": "training.classifier",
         "LogicDDPStrategy": "training.ddp",
+        "LogicModule": "training.module",
+        "LogicRegressor": "training.classifier",
         "load_net": "training.checkpoint",
     },
 )

@@ -10,7 +10,45 @@ from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.training.checkpoint import load_net
 from lgn_lightning.training.image_loss import ImageLoss
 
-__all__ = ["DistillationLoss", "ImageLoss"]
+__all__ = ["DistillationLoss", "FocalLoss", "ImageLoss"]
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy that turns away from what is easy: −(1 − p)^γ · log p, averaged (Lin et al., ICCV 2017).
+
+    *p* is the probability of the right class. For scores ``[batch, classes]`` and int64 labels it is the softmax, with
+    float labels of the scores' shape the sigmoid of each score, as targets of yes or no and of several labels have it.
+
+    Args:
+        gamma: γ; 0 gives the cross-entropy.
+        weight: Weight of each class; of sigmoids, of the labels that are 1.
+
+    Raises:
+        ValueError: If ``gamma`` is negative.
+    """
+
+    def __init__(self, gamma: float = 2.0, weight: Tensor | None = None) -> None:
+        super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"FocalLoss(gamma={gamma}): must not be negative")
+        self.gamma = gamma
+        self.weight: Tensor | None
+        self.register_buffer("weight", weight)
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Gives the loss of a batch; see the class."""
+        if labels.is_floating_point():
+            costs = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
+            weights = torch.ones_like(costs) if self.weight is None else 1 + (self.weight - 1) * labels
+        else:
+            costs = functional.cross_entropy(scores, labels, reduction="none")
+            weights = torch.ones_like(costs) if self.weight is None else self.weight[labels]
+        hard = (-torch.expm1(-costs)).clamp_min(1e-7) ** self.gamma  # at 0 the gradient of a power below 1 is infinite
+        return (weights * hard * costs).sum() / weights.sum()
+
+    def extra_repr(self) -> str:
+        """γ."""
+        return f"gamma={self.gamma}"
 
 
 class DistillationLoss(ImageLoss):

@@ -19,7 +19,7 @@ from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
 from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.nn import logic_layers
-from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.module import LogicModule
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Summary:
     c_unchecked: str | None = None
 
 
-def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModule, checkpoint: Path | None) -> Summary:
+def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, checkpoint: Path | None) -> Summary:
     """Collects the result after ``trainer.test``.
 
     Args:
@@ -94,7 +94,7 @@ def summarize(trainer: pl.Trainer, module: LogicClassifier, data: ImageDataModul
     )
 
 
-def with_compiled(summary: Summary, module: LogicClassifier, data: ImageDataModule) -> Summary:
+def with_compiled(summary: Summary, module: LogicModule, data: ImageDataModule) -> Summary:
     """Runs the exported C on the images that were tested, if there is a library, and adds what it measures.
 
     Raises:

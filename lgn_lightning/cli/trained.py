@@ -69,7 +69,7 @@ def _measured(recipe: dict[str, Any], source: str, given: Collection[str]) -> di
 
     model = recipe.get("model")
     kept = (
-        {name: model[name] for name in ("net", "num_classes", "loss") if name in model}
+        {name: model[name] for name in ("net", "num_classes", "loss", "target") if name in model}
         if isinstance(model, dict)
         else {}
     )

@@ -1,4 +1,4 @@
-"""What ``lgn fit``, ``validate`` and ``test`` run: a LightningCLI around :class:`LogicClassifier`."""
+"""What ``lgn fit``, ``validate`` and ``test`` run: a LightningCLI around :class:`LogicModule`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from lgn_lightning.runs.wandb_logger import RunWandbLogger
 from lgn_lightning.training import ddp as strategies  # noqa: F401 - recipes name its strategy
 from lgn_lightning.training.checkpoint import load_weights
 from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
-from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.module import LogicModule
 from lgn_lightning.training.schedule_length import follow_max_steps
 from lgn_lightning.training.threads import spare_threads
 
@@ -122,7 +122,7 @@ class TrainingCLI(LightningCLI):
         self._run: RunLogger | None = None
         self._lock: FileLock | None = None
         super().__init__(
-            LogicClassifier,
+            LogicModule,
             ImageDataModule,
             subclass_mode_data=True,
             args=[command, "--config", public_names(settings), *overrides],

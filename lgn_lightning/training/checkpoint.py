@@ -35,7 +35,7 @@ register_type(
 )
 
 #: What a net is built of.
-NET_KINDS: Final = (nn.Module, Parametrization, Sampler)
+NET_KINDS: Final = (nn.Module, Parametrization, Sampler)  # targets are modules, too
 #: Where the optimizers and schedules of a recipe are.
 _OPTIMIZERS: Final = ("torch.optim", "lightning.pytorch.cli")
 
@@ -43,6 +43,11 @@ _OPTIMIZERS: Final = ("torch.optim", "lightning.pytorch.cli")
 def class_names(content: dict[str, Any]) -> list[str] | None:
     """The names of the classes, in order, that a checkpoint's training data had; None if it does not know them."""
     return content.get("lgn_class_names")
+
+
+def decoding(content: dict[str, Any]) -> dict[str, Any] | None:
+    """How the sums of a checkpoint's net are decided on, the arguments of `circuit.Decoding`; None of release 0.1."""
+    return content.get("lgn_decoding")
 
 
 def preparation(content: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from lgn_lightning.base.errors import DataError
 from lgn_lightning.nn import GroupSum
 
 
-def check_sizes(net: nn.Module, num_classes: int, data: object) -> None:
+def check_sizes(net: nn.Module, num_classes: int, data: object, num_scores: int | None = None) -> None:
     """Compares the inputs and outputs of a net with the data, where both are known.
 
     Those of a net are its attributes ``in_shape`` and ``num_classes``, or those of the first and last module of a
@@ -21,16 +21,18 @@ def check_sizes(net: nn.Module, num_classes: int, data: object) -> None:
         net: The net.
         num_classes: ``num_classes`` of the LightningModule.
         data: The data module, which may have ``image_shape`` and ``num_classes``, or None.
+        num_scores: Scores that the net must give, if they are not as many as there are classes.
 
     Raises:
         DataError: If they differ; the message names all keys to set.
     """
     shape, classes = _listed(getattr(data, "image_shape", None)), getattr(data, "num_classes", None)
     takes, gives = _in_shape(net), _num_scores(net)
+    one_score = num_scores not in (None, num_classes)  # whatever the number of classes
     pairs = {
         "model.net.in_shape": (takes, shape),
-        "model.net.num_classes": (gives, classes),
-        "model.num_classes": (num_classes, gives if classes is None else classes),
+        "model.net.num_classes": (gives, num_scores if one_score else classes),
+        "model.num_classes": (num_classes, gives if classes is None and not one_score else classes),
     }
     wrong = {key: pair for key, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
     if not wrong:

@@ -17,7 +17,7 @@ from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP
 from tests.training.toy import loader, net, toy, trainer
 
-METRICS = {"acc_hard", "acc_soft", "loss_hard", "loss_soft", "gap_acc"}
+METRICS = {"acc_hard", "acc_soft", "loss_hard", "loss_soft", "gap_acc", "score_hard"}
 
 
 def accuracy_and_loss(scores: Tensor, y: Tensor) -> tuple[float, float]:
@@ -37,6 +37,7 @@ def expected_metrics(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]
         "loss_hard": loss_hard,
         "loss_soft": loss_soft,
         "gap_acc": acc_soft - acc_hard,
+        "score_hard": acc_hard,
     }
 
 
@@ -122,7 +123,7 @@ def test_nan_loss_stops_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_classes", [1, 0])
 def test_a_classifier_has_two_classes(num_classes: int) -> None:
-    with pytest.raises(ValueError, match=rf"num_classes={num_classes}\).*LightningModule"):
+    with pytest.raises(ValueError, match=rf"num_classes={num_classes}, but there are 2 or more; .*yes_no"):
         LogicClassifier(LogicMLP((1, 4, 4), 1, width=64, depth=2), num_classes, loss=nn.BCEWithLogitsLoss())
 
 

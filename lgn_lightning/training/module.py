@@ -1,0 +1,402 @@
+"""The LightningModule: trains any net soft for any target, and measures it soft and hard."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lgn_lightning.base.errors import TrainingError
+from lgn_lightning.base.lightning_private import datamodule_of, logs_this_step
+from lgn_lightning.base.trust import trusting
+from lgn_lightning.nn import logic_layers, soft_gates
+from lgn_lightning.nn.checked_input import check_next_inputs
+from lgn_lightning.runs.checkpoints import DIGEST, digest, read_checkpoint
+from lgn_lightning.training.checkpoint import describe_module, module_arguments
+from lgn_lightning.training.graphed_training import GraphedTraining
+from lgn_lightning.training.image_loss import ImageLoss
+from lgn_lightning.training.rank_check import check_same_start
+from lgn_lightning.training.schedule_length import warn_of_another_length
+from lgn_lightning.training.size_check import check_sizes
+from lgn_lightning.training.targets import Classes, Target, describe_target, make_target
+from lgn_lightning.training.weight_check import check_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
+Batch = tuple[Tensor, Tensor]
+
+
+def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
+    """Adam with the learning rate of Petersen et al. (2022), in one fused kernel a step."""
+    return torch.optim.Adam(parameters, lr=0.01, fused=True)
+
+
+class LogicModule(GraphedTraining):
+    """Trains a net for a target and logs its loss and metrics, soft and hard.
+
+    Logged for ``val`` and ``test``: metrics and ``loss_hard`` of the discrete net (``.eval()`` mode), such as
+    ``acc_hard``; metrics and ``loss_soft`` of the relaxed gates on the same bits; ``score_hard``, the metric that fits
+    the target, higher is better; and its gap, ``gap_acc = acc_soft − acc_hard``, the discretization gap. A net without
+    logic layers has one value, and it is logged as both.
+
+    Labels of the first batch of each stage are checked. Weights are checked at logged steps, validations and
+    checkpoints: NaN or +∞ among them stops the training.
+
+    Args:
+        net: Maps a batch to scores ``[batch, target.num_scores]``: sums of bits over tau.
+        num_classes: Number of classes, at least 2; of labels, numbers or levels, where those are the target.
+        optimizer: Makes the optimizer from the parameters; fused Adam with lr 0.01 by default.
+        lr_scheduler: Makes a scheduler from the optimizer; it scales the rate of each parameter group.
+        scheduler_interval: Whether the scheduler steps each ``"step"`` or each ``"epoch"``; ``ReduceLROnPlateau``
+            steps after each validation instead, and watches ``val/loss_hard`` if it has no ``monitor``.
+        loss: Loss of what the target makes of scores and labels, the target's usual one by default; an
+            :class:`~lgn_lightning.losses.ImageLoss` also gets the images in training.
+        compile: Whether to ``torch.compile`` the net of the training step.
+        cuda_graph: Whether to replay the training step as a CUDA graph, which saves the time of kernel launches and of
+            Python. If that is not possible, a warning gives the reason and the step runs as usual.
+        parameter_groups: Other options of the optimizer for some parameters of the net. Maps a pattern of their names
+            (wildcards as in file names), such as ``"*.learned.logits"``, to options, such as ``{"lr": 0.03}``. The
+            first pattern that matches a name counts.
+        target: What the net is trained to say: ``"classes"``, ``"yes_no"``, ``"labels"``, ``"number"``, ``"ordinal"``,
+            or an object of `lgn_lightning.training.targets`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int | None = None,
+        optimizer: OptimizerCallable = default_optimizer,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: str = "step",
+        loss: nn.Module | None = None,
+        compile: bool = False,
+        cuda_graph: bool = False,
+        parameter_groups: dict[str, dict[str, Any]] | None = None,
+        target: str | Target = "classes",
+    ) -> None:
+        super().__init__()
+        if scheduler_interval not in ("step", "epoch"):
+            raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
+        self.net = net
+        self.target = make_target(target)
+        self.target.prepare(num_classes, net)
+        self.num_classes = self.target.num_classes
+        self.loss = loss if loss is not None else self.target.usual_loss()
+        self._make_optimizer = optimizer
+        self._parameter_groups = parameter_groups or {}
+        self._make_scheduler = lr_scheduler
+        self._scheduler_interval = scheduler_interval
+        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and the metric it watches
+        # In a tuple, so that the state dict does not hold the parameters of the compiled module a second time.
+        self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
+        self.cuda_graph = cuda_graph
+        #: Learning rate instead of the optimizer's own; groups of ``parameter_groups`` with a rate of theirs keep it.
+        #: Lightning's ``Tuner.lr_find`` and ``LearningRateFinder`` set it.
+        self.lr: float | None = None
+        #: Terms that callbacks add to the training loss, by name.
+        self.penalties: dict[str, Callable[[], Tensor]] = {}
+        self.metrics = nn.ModuleDict(
+            {
+                f"{split}_{kind}": nn.ModuleDict({**self.target.metrics(), "loss": MeanMetric()})
+                for split in ("val", "test")
+                for kind in ("hard", "soft")
+            }
+        )
+        #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
+        self.recipe: str | None = None
+        self._labels_checked = False
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # no open files
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        trust_modules: Collection[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the module of a checkpoint: net, optimizer, loss as its recipe says. :func:`load_net` has the bare net.
+
+        Args:
+            checkpoint_path: The ``.ckpt`` file.
+            map_location: As in :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`, like the next two.
+            hparams_file: Likewise.
+            strict: Likewise.
+            weights_only: Read only tensors and plain values; these checkpoints hold nothing else.
+            trust_modules: As in :func:`load_net`; what the recipe names is built of their classes, too.
+            **kwargs: Arguments of the constructor, instead of those of the recipe. With ``net`` the recipe is not read.
+                Other arguments are then those of the checkpoint if they are plain values; optimizer, scheduler and loss
+                are the default ones.
+
+        Raises:
+            CheckpointError: If the checkpoint does not say how its net is built, and ``net`` is not given.
+        """
+        recipe = None
+        if "net" not in kwargs:
+            content = read_checkpoint(checkpoint_path)
+            with trusting(trust_modules):
+                kwargs = {**module_arguments(LogicModule, checkpoint_path, content), **kwargs}
+            recipe = content["lgn_recipe"]
+        given = kwargs.get("loss")
+        state = copy.deepcopy(given.state_dict()) if isinstance(given, nn.Module) else {}
+        module = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
+        )
+        if state:  # what was given and not what was saved
+            module.loss.load_state_dict(state)
+        module.recipe = recipe
+        return module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode."""
+        return cast(Tensor, self.net(x))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of the soft net; with a CUDA graph, the whole step."""
+        x, y = batch
+        self._check_labels(y)
+        loss = self.train_on(x, y)
+        # Logging costs as much as a layer, so it happens only at the steps that a logger or the bar reads.
+        if logs_this_step(self.trainer):
+            check_weights(self.net, self.trainer.global_step)
+            value = loss.detach()
+            if not math.isfinite(value.item()):
+                raise TrainingError(
+                    f"the training loss is {value.item()} at step {self.trainer.global_step}; "
+                    "lower the learning rate, or look for NaN in the data"
+                )
+            self.log("train/loss", value, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        return loss
+
+    def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
+        loss = self.loss_of(self._train_net[0](x), y, x)
+        for penalty in self.penalties.values():
+            loss = loss + penalty()
+        return loss
+
+    def loss_of(self, scores: Tensor, y: Tensor, x: Tensor | None = None) -> Tensor:
+        """Loss of a batch of scores and labels; of the images, too, if the loss looks at them."""
+        images = (x,) if x is not None and isinstance(self.loss, ImageLoss) else ()
+        return cast(Tensor, self.loss(self.target.outputs(scores), self.target.labels(y), *images))
+
+    def setup(self, stage: str) -> None:
+        """Checks that net and data fit, and that all ranks built the same net; later DDP would hide a difference.
+
+        Raises:
+            DataError: If shape of the images or number of classes differ, see `check_sizes`.
+            RankError: If a rank built another net.
+        """
+        check_sizes(self.net, self.num_classes, datamodule_of(self), self.target.num_scores)
+        if stage == "fit":
+            check_same_start(self.net)
+
+    def on_train_start(self) -> None:
+        """Compares the schedule with the training, and lets the target see the labels.
+
+        Raises:
+            ValueError: If the learning rate waits for validations, and there will be none.
+        """
+        if self._plateau is not None and not self.trainer.enable_validation:
+            raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
+        warn_of_another_length(self.trainer)
+        if self.target.needs_labels:
+            self.target.fit(self._training_labels())
+        self._check_next_batch()
+        super().on_train_start()
+
+    def _training_labels(self) -> Tensor:
+        """All labels of the training, on all ranks."""
+        data = datamodule_of(self)
+        if hasattr(data, "training_labels"):
+            return cast(Tensor, data.training_labels()).to(self.device)
+        mine = torch.cat([y for _, y in cast(Any, self.trainer.train_dataloader)]).to(self.device)
+        return mine if self.trainer.world_size == 1 else cast(Tensor, self.all_gather(mine)).flatten(0, 1)
+
+    def on_validation_start(self) -> None:
+        """Refuses weights that are NaN or infinite; the first batch is checked."""
+        check_weights(self.net, self.trainer.global_step)
+        self._check_next_batch()
+
+    def on_test_start(self) -> None:
+        """See :meth:`on_validation_start`."""
+        self.on_validation_start()
+
+    def on_predict_start(self) -> None:
+        """See :meth:`on_validation_start`."""
+        self.on_validation_start()
+
+    def _check_next_batch(self) -> None:
+        check_next_inputs(self.net)
+        self._labels_checked = False
+
+    def _check_labels(self, y: Tensor) -> None:
+        """Looks at the labels of the first batch of each stage: it waits for the device."""
+        if not self._labels_checked:
+            self.target.check(y, getattr(self.loss, "ignore_index", None))
+            self._labels_checked = True
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the validation metrics, soft and hard."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the test metrics, soft and hard."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """What the hard net decides: classes int64 ``[batch]``, labels or numbers, see :meth:`Target.decide`."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        return self.target.decide(self.target.counts(self(x), hard=True))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics, and steps a scheduler that waits for a plateau."""
+        self._log_metrics("val")
+        # Before checkpoints are written: they have to hold the scheduler after this step.
+        if self._plateau is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._step_plateau(*self._plateau)
+
+    def _step_plateau(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, monitor: str) -> None:
+        metrics = self.trainer.callback_metrics
+        if monitor not in metrics:
+            raise ValueError(
+                f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {', '.join(sorted(metrics))}"
+            )
+        scheduler.step(metrics[monitor].item())
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics."""
+        self._log_metrics("test")
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        x, y = batch
+        self._check_labels(y)
+        scores = self(x)
+        self._update(split, "hard", scores, y)
+        if logic_layers(self.net):
+            with soft_gates(self.net):
+                scores = self(x)
+        self._update(split, "soft", scores, y)
+
+    def _update(self, split: str, kind: str, scores: Tensor, y: Tensor) -> None:
+        metrics = cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"])
+        self.target.update(metrics, self.target.counts(scores, kind == "hard"), y)
+        cast(MeanMetric, metrics["loss"]).update(self.loss_of(scores, y), weight=len(y))
+
+    def _log_metrics(self, split: str) -> None:
+        if split == "val" and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.target.choose(self.metrics["val_hard"])
+        values: dict[str, Tensor] = {}
+        for kind in ("hard", "soft"):
+            metrics = cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"])
+            found = {**self.target.compute(metrics), "loss": cast(MeanMetric, metrics["loss"]).compute()}
+            values |= {f"{split}/{name}_{kind}": value for name, value in found.items()}
+            for metric in metrics.values():
+                cast(MeanMetric, metric).reset()
+        main = self.target.main
+        values[f"{split}/score_hard"] = values[f"{split}/{main}_hard"]
+        values[f"{split}/gap_{main}"] = values[f"{split}/{main}_soft"] - values[f"{split}/{main}_hard"]
+        # torchmetrics has reduced over the ranks already: every rank logs the same numbers.
+        self.log_dict(values, prog_bar=False, sync_dist=False)
+        self.log(f"{split}/{main}", values[f"{split}/{main}_hard"], prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds what the recipe names."""
+        optimizer = self._make_optimizer(self._grouped_parameters())
+        if self.lr is not None:
+            default = optimizer.defaults["lr"]
+            for group in optimizer.param_groups:
+                if group["lr"] == default:
+                    group["lr"] = self.lr
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            # Lightning would step it at the end of epochs, which may come before the first validation or after several.
+            # With this frequency it only saves the state, and `_step_plateau` steps.
+            monitor = getattr(scheduler, "monitor", "val/loss_hard")
+            self._plateau = scheduler, monitor
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
+            }
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},
+        }
+
+    def _grouped_parameters(self) -> Any:
+        """The parameters, in groups that differ in their options.
+
+        Raises:
+            ValueError: If a pattern of ``parameter_groups`` matches none of the parameters that earlier ones left.
+        """
+        if not self._parameter_groups:
+            return self.parameters()
+        groups: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in (*self._parameter_groups, "")}
+        names = dict(self.net.named_parameters())
+        for name, parameter in names.items():
+            groups[next((p for p in self._parameter_groups if fnmatchcase(name, p)), "")].append(parameter)
+        for pattern in self._parameter_groups:
+            if not groups[pattern]:
+                raise ValueError(
+                    f"parameter_groups: {pattern!r} matches no parameter of the net, or an earlier pattern took them; "
+                    f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
+                )
+        rest = {id(parameter) for parameter in names.values()}
+        groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
+        options = {**self._parameter_groups, "": {}}
+        return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what the checkpoint holds of another loss, such as class weights: the net is what is loaded."""
+        own = {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
+        saved = {
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            if not name.startswith("loss.") or (name in own and own[name].shape == value.shape)
+        }
+        checkpoint["state_dict"] = {**own, **saved}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, preparation, decoding; a digest.
+
+        Raises:
+            TrainingError: If weights are NaN or infinite: the last good checkpoint stays.
+        """
+        check_weights(self.net, checkpoint.get("global_step", 0))
+        super().on_save_checkpoint(checkpoint)
+        arguments = {
+            "num_classes": self.num_classes,
+            "scheduler_interval": self._scheduler_interval,
+            "compile": self._train_net[0] is not self.net,
+            "cuda_graph": self.cuda_graph,
+            "parameter_groups": self._parameter_groups,
+            **({} if isinstance(self.target, Classes) else {"target": describe_target(self.target)}),
+        }
+        checkpoint["lgn_recipe"] = self.recipe or describe_module(self.net, arguments)
+        # Not by `save_hyperparameters`: it does not find these arguments in a subclass that a CLI builds.
+        key = self.CHECKPOINT_HYPER_PARAMS_KEY
+        checkpoint[key] = {**arguments, **checkpoint.get(key, {})}
+        data = datamodule_of(self)
+        names = getattr(data, "class_names", None)
+        if names is not None:
+            checkpoint["lgn_class_names"] = list(names)
+        preparation = getattr(data, "preparation", None)
+        if preparation is not None:
+            checkpoint["lgn_preparation"] = preparation
+        checkpoint["lgn_decoding"] = self.target.decoding()
+        checkpoint[DIGEST] = digest(checkpoint)

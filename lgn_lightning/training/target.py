@@ -1,0 +1,126 @@
+"""What every target of a training has: what a net's sums mean, and how they are trained, measured and decided on."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lgn_lightning.nn import GateLayer, GroupSum
+
+
+class Target(nn.Module):
+    """What a net's sums mean: how they are trained, measured and decided on.
+
+    A net gives scores, its sums of bits over tau. A target makes of them what the loss takes (`outputs`), of the sums
+    themselves (*counts*) the decision (`decide`), and says for the circuit how to decide by whole counts (`decoding`).
+
+    Attributes:
+        num_classes: Classes, labels, numbers or levels.
+        tau: What the net divides its sums by.
+        middle: Half of the bits of a sum, which an untrained net gives; 0 if the net sums up no bits.
+        whole: Whether the counts of the hard net are whole numbers.
+    """
+
+    #: The metric that fits, of which the gap is logged; higher is better.
+    main: str
+    #: The arguments of the constructor.
+    options: dict[str, Any]
+    #: `num_classes` where none is given; 0 if it must be.
+    usual: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = {}
+
+    def prepare(self, num_classes: int | None, net: nn.Module) -> None:
+        """Learns what the net's sums are; called once, by the module.
+
+        Raises:
+            ValueError: If the number of classes is none that the target can have.
+        """
+        self.num_classes = self.usual if num_classes is None else num_classes
+        sums = next((module for module in net.modules() if isinstance(module, GroupSum)), None)
+        layers = [module for module in net.modules() if isinstance(module, GateLayer)]
+        self.whole, self.tau, self.middle = sums is not None, 1.0, 0.0
+        if sums is not None:
+            self.tau = sums.tau
+            self.middle = layers[-1].num_neurons / sums.k / 2 if layers else 0.0
+        least = 2 if self.usual else 1
+        if self.num_classes < least:
+            name = type(self).__name__
+            raise ValueError(f"{name}: num_classes={self.num_classes}, but there are {least} or more; {self._hint}")
+
+    _hint: ClassVar[str] = "set num_classes"
+
+    @property
+    def num_scores(self) -> int:
+        """Scores that the net must give."""
+        return self.num_classes
+
+    def usual_loss(self) -> nn.Module:
+        """The loss where none is given."""
+        raise NotImplementedError
+
+    def check(self, y: Tensor, ignored: int | None = None) -> None:
+        """Refuses labels that the loss would fail on, or get wrong in silence.
+
+        Raises:
+            DataError: If they are of another type, shape or range.
+        """
+        raise NotImplementedError
+
+    def fit(self, y: Tensor) -> None:
+        """Takes what the target needs to know of all labels of the training, before its first step."""
+
+    #: Whether `fit` has anything to do.
+    needs_labels: ClassVar[bool] = False
+
+    def outputs(self, scores: Tensor) -> Tensor:
+        """What the loss takes of scores ``[batch, num_scores]``."""
+        return scores - self.middle / self.tau
+
+    def labels(self, y: Tensor) -> Tensor:
+        """What the loss takes of labels."""
+        return y
+
+    def counts(self, scores: Tensor, hard: bool) -> Tensor:
+        """Sums of the net: whole numbers of a hard net that sums up bits."""
+        counts = scores.float() * self.tau
+        return counts.round() if hard and self.whole else counts
+
+    def decide(self, counts: Tensor) -> Tensor:
+        """Classes or levels int64 ``[batch]``, labels bool ``[batch, num_classes]``, numbers ``[batch(, …)]``."""
+        raise NotImplementedError
+
+    def metrics(self) -> dict[str, Metric]:
+        """Fresh metrics by name, without the loss."""
+        raise NotImplementedError
+
+    def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
+        """Adds a batch to them."""
+        decisions = self.decide(counts)
+        for name in self.metrics():
+            metrics[name].update(decisions, y)
+
+    def choose(self, metrics: Any) -> None:
+        """Chooses the thresholds by the hard net's metrics of a validation."""
+
+    def compute(self, metrics: Any) -> dict[str, Tensor]:
+        """Their values by name."""
+        return {name: metrics[name].compute() for name in self.metrics()}
+
+    def decoding(self) -> dict[str, Any]:
+        """The decision by whole counts as plain data, the arguments of `circuit.Decoding`."""
+        raise NotImplementedError
+
+
+def whole_numbers(thresholds: Tensor) -> list[int]:
+    """Thresholds of whole counts."""
+    return [int(t) for t in thresholds.ceil().tolist()]
+
+
+def described(y: Tensor) -> str:
+    """Type and shape of labels, for messages."""
+    return f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"

@@ -1,0 +1,263 @@
+"""What a net is trained to say: one class of many, yes or no, several labels, a number, or a level."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import CohenKappa, MeanAbsoluteError, MeanSquaredError, Metric, R2Score
+from torchmetrics.classification import MulticlassAccuracy
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.training.label_check import check_labels
+from lgn_lightning.training.target import Target, described, whole_numbers
+from lgn_lightning.training.thresholds import Labels, YesNo
+
+__all__ = ["TARGETS", "Classes", "Labels", "Number", "Ordinal", "Target", "YesNo", "make_target", "scores_of"]
+
+
+class Classes(Target):
+    """One class of many: the highest score. Labels are int64 ``[batch]``, or distributions over the classes."""
+
+    main = "acc"
+    usual = 10
+    _hint = "a classifier tells 2 classes or more apart; for one output take target: yes_no, which has one score"
+
+    def usual_loss(self) -> nn.Module:
+        """Cross-entropy."""
+        return nn.CrossEntropyLoss()
+
+    def check(self, y: Tensor, ignored: int | None = None) -> None:
+        """See `check_labels`."""
+        check_labels(y, self.num_classes, ignored)
+
+    def outputs(self, scores: Tensor) -> Tensor:
+        """The scores."""
+        return scores
+
+    def counts(self, scores: Tensor, hard: bool) -> Tensor:
+        """The scores: which is the highest does not depend on tau."""
+        return scores
+
+    def decide(self, counts: Tensor) -> Tensor:
+        """The first of the highest."""
+        return counts.argmax(1)
+
+    def metrics(self) -> dict[str, Metric]:
+        """``acc``."""
+        return {"acc": MulticlassAccuracy(self.num_classes, average="micro")}
+
+    def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
+        """Of distributions the likeliest class counts."""
+        metrics["acc"].update(counts, y.argmax(1) if y.is_floating_point() else y)
+
+    def decoding(self) -> dict[str, Any]:
+        """The highest count."""
+        return {"kind": "argmax"}
+
+
+class Number(Target):
+    """Numbers, one a score: mean + spread · (score − middle / tau). Labels are floats ``[batch]`` or ``[batch, k]``.
+
+    Mean and spread (standard deviation) of the training's labels are part of the checkpoint. The loss is that of
+    standardized numbers. Logged are ``rmse`` and ``mae`` in the labels' unit, and ``r2``, that of standardized numbers
+    where there are several.
+    """
+
+    main = "r2"
+    needs_labels = True
+    mean: Tensor
+    spread: Tensor
+    fitted: Tensor
+
+    def prepare(self, num_classes: int | None, net: nn.Module) -> None:
+        """Begins with the mean 0 and the spread 1."""
+        super().prepare(1 if num_classes is None else num_classes, net)
+        self.register_buffer("mean", torch.zeros(self.num_classes, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(self.num_classes, dtype=torch.float64))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def usual_loss(self) -> nn.Module:
+        """Mean squared error."""
+        return nn.MSELoss()
+
+    def check(self, y: Tensor, ignored: int | None = None) -> None:
+        """Refuses what is no number."""
+        wanted = "[batch]" if self.num_classes == 1 else f"[batch, {self.num_classes}]"
+        if not y.is_floating_point() or (y[:, None] if y.ndim == 1 else y).shape[1:] != (self.num_classes,):
+            raise DataError(f"labels are {described(y)}: give floats {wanted}")
+        if not y.isfinite().all():
+            raise DataError(f"a label is {y[~y.isfinite()][0].item()}: leave samples without a number out")
+
+    def fit(self, y: Tensor) -> None:
+        """Takes mean and spread, once."""
+        if self.fitted:
+            return
+        y = y.double().reshape(len(y), -1)
+        self.mean.copy_(y.mean(0))
+        self.spread.copy_(y.std(0, correction=0).clamp_min(torch.finfo(torch.float32).tiny))
+        self.fitted.fill_(True)
+
+    def labels(self, y: Tensor) -> Tensor:
+        """Standardized, ``[batch, num_classes]``."""
+        return ((y.double().reshape(len(y), -1) - self.mean) / self.spread).float()
+
+    def decide(self, counts: Tensor) -> Tensor:
+        """Numbers, float64 ``[batch]``, or ``[batch, num_classes]`` if there are several."""
+        numbers = self._offset + self._scale * counts.double()
+        return numbers.squeeze(1) if self.num_classes == 1 else numbers
+
+    @property
+    def _scale(self) -> Tensor:
+        return self.spread / self.tau
+
+    @property
+    def _offset(self) -> Tensor:
+        return self.mean - self._scale * self.middle
+
+    def metrics(self) -> dict[str, Metric]:
+        """``r2``, ``rmse`` and ``mae``."""
+        return {"r2": R2Score(), "rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}
+
+    def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
+        """R² of standardized numbers, whose sums of squares do not lose digits."""
+        numbers = self.decide(counts)
+        metrics["r2"].update(self.labels(numbers).flatten(), self.labels(y).flatten())
+        for name in ("rmse", "mae"):
+            metrics[name].update(numbers.flatten(), y.double().flatten())
+
+    def compute(self, metrics: Any) -> dict[str, Tensor]:
+        """R² of a single number is NaN."""
+        values = {name: metrics[name].compute() for name in ("rmse", "mae")}
+        # torchmetrics raises an error for less than two, in the sanity check of a small data set, too
+        total = metrics["r2"].total
+        few = torch.as_tensor(total).sum() < 2 and not torch.distributed.is_initialized()
+        return {"r2": torch.tensor(math.nan, device=self.mean.device) if few else metrics["r2"].compute()} | values
+
+    def decoding(self) -> dict[str, Any]:
+        """Scale and offset of each count."""
+        return {"kind": "numbers", "scale": self._scale.tolist(), "offset": self._offset.tolist()}
+
+
+class Ordinal(Target):
+    """Levels in an order, by one score that trained cut points divide: the proportional odds model (McCullagh, 1980).
+
+    Labels are int64 ``[batch]``, 0 the lowest level. The chance of a level above *j* is σ(score − cut *j*). Logged are
+    ``kappa`` (Cohen's, with quadratic weights), ``acc`` and ``mae``, the mean distance in levels.
+    """
+
+    main = "kappa"
+    needs_labels = True
+    cuts: nn.Parameter
+    fitted: Tensor
+
+    def prepare(self, num_classes: int | None, net: nn.Module) -> None:
+        """Begins with evenly spaced cut points."""
+        super().prepare(num_classes, net)
+        if self.num_classes < 2:
+            raise ValueError(
+                f"Ordinal: num_classes={self.num_classes}, but there are 2 levels or more; set num_classes"
+            )
+        self.cuts = nn.Parameter(torch.linspace(-1, 1, self.num_classes - 1))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @property
+    def num_scores(self) -> int:
+        """One."""
+        return 1
+
+    def usual_loss(self) -> nn.Module:
+        """Binary cross-entropy of being above each cut point."""
+        return nn.BCEWithLogitsLoss()
+
+    def check(self, y: Tensor, ignored: int | None = None) -> None:
+        """Refuses what is no level."""
+        if y.is_floating_point():
+            raise DataError(f"labels are {described(y)}: give int64 [batch], 0 to {self.num_classes - 1}")
+        check_labels(y, self.num_classes)
+
+    def fit(self, y: Tensor) -> None:
+        """Puts the cut points where an untrained score has each level as often as the training, once."""
+        if self.fitted:
+            return
+        shares = torch.bincount(y, minlength=self.num_classes).cumsum(0)[:-1] / len(y)
+        with torch.no_grad():
+            self.cuts.copy_(torch.logit(shares, eps=0.01))
+        self.fitted.fill_(True)
+
+    def _ordered(self) -> Tensor:
+        # Steps of Adam may swap neighbours, which would leave the level between them empty.
+        return self.cuts.cummax(0).values
+
+    def outputs(self, scores: Tensor) -> Tensor:
+        """Logits of being above each cut point, ``[batch, num_classes - 1]``."""
+        return super().outputs(scores) - self._ordered()
+
+    def labels(self, y: Tensor) -> Tensor:
+        """Whether the level is above each cut point, floats ``[batch, num_classes - 1]``."""
+        return (y.unsqueeze(1) > torch.arange(self.num_classes - 1, device=y.device)).float()
+
+    @property
+    def _thresholds(self) -> Tensor:
+        thresholds = self._ordered().detach() * self.tau + self.middle
+        return thresholds.ceil() if self.whole else thresholds
+
+    def decide(self, counts: Tensor) -> Tensor:
+        """The number of thresholds that the count reaches."""
+        return (counts >= self._thresholds).sum(1)
+
+    def metrics(self) -> dict[str, Metric]:
+        """``kappa``, ``acc`` and ``mae``."""
+        return {
+            "kappa": CohenKappa(task="multiclass", num_classes=self.num_classes, weights="quadratic"),
+            "acc": MulticlassAccuracy(self.num_classes, average="micro"),
+            "mae": MeanAbsoluteError(),
+        }
+
+    def decoding(self) -> dict[str, Any]:
+        """A threshold between neighbouring levels."""
+        return {"kind": "levels", "thresholds": whole_numbers(self._thresholds)}
+
+
+#: Targets by the words of recipes.
+TARGETS: Final[dict[str, type[Target]]] = {
+    "classes": Classes,
+    "yes_no": YesNo,
+    "labels": Labels,
+    "number": Number,
+    "ordinal": Ordinal,
+}
+
+
+def scores_of(target: str, num_classes: int) -> int:
+    """Scores that a net must give for a target of one of the words."""
+    return 1 if issubclass(TARGETS[target], YesNo | Ordinal) else num_classes
+
+
+def describe_target(target: Target) -> str | dict[str, Any]:
+    """A target as recipes say it."""
+    word = next((word for word, kind in TARGETS.items() if type(target) is kind), None)
+    if word is not None and not target.options:
+        return word
+    return {"class_path": f"{type(target).__module__}.{type(target).__qualname__}", "init_args": target.options}
+
+
+def make_target(target: str | Target | dict[str, Any]) -> Target:
+    """A target by its word, as `describe_target` gives it, or as it is.
+
+    Raises:
+        ValueError: If there is no such word.
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, dict):  # of a checkpoint, which may not say what code runs
+        name = str(target.get("class_path")).rpartition(".")[2]
+        kind = next((kind for kind in TARGETS.values() if kind.__name__ == name), None)
+        if kind is None:
+            raise ValueError(f"{target.get('class_path')} is none of the targets {', '.join(TARGETS)}; give target=…")
+        return kind(**target.get("init_args", {}))
+    if target not in TARGETS:
+        raise ValueError(f"target={target!r} is none of {', '.join(TARGETS)}")
+    return TARGETS[target]()
