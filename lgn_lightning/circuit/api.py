@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _Class = TypeVar("_Class", bound=Netlist | LoopedNetlist)
+_Form = TypeVar("_Form", bound="_Methods")
 
 
 class _Methods:
@@ -52,14 +53,22 @@ class _Methods:
     def verify(self, other: Circuit | LoopedCircuit, samples: ArrayLike | None = None) -> Verification:
         """Compares the scores of two circuits: on all inputs where they are few, else on random ones and ``samples``.
 
-        Raises:
-            CircuitError: If inputs or classes differ in number.
+        A CircuitError if inputs or classes differ in number.
         """
         return verify(_data(self), other, samples)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the circuit file (see `lgn_lightning.circuit.file`), beside its place and renamed."""
         save_circuit(_data(self), path)
+
+    @classmethod
+    def load(cls: type[_Form], path: str | os.PathLike[str]) -> _Form:
+        """Reads a circuit file; errors as `load_circuit`, also if it holds a circuit of the other form."""
+        circuit = load_circuit(path)
+        if isinstance(circuit, cls):
+            return circuit
+        other = type(circuit).__name__
+        raise CircuitError(f"{os.fspath(path)} holds a {other}: read it with {other}.load; a looped one can unroll()")
 
     def to_c(self, **options: Any) -> str:
         """Returns the circuit as C99 source; see `emit_c` for the options."""
@@ -78,15 +87,12 @@ class Circuit(_Methods, Netlist):
     def from_module(
         cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
     ) -> Circuit:
-        """Turns a net into a circuit of the gates it settled on.
+        """Turns a net into a circuit of the gates it settled on, gate for gate: nothing is optimised.
 
         Args:
             net: `Sequential`, `Flatten`, `Identity`, `Dropout` and any module with ``add_to_circuit``.
             class_names: One name a class.
             input_shape: Image shape (C, H, W), for a threshold encoder that does not know it.
-
-        Returns:
-            The circuit, gate for gate as in the net; nothing is optimised.
 
         Raises:
             CircuitError: If a module cannot become gates (path and type are named) or widths do not fit.
@@ -109,11 +115,6 @@ class Circuit(_Methods, Netlist):
         """Counts gates, live gates, depth and gates by kind."""
         return circuit_stats(self)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Circuit:
-        """Reads a circuit file; errors as `load_circuit`, also if it holds a looped circuit."""
-        return _load(Circuit, path, "a looped circuit: read it with LoopedCircuit.load, and unroll() it")
-
 
 class LoopedCircuit(_Methods, LoopedNetlist):
     """A circuit whose convolutions are loops over the places of an image; its fields are those of `LoopedNetlist`."""
@@ -130,9 +131,8 @@ class LoopedCircuit(_Methods, LoopedNetlist):
         from lgn_lightning.circuit.build.walker import walk_module
 
         builder = LoopedBuilder(input_shape)
-        return _public(
-            LoopedCircuit, walk_module(net, builder, lambda wires: builder.finish_looped(wires, class_names))
-        )
+        data = walk_module(net, builder, lambda wires: builder.finish_looped(wires, class_names))
+        return _public(LoopedCircuit, data)
 
     def unroll(self) -> Circuit:
         """Returns the circuit in which every place has gates of its own: the same scores."""
@@ -141,11 +141,6 @@ class LoopedCircuit(_Methods, LoopedNetlist):
     def optimize(self, level: int = 2) -> LoopedCircuit:
         """Returns a smaller looped circuit of equal scores; see `lgn_lightning.circuit.optimize`."""
         return optimize(self, level)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LoopedCircuit:
-        """Reads a circuit file; errors as `load_circuit`, also if it holds a circuit without loops."""
-        return _load(LoopedCircuit, path, "a circuit without loops: read it with Circuit.load")
 
 
 class CircuitBuilder(NetlistBuilder):
@@ -157,12 +152,7 @@ class CircuitBuilder(NetlistBuilder):
 
 
 def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
-    """Reads a circuit file of either form.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        CircuitError: If it is no circuit file, of a later version, truncated or corrupt.
-    """
+    """Reads a circuit file of either form; a CircuitError if it is none, of a later version, truncated or corrupt."""
     data = read_circuit(path)
     return _public(Circuit, data) if isinstance(data, Netlist) else _public(LoopedCircuit, data)
 
@@ -172,24 +162,11 @@ def circuit_of_net(
 ) -> Circuit | LoopedCircuit:
     """Turns a net into a circuit of the form that suits its size and what it will be exported as.
 
-    Args:
-        net: As `Circuit.from_module` takes it.
-        class_names: One name a class.
-        form: See `keeps_loops`.
-        formats: Export formats; likewise.
-
-    Raises:
-        CircuitError: If the net cannot become a circuit, or loops are asked for and a format has none.
+    ``net`` and ``class_names`` as `Circuit.from_module` takes them, ``form`` and ``formats`` as `keeps_loops`, whose
+    errors these are.
     """
     looped = LoopedCircuit.from_module(net, class_names)
     return looped if keeps_loops(looped, form, formats) else looped.unroll()
-
-
-def _load(kind: type[_Class], path: str | os.PathLike[str], otherwise: str) -> _Class:
-    circuit = load_circuit(path)
-    if not isinstance(circuit, kind):
-        raise CircuitError(f"{os.fspath(path)} holds {otherwise}")
-    return circuit
 
 
 def _public(kind: type[_Class], data: Netlist | LoopedNetlist) -> _Class:

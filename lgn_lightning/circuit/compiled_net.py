@@ -55,10 +55,7 @@ class CompiledLogicNet(nn.Module):
             raise ValueError(f"CompiledLogicNet runs on device='cpu', got {device!r}; use PackBitsTensor on a GPU")
         if num_bits not in WORD_BITS:
             raise ValueError(f"num_bits must be one of {WORD_BITS}, got {num_bits!r}")
-        self.model = model
-        self.device = device
-        self.num_bits = num_bits
-        self.cpu_compiler = cpu_compiler
+        self.model, self.device, self.num_bits, self.cpu_compiler = model, device, num_bits, cpu_compiler
         self.verbose = verbose
         if engine not in ("c", "auto", *ENGINES):
             raise ValueError(f"engine must be one of c, auto, {', '.join(ENGINES)}, got {engine!r}")
@@ -71,11 +68,7 @@ class CompiledLogicNet(nn.Module):
             print(f"CompiledLogicNet: {self.circuit}")
 
     def get_c_code(self) -> str:
-        """Returns the C source of the net, optimised.
-
-        Raises:
-            RuntimeError: If the net was loaded as a library and has no source.
-        """
+        """Returns the C source of the net, optimised; a RuntimeError if it was loaded as a library and has none."""
         if self.circuit is None:
             raise RuntimeError("this net was loaded from a library and has no C source; make it from the model")
         return optimize_for_export(self.circuit)[0].to_c(word_bits=self.num_bits) + template("difflogic.c")
@@ -83,16 +76,13 @@ class CompiledLogicNet(nn.Module):
     def compile(
         self, opt_level: int = 1, save_lib_path: str | os.PathLike[str] | None = None, verbose: bool = False
     ) -> None:
-        """Makes the net ready to run.
+        """Makes the net ready to run; a CompilerError if there is no compiler or it fails.
 
         Args:
             opt_level: Optimization level of the C compiler, 0 to 3.
             save_lib_path: Where to keep a library of compiled C, for `load` or other programs; by default none is made
                 unless the engine is ``"c"``.
             verbose: Print what is done.
-
-        Raises:
-            CompilerError: If there is no compiler or it fails.
         """
         if self.circuit is None:
             raise RuntimeError("this net was loaded from a library, compiled already")
@@ -122,36 +112,21 @@ class CompiledLogicNet(nn.Module):
 
     @staticmethod
     def load(save_lib_path: str | os.PathLike[str], num_classes: int, num_bits: int) -> CompiledLogicNet:
-        """Loads a library that `compile` saved.
-
-        Raises:
-            CompilerError: If it is missing or no such library.
-            ValueError: If it was compiled for other ``num_classes`` or ``num_bits``.
-        """
+        """Loads a library that `compile` saved; a CompilerError or ValueError if it is not of these classes or bits."""
         compiled = CompiledCircuit(save_lib_path)
         if (compiled.num_classes, compiled.word_bits) != (num_classes, num_bits):
-            raise ValueError(
-                f"{save_lib_path} was compiled for {compiled.num_classes} classes and {compiled.word_bits} bits, "
-                f"not for {num_classes} and {num_bits}"
-            )
+            found = f"{compiled.num_classes} classes and {compiled.word_bits} bits"
+            raise ValueError(f"{save_lib_path} was compiled for {found}, not for {num_classes} and {num_bits}")
         net = CompiledLogicNet(None, num_bits=num_bits)
         net.num_classes = num_classes
         net._run = compiled.scores
         return net
 
     def forward(self, x: torch.Tensor | NDArray[np.bool_], verbose: bool = False) -> torch.Tensor:
-        """Scores of samples.
+        """Scores of samples, int32 ``[N, classes]``: sums of the output bits, not divided by tau.
 
-        Args:
-            x: bool ``[N, inputs]``, or uint8 pixels where the net begins with a threshold encoder.
-            verbose: Print the shapes.
-
-        Returns:
-            int32 ``[N, classes]``: sums of the output bits, not divided by tau.
-
-        Raises:
-            RuntimeError: If the net is not compiled.
-            CircuitError: On a wrong width or dtype.
+        ``x`` is bool ``[N, inputs]``, or uint8 pixels where the net begins with a threshold encoder, else a
+        CircuitError; a RuntimeError if the net is not compiled. ``verbose`` prints the shapes.
         """
         if self._run is None:
             raise RuntimeError("the net is not compiled: call compile() first")

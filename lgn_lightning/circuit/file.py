@@ -15,8 +15,6 @@ A looped circuit has format version 2: the header lists its stages, ``gates`` or
 arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -40,15 +38,7 @@ SUFFIX: Final = ".lgn"
 
 _PREFIX = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256().digest_size
-_ARRAYS: Final = {
-    "gates": "<u1",
-    "a": "<i4",
-    "b": "<i4",
-    "c": "<i4",
-    "outputs": "<i4",
-    "levels": "<u1",
-    "wires": "<i4",
-}
+_ARRAYS: Final = dict.fromkeys(("gates", "levels"), "<u1") | dict.fromkeys(("a", "b", "c", "outputs", "wires"), "<i4")
 _PLACES: Final = tuple(part.name for part in fields(Places))
 
 
@@ -67,21 +57,15 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
             stages.append({"kind": "gates"})
             found = _arrays_of(stage)
         arrays |= {f"{number}.{name}": array for name, array in found.items()}
-    header: dict[str, Any] = {
-        "num_inputs": circuit.num_inputs,
-        "num_classes": circuit.num_classes,
-        "tau": circuit.tau,
-        "image_shape": circuit.image_shape,
-        "class_names": circuit.class_names,
-        "arrays": [[name, array.size] for name, array in arrays.items()],
-    }
+    names = ("num_inputs", "num_classes", "tau", "image_shape", "class_names")
+    header: dict[str, Any] = {name: getattr(circuit, name) for name in names}
+    header["arrays"] = [[name, array.size] for name, array in arrays.items()]
     if circuit.preparation is not None:
         header["preparation"] = circuit.preparation
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
-    body = b"".join(
-        [_PREFIX.pack(MAGIC, 2 if looped else 1, len(text)), text]
-        + [array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items()]
-    )
+    prefix = _PREFIX.pack(MAGIC, 2 if looped else 1, len(text))
+    parts = (array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items())
+    body = b"".join([prefix, text, *parts])
     return body + hashlib.sha256(body).digest()
 
 
@@ -95,15 +79,7 @@ def _dtype(name: str) -> str:
 
 
 def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | LoopedNetlist:
-    """Reads the contents of a circuit file.
-
-    Args:
-        data: The bytes.
-        source: What to call them in an error.
-
-    Raises:
-        CircuitError: If they are no circuit file, of a later version, truncated or corrupt.
-    """
+    """Reads a circuit file; a CircuitError that names the ``source`` if it is none, of a later version or corrupt."""
     if len(data) < _PREFIX.size + _DIGEST or not data.startswith(MAGIC):
         raise CircuitError(f"{source} is not a circuit file (it does not begin with {MAGIC!r}, or is too short)")
     _, version, length = _PREFIX.unpack_from(data)
@@ -168,7 +144,6 @@ def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> di
 
 
 def save_circuit(circuit: Netlist | LoopedNetlist, path: str | os.PathLike[str]) -> None:
-    """Writes a circuit file, beside its place and renamed."""
     atomic_write_bytes(path, circuit_to_bytes(circuit))
 
 

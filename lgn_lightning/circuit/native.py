@@ -1,11 +1,8 @@
 """The circuit library of ``ext/circuit``: built once, loaded with ctypes."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 import threading
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,18 +25,15 @@ KINDS = ("interpreter", "machine-code")
 FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
 
 
+_ARRAYS = tuple((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes"))
+
+
 class _Circuit(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("inputs", "gates", "outputs", "classes")),
-        *((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes")),
-    )
+    _fields_ = (*((name, ctypes.c_int64) for name in ("inputs", "gates", "outputs", "classes")), *_ARRAYS)
 
 
 class _Result(ctypes.Structure):
-    _fields_ = (
-        ("gates", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes")),
-    )
+    _fields_ = (("gates", ctypes.c_int64), *_ARRAYS)
 
 
 class LoopStep(ctypes.Structure):
@@ -47,10 +41,8 @@ class LoopStep(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("runs", "parts", "places", "window", "chunk")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("run", "part_gates", "gates", "part_results", "results", "reads", "writes")
-        ),
+        *((name, ctypes.c_void_p) for name in ("run", "part_gates", "gates", "part_results", "results")),
+        *((name, ctypes.c_void_p) for name in ("reads", "writes")),
     )
 
 
@@ -59,11 +51,7 @@ _library: ctypes.CDLL | None = None
 
 
 def library() -> ctypes.CDLL:
-    """Builds the library unless it is there, and loads it.
-
-    Raises:
-        BuildError: If it cannot be built: no C++ compiler, no ninja, no writable folder.
-    """
+    """Builds the library unless it is there, and loads it; a BuildError if that fails."""
     global _library
     with _lock:
         if _library is None:
@@ -115,13 +103,8 @@ def pointer(array: NDArray[Any] | None) -> int | None:
 
 def describe(circuit: Netlist) -> _Circuit:
     """The circuit as the library takes it; valid as long as ``circuit`` lives."""
-    return _Circuit(
-        circuit.num_inputs,
-        circuit.num_gates,
-        circuit.outputs.size,
-        circuit.num_classes,
-        *map(pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)),
-    )
+    sizes = circuit.num_inputs, circuit.num_gates, circuit.outputs.size, circuit.num_classes
+    return _Circuit(*sizes, *map(pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)))
 
 
 def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> AnyNetlist:
@@ -136,14 +119,7 @@ def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> An
         raise MemoryError(f"no memory to optimise {circuit!r}")
     count = result.gates
     parts = [operand[:count].copy() for operand in operands]
-    return replace(
-        circuit,
-        gates=tables[:count].copy(),
-        a=parts[0],
-        b=parts[1],
-        c=parts[2] if arity == 3 else None,
-        outputs=outputs,
-    )
+    return circuit.with_gates(tables[:count].copy(), parts, outputs)
 
 
 def rewrite(circuit: AnyNetlist, flags: int) -> AnyNetlist:

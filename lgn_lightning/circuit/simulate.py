@@ -1,7 +1,5 @@
 """Numpy evaluation of a circuit on packed words: slow, short, and the oracle that every engine is checked against."""
 
-from __future__ import annotations
-
 import math
 import sys
 from typing import Any, Final, Protocol
@@ -26,19 +24,13 @@ class TakesSamples(Protocol):
     """Whatever knows its inputs: a netlist of either form, or the library compiled of one."""
 
     @property
-    def num_inputs(self) -> int:
-        """Number of input bits."""
-        ...
+    def num_inputs(self) -> int: ...
 
     @property
-    def image_shape(self) -> tuple[int, int, int] | None:
-        """(C, H, W) of the images, if it is known."""
-        ...
+    def image_shape(self) -> tuple[int, int, int] | None: ...
 
     @property
-    def num_pixels(self) -> int | None:
-        """Bytes of an image; none or 0 where the inputs are plain booleans."""
-        ...
+    def num_pixels(self) -> int | None: ...
 
 
 def pack_bits(bits: NDArray[np.bool_]) -> Words:
@@ -57,14 +49,11 @@ def unpack_bits(words: Words, count: int) -> NDArray[np.bool_]:
 
 
 def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
-    """Brings samples into input bits.
+    """Brings samples into input bits, bool ``[N, num_inputs]``.
 
     Args:
         circuit: The circuit.
         x: bool ``[N, num_inputs]``; or, for a circuit with an encoder, uint8 pixels ``[N, C, H, W]`` or ``[N, C·H·W]``.
-
-    Returns:
-        bool ``[N, num_inputs]``.
 
     Raises:
         CircuitError: On a wrong width or dtype.
@@ -77,13 +66,10 @@ def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
 
 
 def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.uint8]]:
-    """Checks dtype and width of samples.
+    """Checks dtype and width of samples; a CircuitError if they are wrong.
 
     Returns:
         ``("bits", uint8 view [N, num_inputs])`` or ``("pixels", uint8 [N, C·H·W])``; C-contiguous.
-
-    Raises:
-        CircuitError: On a wrong width or dtype.
     """
     samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
     if samples.ndim >= 2:
@@ -115,18 +101,7 @@ def _hint(circuit: TakesSamples, samples: NDArray[Any]) -> str:
 
 
 def simulate(circuit: Netlist | LoopedNetlist, words: Words) -> Words:
-    """Evaluates packed inputs.
-
-    Args:
-        circuit: The circuit.
-        words: uint64 ``[num_inputs, w]``.
-
-    Returns:
-        uint64 ``[outputs, w]``.
-
-    Raises:
-        CircuitError: On a wrong shape or dtype.
-    """
+    """Evaluates packed inputs, uint64 ``[num_inputs, w]`` → ``[outputs, w]``; a CircuitError on others."""
     if words.dtype != np.uint64 or words.ndim != 2 or words.shape[0] != circuit.num_inputs:
         raise CircuitError(f"words must be uint64 [{circuit.num_inputs}, w], got {words.dtype} {list(words.shape)}")
     return _simulate_flat(circuit, words) if isinstance(circuit, Netlist) else _simulate_looped(circuit, words)
@@ -169,15 +144,9 @@ def _simulate_loop(stage: Loop, image: Words) -> Words:
     result = np.empty((*stage.shape, words), np.uint64)
     for start in range(0, words, at_once):
         part = padded[..., start : start + at_once]
-        field = np.stack(
-            [
-                part[:, i : i + rows : places.stride[0], j : j + columns : places.stride[1]]
-                for i in range(places.kernel[0])
-                for j in range(places.kernel[1])
-            ],
-            axis=1,
-        )
-        at_places = _simulate_flat(kernel, field.reshape(kernel.num_inputs, -1))
+        down, across = places.stride
+        read = [part[:, i : i + rows : down, j : j + columns : across] for i, j in np.ndindex(places.kernel)]
+        at_places = _simulate_flat(kernel, np.stack(read, axis=1).reshape(kernel.num_inputs, -1))
         at_places = at_places.reshape(-1, height, width, part.shape[-1])
         result[..., start : start + at_once] = _or_windows(at_places, places)
     return result.reshape(stage.num_nodes, words)

@@ -44,10 +44,10 @@ def test_a_file_gives_the_circuit_back_and_damage_is_an_error(tmp_path: Path) ->
     looped.save(tmp_path / "net.lgn")
     assert LoopedCircuit.load(tmp_path / "net.lgn") == looped
     assert looped != LoopedCircuit.from_module(net) != looped.unroll()
-    with pytest.raises(CircuitError, match="holds a looped circuit"):
+    with pytest.raises(CircuitError, match="holds a LoopedCircuit"):
         Circuit.load(tmp_path / "net.lgn")
     looped.unroll().save(tmp_path / "flat.lgn")
-    with pytest.raises(CircuitError, match="holds a circuit without loops"):
+    with pytest.raises(CircuitError, match="holds a Circuit:"):
         LoopedCircuit.load(tmp_path / "flat.lgn")
     data = circuit_to_bytes(looped)
     for position in range(0, len(data), 3):

@@ -1,7 +1,5 @@
 """`NetlistBuilder`: what a module writes its gates into when a net becomes a circuit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,7 +19,7 @@ class NetlistBuilder:
     A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
     input features, shaped like one sample (``[features]``, or ``[channels, height, width]`` in a convolution), adds its
     gates and returns the node ids of its output features in the same way. An input encoder is the first module: it
-    receives no wires and calls `threshold_inputs`.
+    receives no wires and calls `threshold_inputs`. What does not fit is a ValueError in every method.
 
     Args:
         input_shape: Image shape (C, H, W) for encoders that do not know it themselves.
@@ -57,35 +55,19 @@ class NetlistBuilder:
         return self._num_nodes
 
     def inputs(self, count: int) -> NodeIds:
-        """Declares ``count`` plain boolean inputs.
-
-        Returns:
-            Their node ids, int32 ``[count]``.
-
-        Raises:
-            ValueError: If inputs were declared before or ``count`` is not in 1…2³¹−2.
-        """
+        """Declares ``count`` plain boolean inputs, once, and returns their node ids, int32 ``[count]``."""
         if self._num_inputs is not None:
-            raise ValueError(
-                "the inputs of this circuit were declared before: an encoder must be the net's first layer"
-            )
+            raise ValueError("the inputs of this circuit were declared before: an encoder must be the first layer")
         if not 0 < count < MAX_NODES:
             raise ValueError(f"a circuit needs between 1 and {MAX_NODES - 1} inputs, got {count}")
         self._num_inputs = self._num_nodes = int(count)
         return np.arange(count, dtype=np.int32)
 
     def threshold_inputs(self, levels: ArrayLike, shape: Sequence[int] | None = None) -> NodeIds:
-        """Declares thermometer-encoded pixels: an input bit is ``pixel > level``.
+        """Declares thermometer-encoded pixels: an input bit is ``pixel > level``, levels from 0 to 255, ``[T]``.
 
-        Args:
-            levels: The levels, 0 to 255, ``[T]``.
-            shape: Image shape (C, H, W); by default the builder's ``input_shape``.
-
-        Returns:
-            Node ids, int32 ``[T · C · H · W]``, in the feature order [threshold, C, H, W].
-
-        Raises:
-            ValueError: If a level is no byte, the shape is not known, or inputs were declared before.
+        The image shape (C, H, W) is by default the builder's ``input_shape``. Returns node ids, int32 ``[T · C · H ·
+        W]``, in the feature order [threshold, C, H, W].
         """
         wanted = np.asarray(levels)
         if wanted.ndim != 1 or wanted.size == 0 or np.any(wanted != wanted.astype(np.uint8)):
@@ -103,29 +85,19 @@ class NetlistBuilder:
         return wires
 
     def gates(self, gates: ArrayLike, a: ArrayLike, b: ArrayLike) -> NodeIds:
-        """Adds two-input gates.
+        """Adds two-input gates and returns their node ids, int32 ``[n]``.
 
         Args:
             gates: Gate ids 0…15, ``[n]``.
             a: Node ids of operand A, ``[n]``: nodes that exist, or earlier ones of the new gates.
             b: Node ids of operand B, ``[n]``.
-
-        Returns:
-            The node ids of the new gates, int32 ``[n]``.
-
-        Raises:
-            ValueError: On unequal lengths, a gate id above 15, an operand that is no earlier node, or too many nodes.
         """
         ids, left, right = np.asarray(gates), np.asarray(a), np.asarray(b)
         if not ids.ndim == left.ndim == right.ndim == 1 or not ids.size == left.size == right.size:
-            raise ValueError(
-                f"gates, a and b must be vectors of one length, got {ids.shape}, {left.shape}, {right.shape}"
-            )
+            raise ValueError(f"gates, a and b must be vectors of one length: {ids.shape}, {left.shape}, {right.shape}")
         count = ids.size
         if count == 0:
             return np.zeros(0, np.int32)
-        if self._num_nodes + count > MAX_NODES:
-            raise ValueError(f"{self._num_nodes + count} nodes are asked for; a circuit holds at most {MAX_NODES}")
         if ids.min() < 0 or ids.max() >= NUM_GATES:
             raise ValueError(f"gate ids must lie in 0…{NUM_GATES - 1}, got {ids.min()}…{ids.max()}")
         for name, operand in (("a", left), ("b", right)):
@@ -135,26 +107,19 @@ class NetlistBuilder:
                     f"operand {name} reaches node {operand.max() if operand.min() >= 0 else operand.min()}, "
                     f"but only nodes 0…{self._num_nodes - 1} exist so far"
                 )
+        nodes = self._new_nodes(count)
         self._gates.append(ids.astype(np.uint8))
         self._a.append(left.astype(np.int32))
         self._b.append(right.astype(np.int32))
-        first, self._num_nodes = self._num_nodes, self._num_nodes + count
-        return np.arange(first, self._num_nodes, dtype=np.int32)
+        return nodes
 
     def luts(self, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
-        """Adds lookup tables of 1 to 6 inputs, decomposed into two-input gates (Shannon expansion).
+        """Adds lookup tables of 1 to 6 inputs, as two-input gates (Shannon expansion) that share equal parts.
 
         Args:
             tables: Outputs 0 or 1, ``[n, 2^k]``; row *r* is the output for the input bits of *r*, wire 0 the most
                 significant: for k = 2 the entries are those of a gate's truth table.
-            wires: Node ids of the inputs, ``[n, k]``.
-
-        Returns:
-            The node ids of the outputs, int32 ``[n]``; gates of equal parts are shared.
-
-        Raises:
-            ValueError: On shapes that do not fit, entries that are not bits, k above 6, an operand that is no earlier
-                node, or too many nodes.
+            wires: Node ids of the inputs, ``[n, k]``; those of the outputs, int32 ``[n]``, are returned.
         """
         return add_luts(self, tables, wires)
 
@@ -164,35 +129,21 @@ class NetlistBuilder:
         """Adds a kernel at every place of an image.
 
         Args:
-            wires: Node ids of the image, ``[channels, H, W]``.
+            wires: Node ids of the image, ``[channels, H, W]``; those returned are int32
+                ``[outputs of the kernel, H', W']`` with H' = ⌊(H + 2·padding − rows) / stride⌋ + 1.
             kernel: The gates of one place: a circuit whose inputs are the bits that it reads there,
                 ``[channels, *kernel_size]``, and whose outputs are the channels of the result.
             kernel_size: Rows and columns that the kernel reads.
             stride: Its steps.
             padding: Rows and columns of zeros on every side of the image.
-
-        Returns:
-            Node ids, int32 ``[outputs of the kernel, H', W']`` with H' = ⌊(H + 2·padding − rows) / stride⌋ + 1.
-
-        Raises:
-            ValueError: If the kernel does not fit the image.
         """
         return self.at_places(wires, kernel, Places(_image_size(wires), kernel_size, stride, padding))
 
     def or_windows(self, wires: NodeIds, window: Pair, stride: Pair, padding: Pair = (0, 0)) -> NodeIds:
-        """Adds the OR of each window of an image.
+        """Adds the OR of each window of an image, whose ``padding`` is zeros on every side.
 
-        Args:
-            wires: Node ids of the image, ``[channels, H, W]``.
-            window: Height and width of a window.
-            stride: Steps of the window.
-            padding: Rows and columns of zeros on every side.
-
-        Returns:
-            Node ids, int32 ``[channels, H', W']`` with H' = ⌊(H + 2·padding − height) / stride⌋ + 1.
-
-        Raises:
-            ValueError: If the window does not fit the image.
+        ``wires`` are node ids ``[channels, H, W]``, as are those returned: int32 ``[channels, H', W']`` with
+        H' = ⌊(H + 2·padding − height of the window) / stride⌋ + 1.
         """
         places = Places(_image_size(wires), padding=padding, window=window, window_stride=stride)
         return self.at_places(wires, identity_kernel(len(wires)), places)
@@ -210,18 +161,9 @@ class NetlistBuilder:
         return self._constants[value]
 
     def group_sum(self, wires: ArrayLike, k: int, tau: float = 1.0) -> NodeIds:
-        """Makes ``wires`` the outputs: ``k`` equal groups in order, the score of a class is its number of ones.
+        """Makes ``wires`` the outputs, returned as int32: ``k`` equal groups, whose numbers of ones are the scores.
 
-        Args:
-            wires: Output node ids, ``[n]``.
-            k: Number of classes; must divide ``n``.
-            tau: The net divides the sums by it; kept as a note, integer scores are not divided.
-
-        Returns:
-            ``wires`` as int32.
-
-        Raises:
-            ValueError: If there was a group sum before or ``k`` does not divide the number of wires.
+        ``tau``, which the net divides the sums by, is kept as a note: integer scores are not divided.
         """
         nodes = np.asarray(wires, dtype=np.int32)
         if self.num_classes is not None:
@@ -232,20 +174,17 @@ class NetlistBuilder:
         return nodes
 
     def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Netlist:
-        """Returns the circuit of everything added.
-
-        Args:
-            outputs: Output node ids; without a group sum each of them is a class of its own.
-            class_names: One name a class, or None.
-
-        Raises:
-            ValueError: If no inputs were declared, or the circuit is not valid.
-        """
+        """Returns the circuit of everything added; without a group sum each output is a class of its own."""
         shape = self.input_shape if self.levels is not None else None
         return replace(self._circuit(self.num_inputs, outputs, class_names), levels=self.levels, image_shape=shape)
 
+    def _new_nodes(self, count: int) -> NodeIds:
+        first, self._num_nodes = self._num_nodes, self._num_nodes + count
+        if self._num_nodes > MAX_NODES:
+            raise ValueError(f"{self._num_nodes} nodes are asked for; a circuit holds at most {MAX_NODES}")
+        return np.arange(first, self._num_nodes, dtype=np.int32)
+
     def _joined(self) -> tuple[NDArray[np.uint8], NodeIds, NodeIds]:
-        """Tables and operands of the gates so far."""
         none = np.zeros(0, np.int32)
         gates = np.concatenate([none.astype(np.uint8), *self._gates])
         return gates, np.concatenate([none, *self._a]), np.concatenate([none, *self._b])
@@ -253,17 +192,9 @@ class NetlistBuilder:
     def _circuit(self, num_inputs: int, outputs: ArrayLike, class_names: Sequence[str] | None) -> Netlist:
         """The gates so far on plain inputs."""
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
-        gates, a, b = self._joined()
-        return Netlist(
-            num_inputs=num_inputs,
-            gates=gates,
-            a=a,
-            b=b,
-            outputs=nodes,
-            num_classes=nodes.size if self.num_classes is None else self.num_classes,
-            tau=self.tau,
-            class_names=None if class_names is None else tuple(class_names),
-        )
+        num_classes = nodes.size if self.num_classes is None else self.num_classes
+        names = None if class_names is None else tuple(class_names)
+        return Netlist(num_inputs, *self._joined(), nodes, num_classes, tau=self.tau, class_names=names)
 
 
 def _image_size(wires: NodeIds) -> Pair:

@@ -1,7 +1,5 @@
 """Looped circuits: `LoopedBuilder` records kernels with their places, `unroll` gives every place gates of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import Places, check_kernel
 from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
-from lgn_lightning.circuit.net.netlist import MAX_NODES, Netlist, NodeIds
+from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 
 
 class LoopedBuilder(NetlistBuilder):
-    """Collects a net as a `LoopedNetlist`; modules write into it as into any builder.
-
-    Args:
-        input_shape: As in `NetlistBuilder`.
-    """
+    """Collects a net as a `LoopedNetlist`; modules write into it as into any `NetlistBuilder`."""
 
     def __init__(self, input_shape: Sequence[int] | None = None) -> None:
         super().__init__(input_shape)
@@ -29,18 +23,16 @@ class LoopedBuilder(NetlistBuilder):
         check_kernel(wires, kernel, places)
         self._close_gates()
         stage = Loop(kernel, wires.astype(np.int32), places)
-        first, self._num_nodes = self._num_nodes, self._num_nodes + stage.num_nodes
-        if self._num_nodes > MAX_NODES:
-            raise ValueError(f"{self._num_nodes} nodes are asked for; a circuit holds at most {MAX_NODES}")
+        nodes = self._new_nodes(stage.num_nodes)
         self._stages.append(stage)
-        return np.arange(first, self._num_nodes, dtype=np.int32).reshape(stage.shape)
+        return nodes.reshape(stage.shape)
 
     def finish_looped(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> LoopedNetlist:
         """Returns the looped circuit of everything added; see `NetlistBuilder.finish`."""
         before = self._num_nodes - sum(part.size for part in self._gates)
         tail = self._circuit(before, outputs, class_names)  # the gates behind the last loop
         shape = self.input_shape if self.levels is not None else None
-        return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, self.levels, shape)
+        return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, levels=self.levels, image_shape=shape)
 
     def _close_gates(self) -> None:
         if self._gates:

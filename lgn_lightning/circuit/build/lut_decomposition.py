@@ -1,7 +1,5 @@
 """Lookup tables of up to six inputs as two-input gates: Shannon expansion with shared cofactors."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Kernels as gates: every place of the image gets gates of its own."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lgn_lightning.circuit.build.sink import GateSink
@@ -13,18 +11,10 @@ _OR = GATE_NAMES.index("or")
 
 
 def unroll_kernel(sink: GateSink, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
-    """Adds a kernel at every place of the image, and the ORs of its windows.
+    """Adds a kernel at every place of the image ``[channels, H, W]``, and the ORs of its windows.
 
-    Nothing is simplified: a kernel at the border reads the constant 0, which the passes fold later.
-
-    Args:
-        sink: Where to.
-        wires: Nodes of the input, ``[channels, H, W]``.
-        kernel: What is computed at a place; its inputs are ``[channels, *places.kernel]``.
-        places: Where.
-
-    Returns:
-        Nodes of the outputs, int32 ``[outputs of the kernel, H', W']``.
+    Nothing is simplified: a kernel at the border reads the constant 0, which the passes fold later. Returns the nodes
+    of the outputs, int32 ``[outputs of the kernel, H', W']``.
     """
     if any(places.padding):
         borders = ((0, 0), (places.padding[0],) * 2, (places.padding[1],) * 2)
@@ -58,16 +48,11 @@ def unroll_kernel(sink: GateSink, wires: NodeIds, kernel: Netlist, places: Place
 
 def _or_windows(sink: GateSink, wires: NodeIds, places: Places) -> NodeIds:
     """Adds the ORs of windows over ``[channels, *places.unpooled]``, each a balanced tree."""
-    (height, width), window, stride = places.size, places.window, places.window_stride
-    shape = wires.shape[0], height, width
-    rows, columns = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
-    values = [
-        wires[:, i : i + rows : stride[0], j : j + columns : stride[1]].reshape(-1)
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
+    (height, width), (down, across) = places.size, places.window_stride
+    rows, columns = (height - 1) * down + 1, (width - 1) * across + 1
+    values = [wires[:, i : i + rows : down, j : j + columns : across].ravel() for i, j in np.ndindex(places.window)]
     ids = np.full(values[0].size, _OR, np.uint8)
     while len(values) > 1:
         pairs = [sink.gates(ids, a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = pairs + values[2 * len(pairs) :]
-    return np.asarray(values[0].reshape(shape), np.int32)
+    return np.asarray(values[0].reshape(-1, height, width), np.int32)

@@ -1,7 +1,5 @@
 """Walks a net and lets each module write its own gates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,11 +18,7 @@ TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
 
 
 def walk_module(net: nn.Module, builder: NetlistBuilder, finish: Callable[[NodeIds], T]) -> T:
-    """Lets each module of a net write into a builder, and finishes with the nodes of the net's outputs.
-
-    Raises:
-        CircuitError: If a module cannot become gates (path and type are named) or the result is not valid.
-    """
+    """Lets each module write into a builder, and finishes with its outputs; a CircuitError names path and type."""
     path = type(net).__name__
     wires = _walk(net, path, builder, np.zeros(0, np.int32))
     try:
@@ -51,9 +45,7 @@ def _walk(module: nn.Module, path: str, builder: NetlistBuilder, wires: NodeIds)
             "of Sequential, Flatten, Identity, Dropout"
         )
     if builder.num_classes is not None:
-        raise CircuitError(
-            f"module {path} ({type(module).__name__}) stands behind the GroupSum, which must be the last"
-        )
+        raise CircuitError(f"module {path} ({type(module).__name__}) stands behind the GroupSum, which must be last")
     for name, value in nonsense_in(module).items():
         raise CircuitError(f"{path}.{name} holds {value}, so {type(module).__name__} settles on no gates: train again")
     width = getattr(module, "in_dim", None)

@@ -1,7 +1,5 @@
 """What a circuit costs on an FPGA: six-input lookup tables and their depth, as yosys maps them."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from dataclasses import dataclass
@@ -14,13 +12,7 @@ from lgn_lightning.circuit.net.netlist import Netlist
 
 @dataclass(frozen=True)
 class FpgaReport:
-    """Mapping of the combinational circuit, group sums and argmax included.
-
-    Attributes:
-        luts: Lookup tables of up to six inputs.
-        depth: Lookup tables on the longest path.
-        logic_luts: Those of the gates alone, without group sums and argmax.
-    """
+    """Lookup tables of up to six inputs: of the whole circuit, on its longest path, and of its gates alone."""
 
     luts: int
     depth: int
@@ -28,11 +20,7 @@ class FpgaReport:
 
 
 def fpga_report(circuit: Netlist, timeout: float = 1800) -> FpgaReport:
-    """Maps a circuit to six-input lookup tables with yosys.
-
-    Raises:
-        ToolError: If yosys is missing, fails or takes longer than ``timeout`` seconds.
-    """
+    """Maps a circuit to six-input lookup tables with yosys; a ToolError if that is missing, fails or is too slow."""
     whole, depth = _map(circuit, "net", timeout)
     logic, _ = _map(circuit, "net_logic", timeout)
     return FpgaReport(whole, depth, logic)

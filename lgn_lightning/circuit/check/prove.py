@@ -1,7 +1,5 @@
 """A formal proof that two circuits are equal, by Berkeley ABC's combinational equivalence checker."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile
@@ -18,14 +16,7 @@ from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
 @dataclass(frozen=True)
 class Proof:
-    """Outcome of `prove`.
-
-    Attributes:
-        equal: Whether the output bits are proven equal; False means that a counterexample was found.
-        tool: The command that proved it.
-        log: What it printed.
-        counterexample: Input bits on which an output differs, bool ``[inputs]``, where it named them.
-    """
+    """Outcome of `prove`, by which tool, with its log and, if it found one, a counterexample: bool ``[inputs]``."""
 
     equal: bool
     tool: str
@@ -37,13 +28,10 @@ class Proof:
 
 
 def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
-    """Proves that two circuits have equal output bits for every input.
+    """Proves that two circuits have equal output bits for every input; a ToolError if ABC is missing or has no answer.
 
-    Equal bits in equal order give equal group sums; circuits whose outputs are reordered are not equal here.
-
-    Raises:
-        CircuitError: If inputs, outputs or classes differ in number.
-        ToolError: If ABC is missing or gives no answer.
+    Equal bits in equal order give equal group sums; circuits whose outputs are reordered are not equal here. If inputs,
+    outputs or classes differ in number, that is a CircuitError.
     """
     for what in ("num_inputs", "num_classes"):
         if getattr(left, what) != getattr(right, what):
@@ -67,16 +55,10 @@ def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = 600) -
 
 
 def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int | None = None) -> Proof:
-    """Proves that two BLIF or AIGER files are equal; inputs and outputs are matched by name.
+    """Proves that two files, as `emit_blif`, `emit_aiger` or yosys write them, are equal; bits are matched by name.
 
-    Args:
-        left: A file as `emit_blif` or `emit_aiger` write it.
-        right: Another one, or one that yosys wrote from our Verilog.
-        timeout: Seconds until it is given up.
-        num_inputs: Input bits ``x[0] …``; if given, an inequality comes with a counterexample.
-
-    Raises:
-        ToolError: If ABC is missing, cannot read a file or gives no answer.
+    With the number of input bits ``x[0] …`` an inequality comes with a counterexample. A ToolError if ABC is missing,
+    cannot read a file or gives no answer within ``timeout`` seconds.
     """
     pair = f"{left.resolve()} {right.resolve()}"
     log = run_abc(f"cec {pair}", left.parent, timeout)

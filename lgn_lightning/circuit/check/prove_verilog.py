@@ -1,7 +1,5 @@
 """A formal proof that a Verilog file computes a circuit: read back by yosys, compared by Berkeley ABC."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile
@@ -19,15 +17,8 @@ def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
     """Proves that the gates of an exported Verilog file (its module ``…_logic``) compute a circuit's output bits.
 
     Group sums and argmax are not part of the proof, nor is the latency of a pipeline, whose registers count as wires;
-    the test bench checks those.
-
-    Args:
-        circuit: The circuit.
-        path: Verilog as `emit_verilog` writes it.
-        timeout: Seconds that yosys, and then ABC, may take.
-
-    Raises:
-        ToolError: If yosys or ABC is missing, the file cannot be read, or there is no answer.
+    the test bench checks those. Yosys, and then ABC, may take ``timeout`` seconds; a ToolError if one is missing or
+    gives no answer.
     """
     find_abc()
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
@@ -38,15 +29,7 @@ def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
 
 
 def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
-    """Reads the name of the top module of an exported Verilog file, and the file as `emit_verilog` gave it.
-
-    Args:
-        circuit: The circuit that it should compute.
-        path: The file.
-
-    Raises:
-        ToolError: If it has not the modules of a net, or registers and no latency in its head.
-    """
+    """Reads the name of the top module of exported Verilog, and the file; a ToolError if that is incomplete."""
     text = path.read_text(encoding="utf-8")
     name = _logic_module(text, path).removesuffix("_logic")
     top = name if circuit.levels is None else f"{name}_pixels"
@@ -66,11 +49,7 @@ def _logic_module(text: str, path: Path) -> str:
 
 
 def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
-    """Reads the module ``…_logic`` of a Verilog file with yosys and writes it as BLIF.
-
-    Raises:
-        ToolError: If yosys is missing or fails, or there is no such module.
-    """
+    """Writes the module ``…_logic`` of a Verilog file as BLIF, read by yosys; a ToolError if that cannot be."""
     text = path.read_text(encoding="utf-8")
     top = _logic_module(text, path)
     # `read_verilog` splits paths at spaces, so everything has a plain name in one folder.

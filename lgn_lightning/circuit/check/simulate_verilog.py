@@ -1,7 +1,5 @@
 """Simulation of emitted Verilog in Icarus Verilog: sums, argmax and latency, which proofs of the gates leave out."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -20,21 +18,7 @@ from lgn_lightning.circuit.simulate import encode
 
 
 def simulate_verilog(circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str) -> Verification:
-    """Compares Verilog with a circuit on test vectors.
-
-    Args:
-        circuit: The circuit.
-        verilog: What `emit_verilog` or `read_verilog` gave.
-        vectors: Samples as `Circuit.scores` takes them.
-        name: Name of the Verilog's top module.
-
-    Returns:
-        Whether all of them gave the circuit's scores and class, after the latency that the Verilog names.
-
-    Raises:
-        ToolError: If Icarus Verilog is not installed.
-        LgnError: If it refuses the Verilog.
-    """
+    """Compares Verilog, of the top module ``name``, with a circuit on samples; a ToolError without Icarus Verilog."""
     if shutil.which("iverilog") is None or shutil.which("vvp") is None:
         raise ToolError("Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:

@@ -1,7 +1,5 @@
 """What a circuit is made of, with names that say what is counted."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,7 +44,6 @@ class CircuitStats:
 
 
 def circuit_stats(circuit: Netlist) -> CircuitStats:
-    """Counts a circuit; see `CircuitStats`."""
     live = remove_dead_gates(circuit)
     tables, counts = np.unique(live.gates, return_counts=True)
     by_table = dict(zip(tables.tolist(), counts.tolist(), strict=True))

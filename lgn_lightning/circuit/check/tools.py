@@ -1,7 +1,5 @@
 """The programs that circuits are checked with: yosys and Berkeley ABC (Icarus Verilog: `simulate_verilog`)."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,36 +16,22 @@ class ToolError(LgnError):
 
 
 def find_abc() -> str:
-    """Finds ABC.
-
-    Raises:
-        ToolError: If it is not installed.
-    """
+    """Finds ABC; a ToolError if it is not installed."""
     for name in ABC_NAMES:
         if path := shutil.which(name):
             return path
-    raise ToolError(
-        f"Berkeley ABC is not installed ({', '.join(ABC_NAMES)} are not on PATH); "
-        "install it (Debian: apt-get install berkeley-abc)"
-    )
+    names = ", ".join(ABC_NAMES)
+    raise ToolError(f"Berkeley ABC is not installed ({names}): apt-get install berkeley-abc (Debian)")
 
 
 def run_abc(script: str, folder: Path, timeout: float) -> str:
-    """Runs an ABC script in a folder and returns what it printed.
-
-    Raises:
-        ToolError: If it is missing or takes longer than ``timeout`` seconds.
-    """
+    """Runs an ABC script in a folder and returns what it printed; a ToolError after ``timeout`` seconds."""
     run = _run([find_abc(), "-c", script], folder, timeout, "ABC")
     return run.stdout + run.stderr
 
 
 def run_yosys(script: str, folder: Path, timeout: float, failure: str = "yosys failed") -> str:
-    """Runs a yosys script in a folder and returns what it printed; ``failure`` begins the message if it fails.
-
-    Raises:
-        ToolError: If it is missing, fails or takes longer than ``timeout`` seconds.
-    """
+    """Runs a yosys script and returns what it printed; a ToolError, from ``failure`` on, if that does not work."""
     tool = shutil.which("yosys")
     if tool is None:
         raise ToolError("yosys is not on PATH; install it (Debian: apt-get install yosys)")

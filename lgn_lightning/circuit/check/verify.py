@@ -1,7 +1,5 @@
 """Comparison of two circuits on inputs: all of them where they are few, else random ones and the user's samples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -43,22 +41,14 @@ class Verification:
 
 
 def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None, seed: int = 0) -> Verification:
-    """Compares the scores of two circuits.
+    """Compares the scores of two circuits on random inputs of a seed, or on all of them where they are few.
 
-    Args:
-        left: A circuit.
-        right: A circuit with the same inputs and classes.
-        samples: Samples to try beside the random ones, as `Circuit.scores` takes them.
-        seed: Seed of the random inputs.
-
-    Raises:
-        CircuitError: If inputs or classes differ in number.
+    ``samples``, as `Circuit.scores` takes them, are tried beside these. If inputs or classes differ in number, that is
+    a CircuitError.
     """
     if (left.num_inputs, left.num_classes) != (right.num_inputs, right.num_classes):
-        raise CircuitError(
-            f"{left.num_inputs} inputs and {left.num_classes} classes cannot be compared with "
-            f"{right.num_inputs} inputs and {right.num_classes} classes"
-        )
+        sizes = [f"{circuit.num_inputs} inputs and {circuit.num_classes} classes" for circuit in (left, right)]
+        raise CircuitError(f"{sizes[0]} cannot be compared with {sizes[1]}")
     tried, exhaustive = 0, left.num_inputs <= EXHAUSTIVE_INPUTS
     for bits in _inputs(left, samples, seed):
         tried += len(bits)

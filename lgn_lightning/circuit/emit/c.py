@@ -1,8 +1,6 @@
 """Writes a circuit as portable C99."""
 
-from __future__ import annotations
-
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +16,8 @@ from lgn_lightning.circuit.run.loop_program import loop_program
 WORD_BITS: Final = (8, 16, 32, 64)
 #: Flat circuits of more gates are written as tables: one statement a gate takes a C compiler minutes there.
 TABLE_ABOVE: Final = 250_000
+
+_TITLE: Final = "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n"
 
 
 def emit_c(
@@ -44,9 +44,6 @@ def emit_c(
         gates_per_function: Gates in a function.
         form: ``"code"``, one statement a gate; or ``"table"``, a loop over tables, which compiles in no time and suits
             nets of millions of gates. By default code, of a looped circuit a table.
-
-    Returns:
-        The source.
 
     Raises:
         CircuitError: If ``name`` is no C identifier, or ``word_bits`` or ``form`` is not known.
@@ -76,19 +73,11 @@ def emit_c(
     else:
         gates = _functions(flat, allocation, gates_per_function, before)
     row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
-    return "".join(
-        [
-            "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n",
-            "#include <stddef.h>\n#include <stdint.h>\n#include <stdlib.h>\n#include <string.h>\n\n",
-            declarations,
-            _constants(circuit, outputs, allocation.count + registers, name, word_bits),
-            loops,
-            gates,
-            template("runtime.c"),
-            fill("entry_points.c.in", name),
-            fill("main.c.in", name, ROW=row),
-        ]
-    )
+    includes = "".join(f"#include <{header}.h>\n" for header in ("stddef", "stdint", "stdlib", "string"))
+    constants = _constants(circuit, outputs, allocation.count + registers, name, word_bits)
+    entries = fill("entry_points.c.in", name) + fill("main.c.in", name, ROW=row)
+    parts = (_TITLE, includes, "\n", declarations, constants, loops, gates, template("runtime.c"), entries)
+    return "".join(parts)
 
 
 def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
@@ -101,19 +90,15 @@ def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
 def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word_bits: int = 64) -> str:
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
     _check_options(name, word_bits)
-    return fill(
-        "header.h.in",
-        name,
-        PIXELS=template("pixels.h.in") if circuit.levels is not None else "",
-        GUARD=name.upper(),
-        INPUTS=circuit.num_inputs,
-        CLASSES=circuit.num_classes,
-        GROUP=circuit.outputs.size // circuit.num_classes,
-        BITS=word_bits,
-        LAST=word_bits - 1,
-        ROW=circuit.num_pixels or 0,
-        SHAPE=" x ".join(map(str, circuit.image_shape or ())),
-    )
+    pixels = template("pixels.h.in") if circuit.levels is not None else ""
+    shape = " x ".join(map(str, circuit.image_shape or ()))
+    sizes = _sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
+    return fill("header.h.in", name, PIXELS=pixels, GUARD=name.upper(), **sizes)
+
+
+def _sizes(circuit: Netlist | LoopedNetlist, word_bits: int) -> dict[str, Any]:
+    group = circuit.outputs.size // circuit.num_classes
+    return {"INPUTS": circuit.num_inputs, "CLASSES": circuit.num_classes, "GROUP": group, "BITS": word_bits}
 
 
 def _check_options(name: str, word_bits: int) -> None:
@@ -127,21 +112,11 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
     group = circuit.outputs.size // circuit.num_classes
     names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
     levels = [] if circuit.levels is None else circuit.levels.tolist()
-    constants = fill(
-        "constants.c.in",
-        name,
-        SAMPLES=template("thresholds.c.in" if levels else "bools.c"),
-        INPUTS=circuit.num_inputs,
-        CLASSES=circuit.num_classes,
-        GROUP=group,
-        PLANES=group.bit_length(),
-        SLOTS=num_slots,
-        BITS=word_bits,
-        SLOT_TYPE="uint16_t" if num_slots <= 0x10000 else "uint32_t",
-        THRESHOLDS=len(levels),
-        PIXELS=circuit.num_pixels,
-        LEVELS=", ".join(map(str, levels)),
-    )
+    slots = {"SLOTS": num_slots, "SLOT_TYPE": "uint16_t" if num_slots <= 0x10000 else "uint32_t"}
+    pixels = {"THRESHOLDS": len(levels), "PIXELS": circuit.num_pixels, "LEVELS": ", ".join(map(str, levels))}
+    samples = template("thresholds.c.in" if levels else "bools.c")
+    sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length()}
+    constants = fill("constants.c.in", name, **sizes, **slots, **pixels)
     return (
         f"{constants}static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};\n\n"
         f"/* Slots of the outputs, class by class. */\nstatic const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
@@ -149,10 +124,7 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
 
 
 def _functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before: str) -> str:
-    """One statement a gate; values that leave their function go through the slots ``s``, the others are locals.
-
-    ``before`` is what ``run`` does first.
-    """
+    """One statement a gate; values that leave their function go through the slots ``s``. ``before`` comes first."""
     slot = allocation.slot
     inputs = circuit.num_inputs
     operands = [operand.tolist() for operand in circuit.operands]
@@ -168,9 +140,8 @@ def _functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before
             else:
                 parts.append(f"    const vec t{gate} = (vec)({value});\n")
         parts.append("}\n")
-    parts.append(
-        f"\n/* Evaluates all gates; the inputs lie in the first slots. */\nstatic void run(vec *s)\n{{\n{before}"
-    )
+    what = "/* Evaluates all gates; the inputs lie in the first slots. */"
+    parts.append(f"\n{what}\nstatic void run(vec *s)\n{{\n{before}")
     parts += [f"    gates_{chunk}(s);\n" for chunk in range(count)] or ["    (void)s;\n"]
     parts.append("}\n")
     return "".join(parts)
@@ -189,21 +160,11 @@ def _table(circuit: Netlist, allocation: Allocation, before: str) -> str:
     branches = cases(np.unique(circuit.gates).tolist(), names, f"for (; p < end; p += {width})", "s[p[0]]", indent=8)
     if not runs:
         return f"\nstatic void run(vec *s)\n{{\n{before}    (void)s;\n}}\n"
-    return (
-        f"\n/* Gates: slots of the output and the {circuit.arity} operands. */\n"
-        f"static const slot_index GATES[] = {{\n{lines_of(rows.ravel().tolist())}}};\n"
-        "\n/* Runs of gates with one truth table. */\n"
-        f"static const struct {{ uint32_t table, count; }} RUNS[] = {{\n{lines_of(runs)}}};\n"
-        f"\nstatic void run(vec *s)\n{{\n    const slot_index *p = GATES;\n{before}"
-        "    for (size_t i = 0; i < sizeof RUNS / sizeof RUNS[0]; i++) {\n"
-        f"        const slot_index *const end = p + {width} * (size_t)RUNS[i].count;\n"
-        f"        switch (RUNS[i].table) {{\n{branches}        }}\n    }}\n}}\n"
-    )
+    about = {"ARITY": circuit.arity, "WIDTH": width, "BEFORE": before, "BRANCHES": branches}
+    return fill("table.c.in", "", GATES=lines_of(rows.ravel().tolist()), RUNS=lines_of(runs), **about)
 
 
 def _c_string(text: str) -> str:
     """Quotes a class name; bytes beyond ASCII become octal escapes, whose three digits never run on."""
-    escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
-    )
-    return f'"{escaped}"'
+    plain = set(range(32, 127)) - set(b'"\\?')
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'

@@ -1,21 +1,14 @@
 """Loops over the places of an image in exported C: tables of kernels, and the short program that runs them."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from lgn_lightning.circuit.emit.text import cases, lines_of, template
+from lgn_lightning.circuit.emit.text import cases, fill, lines_of, template
 from lgn_lightning.circuit.run.loop_program import GateStep, KernelStep, LoopProgram
 from lgn_lightning.gates import NUM_GATES
 
 
 def emit_loops(program: LoopProgram, first_register: int) -> str:
-    """Writes the steps of a looped circuit and the function ``run_loops(vec *s)``; there must be one step at least.
-
-    Args:
-        program: The steps.
-        first_register: Slot of the first register.
-    """
+    """Writes the steps of a looped circuit, at least one, with ``run_loops(vec *s)``; registers follow its slots."""
     longest = max((step.chunk * step.window for step in program.steps if isinstance(step, KernelStep)), default=1)
     tables = "".join(_tables(index, step) for index, step in enumerate(program.steps))
     steps = "".join(f"    {_step(index, step)},\n" for index, step in enumerate(program.steps))
@@ -41,7 +34,6 @@ def _tables(index: int, step: GateStep | KernelStep) -> str:
 
 
 def _step(index: int, step: GateStep | KernelStep) -> str:
-    """The initialiser of a step."""
     numbers = [f".{name} = {number}" for name, number in step.numbers.items()]
     arrays = [f".{name} = STEP{index}_{name.upper()}" for name, array in step.arrays.items() if array.size]
     return f"{{{', '.join(numbers + arrays)}}}"
@@ -56,10 +48,4 @@ def _gate_functions() -> str:
     gates = range(NUM_GATES)
     places = cases(gates, ["a[ia[i]]", "b[ib[i]]"], "for (; i < n; i++)", "out[i]")
     slots = cases(gates, ["s[p[1]]", "s[p[2]]"], "for (; p < end; p += 3)", "s[p[0]]")
-    return (
-        "\nstatic void kernel_gate(int32_t gate, const vec *a, const int32_t *ia, const vec *b, const int32_t *ib,\n"
-        "                        vec *out, size_t n)\n{\n    size_t i = 0;\n"
-        f"    switch (gate) {{\n{places}    }}\n}}\n"
-        "\nstatic void plain_gates(vec *s, int32_t gate, const int32_t *p, size_t count)\n{\n"
-        f"    const int32_t *const end = p + 3 * count;\n    switch (gate) {{\n{slots}    }}\n}}\n"
-    )
+    return fill("gate_functions.c.in", "", PLACES=places, SLOTS=slots)

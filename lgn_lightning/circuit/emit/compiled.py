@@ -25,11 +25,7 @@ def _digest(path: Path) -> str:
 
 
 def _reopened(path: Path, name: str, digest: str) -> CompiledCircuit:
-    """The library of a pickle.
-
-    Raises:
-        CompilerError: If there is none or another one by now.
-    """
+    """The library of a pickle; a CompilerError if there is none or another one by now."""
     compiled = CompiledCircuit(path, name)
     if compiled._digest != digest:
         raise CompilerError(f"{path} is not the library that was pickled any more; pickle the circuit itself")
@@ -51,14 +47,9 @@ def _noexec(path: Path) -> bool:
 
 
 class CompiledCircuit:
-    """An exported shared library, called on numpy arrays or CPU tensors.
+    """An exported shared library with a prefix of names, called on numpy arrays or CPU tensors.
 
-    Args:
-        path: The library.
-        name: Prefix of its names.
-
-    Raises:
-        CompilerError: If the file is missing, no library, or not one of `emit_c`.
+    A CompilerError if the file is missing, no library, or not one of `emit_c`.
     """
 
     image_shape = None  # a library knows how many pixels an image has, and no more
@@ -93,17 +84,10 @@ class CompiledCircuit:
         return self  # nothing in it changes
 
     def scores(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Scores of samples.
+        """Scores of samples, int32 ``[N, classes]``.
 
-        Args:
-            x: bool ``[N, inputs]``, or uint8 pixels where thresholds are built in.
-
-        Returns:
-            int32 ``[N, classes]``.
-
-        Raises:
-            CircuitError: On a wrong width or dtype.
-            MemoryError: If the library finds no memory.
+        ``x`` is bool ``[N, inputs]``, or uint8 pixels where thresholds are built in; a CircuitError on another width or
+        dtype, a MemoryError if the library finds no memory.
         """
         return self._call("scores", x, (self.num_classes,))
 
@@ -112,21 +96,15 @@ class CompiledCircuit:
         return self._call("predict", x, ())
 
     def packed(self, words: NDArray[Any], count: int) -> NDArray[np.int32]:
-        """Scores of packed words.
+        """Scores of ``count`` packed samples, int32 ``[count, classes]``.
 
-        Args:
-            words: Integers of the library's word size, ``[ceil(count/bits), inputs]``, as `PackBitsTensor` holds them.
-            count: Number of samples.
-
-        Returns:
-            int32 ``[count, classes]``.
+        ``words`` are integers of the library's word size, ``[ceil(count/bits), inputs]``, as `PackBitsTensor` holds
+        them.
         """
         array = np.ascontiguousarray(words)
         expected = (-(-count // self.word_bits), self.num_inputs)
         if array.shape != expected or array.dtype.kind not in "iu" or array.dtype.itemsize * 8 != self.word_bits:
-            raise CircuitError(
-                f"packed words must be int{self.word_bits} {list(expected)}, got {array.dtype} {list(array.shape)}"
-            )
+            raise CircuitError(f"words are {array.dtype} {list(array.shape)}, not int{self.word_bits} {list(expected)}")
         result = np.empty((count, self.num_classes), np.int32)
         self._run("scores_packed", array, result, count)
         return result

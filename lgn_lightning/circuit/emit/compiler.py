@@ -1,7 +1,5 @@
 """Finds a C compiler and builds shared libraries, atomically."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -22,17 +20,7 @@ class CompilerError(LgnError):
 
 
 def find_compiler(name: str | None = None) -> list[str]:
-    """Finds a C compiler.
-
-    Args:
-        name: A command or path; by default the variable CC, then cc, gcc, clang.
-
-    Returns:
-        The command as a list of words.
-
-    Raises:
-        CompilerError: If there is none; the message says what to install.
-    """
+    """Finds a C compiler, by default the variable CC, else cc, gcc or clang, as words; else a CompilerError."""
     wanted = [name] if name else [os.environ["CC"]] if os.environ.get("CC") else list(COMPILERS)
     for command in wanted:
         words = shlex.split(command)
@@ -53,32 +41,15 @@ def compile_library(
     flags: Sequence[str] = (),
     shared: bool = True,
 ) -> list[str]:
-    """Compiles a C file into a shared library (or a program), written beside and renamed.
+    """Compiles a C file into a shared library, or a program, written beside and renamed; returns the command.
 
-    Args:
-        source: The C file.
-        library: The file to make.
-        compiler: See `find_compiler`.
-        opt_level: 0 to 3.
-        flags: Further flags.
-        shared: False for a program.
-
-    Returns:
-        The command that was run.
-
-    Raises:
-        CompilerError: If there is no compiler or it fails; with its first messages.
-        OSError: If the folder cannot be written.
+    ``compiler`` as in `find_compiler`; ``opt_level`` is 0 to 3. A CompilerError, with its first messages, if there is
+    none or it fails; an OSError if the folder cannot be written.
     """
     if opt_level not in (0, 1, 2, 3):
         raise CompilerError(f"opt_level must be 0, 1, 2 or 3, got {opt_level!r}")
-    command = [
-        *find_compiler(compiler),
-        "-std=c99",
-        f"-O{opt_level}",
-        *(("-shared", "-fPIC") if shared else ()),
-        *flags,
-    ]
+    kind = ["-shared", "-fPIC"] if shared else []
+    command = [*find_compiler(compiler), "-std=c99", f"-O{opt_level}", *kind, *flags]
     with atomic_path(library) as temporary:
         command += ["-o", str(temporary), str(source)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,7 +60,6 @@ def compile_library(
 
 
 def compile_source(code: str, library: str | os.PathLike[str], **options: object) -> list[str]:
-    """Compiles source text; see `compile_library`."""
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         source = Path(folder) / "net.c"
         source.write_text(code, encoding="utf-8")

@@ -1,7 +1,5 @@
 """Writes a circuit in the formats that others read."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -63,8 +61,7 @@ class ExportOptions:
             raise CircuitError(f"unknown format {', '.join(unknown) or '(none)'}; there are: {', '.join(FORMATS)}")
         if not self.name or self.name != Path(self.name).name or self.name == os.pardir:
             raise CircuitError(f"name={self.name!r} is no file name; give a folder as the folder, not in the name")
-        if self.form not in FORMS:
-            raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {self.form!r}")
+        _check_form(self.form)
         if self.pipeline < 0:
             raise CircuitError(f"pipeline must be 0 or the gate levels between registers, got {self.pipeline}")
         if self.word_bits not in WORD_BITS:
@@ -99,13 +96,7 @@ def export_circuit(
     folder: str | os.PathLike[str],
     stem: str,
     formats: Sequence[str] = ("c",),
-    *,
-    word_bits: int = 64,
-    form: str = "auto",
-    compiler: str | None = None,
-    opt_level: int = 1,
-    pipeline: int = 0,
-    samples: ArrayLike | None = None,
+    **options: Any,
 ) -> ExportedFiles:
     """Writes a circuit into files ``folder/stem.*``, each beside its place and renamed.
 
@@ -114,20 +105,14 @@ def export_circuit(
         folder: Made if it is missing.
         stem: Name of the files without suffix, `ExportOptions.name`.
         formats: Some of ``"c"``, ``"library"``, ``"circuit"``, ``"verilog"``, ``"blif"`` and ``"aiger"``.
-        word_bits: As this and all that follow in `ExportOptions`.
-        form: Form of C.
-        compiler: C compiler of ``"library"``.
-        opt_level: Its optimization level.
-        pipeline: Gate levels between the registers of ``"verilog"``.
-        samples: Test vectors of the Verilog test bench.
+        **options: The others of `ExportOptions`: ``word_bits``, ``form``, ``compiler``, ``pipeline``, …
 
     Raises:
         CircuitError: If an option is not known, or a format has no loops and the circuit has.
         CompilerError: If ``"library"`` is asked for and there is no compiler.
         OSError: If the folder cannot be written.
     """
-    options = ExportOptions(tuple(formats), stem, form, pipeline, word_bits, samples, compiler, opt_level)
-    return export_files(circuit, Path(folder), options)
+    return export_files(circuit, Path(folder), ExportOptions(tuple(formats), stem, **options))
 
 
 def export_files(circuit: Netlist | LoopedNetlist, folder: Path, options: ExportOptions) -> ExportedFiles:
@@ -166,13 +151,7 @@ def _verilog(circuit: Netlist, options: ExportOptions) -> Contents:
 
 @dataclass(frozen=True)
 class Format:
-    """A format of `export_circuit`.
-
-    Attributes:
-        what: What is written.
-        contents: Makes the contents of its files of a circuit and the options.
-        loops: Whether it can hold a looped circuit.
-    """
+    """A format of `export_circuit`: in words, what makes its files, and whether it can hold loops."""
 
     what: str
     contents: Callable[[Any, ExportOptions], Contents]
@@ -192,6 +171,11 @@ FORMATS: Final[dict[str, Format]] = {
 }
 
 
+def _check_form(form: str) -> None:
+    if form not in FORMS:
+        raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+
+
 def _refuse_loops(formats: Sequence[str], mend: str) -> None:
     if flat := [name for name in formats if name in FORMATS and not FORMATS[name].loops]:
         raise CircuitError(f"{', '.join(flat)} cannot hold loops: {mend}")
@@ -202,18 +186,11 @@ def keeps_loops(
 ) -> bool:
     """Whether a looped circuit is exported with its loops, or unrolled before.
 
-    Args:
-        circuit: The circuit.
-        form: ``"loops"``; ``"code"`` or ``"table"``, both of a flat circuit; or ``"auto"``: loops where there are more
-            gates than ``above`` and all formats can hold them.
-        formats: Some of `FORMATS`.
-        above: By default `LOOPS_ABOVE`.
-
-    Raises:
-        CircuitError: If the form is not known, or loops are asked for and a format has none.
+    The form ``"loops"`` keeps them, ``"code"`` and ``"table"`` do not; ``"auto"`` does where there are more gates than
+    ``above``, by default `LOOPS_ABOVE`, and all formats can hold them. An unknown form is a CircuitError, and so are
+    loops in a format without.
     """
-    if form not in FORMS:
-        raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    _check_form(form)
     if form == "loops":
         _refuse_loops(formats, "leave the format out, or take another form")
         return True

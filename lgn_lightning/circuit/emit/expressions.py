@@ -1,7 +1,5 @@
 """Shortest ``& | ^ ~`` expressions of three-input truth tables, the same text for C and Verilog."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from functools import cache
@@ -10,25 +8,11 @@ from lgn_lightning.gates import expression
 
 #: Tables of the operands themselves: bit 7 is the output for ABC = 000.
 _OPERANDS = {"{a}": 0b00001111, "{b}": 0b00110011, "{c}": 0b01010101}
-_OPERATORS: tuple[tuple[str, Callable[[int, int], int]], ...] = (
-    ("&", operator.and_),
-    ("|", operator.or_),
-    ("^", operator.xor),
-)
+_OPERATORS: dict[str, Callable[[int, int], int]] = {"&": operator.and_, "|": operator.or_, "^": operator.xor}
 
 
 def gate_expression(table: int, operands: list[str], *, zero: str = "0", one: str = "~0") -> str:
-    """Writes a gate of two or three operands as an expression.
-
-    Args:
-        table: Gate id (two operands) or eight-bit truth table (three operands, bit 7 for ABC = 000).
-        operands: Text of each operand: a name or an indexed name.
-        zero: Literal of constant 0.
-        one: Literal of constant 1.
-
-    Returns:
-        The expression, without outer parentheses.
-    """
+    """Writes a gate id, or the eight bits of three operands (ABC = 000 first), without outer parentheses."""
     if len(operands) == 2:
         return expression(table, *operands, zero=zero, one=one)
     if table in (0, 255):
@@ -52,7 +36,7 @@ def three_input_templates() -> tuple[str, ...]:
             right = by_cost[cost - 1 - left_cost]
             for x, x_text in by_cost[left_cost].items():
                 for y, y_text in right.items():
-                    for symbol, function in _OPERATORS:
+                    for symbol, function in _OPERATORS.items():
                         value = function(x, y)
                         if value not in found and value not in fresh:
                             fresh[value] = f"{_parenthesise(x_text)} {symbol} {_parenthesise(y_text)}"

@@ -1,7 +1,5 @@
 """AIGER and BLIF: the formats of logic synthesis tools such as Berkeley ABC and yosys."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -12,14 +10,10 @@ from lgn_lightning.gates import TRUTH_TABLES
 
 
 def emit_blif(circuit: Netlist, model: str = "net") -> str:
-    """Writes the output bits of a circuit as BLIF (Berkeley Logic Interchange Format).
+    """Writes the output bits of a circuit of two- or three-input gates as BLIF (Berkeley Logic Interchange Format).
 
     Inputs are ``x[0] …``, gates ``n0 …``, outputs ``y0 …`` in the circuit's order (as yosys reads them from our
     Verilog); the group sums are not part of it.
-
-    Args:
-        circuit: Netlist of two- or three-input gates.
-        model: Name of the model.
     """
     inputs = circuit.num_inputs
 
@@ -59,12 +53,10 @@ def _cover(table: int, arity: int) -> tuple[list[int], list[str]]:
 
 
 def emit_aiger(circuit: Netlist) -> bytes:
-    """Writes the output bits of a circuit of two-input gates in the binary AIGER format, version 1.9.
+    """Writes the output bits of a circuit in the binary AIGER format, version 1.9.
 
-    The group sums are not part of it; the symbol table names inputs ``x[0] …`` and outputs ``y0 …``.
-
-    Raises:
-        CircuitError: If the circuit was mapped to three-input gates.
+    The group sums are not part of it; the symbol table names inputs ``x[0] …`` and outputs ``y0 …``. A circuit that was
+    mapped to three-input gates is a CircuitError.
     """
     if circuit.arity != 2:
         raise CircuitError("AIGER is written from two-input gates; take the circuit as it was before map_to_luts")

@@ -1,7 +1,5 @@
 """Texts of exported files: templates, numbers in lines, names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -25,7 +23,6 @@ def fill(name: str, prefix: str, **values: object) -> str:
 
 
 def lines_of(values: Sequence[int] | Sequence[str], per_line: int = 20) -> str:
-    """The lines of a table in C."""
     lines = (values[start : start + per_line] for start in range(0, len(values), per_line))
     return "".join("    " + ", ".join(map(str, line)) + ",\n" for line in lines)
 

@@ -1,8 +1,5 @@
 """Writes a circuit as Verilog-2001: gates, adder trees, argmax; combinational or pipelined; with a test bench."""
 
-from __future__ import annotations
-
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,19 +20,7 @@ _HEAD = """// A logic gate network, written by lgn-lightning.
 
 """
 
-# The keywords of IEEE 1364-2005.
-_KEYWORD = re.compile(
-    r"always|and|assign|automatic|begin|buf|bufif0|bufif1|case|casex|casez|cell|cmos|config|deassign|"
-    r"default|defparam|design|disable|edge|else|end|endcase|endconfig|endfunction|endgenerate|endmodule|"
-    r"endprimitive|endspecify|endtable|endtask|event|for|force|forever|fork|function|generate|genvar|"
-    r"highz0|highz1|if|ifnone|incdir|include|initial|inout|input|instance|integer|join|large|liblist|"
-    r"library|localparam|macromodule|medium|module|nand|negedge|nmos|nor|noshowcancelled|not|notif0|notif1|"
-    r"or|output|parameter|pmos|posedge|primitive|pull0|pull1|pulldown|pullup|pulsestyle_ondetect|"
-    r"pulsestyle_onevent|rcmos|real|realtime|reg|release|repeat|rnmos|rpmos|rtran|rtranif0|rtranif1|"
-    r"scalared|showcancelled|signed|small|specify|specparam|strong0|strong1|supply0|supply1|table|task|"
-    r"time|tran|tranif0|tranif1|tri|tri0|tri1|triand|trior|trireg|unsigned|use|uwire|vectored|wait|wand|"
-    r"weak0|weak1|while|wire|wor|xnor|xor"
-)
+_KEYWORDS = frozenset(template("verilog_keywords.txt").split())  # of IEEE 1364-2005
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
     Raises:
         CircuitError: If ``name`` is no identifier or ``pipeline`` is negative.
     """
-    if not is_identifier(name) or _KEYWORD.fullmatch(name):
+    if not is_identifier(name) or name in _KEYWORDS:
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
@@ -123,9 +108,8 @@ def _bits(direction: str, count: int) -> str:
 
 def _input(name: str, width: int) -> str:
     """A port some bits of which may have no reader."""
-    return (
-        f"    // verilator lint_off UNUSED\n    input wire [{width - 1}:0] {name},\n    // verilator lint_on UNUSED\n"
-    )
+    port = f"    input wire [{width - 1}:0] {name},"
+    return f"    // verilator lint_off UNUSED\n{port}\n    // verilator lint_on UNUSED\n"
 
 
 class _Writer:

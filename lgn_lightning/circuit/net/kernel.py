@@ -1,7 +1,5 @@
 """Kernels: what a convolution computes at one place, as a circuit of its own, and where it is applied."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +38,7 @@ class Places:
         if min(sizes) < 1 or min(self.padding) < 0:
             raise CircuitError(f"all sizes must be at least 1 and paddings at least 0: {self}")
         if min(self.unpooled) < 1 or min(self.size) < 1:
-            raise CircuitError(
-                f"the kernel is larger than the padded image, or the window larger than its result: {self}"
-            )
+            raise CircuitError(f"the kernel exceeds the padded image, or the window its result: {self}")
 
     @property
     def unpooled(self) -> Pair:
@@ -56,12 +52,11 @@ class Places:
 
     @property
     def pooled(self) -> bool:
-        """Whether there are windows."""
         return self.window != (1, 1) or self.window_stride != (1, 1)
 
 
 def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: int, kernel_size: Pair) -> Netlist:
-    """The trees of a convolution as a kernel.
+    """The trees of a convolution as a kernel: ``[channels, *kernel_size]`` inputs, the roots as outputs.
 
     Args:
         gates: Gate ids, tree by tree, ``[trees · (leaves − 1)]``; gate ``j`` of a tree has the nodes ``2j`` and
@@ -69,9 +64,6 @@ def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: i
         leaves: Channel, row and column in the kernel of each leaf, ``[3, trees, leaves]``.
         channels: Channels of the input.
         kernel_size: Rows and columns of the receptive field.
-
-    Returns:
-        A circuit whose inputs are the receptive field, ``[channels, rows, columns]``, and whose outputs are the roots.
     """
     trees, count = leaves.shape[1:]
     inputs = channels * kernel_size[0] * kernel_size[1]
@@ -80,14 +72,10 @@ def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: i
     # Gate j of all trees, then gate j + 1: the gates of a level are neighbours.
     made = np.arange(inputs, inputs + trees * (count - 1)).reshape(count - 1, trees)
     nodes = np.concatenate([field.T, made])
-    return Netlist(
-        num_inputs=inputs,
-        gates=np.ascontiguousarray(gates.reshape(trees, count - 1).T).reshape(-1),
-        a=nodes[: 2 * count - 2 : 2].reshape(-1).astype(np.int32),
-        b=nodes[1 : 2 * count - 2 : 2].reshape(-1).astype(np.int32),
-        outputs=nodes[-1].astype(np.int32),
-        num_classes=trees,
-    )
+    nodes = nodes.astype(np.int32)
+    tables = np.ascontiguousarray(gates.reshape(trees, count - 1).T).reshape(-1)
+    a, b = nodes[: 2 * count - 2 : 2].reshape(-1), nodes[1 : 2 * count - 2 : 2].reshape(-1)
+    return Netlist(inputs, tables, a, b, nodes[-1], trees)
 
 
 def identity_kernel(channels: int) -> Netlist:
@@ -97,11 +85,7 @@ def identity_kernel(channels: int) -> Netlist:
 
 
 def check_kernel(wires: NodeIds, kernel: Netlist, places: Places) -> None:
-    """Checks that a kernel reads as many inputs as its places give it.
-
-    Raises:
-        CircuitError: If not.
-    """
+    """Refuses a kernel that reads another number of inputs than its places give it, by a CircuitError."""
     wanted = len(wires) * places.kernel[0] * places.kernel[1]
     if kernel.num_inputs != wanted or kernel.arity != 2:
         raise CircuitError(

@@ -10,35 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.net.kernel import Places, check_kernel
-from lgn_lightning.circuit.net.netlist import (
-    MAX_NODES,
-    ArrayFields,
-    CircuitError,
-    Netlist,
-    NodeIds,
-    check_encoding,
-    describe_inputs,
-)
+from lgn_lightning.circuit.net.netlist import MAX_NODES, ArrayFields, CircuitError, CircuitInputs, Netlist, NodeIds
 
 
 @dataclass(frozen=True, eq=False)
 class Gates(ArrayFields):
-    """A stage of plain gates, whose operands are nodes of the looped circuit.
-
-    Attributes:
-        gates: Gate ids, uint8 ``[n]``.
-        a: Node ids of operand A, int32 ``[n]``.
-        b: Node ids of operand B, int32 ``[n]``.
-    """
+    """A stage of plain gates, uint8 ids ``[n]``, whose operands, int32 ``[n]``, are nodes of the looped circuit."""
 
     gates: NDArray[np.uint8]
     a: NodeIds
     b: NodeIds
 
     @property
-    def num_nodes(self) -> int:
-        """Nodes that the stage adds, one a gate."""
+    def num_gates(self) -> int:
         return int(self.gates.size)
+
+    num_nodes = num_gates
 
     def as_circuit(self, nodes: int, outputs: NodeIds) -> Netlist:
         """The stage as a circuit whose inputs are the ``nodes`` before it."""
@@ -49,10 +36,8 @@ class Gates(ArrayFields):
 class Loop(ArrayFields):
     """A stage that applies a kernel at many places. It adds the nodes ``[outputs of the kernel, *places.size]``.
 
-    Attributes:
-        kernel: What is computed at a place: inputs are ``[channels, *places.kernel]``, outputs the result's channels.
-        wires: Nodes of the image, int32 ``[channels, *places.image]``.
-        places: Where.
+    The kernel's inputs are ``[channels, *places.kernel]``; ``wires`` are the image, int32 ``[channels,
+    *places.image]``.
     """
 
     kernel: Netlist
@@ -66,7 +51,6 @@ class Loop(ArrayFields):
 
     @property
     def num_nodes(self) -> int:
-        """Nodes that the stage adds."""
         return int(np.prod(self.shape))
 
     @property
@@ -78,35 +62,25 @@ class Loop(ArrayFields):
 
 
 @dataclass(frozen=True, eq=False)
-class LoopedNetlist(ArrayFields):
-    """A boolean circuit with grouped outputs, part of which is loops over the places of an image.
+class LoopedNetlist(CircuitInputs):
+    """A boolean circuit with grouped outputs, part of which is loops over the places of an image; see `CircuitInputs`.
 
     Nodes are numbered through: first the inputs, then those of each stage, then the gates of the tail.
 
     Attributes:
-        num_inputs: Number of input bits.
         stages: What is computed one after the other.
         tail: What comes behind the last loop: a circuit whose inputs are all nodes before it. It has the outputs, the
             classes and their names.
-        levels: As in `Netlist`.
-        image_shape: As in `Netlist`.
-        preparation: As in `Netlist`.
 
     Raises:
         CircuitError: If the stages do not fit one another; the message says which.
     """
 
-    num_inputs: int
     stages: tuple[Gates | Loop, ...]
     tail: Netlist
-    levels: NDArray[np.uint8] | None = None
-    image_shape: tuple[int, int, int] | None = None
-    preparation: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.num_inputs < MAX_NODES:
-            raise CircuitError(f"num_inputs must be in 1…{MAX_NODES - 1}, got {self.num_inputs}")
-        object.__setattr__(self, "levels", check_encoding(self.num_inputs, self.levels, self.image_shape))
+        super().__post_init__()
         last = self.num_inputs
         for number, (first, stage) in enumerate(self.numbered()):
             last = first + stage.num_nodes
@@ -155,11 +129,6 @@ class LoopedNetlist(ArrayFields):
         return self.tail.class_names
 
     @property
-    def num_pixels(self) -> int | None:
-        """Number of bytes of an image, or None where the inputs are plain booleans."""
-        return None if self.image_shape is None else int(np.prod(self.image_shape))
-
-    @property
     def num_nodes(self) -> int:
         """Number of nodes: inputs, results of the stages and gates of the tail."""
         return self.tail.num_nodes
@@ -172,32 +141,22 @@ class LoopedNetlist(ArrayFields):
     @property
     def num_gates(self) -> int:
         """Gates that a sample takes: those of a kernel count at every place, the ORs of its windows too."""
-        return self.tail.num_gates + sum(
-            stage.num_gates if isinstance(stage, Loop) else stage.num_nodes for stage in self.stages
-        )
+        return self.tail.num_gates + sum(stage.num_gates for stage in self.stages)
 
     @property
     def num_stored_gates(self) -> int:
         """Gates that are stored: those of a kernel count once."""
-        return self.tail.num_gates + sum(
-            stage.kernel.num_gates if isinstance(stage, Loop) else stage.num_nodes for stage in self.stages
-        )
+        stored = (stage.kernel.num_gates if isinstance(stage, Loop) else stage.num_gates for stage in self.stages)
+        return self.tail.num_gates + sum(stored)
 
     def with_class_names(self: AnyLooped, names: Sequence[str] | None) -> AnyLooped:
         """Returns the circuit with other class names."""
         return replace(self, tail=self.tail.with_class_names(names))
 
-    def with_preparation(self: AnyLooped, name: str | None) -> AnyLooped:
-        """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
-        return replace(self, preparation=name if self.image_shape is not None else None)
-
     def __repr__(self) -> str:
         loops = sum(isinstance(stage, Loop) for stage in self.stages)
-        return (
-            f"{type(self).__name__}({describe_inputs(self.num_inputs, self.levels, self.image_shape)}, {loops} loops, "
-            f"{self.num_gates} gates of which {self.num_stored_gates} are stored, "
-            f"{self.outputs.size} outputs in {self.num_classes} classes)"
-        )
+        gates = f"{loops} loops, {self.num_gates} gates of which {self.num_stored_gates} are stored"
+        return self._describe(f"{gates}, {self.outputs.size} outputs in {self.num_classes} classes")
 
 
 #: A looped netlist or its public subclass.

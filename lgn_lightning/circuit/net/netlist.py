@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -37,15 +38,63 @@ class ArrayFields:
 
 
 @dataclass(frozen=True, eq=False)
-class Netlist(ArrayFields):
-    """A boolean circuit with grouped outputs.
+class CircuitInputs(ArrayFields):
+    """The inputs of a circuit of either form: plain booleans, or pixels in thermometer code.
+
+    Attributes:
+        num_inputs: Number of input bits.
+        levels: Threshold levels of pixels, uint8 ``[T]``: input ``t · pixels + p`` is ``pixel[p] > levels[t]``. None
+            for plain booleans.
+        image_shape: (C, H, W) of those pixels.
+        preparation: What makes such images of image files, see `lgn_lightning.data.image_file`; None if they
+            are taken as they are.
+    """
+
+    num_inputs: int
+    levels: NDArray[np.uint8] | None = field(default=None, kw_only=True)
+    image_shape: tuple[int, int, int] | None = field(default=None, kw_only=True)
+    preparation: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_inputs < MAX_NODES:
+            raise CircuitError(f"num_inputs must be in 1…{MAX_NODES - 1}, got {self.num_inputs}")
+        if self.levels is None and self.image_shape is None:
+            return
+        if self.levels is None or self.image_shape is None:
+            raise CircuitError("levels and image_shape belong together: give both or neither")
+        levels, shape = np.asarray(self.levels, dtype=np.uint8), self.image_shape
+        levels.flags.writeable = False
+        if levels.ndim != 1 or levels.size * math.prod(shape) != self.num_inputs:
+            raise CircuitError(f"{levels.size} thresholds on images {shape} are not {self.num_inputs} inputs")
+        object.__setattr__(self, "levels", levels)
+
+    @property
+    def num_pixels(self) -> int | None:
+        """Number of bytes of an image, or None where the inputs are plain booleans."""
+        return None if self.image_shape is None else math.prod(self.image_shape)
+
+    def with_preparation(self: AnyInputs, name: str | None) -> AnyInputs:
+        """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
+        return replace(self, preparation=name if self.image_shape is not None else None)
+
+    def _describe(self, gates: str) -> str:
+        pixels = "" if self.levels is None else f", {self.levels.size} thresholds on {self.image_shape}"
+        return f"{type(self).__name__}({self.num_inputs} inputs{pixels}, {gates})"
+
+
+#: A circuit of any form, or its public subclass: what is made of it is of the same class.
+AnyInputs = TypeVar("AnyInputs", bound=CircuitInputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Netlist(CircuitInputs):
+    """A boolean circuit with grouped outputs; its inputs are those of `CircuitInputs`.
 
     Nodes ``0 … num_inputs-1`` are inputs; node ``num_inputs + i`` is gate *i*, whose operands are smaller node
     numbers. A gate is its truth table: for two operands the gate id of `lgn_lightning.gates`, for three (after
     `map_to_luts`) eight bits, from the most to the least significant the outputs for ABC = 000, 001, …, 111.
 
     Attributes:
-        num_inputs: Number of input bits.
         gates: Truth tables, uint8 ``[n]``.
         a: Node ids of operand A, int32 ``[n]``.
         b: Node ids of operand B, int32 ``[n]``.
@@ -54,18 +103,12 @@ class Netlist(ArrayFields):
         num_classes: Number of groups.
         c: Node ids of operand C, int32 ``[n]``, or None for a circuit of two-input gates.
         tau: What the net divides the sums by; integer scores are not divided.
-        levels: Threshold levels, uint8 ``[T]``, if the inputs are pixels in thermometer code: input
-            ``t · pixels + p`` is ``pixel[p] > levels[t]``. None for plain booleans.
-        image_shape: (C, H, W) of those pixels.
         class_names: One name a class, or None.
-        preparation: What makes such images of image files, see `lgn_lightning.data.image_file`; None if they
-            are taken as they are.
 
     Raises:
         CircuitError: If the arrays are not a valid circuit; the message says which entry.
     """
 
-    num_inputs: int
     gates: NDArray[np.uint8]
     a: NodeIds
     b: NodeIds
@@ -73,14 +116,10 @@ class Netlist(ArrayFields):
     num_classes: int
     c: NodeIds | None = None
     tau: float = 1.0
-    levels: NDArray[np.uint8] | None = None
-    image_shape: tuple[int, int, int] | None = None
-    class_names: tuple[str, ...] | None = None
-    preparation: str | None = None
+    class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 0 < self.num_inputs < MAX_NODES:
-            raise CircuitError(f"num_inputs must be in 1…{MAX_NODES - 1}, got {self.num_inputs}")
+        super().__post_init__()
         for name in ("gates", "a", "b", "c", "outputs"):
             dtype = np.uint8 if name == "gates" else np.int32
             array = getattr(self, name)
@@ -114,13 +153,11 @@ class Netlist(ArrayFields):
             raise CircuitError(f"{self.outputs.size} outputs do not split into {self.num_classes} equal groups")
         if self.outputs.min() < 0 or self.outputs.max() >= self.num_nodes:
             raise CircuitError(f"an output is node {self.outputs.max()}, but there are {self.num_nodes} nodes")
-        object.__setattr__(self, "levels", check_encoding(self.num_inputs, self.levels, self.image_shape))
-        if self.class_names is not None:
-            if len(self.class_names) != self.num_classes:
-                raise CircuitError(f"{len(self.class_names)} class names for {self.num_classes} classes")
-            for name in self.class_names:
-                if not name or not name.isprintable():
-                    raise CircuitError(f"class name {name!r} is empty or has unprintable characters")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise CircuitError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+        for name in self.class_names or ():
+            if not name or not name.isprintable():
+                raise CircuitError(f"class name {name!r} is empty or has unprintable characters")
 
     @property
     def num_gates(self) -> int:
@@ -131,11 +168,6 @@ class Netlist(ArrayFields):
     def num_nodes(self) -> int:
         """Number of inputs and gates."""
         return self.num_inputs + self.num_gates
-
-    @property
-    def num_pixels(self) -> int | None:
-        """Number of bytes of an image, or None where the inputs are plain booleans."""
-        return None if self.image_shape is None else int(np.prod(self.image_shape))
 
     @property
     def arity(self) -> int:
@@ -164,44 +196,24 @@ class Netlist(ArrayFields):
             node += 1
         return np.array(level[self.num_inputs :], np.int32)
 
+    def with_gates(
+        self: AnyNetlist, gates: NDArray[np.uint8], operands: Sequence[NodeIds], outputs: NodeIds
+    ) -> AnyNetlist:
+        """Returns the circuit with other gates of two or three operands, and other outputs."""
+        a, b, *c = operands
+        return replace(self, gates=gates, a=a, b=b, c=c[0] if c else None, outputs=outputs)
+
     def with_class_names(self: AnyNetlist, names: Sequence[str] | None) -> AnyNetlist:
         """Returns the circuit with other class names."""
         return replace(self, class_names=None if names is None else tuple(names))
 
-    def with_preparation(self: AnyNetlist, name: str | None) -> AnyNetlist:
-        """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
-        return replace(self, preparation=name if self.image_shape is not None else None)
-
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({describe_inputs(self.num_inputs, self.levels, self.image_shape)}, "
-            f"{self.num_gates} gates of {self.arity} operands, "
-            f"{self.outputs.size} outputs in {self.num_classes} classes)"
-        )
+        outputs = f"{self.outputs.size} outputs in {self.num_classes} classes"
+        return self._describe(f"{self.num_gates} gates of {self.arity} operands, {outputs}")
 
 
 #: A netlist or its public subclass: passes return what they were given.
 AnyNetlist = TypeVar("AnyNetlist", bound=Netlist)
-
-
-def check_encoding(
-    num_inputs: int, levels: NDArray[np.uint8] | None, image_shape: tuple[int, int, int] | None
-) -> NDArray[np.uint8] | None:
-    """Checks that thresholds and image make up the inputs; returns the levels, not writeable."""
-    if (levels is None) != (image_shape is None):
-        raise CircuitError("levels and image_shape belong together: give both or neither")
-    if levels is None or image_shape is None:
-        return None
-    frozen = np.asarray(levels, dtype=np.uint8)
-    frozen.flags.writeable = False
-    if frozen.ndim != 1 or frozen.size * int(np.prod(image_shape)) != num_inputs:
-        raise CircuitError(f"{frozen.size} thresholds on an image of shape {image_shape} are not {num_inputs} inputs")
-    return frozen
-
-
-def describe_inputs(num_inputs: int, levels: NDArray[np.uint8] | None, image_shape: tuple[int, int, int] | None) -> str:
-    """The inputs in a few words, for ``repr``."""
-    return f"{num_inputs} inputs" + ("" if levels is None else f", {levels.size} thresholds on {image_shape}")
 
 
 def _describe(value: object) -> str:

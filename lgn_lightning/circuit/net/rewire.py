@@ -1,7 +1,5 @@
 """A circuit on other inputs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Final
 
@@ -18,23 +16,14 @@ Known = NDArray[np.int64]
 
 
 def rewired(circuit: AnyNetlist, source: Known, inputs: int, constants: bool = True) -> AnyNetlist:
-    """Returns the circuit on other inputs.
+    """Returns a circuit of two-input gates on ``inputs`` other inputs.
 
-    Args:
-        circuit: Circuit of two-input gates.
-        source: For each input the new input that it becomes, or `ZERO` or `ONE`, ``[num_inputs]``.
-        inputs: Number of new inputs.
-        constants: Whether the circuit gets a gate for each constant, ahead of its own.
+    ``source`` names for each old input the new one that it becomes, or `ZERO` or `ONE`, ``[num_inputs]``. With
+    ``constants`` the circuit gets a gate for each constant, ahead of its own.
     """
     front = np.array([0, 15] if constants else [], np.uint8)
     gates = np.arange(circuit.num_gates) + inputs + front.size
     nodes = np.concatenate([np.where(source < 0, inputs + ZERO - source, source), gates]).astype(np.int32)
-    zeros = np.zeros(front.size, np.int32)
-    return replace(
-        circuit,
-        num_inputs=inputs,
-        gates=np.concatenate([front, circuit.gates]),
-        a=np.concatenate([zeros, nodes[circuit.a]]),
-        b=np.concatenate([zeros, nodes[circuit.b]]),
-        outputs=nodes[circuit.outputs],
-    )
+    tables = np.concatenate([front, circuit.gates])
+    a, b = (np.concatenate([np.zeros(front.size, np.int32), nodes[operand]]) for operand in circuit.operands)
+    return replace(circuit, num_inputs=inputs, gates=tables, a=a, b=b, outputs=nodes[circuit.outputs])

@@ -1,9 +1,5 @@
 """Passes over flat circuits: functions circuit → circuit that keep every score and leave fewer gates."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -52,14 +48,7 @@ def remove_dead_gates(circuit: AnyNetlist) -> AnyNetlist:
     keep = live[circuit.num_inputs :]
     renumber = (np.cumsum(live, dtype=np.int64) - 1).astype(np.int32)
     kept = [renumber[operand[keep]] for operand in operands]
-    return replace(
-        circuit,
-        gates=circuit.gates[keep],
-        a=kept[0],
-        b=kept[1],
-        c=kept[2] if circuit.arity == 3 else None,
-        outputs=renumber[circuit.outputs],
-    )
+    return circuit.with_gates(circuit.gates[keep], kept, renumber[circuit.outputs])
 
 
 def fold_constants(circuit: AnyNetlist) -> AnyNetlist:
@@ -92,17 +81,10 @@ def order_in_chains(circuit: AnyNetlist) -> AnyNetlist:
 
 
 #: All passes on two-input gates, in the order in which they run.
-TWO_INPUT_PASSES: Final[tuple[Callable[[AnyNetlist], AnyNetlist], ...]] = (
-    remove_dead_gates,
-    fold_constants,
-    absorb_inverters,
-    hash_structure,
-    remove_dead_gates,
-)
+TWO_INPUT_PASSES: Final = (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates)
 
 
 def simplify(circuit: AnyNetlist) -> AnyNetlist:
-    """Runs all passes on two-input gates."""
     for function in TWO_INPUT_PASSES:
         circuit = function(circuit)
     return circuit

@@ -1,7 +1,5 @@
 """Passes over looped circuits: they keep every score and the loops, and work on a kernel once, not at every place."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

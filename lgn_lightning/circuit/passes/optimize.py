@@ -1,7 +1,5 @@
 """Which passes run, and what each of them saved: one way for flat and for looped circuits."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,11 +55,11 @@ def optimize(circuit: AnyNet, level: int = 2) -> AnyNet:
     Args:
         circuit: Circuit of two-input gates, flat or looped.
         level: 0 nothing; 1 dead gates, and in a looped circuit OR windows into the loop before them (needs no
-            compiler); 2 all on two-input gates; 3, in a flat circuit, three-input gates as well.
+            compiler, others raise a BuildError without); 2 all on two-input gates; 3, in a flat circuit, three-input
+            gates as well.
 
     Raises:
         CircuitError: If the level is not known or the circuit was mapped before.
-        BuildError: If levels 2 and 3 cannot build the circuit library.
     """
     return optimize_with_report(circuit, level)[0]
 
@@ -84,11 +82,7 @@ def optimize_with_report(circuit: AnyNet, level: int = 2) -> tuple[AnyNet, list[
 
 
 def optimize_for_export(circuit: AnyNet) -> tuple[AnyNet, list[PassReport]]:
-    """Runs all two-input passes and puts flat gates into chain order; without a C++ compiler, level 1 alone.
-
-    Returns:
-        The circuit and what each pass saved.
-    """
+    """Runs all two-input passes and puts flat gates into chain order; without a C++ compiler, level 1 alone."""
     try:
         native.library()
     except native.BuildError:

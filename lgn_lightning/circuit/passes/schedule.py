@@ -1,8 +1,6 @@
 """Which gate is evaluated when, and in which slot its value lies."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +24,7 @@ class Allocation:
 def allocate_slots(circuit: Netlist, chunk_size: int) -> Allocation:
     """Allocates slots for gates that are evaluated in the circuit's order, ``chunk_size`` of them in a function.
 
-    Args:
-        circuit: The circuit.
-        chunk_size: Gates in a function. Values that live within one function need no slot. Use 1 for a slot each.
+    Values that live within one function need no slot; a size of 1 gives each gate a slot.
     """
     inputs, count = circuit.num_inputs, circuit.num_gates
     index = np.arange(count, dtype=np.int64)
@@ -57,19 +53,8 @@ def allocate_slots(circuit: Netlist, chunk_size: int) -> Allocation:
 
 
 def reorder(circuit: AnyNetlist, order: NDArray[np.integer]) -> AnyNetlist:
-    """Returns the circuit with its gates in another topological order.
-
-    Args:
-        circuit: The circuit.
-        order: Gate indices, each once, operands before their readers, ``[gates]``.
-    """
+    """Returns the circuit with its gates in another topological order: gate indices, operands first, ``[gates]``."""
     renumber = np.arange(circuit.num_nodes, dtype=np.int32)
     renumber[circuit.num_inputs + order] = np.arange(circuit.num_inputs, circuit.num_nodes, dtype=np.int32)
-    return replace(
-        circuit,
-        gates=circuit.gates[order],
-        a=renumber[circuit.a[order]],
-        b=renumber[circuit.b[order]],
-        c=None if circuit.c is None else renumber[circuit.c[order]],
-        outputs=renumber[circuit.outputs],
-    )
+    operands = [renumber[operand[order]] for operand in circuit.operands]
+    return circuit.with_gates(circuit.gates[order], operands, renumber[circuit.outputs])

@@ -1,7 +1,5 @@
 """Engines that run a circuit without compiling it: machine code, interpreter, numpy."""
 
-from __future__ import annotations
-
 import ctypes
 import time
 import warnings
@@ -30,11 +28,7 @@ class EngineError(RuntimeError):
 
 
 def native_engines() -> list[tuple[str, str]]:
-    """Engines that this machine may have, each with an instruction set; the fastest first.
-
-    Raises:
-        BuildError: If the library that they are in cannot be built.
-    """
+    """Engines that this machine may have, each with an instruction set, the fastest first; BuildError if none."""
     sets = native.ISA_NAMES[int(native.library().lgn_best_isa()) :: -1]
     return [("machine-code", isa) for isa in sets[:-1]] + [("interpreter", isa) for isa in sets]
 
@@ -144,17 +138,11 @@ class Engine:
         return partial(type(self), isa=isa, threads=self.threads, optimized=optimized), (self.circuit, engine)
 
     def __call__(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Scores of samples.
+        """Scores of samples, int32 ``[N, classes]``.
 
         Args:
             x: numpy array or CPU tensor: bool ``[N, inputs]``, or, where the circuit has an encoder, uint8 pixels
-                ``[N, C, H, W]`` or ``[N, C·H·W]``.
-
-        Returns:
-            int32 ``[N, classes]``.
-
-        Raises:
-            CircuitError: On a wrong width or dtype.
+                ``[N, C, H, W]`` or ``[N, C·H·W]``; a CircuitError if it is neither.
         """
         return self._samples(x, scores=True, classes=False)[0]
 
@@ -167,14 +155,10 @@ class Engine:
         return self._samples(x, scores=True, classes=True)
 
     def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
-        """Scores of packed inputs.
+        """Scores of packed inputs, int32 ``[count, classes]``.
 
-        Args:
-            words: uint64 ``[inputs, w]``: bit *j* of word *i* is sample 64·i + j, as `pack_bits` makes them.
-            count: Number of samples, by default 64·w.
-
-        Returns:
-            int32 ``[count, classes]``.
+        ``words`` are uint64 ``[inputs, w]``: bit *j* of word *i* is sample 64·i + j, as `pack_bits` makes them;
+        ``count`` of these samples are computed, by default all 64·w.
         """
         return self._packed(words, count, scores=True, classes=False)[0]
 
@@ -234,9 +218,8 @@ class Engine:
     def _check_words(self, words: NDArray[Any]) -> NDArray[np.uint64]:
         array = np.asarray(words)
         if array.dtype != np.uint64 or array.ndim != 2 or array.shape[0] != self.circuit.num_inputs:
-            raise CircuitError(
-                f"packed words must be uint64 [{self.circuit.num_inputs}, w], got {array.dtype} {list(array.shape)}"
-            )
+            wanted = f"uint64 [{self.circuit.num_inputs}, w]"
+            raise CircuitError(f"packed words must be {wanted}, got {array.dtype} {list(array.shape)}")
         return np.ascontiguousarray(array)
 
     def __repr__(self) -> str:

@@ -4,8 +4,6 @@ Every node has a slot. An image that a kernel reads beyond its border lies in a 
 writes and that hold 0, so that a leaf of a kernel is read at *its own offset + the place's base*, whatever the place.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,24 +26,17 @@ Ints = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class GateStep:
-    """Plain gates, level by level.
-
-    Attributes:
-        runs: Gate id and number of gates of each run of equal gates, ``[runs, 2]``.
-        gates: Slots of the result and the operands, ``[gates, 3]``.
-    """
+    """Plain gates, level by level: id and number of each run of equal gates, and slots of result and operands."""
 
     runs: Ints
     gates: Ints
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Numbers of the step in C."""
         return {"runs": len(self.runs)}
 
     @property
     def arrays(self) -> dict[str, Ints]:
-        """Arrays of the step in C."""
         return {"run": self.runs, "gates": self.gates}
 
 
@@ -79,28 +70,18 @@ class KernelStep:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Numbers of the step in C."""
         parts, places = self.part_gates.size - 1, self.writes.size
         return {"parts": parts, "window": self.window, "chunk": self.chunk, "places": places}
 
     @property
     def arrays(self) -> dict[str, Ints]:
-        """Arrays of the step in C."""
-        return {
-            name: getattr(self, name) for name in ("gates", "part_gates", "part_results", "results", "reads", "writes")
-        }
+        names = ("gates", "part_gates", "part_results", "results", "reads", "writes")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class LoopProgram:
-    """A looped circuit as steps.
-
-    Attributes:
-        num_inputs: The inputs have the slots 0 … num_inputs-1.
-        steps: What is executed before the tail.
-        tail: The rest, a circuit whose inputs are all slots of the steps.
-        register_slots: Slots of the registers, which are apart from the others.
-    """
+    """A looped circuit as steps on slots, and the tail behind them: a circuit whose inputs are all of these slots."""
 
     num_inputs: int
     steps: tuple[GateStep | KernelStep, ...]
@@ -110,14 +91,7 @@ class LoopProgram:
 
 @dataclass(frozen=True)
 class _Block:
-    """An image with a border of zeros around each channel.
-
-    Attributes:
-        first: Node of its first pixel, where it is the result of a loop.
-        channels: Number of channels.
-        size: Height and width.
-        border: Rows and columns of zeros on every side.
-    """
+    """An image with a border of zeros around each channel; ``first`` is the node of its first pixel."""
 
     first: int
     channels: int
@@ -131,7 +105,6 @@ class _Block:
 
     @property
     def num_slots(self) -> int:
-        """Slots, borders included."""
         return self.channels * (self.size[0] + 2 * self.border[0]) * self.pitch
 
     def slots(self, first: int) -> NDArray[np.int64]:
@@ -210,19 +183,14 @@ def _pitch(stage: Loop, image: NDArray[np.int64], blocks: list[_Block]) -> int |
     return pitch if np.array_equal(image, regular) else None
 
 
-def _gate_step(
-    levels: NDArray[np.number],
-    gates: NDArray[np.uint8],
-    out: NDArray[np.int64],
-    a: NDArray[np.int64],
-    b: NDArray[np.int64],
-) -> GateStep:
+def _gate_step(levels: NDArray[np.number], gates: NDArray[np.uint8], *slots: NDArray[np.int64]) -> GateStep:
+    """The step of gates in levels; ``slots`` are those of the results, of operands A and of operands B."""
     order = np.lexsort((gates, levels))
     tables = gates[order].astype(np.int32)
     starts = np.flatnonzero((np.diff(tables, prepend=-1) != 0) | (np.diff(levels[order], prepend=-1) != 0))
     lengths = np.diff(np.append(starts, tables.size))
     runs = np.stack([tables[starts], lengths], axis=1).astype(np.int32)
-    return GateStep(runs, np.stack([out, a, b], axis=1)[order].astype(np.int32))
+    return GateStep(runs, np.stack(slots, axis=1)[order].astype(np.int32))
 
 
 def _kernel_step(
@@ -245,17 +213,9 @@ def _kernel_step(
     window = places.window[0] * places.window[1]
     chunk = max(1, PLACES_AT_ONCE // window)
     reads, writes = _bases(places, pitch, result_pitch, chunk)
-    return KernelStep(
-        part_gates.astype(np.int32),
-        np.stack(gates, axis=1).astype(np.int32),
-        part_results.astype(np.int32),
-        np.stack(results, axis=1).astype(np.int32),
-        window,
-        min(chunk, writes.size),
-        reads,
-        writes,
-        registers,
-    )
+    tables = part_gates, np.stack(gates, axis=1), part_results, np.stack(results, axis=1)
+    chunk = min(chunk, writes.size)
+    return KernelStep(*(table.astype(np.int32) for table in tables), window, chunk, reads, writes, registers)
 
 
 def _parts(kernel: Netlist) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -273,9 +233,8 @@ def _parts(kernel: Netlist) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         label = new
     gate = kernel.outputs.astype(np.int64) - kernel.num_inputs
     # An output that is an input is a part of its own; so are gates that no output reads, behind all others.
-    of_output = np.where(
-        gate >= 0, label[np.maximum(gate, 0)] if label.size else 0, kernel.num_gates + np.arange(gate.size)
-    )
+    of_gate = label[np.maximum(gate, 0)] if label.size else 0
+    of_output = np.where(gate >= 0, of_gate, kernel.num_gates + np.arange(gate.size))
     names, first = np.unique(of_output, return_index=True)
     rank = np.full(kernel.num_gates + gate.size, names.size)
     rank[names[np.argsort(first)]] = np.arange(names.size)
