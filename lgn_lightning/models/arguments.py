@@ -1,7 +1,5 @@
 """Nets that know how they were built, so that a checkpoint of any Trainer can say it."""
 
-from __future__ import annotations
-
 from inspect import signature
 from typing import Any
 
@@ -34,9 +32,8 @@ class KnowsArguments:
 def describe_net(net: nn.Module) -> dict[str, Any] | None:
     """How to build a net again, as recipes say it: ``class_path`` and ``init_args``.
 
-    Returns:
-        None if the net does not know its arguments, is of a class that cannot be imported by name, or was converted to
-        another parametrization since.
+    None if the net does not know its arguments, is of a class that cannot be imported by name, or was converted to
+    another parametrization since.
     """
     init_args = getattr(net, "init_args", None)
     module, name = type(net).__module__, type(net).__qualname__

@@ -1,7 +1,5 @@
 """What nets of gates have in common: sizes that must fit, an option a layer, and their dense layers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -13,11 +11,7 @@ T = TypeVar("T")
 
 
 def check_classes(num_classes: int, last_width: int) -> None:
-    """Refuses a last layer that does not divide into the classes.
-
-    Raises:
-        ValueError: If so, or if there is no class.
-    """
+    """Refuses a last layer that does not divide into the classes, one or more, by a ValueError."""
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
     if last_width % num_classes:
@@ -28,17 +22,7 @@ def check_classes(num_classes: int, last_width: int) -> None:
 
 
 def per_layer(name: str, value: T | Sequence[T], layers: Sequence[object], what: str) -> list[T]:
-    """One value a layer, of an argument that is one for all of them or a list.
-
-    Args:
-        name: Of the argument.
-        value: Given for it.
-        layers: As many as there are layers.
-        what: What the layers are, for the message.
-
-    Raises:
-        ValueError: If the list has another length.
-    """
+    """One value a layer, of an argument that is one for all of them or a list; a ValueError on another length."""
     values: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value] * len(layers)
     if len(values) != len(layers):
         raise ValueError(f"{name}={values}: give one value, or one for each of the {len(layers)} {what}")
@@ -48,15 +32,7 @@ def per_layer(name: str, value: T | Sequence[T], layers: Sequence[object], what:
 def dense_layers(
     widths: Sequence[int], connections: Sequence[str], num_candidates: int, arity: int = 2, **options: Any
 ) -> list[LogicLayer] | list[LutLayer]:
-    """Makes dense layers of which each feeds the next, two-input gates in the order that trains fastest.
-
-    Args:
-        widths: Number of inputs, then the gates of each layer.
-        connections: Of each layer.
-        num_candidates: Inputs that learned connections choose among.
-        arity: Inputs of a gate.
-        **options: What all layers take.
-    """
+    """Makes dense layers of these widths, inputs first; two-input gates lie in the order that trains fastest."""
     dims = list(zip(connections, pairwise(widths), strict=True))
     if arity != 2:
         return [LutLayer(*dim, arity, connections=kind, **options) for kind, dim in dims]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -79,17 +79,9 @@ class LogicMLP(KnowsArguments, LogicSequential):
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
-        layers = dense_layers(
-            [encoder.out_dim, *widths],
-            wirings,
-            num_candidates,
-            arity,
-            init=init,
-            grad_factor=grad_factor,
-            implementation=implementation,
-            parametrization=parametrization,
-            sampler=sampler,
-        )
+        options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
+        options |= {"parametrization": parametrization, "sampler": sampler}
+        layers = dense_layers([encoder.out_dim, *widths], wirings, num_candidates, arity, **options)
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 

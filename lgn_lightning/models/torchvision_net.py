@@ -1,7 +1,5 @@
 """Real-valued nets that teach: classifiers of torchvision."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 from typing import ClassVar, cast
@@ -75,7 +73,6 @@ class TorchvisionNet(KnowsArguments, CheckedInput):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computes the logits of a batch of images."""
         check_pixels(self, x)
         x = as_intensity(x)
         if self.resize is not None:

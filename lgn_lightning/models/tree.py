@@ -1,7 +1,5 @@
 """The convolutional logic gate network of Petersen et al. (NeurIPS 2024), complete from image to class scores."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +8,7 @@ from torch import nn
 
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
-from lgn_lightning.nn import (
-    EdgeChannels,
-    GroupSum,
-    LogicSequential,
-    LogicTreeConv2d,
-    OrPool2d,
-    Threshold,
-)
+from lgn_lightning.nn import EdgeChannels, GroupSum, LogicSequential, LogicTreeConv2d, OrPool2d, Threshold
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
@@ -97,12 +88,8 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         paddings = per_layer("padding", padding, channels, "convolutions")
         leaves = per_layer("tree_connections", tree_connections, channels, "convolutions")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
-        options: dict[str, Any] = {
-            "init": init,
-            "implementation": implementation,
-            "parametrization": parametrization,
-            "sampler": sampler,
-        }
+        options: dict[str, Any] = {"init": init, "implementation": implementation}
+        options |= {"parametrization": parametrization, "sampler": sampler}
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
         encoder: list[Threshold | EdgeChannels] = [threshold]
         if edges:
@@ -111,17 +98,8 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
         for out, kernel, border, chosen in zip(channels, kernels, paddings, leaves, strict=True):
-            conv = LogicTreeConv2d(
-                width,
-                out,
-                kernel,
-                tree_depth,
-                padding=border,
-                channels_per_tree=min(channels_per_tree, width),
-                connections=chosen,
-                num_candidates=num_candidates,
-                **options,
-            )
+            own = {"padding": border, "channels_per_tree": min(channels_per_tree, width), "connections": chosen}
+            conv = LogicTreeConv2d(width, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
             windows = OrPool2d(pool)
             before = conv.output_size(*size)
             size, width = list(windows.output_size(*before)), out

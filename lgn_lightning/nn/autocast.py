@@ -1,7 +1,5 @@
 """Autocast of any device: torch raises for those that have none, such as ``meta``."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

@@ -42,16 +42,7 @@ def check_next_inputs(net: nn.Module) -> None:
 
 
 def check_range(x: Tensor, what: str, mend: str) -> None:
-    """Refuses numbers outside [0, 1].
-
-    Args:
-        x: The numbers.
-        what: What got them, for the message.
-        mend: What to do, for the message.
-
-    Raises:
-        ValueError: If there are some, or NaN; the message gives the range.
-    """
+    """Refuses numbers outside [0, 1], and NaN, by a ValueError that says ``what`` got them and how to ``mend`` it."""
     if not x.numel() or x.dtype == torch.bool:
         return
     least, most = (value.item() for value in torch.aminmax(x.detach()))

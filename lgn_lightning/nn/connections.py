@@ -1,7 +1,5 @@
 """How the inputs of gates are chosen before training: pairs, sets of more, leaves of trees."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable
@@ -14,16 +12,7 @@ _EXCHANGES = 64
 
 
 def random_connections(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Draws both inputs of every gate at random, each input used equally often (Petersen et al., 2022, sec. 3.1).
-
-    Args:
-        in_dim: Number of inputs.
-        out_dim: Number of gates.
-        generator: Source of randomness; torch's default generator if not given.
-
-    Returns:
-        Indices of the first and of the second inputs, int32 ``[out_dim]`` each.
-    """
+    """Draws both inputs of gates, int32 ``[out_dim]`` each, all equally often (Petersen et al., 2022, sec. 3.1)."""
     slots = torch.randperm(2 * out_dim, generator=generator) % in_dim
     a, b = torch.randperm(in_dim, generator=generator)[slots].view(2, out_dim).to(torch.int32)
     return a, b
@@ -32,18 +21,8 @@ def random_connections(in_dim: int, out_dim: int, generator: torch.Generator | N
 def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Gives every gate another pair of inputs, nearest neighbours first, and shuffles the gates.
 
-    The pairs are (0, 1), (2, 3), …, then (1, 2), (3, 4), …, then all pairs at distance 2, 3, … until there are enough.
-
-    Args:
-        in_dim: Number of inputs.
-        out_dim: Number of gates, at most the number of pairs.
-        generator: Source of randomness; torch's default generator if not given.
-
-    Returns:
-        Indices of the first and of the second inputs, int32 ``[out_dim]`` each.
-
-    Raises:
-        ValueError: If there are fewer pairs than gates.
+    The pairs are (0, 1), (2, 3), …, then (1, 2), (3, 4), …, then all pairs at distance 2, 3, … until there are enough,
+    which is a ValueError if it cannot be. Returns first and second inputs, int32 ``[out_dim]`` each.
     """
     pairs = in_dim * (in_dim - 1) // 2
     if out_dim > pairs:
@@ -64,39 +43,13 @@ def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | N
 
 
 def random_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws the inputs of every gate at random: each input used equally often, all inputs of a gate different.
-
-    Args:
-        in_dim: Number of inputs, at least ``arity``.
-        out_dim: Number of gates.
-        arity: Inputs of a gate.
-        generator: Source of randomness; torch's default generator if not given.
-
-    Returns:
-        Indices, int32 ``[arity, out_dim]``.
-
-    Raises:
-        ValueError: If there are fewer inputs than a gate has.
-    """
+    """Draws all inputs of every gate, different ones, each used equally often: int32 ``[arity, out_dim]``."""
     _check_arity(in_dim, arity)
     return _dealt(in_dim, out_dim, arity, generator).to(torch.int32)
 
 
 def unique_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws another set of inputs for every gate; inputs are used equally often where sets are plenty.
-
-    Args:
-        in_dim: Number of inputs.
-        out_dim: Number of gates, at most the number of sets.
-        arity: Inputs of a gate.
-        generator: Source of randomness; torch's default generator if not given.
-
-    Returns:
-        Indices, int32 ``[arity, out_dim]``.
-
-    Raises:
-        ValueError: If there are fewer inputs than a gate has, or fewer sets than gates.
-    """
+    """Draws another set of inputs for every gate, int32 ``[arity, out_dim]``; a ValueError if there are too few."""
     _check_arity(in_dim, arity)
     sets = math.comb(in_dim, arity)
     if out_dim > sets:
@@ -150,16 +103,9 @@ def _seen_before(indices: Tensor) -> Tensor:
 def distinct_candidates(draws: list[Tensor], in_dim: int, group: int) -> Tensor:
     """Makes the candidates of learned connections of draws of fixed ones, none twice at an input of a gate.
 
-    An input that would read the same in two draws exchanges it within the later draw, which stays the draw it was.
-
-    Args:
-        draws: int32 ``[gates, 2]`` each: what each input of a gate reads.
-        in_dim: Number of inputs.
-        group: How many neighbouring inputs of gates exchange what they read.
-
-    Returns:
-        int32 ``[gates, 2, K]``, all different along the last dimension; K is the number of draws or, where that is
-        less, of inputs.
+    An input that would read the same in two draws, int32 ``[gates, 2]``, exchanges it within the later draw, with one
+    of ``group`` neighbouring inputs of gates, so that it stays the draw it was. Returns int32 ``[gates, 2, K]``, all
+    different along the last dimension; K is the number of draws or, where that is less, of inputs.
     """
     count = len(draws)
     if 2 * count > in_dim:  # few inputs: a shuffled pack each
@@ -181,26 +127,16 @@ def distinct_candidates(draws: list[Tensor], in_dim: int, group: int) -> Tensor:
 
 
 def redraw_repeated(candidates: Tensor, sources: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draws what an input of a gate has twice anew, in place; without as many sources as candidates, nothing.
-
-    Args:
-        candidates: int32 ``[gates, 2, K]``.
-        sources: As in :func:`redraw`.
-        generator: Likewise.
-    """
+    """As `redraw`, of what an input of a gate has twice among ``[gates, 2, K]``; nothing if sources are too few."""
     rows = candidates.flatten(0, 1)
     if len(sources) >= rows.shape[1]:
         redraw(rows, _stands_before(rows), sources, generator)
 
 
 def redraw(candidates: Tensor, again: Tensor, sources: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draws some candidates anew, in place, so that none of these is in its row twice.
+    """Draws some candidates, int32 ``[n, K]``, anew, in place, so that none of these is in its row twice.
 
-    Args:
-        candidates: int32 ``[n, K]``.
-        again: Which to draw, bool ``[n, K]``.
-        sources: What is drawn from, each as likely as the others: K or more different ones.
-        generator: On the CPU; torch's default generator if not given.
+    ``again`` says which, bool ``[n, K]``; ``sources`` are what is drawn from, each as likely: K or more different ones.
     """
     rows = again.any(1).nonzero().squeeze(1)
     again = again[rows]
@@ -228,19 +164,10 @@ def draw_leaves(
 ) -> Tensor:
     """Draws what the leaves of every tree read (Petersen et al., 2024, sec. 3.1).
 
-    Every tree has its own set of ``channels_per_tree`` channels, all channels being used equally often up to one, and
-    reads equally many leaves from each, at distinct positions as long as there are enough. Trees are sorted by channel:
-    neighbours then read the same activations, and their order means nothing to the layers behind.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Number of trees.
-        kernel_size: Height and width of the receptive field.
-        leaves: Leaves of a tree.
-        channels_per_tree: Channels of a tree, at most ``in_channels`` and ``leaves``.
-
-    Returns:
-        Channel, row and column of each leaf, int32 ``[3, out_channels, leaves]``.
+    Every tree has its own set of ``channels_per_tree`` channels, at most ``in_channels`` and ``leaves``, all channels
+    being used equally often up to one, and reads equally many leaves from each, at distinct positions as long as there
+    are enough. Trees are sorted by channel: neighbours then read the same activations, and their order means nothing to
+    the layers behind. Returns channel, row and column in the kernel, int32 ``[3, out_channels, leaves]``.
     """
     sets = in_channels // channels_per_tree
     rounds = -(-out_channels // sets)

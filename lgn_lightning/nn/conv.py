@@ -1,7 +1,5 @@
 """Convolution with trees of gates, and the pooling that goes with it (Petersen et al., NeurIPS 2024)."""
 
-from __future__ import annotations
-
 import math
 from typing import cast
 
@@ -63,11 +61,7 @@ class OrPool2d(nn.Module):
         return plain and math.prod(self.kernel_size) <= MAX_POOL
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output for an input of this size.
-
-        Raises:
-            ValueError: If a window is larger than the padded input.
-        """
+        """Height and width of the output for an input of this size; ValueError if that is smaller than a window."""
         if height + 2 * self.padding[0] < self.kernel_size[0] or width + 2 * self.padding[1] < self.kernel_size[1]:
             raise ValueError(
                 f"OrPool2d({self.extra_repr()}) is larger than its input of {height}x{width}; change the padding or "
@@ -98,7 +92,6 @@ class OrPool2d(nn.Module):
         return builder.or_windows(wires, self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        """Window, and what differs from the defaults."""
         stride = f", stride={self.stride}" if self.stride != self.kernel_size else ""
         return f"{self.kernel_size}{stride}" + (f", padding={self.padding}" if any(self.padding) else "")
 
@@ -138,9 +131,6 @@ class LogicTreeConv2d(GateLayer):
         weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax; tree by tree, each from
             the leaves to the root: gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes
             are first the leaves, then the gates.
-
-    Raises:
-        ValueError: If an argument does not fit the others.
     """
 
     leaves: Tensor | None
@@ -175,18 +165,14 @@ class LogicTreeConv2d(GateLayer):
                 f"{in_channels}; pass channels_per_tree={in_channels}"
             )
         if channels_per_tree > 2**tree_depth:
-            raise ValueError(
-                f"{name}: a tree of {2**tree_depth} leaves cannot use channels_per_tree={channels_per_tree}"
-            )
+            raise ValueError(f"{name}: {2**tree_depth} leaves a tree cannot use channels_per_tree={channels_per_tree}")
         check_choice("connections", connections, ("random", "learned"))
         super().__init__(out_channels * (2**tree_depth - 1), device, implementation, init, parametrization, sampler)
         self._name = name
         self.in_channels = in_channels
         self.out_channels = self.out_dim = out_channels
         self.kernel_size, self.stride, self.padding = kernel, steps, border
-        self.tree_depth = tree_depth
-        self.channels_per_tree = channels_per_tree
-        self.connections = connections
+        self.tree_depth, self.channels_per_tree, self.connections = tree_depth, channels_per_tree, connections
         sizes = (in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
         if connections == "learned":
             self.learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
@@ -206,11 +192,7 @@ class LogicTreeConv2d(GateLayer):
         return LeafConnections(self.settled_leaves())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output for an input of this size.
-
-        Raises:
-            ValueError: If the kernel is larger than the padded input.
-        """
+        """Height and width of the output for an input of this size; ValueError if that is smaller than the kernel."""
         return self._geometry((height, width)).output_size((height, width))
 
     def _geometry(self, size: tuple[int, ...], pool: tuple[int, int] = (1, 1)) -> ConvGeometry:
@@ -231,18 +213,7 @@ class LogicTreeConv2d(GateLayer):
         return self.training and self.sampler.hard and native
 
     def forward_bits(self, x: BitActivations, pool: OrPool2d | None = None) -> BitActivations:
-        """Straight-through training on packed bits, with the values and gradients of :meth:`forward`.
-
-        Args:
-            x: ``[batch, in_channels, H, W]``.
-            pool: A fusible pooling to apply in the same op.
-
-        Returns:
-            ``[batch, out_channels, H', W']``.
-
-        Raises:
-            ValueError: As :meth:`forward`.
-        """
+        """Straight-through training on packed bits, with the values, gradients and errors of :meth:`forward`."""
         geometry = self._check_input(x.edge, pool)
         sample = self.sample()
         table, gates = sample.table.float(), cast(Tensor, sample.gates)
@@ -261,14 +232,11 @@ class LogicTreeConv2d(GateLayer):
         return self._geometry(tuple(x.shape[2:]), (1, 1) if pool is None or not pool.fusible else pool.kernel_size)
 
     def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
-        """Evaluates the trees.
+        """Evaluates the trees, ``[batch, in_channels, H, W]`` → ``[batch, out_channels, H', W']``.
 
         Args:
-            x: ``[batch, in_channels, H, W]``.
+            x: The input.
             pool: A pooling to apply in the same op, which then stores nothing but the maxima.
-
-        Returns:
-            ``[batch, out_channels, H', W']``.
 
         Raises:
             ValueError: If the input has another number of channels or is smaller than the kernel, or the output smaller
@@ -304,18 +272,10 @@ class LogicTreeConv2d(GateLayer):
         return builder.convolve(wires, kernel, self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        """Sizes and what differs from the defaults."""
-        changed = self.changed_options(
-            padding=(0, 0),
-            stride=(1, 1),
-            channels_per_tree=min(2, self.in_channels),
-            init="residual",
-            connections="random",
-        )
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
-            f"{changed}"
-        )
+        defaults = {"padding": (0, 0), "stride": (1, 1), "channels_per_tree": min(2, self.in_channels)}
+        changed = self.changed_options(**defaults, init="residual", connections="random")
+        sizes = f"kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
+        return f"{self.in_channels}, {self.out_channels}, {sizes}{changed}"
 
 
 def _pair(value: Pair) -> tuple[int, int]:

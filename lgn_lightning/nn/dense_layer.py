@@ -1,7 +1,5 @@
 """What the dense layers of gates have in common: widths, inputs, packed bits."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Collection
@@ -53,19 +51,11 @@ class DenseLayer(GateLayer):
         check_choice("connections", connections, self.connection_kinds)
         super().__init__(out_dim, arity=arity, **options)
         self._name = name
-        self.in_dim = in_dim
-        self.out_dim = out_dim
-        self.grad_factor = grad_factor
+        self.in_dim, self.out_dim, self.grad_factor = in_dim, out_dim, grad_factor
         self.connections = connections
 
     def forward(self, x: Tensor | PackBitsTensor) -> Any:
-        """Evaluates the gates.
-
-        Args:
-            x: ``[..., in_dim]`` tensor, or packed bits in ``.eval()`` mode.
-
-        Returns:
-            ``[..., out_dim]`` of the same kind.
+        """Evaluates the gates: ``[..., in_dim]`` → ``[..., out_dim]``, tensors, or packed bits in ``.eval()`` mode.
 
         Raises:
             ValueError: If the input has another width.
@@ -102,7 +92,6 @@ class DenseLayer(GateLayer):
             raise ValueError(f"it takes wires [{self.in_dim}], got {list(wires.shape)}; add a Flatten before it")
 
     def extra_repr(self) -> str:
-        """Widths and what differs from the defaults."""
         arity = "" if self.arity == 2 else f", arity={self.arity}"
         changed = self.changed_options(connections="random", init=self.default_init, grad_factor=1.0)
         return f"{self.in_dim}, {self.out_dim}{arity}{changed}"

@@ -1,7 +1,5 @@
 """Edge and curvature channels: fixed filters on thermometer bits that are themselves a handful of gates a pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,9 +68,7 @@ class EdgeChannels(nn.Module):
         """Adds the channels to a batch of bits."""
         channels, height, width = self.in_shape
         if tuple(x.shape[1:]) != (self.thresholds * channels, height, width):
-            raise ValueError(
-                f"EdgeChannels takes [batch, {self.thresholds * channels}, {height}, {width}], got {list(x.shape)}"
-            )
+            raise ValueError(f"it takes [batch, {self.thresholds * channels}, {height}, {width}], got {list(x.shape)}")
         bits = x.permute(1, 2, 3, 0).contiguous()
         # [channels, height, width, batch]: exact in floats, as there are at most 254 thresholds
         steps = bits.view(self.thresholds, channels, height, width, x.shape[0]).sum(0)
@@ -106,11 +102,8 @@ class EdgeChannels(nn.Module):
         return np.concatenate(parts)
 
     def extra_repr(self) -> str:
-        """What distinguishes it."""
-        return (
-            f"thresholds={self.thresholds}, in_shape={self.in_shape}, contrasts={self.contrasts}, "
-            f"curvature={self.curvature}"
-        )
+        names = ("thresholds", "in_shape", "contrasts", "curvature")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
 def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor:

@@ -1,7 +1,5 @@
 """Encoders: how pixels become bits. They are the first layer of a net, so that checkpoint and export know them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -71,28 +69,21 @@ class Threshold(CheckedInput):
         if isinstance(thresholds, int):
             thresholds = uniform_thresholds(thresholds)
         elif spacing == "quantile":
-            raise ValueError(
-                f"spacing='quantile' chooses the thresholds itself: give their number, not {list(thresholds)}"
-            )
+            raise ValueError(f"spacing='quantile' chooses thresholds itself: give their number, not {list(thresholds)}")
         in_range = all(0 <= t < 1 for t in thresholds)  # false for NaN
         if not thresholds or not in_range or sorted(set(thresholds)) != list(thresholds):
             raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")
         if grey_in_training and len(thresholds) != 1:
             raise ValueError(f"grey_in_training needs a single threshold, not {len(thresholds)}")
         if grey_in_training and learnable:
-            raise ValueError(
-                "grey_in_training feeds no bits while training: learnable thresholds would get no gradient"
-            )
+            raise ValueError("grey_in_training feeds no bits while training, so learnable thresholds get no gradient")
         if not softness > 0:
             raise ValueError(f"softness={softness}: it is a difference of intensities and must be positive")
         if len(in_shape) != 3 or min(in_shape) < 1:
             raise ValueError(f"in_shape must be (channels, height, width), not {list(in_shape)}")
         self.in_shape = tuple(in_shape)
-        self.grey_in_training = grey_in_training
-        self.flatten = flatten
-        self.spacing = spacing
-        self.learnable = learnable
-        self.softness = softness
+        self.grey_in_training, self.flatten, self.spacing = grey_in_training, flatten, spacing
+        self.learnable, self.softness = learnable, softness
         # pixel / 255 > threshold is pixel > floor(255 · threshold) for whole pixels; the epsilon keeps k/255 at k.
         levels = torch.tensor([math.floor(PIXEL_MAX * t + 1e-6) for t in thresholds], dtype=torch.uint8)
         self.num_thresholds = len(levels)
@@ -136,11 +127,8 @@ class Threshold(CheckedInput):
         Level i of k is the smallest with a share of at least i / (k + 1) of the pixels not brighter than it, moved up
         where that is the level below it already, so that no two bits are equal on all images.
 
-        Args:
-            histogram: Number of training pixels of each brightness, integers ``[channels, 256]``.
-
-        Raises:
-            ValueError: If the encoder's spacing is another, or the histogram's shape.
+        ``histogram`` is the number of training pixels of each brightness, integers ``[channels, 256]``; another shape
+        or spacing is a ValueError.
         """
         if self.spacing != "quantile":
             raise ValueError(f"this encoder has fixed thresholds (spacing={self.spacing!r}); nothing is to be fitted")
@@ -183,9 +171,8 @@ class Threshold(CheckedInput):
 
     def _learned_bits(self, pixels: Tensor) -> Tensor:
         bits = self._bits(pixels)
-        soft = torch.sigmoid(
-            (_whole(pixels) - self._reals().view(self.num_thresholds, -1, 1, 1)) / (PIXEL_MAX * self.softness)
-        )
+        distance = _whole(pixels) - self._reals().view(self.num_thresholds, -1, 1, 1)
+        soft = torch.sigmoid(distance / (PIXEL_MAX * self.softness))
         return bits + (soft - soft.detach())
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
@@ -203,7 +190,6 @@ class Threshold(CheckedInput):
         return bits.reshape(-1) if self.flatten else bits.reshape(self.out_shape)
 
     def extra_repr(self) -> str:
-        """Levels and image shape."""
         grey = ", grey_in_training=True" if self.grey_in_training else ""
         flat = "" if self.flatten else ", flatten=False"
         learned = f", learnable=True, softness={self.softness}" if self.learnable else ""
@@ -211,11 +197,7 @@ class Threshold(CheckedInput):
 
 
 def uniform_thresholds(count: int) -> list[float]:
-    """Gives ``count`` evenly spaced intensities, i / (count + 1).
-
-    Raises:
-        ValueError: If there are not 1 to 254 of them.
-    """
+    """Gives ``count`` evenly spaced intensities, i / (count + 1); a ValueError unless they are 1 to 254."""
     if not 1 <= count < PIXEL_MAX:
         raise ValueError(f"thresholds={count}: there can be 1 to {PIXEL_MAX - 1} of them")
     return [i / (count + 1) for i in range(1, count + 1)]
@@ -256,6 +238,4 @@ def check_pixels(encoder: CheckedInput, x: Tensor) -> None:
     if not x.is_floating_point():
         raise TypeError(f"images are {x.dtype}, but must be torch.uint8 (0 to 255) or floating point (0 to 1)")
     if (x.device.type == "cpu" and not torch.compiler.is_compiling()) or encoder.looks():
-        check_range(
-            x, type(encoder).__name__, "give uint8 images, or floats divided by 255 and not normalised any further"
-        )
+        check_range(x, type(encoder).__name__, "give uint8 images, or floats divided by 255 and not normalised further")

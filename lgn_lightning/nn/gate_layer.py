@@ -1,7 +1,5 @@
 """What every layer of trainable gates has in common: weights, and how they become gates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -30,13 +28,12 @@ class GateLayer(CheckedInput):
     soft or hard, whatever computes it; in straight-through training on packed bits, which hold no NaN, all outputs of
     the net are NaN. With infinite weights a hard gate is that of the largest logits, a softmax with +∞ is NaN.
 
-    A subclass sets ``out_dim`` and, once its
-    connections are drawn, calls :meth:`reset_parameters`.
+    A subclass sets ``out_dim`` and, once its connections are drawn, calls :meth:`reset_parameters`.
 
     Args:
         num_gates: Number of gates with weights of their own.
-        device: Device of the parameters; torch's default device if not given.
-        implementation: As in :class:`~lgn_lightning.LogicLayer`, like the arguments below.
+        device: As this and what follows in :class:`~lgn_lightning.LogicLayer`; ValueError on another choice.
+        implementation: Likewise.
         init: Likewise.
         parametrization: Likewise.
         sampler: Likewise.
@@ -44,12 +41,8 @@ class GateLayer(CheckedInput):
 
     Attributes:
         weights: One row a gate: ``[num_gates, 16]`` for the softmax.
-        arity: Inputs of a gate.
         out_dim: Size of the output's dimension 1: neurons or channels.
         learned: The :class:`LearnedConnections`; None if connections are fixed.
-
-    Raises:
-        ValueError: If an argument is not one of the choices.
     """
 
     out_dim: int
@@ -70,9 +63,7 @@ class GateLayer(CheckedInput):
         super().__init__()
         check_choice("implementation", implementation, _IMPLEMENTATIONS)
         check_choice("init", init, INITS)
-        self.implementation = implementation
-        self.init = init
-        self.arity = arity
+        self.implementation, self.init, self.arity = implementation, init, arity
         self.learned = None
         self.parametrization = make_parametrization(parametrization)
         self.sampler = make_sampler(sampler)
@@ -93,13 +84,8 @@ class GateLayer(CheckedInput):
     def convert(self, parametrization: str | Parametrization) -> None:
         """Exchanges the parametrization for another one with the same soft tables, see :meth:`Parametrization.convert`.
 
-        The weights become a new parameter: make the optimizer afterwards.
-
-        Args:
-            parametrization: The new one, by short name or as an instance.
-
-        Raises:
-            ValueError: If there is none of that name, or it cannot have gates of so many inputs.
+        The weights become a new parameter: make the optimizer afterwards. A ValueError if there is no parametrization
+        of that name, or it cannot have gates of so many inputs.
         """
         target = make_parametrization(parametrization)
         self.weights = nn.Parameter(self.parametrization.convert(self.weights, target), self.weights.requires_grad)
@@ -118,9 +104,7 @@ class GateLayer(CheckedInput):
     def gates(self) -> Tensor:
         """The gate that each neuron would be in a circuit, its truth table as a number.
 
-        Returns:
-            uint8 ``[num_gates]``, the gate ids; int64 of more than two inputs, see
-            :func:`~lgn_lightning.ops.lut_ids`.
+        Uint8 ``[num_gates]``, the gate ids; int64 of more than two inputs, see :func:`~lgn_lightning.ops.lut_ids`.
         """
         return self.parametrization.hard_gates(self.weights)
 
@@ -131,8 +115,7 @@ class GateLayer(CheckedInput):
     def gate_probabilities(self) -> Tensor:
         """Probability of each of the 16 gates, ``[num_gates, 16]``, detached; of three inputs, of each of 256.
 
-        Raises:
-            ValueError: If gates have more inputs, and are too many to list.
+        Gates of more inputs are too many to list: a ValueError.
         """
         return self.parametrization.gate_probabilities(self.weights)
 
@@ -145,12 +128,7 @@ class GateLayer(CheckedInput):
         return self.parametrization.entropy(self.weights.detach().double())
 
     def hard_values(self, gates: Tensor, dtype: torch.dtype) -> Tensor:
-        """Tables ``[num_gates, 2^arity]`` of hard gates: 0 or 1, or NaN of a gate with NaN among its weights.
-
-        Args:
-            gates: Their ids.
-            dtype: Dtype of the result.
-        """
+        """Tables ``[num_gates, 2^arity]`` of hard gates: 0 or 1, or NaN of a gate with NaN among its weights."""
         tables = ops.hard_table(gates, dtype) if self.arity == 2 else ops.lut_table(gates.long(), self.arity, dtype)
         return tables.masked_fill(self.weights.detach().isnan().any(1, keepdim=True), math.nan)
 
@@ -193,10 +171,7 @@ class GateLayer(CheckedInput):
             )
 
     def changed_options(self, **defaults: object) -> str:
-        """For ``extra_repr``: ``, name=value`` of each attribute that is not its default.
-
-        Those that every layer of gates has come last.
-        """
+        """For ``extra_repr``: ``, name=value`` of each attribute that is not its default, those of all layers last."""
         options = [(name, getattr(self, name), default) for name, default in defaults.items()]
         common = (
             ("implementation", self.implementation, None),
@@ -207,11 +182,7 @@ class GateLayer(CheckedInput):
 
 
 def check_real(x: Tensor) -> None:
-    """Refuses complex inputs, of which torch would drop the imaginary part, and pixels from 0 to 255.
-
-    Raises:
-        TypeError: If the input is complex or uint8.
-    """
+    """Refuses, by a TypeError, complex inputs, of which torch would drop a part, and pixels from 0 to 255 (uint8)."""
     if x.dtype == torch.uint8:
         raise TypeError(f"gates take numbers in [0, 1] or bools, not the pixels of uint8: {_MEND}, or pass x.bool()")
     if x.is_complex():
@@ -219,11 +190,7 @@ def check_real(x: Tensor) -> None:
 
 
 def as_activations(x: Tensor, parameters: torch.dtype) -> Tensor:
-    """Gives inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools.
-
-    Raises:
-        TypeError: If the input is complex or uint8.
-    """
+    """Gives real inputs the dtype to compute in: autocast's, else their own, or that of the parameters for bools."""
     check_real(x)
     dtype = autocast_dtype(x.device.type)
     if dtype is not None:

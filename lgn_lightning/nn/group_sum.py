@@ -1,7 +1,5 @@
 """The output of a classifier: sums over groups of gates."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn
@@ -17,18 +15,12 @@ TAU_PER_ROOT = 0.35
 
 
 def recommended_tau(group_size: int) -> float:
-    """A temperature of the group sum to start from: 0.35 · √(gates a class).
+    """A temperature of the group sum to start from: 0.35 · √(gates a class); ValueError if that is below 1 gate.
 
     The sum of n independent bits that are on half of the time has the standard deviation √n / 2. Divided by this τ it
     is about 1.4 for every n, so that the softmax of a fresh net is neither flat nor saturated. It agrees with what was
     found by hand: 10 for 800 gates a class on MNIST and 30 for 6,400 (Petersen et al., 2022), 7 for 400 and 12 for
     1,200 in nets of this project. Data that is hard to fit wants more: on CIFAR-10 33 was best for 1,200.
-
-    Args:
-        group_size: Gates a class: the last layer's width over the number of classes.
-
-    Raises:
-        ValueError: If it is below 1.
     """
     if group_size < 1:
         raise ValueError(f"recommended_tau({group_size}): a class has at least 1 gate")
@@ -74,5 +66,4 @@ class GroupSum(nn.Module):
         return wires
 
     def extra_repr(self) -> str:
-        """Groups and temperature."""
         return f"k={self.k}, tau={self.tau}"

@@ -1,7 +1,5 @@
 """Connections that are learned: every input of a gate, or leaf of a tree, chooses one of K candidates."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch
@@ -17,13 +15,9 @@ INIT_STD = 0.01
 
 
 class Connections(NamedTuple):
-    """What the gates of a layer read in one forward pass.
+    """First and second inputs of the gates of a layer in one forward pass, int32 ``[n]`` each.
 
-    Attributes:
-        a: First inputs, int32 ``[n]``.
-        b: Second inputs, likewise.
-        shares: Share of each candidate, ``[n, 2, K]``, which receives the gradient; None if connections are fixed.
-        candidates: int32 ``[n, 2, K]``; None if connections are fixed.
+    Of learned connections also the candidates, int32 ``[n, 2, K]``, and their shares, which receive the gradient.
     """
 
     a: Tensor
@@ -33,12 +27,9 @@ class Connections(NamedTuple):
 
 
 class LeafConnections(NamedTuple):
-    """What the leaves of trees read in one forward pass.
+    """Channel, row and column in the kernel of the leaves of trees in one forward pass, int32 ``[3, trees, leaves]``.
 
-    Attributes:
-        places: Channel, row and column in the kernel of each leaf, int32 ``[3, trees, leaves]``.
-        shares: Share of each candidate, ``[trees, leaves, K]``, which receives the gradient; None of fixed leaves.
-        candidates: What learned leaves choose among, see :class:`LearnedLeaves`; None of fixed ones.
+    Of learned leaves also the candidates, and their shares ``[trees, leaves, K]``, which receive the gradient.
     """
 
     places: Tensor
@@ -127,7 +118,6 @@ class LearnedConnections(nn.Module):
         return Connections(*self.settled(plain))
 
     def extra_repr(self) -> str:
-        """Number of candidates."""
         return f"{self.candidates.shape[2]} candidates an input"
 
 
@@ -140,20 +130,17 @@ class LearnedLeaves(LearnedConnections):
     Of receptive fields of fewer than 2K places, and for what is still twice in small trees, they are any places.
 
     Args:
-        in_channels: Channels of the input.
+        in_channels: As this and the next two in :class:`LogicTreeConv2d`.
         out_channels: Number of trees.
         kernel_size: Height and width of the receptive field.
         leaves: Leaves of a tree.
         channels_per_tree: Channels of a tree in one draw.
-        num_candidates: Candidates of a leaf, at least 2, all different; at most all places.
+        num_candidates: Candidates of a leaf, at least 2, else a ValueError; all different, at most all places.
         device: Device of the parameters.
 
     Attributes:
         candidates: int32 ``[trees · leaves / 2, 2, K]``: a row a gate that has leaves as its inputs.
         logits: Parameter of the same shape.
-
-    Raises:
-        ValueError: If there are fewer than 2 candidates.
     """
 
     def __init__(
@@ -194,5 +181,4 @@ class LearnedLeaves(LearnedConnections):
         return decode_places(torch.stack((a, b), dim=1).view(self.shape), self.kernel_size)
 
     def extra_repr(self) -> str:
-        """Number of candidates."""
         return f"{self.candidates.shape[2]} candidates a leaf"

@@ -1,7 +1,5 @@
 """Checks the indices that a checkpoint brings: their shape may fit while their values reach beyond the input."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,25 +10,16 @@ from torch import nn
 def check_indices_when_loaded(module: nn.Module, limits: Mapping[str, Mapping[str, int]]) -> None:
     """Makes ``load_state_dict`` refuse indices that kernels would read beyond the activations with.
 
-    Args:
-        module: Has the indices as buffers.
-        limits: Of each buffer, by name, what its values count and what they must be below, such as
-            ``{"inputs": 400}``; of several, each is for one row of the buffer.
+    ``limits`` gives, of each buffer by name, what its values count and what they must be below, such as
+    ``{"inputs": 400}``; of several, each is for one row of the buffer.
     """
     module.register_load_state_dict_pre_hook(partial(_check, limits))  # type: ignore[no-untyped-call]
 
 
 def _check(
-    limits: Mapping[str, Mapping[str, int]],
-    module: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict[str, Any],
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
+    limits: Mapping[str, Mapping[str, int]], module: nn.Module, state_dict: dict[str, Any], prefix: str, *others: Any
 ) -> None:
+    error_msgs: list[str] = others[-1]
     for name, kinds in limits.items():
         own, loaded = getattr(module, name), state_dict.get(prefix + name)
         if own is None or loaded is None or loaded.is_meta or not loaded.numel() or loaded.shape != own.shape:

@@ -1,7 +1,5 @@
 """The dense layer of two-input gates."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
@@ -77,17 +75,9 @@ class LogicLayer(DenseLayer):
         sampler: str | Sampler = "soft",
         num_candidates: int = 8,
     ) -> None:
-        super().__init__(
-            in_dim,
-            out_dim,
-            connections,
-            grad_factor,
-            device=device,
-            implementation=implementation,
-            init=init,
-            parametrization=parametrization,
-            sampler=sampler,
-        )
+        options: dict[str, Any] = {"device": device, "implementation": implementation, "init": init}
+        options |= {"parametrization": parametrization, "sampler": sampler}
+        super().__init__(in_dim, out_dim, connections, grad_factor, **options)
         a = b = None
         if connections == "learned":
             self.learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device)
@@ -123,27 +113,11 @@ class LogicLayer(DenseLayer):
         return self.training and self.sampler.hard and native
 
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer as a circuit.
-
-        Returns:
-            First inputs (int32), second inputs (int32) and gate ids (uint8), each ``[out_dim]``.
-        """
+        """The layer as a circuit: first inputs (int32), second ones and gate ids (uint8), each ``[out_dim]``."""
         return *self.indices, self.gates()
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
-        """Evaluates the gates.
-
-        Args:
-            x: ``[..., in_dim]`` tensor, or packed bits in ``.eval()`` mode.
-            group_sum: A :class:`GroupSum` to apply in the same op, which saves expanding its gradient.
-
-        Returns:
-            ``[..., out_dim]`` of the same kind, or the scores ``[..., k]`` if ``group_sum`` is given.
-
-        Raises:
-            ValueError: If the input has another width.
-            TypeError: If packed bits are given in training mode, or the input is complex.
-        """
+        """As `DenseLayer.forward`; a ``group_sum`` is applied in the same op, which saves expanding its gradient."""
         if group_sum is None:
             return super().forward(x)
         if isinstance(x, PackBitsTensor):

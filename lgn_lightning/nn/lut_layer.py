@@ -1,6 +1,6 @@
 """The dense layer of gates with up to six inputs: lookup tables, as FPGAs have them."""
 
-from __future__ import annotations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,18 +69,9 @@ class LutLayer(DenseLayer):
     ) -> None:
         if not 2 <= arity <= MAX_INPUTS:
             raise ValueError(f"LutLayer({in_dim}, {out_dim}, arity={arity}): a gate has 2 to {MAX_INPUTS} inputs")
-        super().__init__(
-            in_dim,
-            out_dim,
-            connections,
-            grad_factor,
-            arity,
-            device=device,
-            implementation=implementation,
-            init=init,
-            parametrization=parametrization,
-            sampler=sampler,
-        )
+        options: dict[str, Any] = {"device": device, "implementation": implementation, "init": init}
+        options |= {"parametrization": parametrization, "sampler": sampler}
+        super().__init__(in_dim, out_dim, connections, grad_factor, arity, **options)
         self.register_buffer("indices", LUT_CONNECTIONS[connections](in_dim, out_dim, arity).to(self.weights.device))
         check_indices_when_loaded(self, {"indices": {"inputs": in_dim}})
         self.reset_parameters()

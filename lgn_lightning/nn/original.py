@@ -1,7 +1,5 @@
 """Import of nets that were trained with the original difflogic library."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -49,21 +49,13 @@ class Parametrization(ABC):
 
     @abstractmethod
     def num_weights(self, inputs: int = 2) -> int:
-        """Weights of a gate with that number of inputs.
-
-        Raises:
-            ValueError: If gates of that many inputs cannot be parametrized so.
-        """
+        """Weights of a gate with that number of inputs; ValueError if there are no such gates."""
 
     def initialize(self, weights: Tensor, init: str = "gaussian") -> None:
-        """Draws weights in place from a standard normal distribution, or sets those of gates close to "first input".
+        """Draws weights ``[n, num_weights(k)]`` in place from a standard normal distribution.
 
-        Args:
-            weights: ``[n, num_weights(k)]``.
-            init: ``"gaussian"``, or ``"residual"`` for the latter.
-
-        Raises:
-            ValueError: If ``init`` is another word.
+        With ``"residual"`` for ``"gaussian"`` they are those of gates close to "first input"; another word is a
+        ValueError.
         """
         check_choice("init", init, INITS)
         with torch.no_grad():
@@ -98,13 +90,9 @@ class Parametrization(ABC):
 
     @abstractmethod
     def from_table(self, table: Tensor) -> Tensor:
-        """Weights whose :meth:`table` is the given one, up to rounding.
+        """Weights ``[n, num_weights(k)]`` whose :meth:`table` is the given one ``[n, 2^k]``, up to rounding.
 
-        Args:
-            table: ``[n, 2^k]``; entries of exactly 0 or 1 are taken as the nearest that a finite weight gives.
-
-        Returns:
-            ``[n, num_weights(k)]``.
+        Entries of exactly 0 or 1 are taken as the nearest that a finite weight gives.
         """
 
     @abstractmethod
@@ -190,7 +178,6 @@ class Softmax(Parametrization):
         return ops.softmax_table(logits)
 
     def formula(self, logits: Tensor) -> Tensor:
-        """The same as a formula."""
         return dense.softmax_table_reference(logits)
 
     def hard_table_of_logits(self, logits: Tensor) -> Tensor:
@@ -202,15 +189,9 @@ class Softmax(Parametrization):
         return -torch.empty_like(logits).exponential_().log_()
 
     def from_table(self, table: Tensor) -> Tensor:
-        """Logits of the distribution in which the four entries are independent.
-
-        Raises:
-            ValueError: If the tables are not those of two inputs.
-        """
+        """Logits of the distribution in which the four entries are independent; ValueError on other than two inputs."""
         if table.shape[-1] != 4:
-            raise ValueError(
-                f"tables of {table.shape[-1]} entries have no softmax over 16 gates, those of 4 entries do"
-            )
+            raise ValueError(f"tables of {table.shape[-1]} entries have no softmax over 16 gates, those of 4 do")
         entries = _inside(table).unsqueeze(-2)
         bits = dense.hard_table(torch.arange(NUM_GATES, device=table.device), torch.bool)
         return torch.where(bits, entries, 1 - entries).log().sum(-1)
@@ -256,7 +237,6 @@ class _Entrywise(Parametrization):
         return self._weights_of_logits(logits)
 
     def table_of_logits(self, logits: Tensor) -> Tensor:
-        """Sigmoids of the logits."""
         return torch.sigmoid(logits)
 
     def hard_table_of_logits(self, logits: Tensor) -> Tensor:
@@ -271,7 +251,6 @@ class _Entrywise(Parametrization):
         return steps.add_(_HALF_STEPS).div_(65_536).logit_().to(logits.dtype)
 
     def gates_of_logits(self, logits: Tensor) -> Tensor:
-        """Ids of the rounded tables."""
         return ops.gate_ids(logits) if logits.shape[-1] == 4 else ops.lut_ids(logits)
 
     def from_table(self, table: Tensor) -> Tensor:
@@ -384,9 +363,5 @@ PARAMETRIZATIONS: dict[str, type[Parametrization]] = {kind.name: kind for kind i
 
 
 def make_parametrization(chosen: str | Parametrization) -> Parametrization:
-    """Gives the parametrization of a short name, or the instance itself.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
+    """Gives the parametrization of a short name, or the instance itself; ValueError if there is none."""
     return make_choice("parametrization", chosen, Parametrization, PARAMETRIZATIONS)  # type: ignore[type-abstract]

@@ -66,13 +66,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
-        """Samples a layer.
-
-        Args:
-            parametrization: That of the layer.
-            weights: Its weights, ``[n, …]``.
-            plain: Take the formula in plain torch instead of a native kernel.
-        """
+        """Samples a layer of weights ``[n, …]``; ``plain`` takes the formula in plain torch, not a native kernel."""
 
     @abstractmethod
     def without_noise(self) -> Sampler:
@@ -105,7 +99,6 @@ class Soft(Sampler):
     hard = False
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
-        """Gives the soft tables."""
         return GateSample(self._table(parametrization, parametrization.logits(weights), plain))
 
     def without_noise(self) -> Sampler:
@@ -134,11 +127,9 @@ class Gumbel(Sampler):
 
     @property
     def hard(self) -> bool:
-        """Whether it is straight-through."""
         return self.straight_through
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
-        """Draws the noise anew."""
         logits = parametrization.logits(weights)
         noisy = logits + parametrization.noise_like(logits.detach())
         table = self._table(parametrization, noisy, plain)
@@ -183,7 +174,6 @@ class StraightThrough(Sampler):
         self.noise = noise
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
-        """Gives hard gates and soft tables."""
         logits = parametrization.logits(weights)
         return GateSample(self._table(parametrization, logits, plain), self._gates(parametrization, logits))
 
@@ -210,9 +200,5 @@ SAMPLERS: dict[str, type[Sampler]] = {kind.name: kind for kind in (Soft, Gumbel,
 
 
 def make_sampler(chosen: str | Sampler) -> Sampler:
-    """Gives the sampler of a short name, or the instance itself.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
+    """Gives the sampler of a short name, or the instance itself; ValueError if there is none."""
     return make_choice("sampler", chosen, Sampler, SAMPLERS)  # type: ignore[type-abstract]

@@ -1,7 +1,5 @@
 """A ``Sequential`` that runs layers that belong together as one op, and the soft/hard switch of a net."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 :class:`~lgn_lightning.nn.LogicSequential` runs whole stacks of such layers as one op on packed bits, with equal values.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
@@ -30,15 +28,12 @@ def straight_through(
     rounding of the inputs counts as the identity.
 
     Args:
-        x: Inputs, floating point ``[batch, in]``; a bit is ``x > 0.5``.
+        x: Inputs, floating point ``[batch, in]``; a bit is ``x > 0.5``. The result, 0 or 1, has its dtype.
         table: Tables ``[n, 4]`` of the backward pass, float32 (float64 if ``x`` is).
         hard: Tables of the gates of the forward pass, 0 or 1, or NaN where there is none.
         a: Index of each gate's first input, int32 ``[n]``.
         b: Index of each gate's second input, likewise.
         implementation: ``"python"`` for the formula in plain torch.
-
-    Returns:
-        0 or 1, ``[batch, n]`` in the dtype of ``x``.
     """
     return cast(Tensor, _StraightThrough.apply("logic", implementation == "python", x, table, hard, a, b))
 
@@ -46,18 +41,7 @@ def straight_through(
 def straight_through_lut(
     x: Tensor, table: Tensor, hard: Tensor, indices: Tensor, implementation: str | None = None
 ) -> Tensor:
-    """The same with gates of k inputs: :func:`~lgn_lightning.ops.lut`.
-
-    Args:
-        x: As there.
-        table: Tables ``[n, 2^k]`` of the backward pass.
-        hard: Likewise, those of the forward pass.
-        indices: Index of each gate's inputs, int32 ``[k, n]``.
-        implementation: As there.
-
-    Returns:
-        0 or 1, ``[batch, n]`` in the dtype of ``x``.
-    """
+    """The same with gates of k inputs, see :func:`~lgn_lightning.ops.lut`: ``table`` and ``hard`` are ``[n, 2^k]``."""
     return cast(Tensor, _StraightThrough.apply("lut", implementation == "python", x, table, hard, indices))
 
 

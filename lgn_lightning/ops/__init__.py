@@ -1,7 +1,7 @@
 """The ops that layers are made of; each runs natively where the extension can be had, else in plain torch.
 
 A file a family. Each holds, in this order, its public functions, the oracles (``…_reference``), the schemas with their
-fake kernels, and the gradients.
+fake kernels, and the gradients. In all of them a wrong shape or number is a ValueError, a wrong dtype a TypeError.
 """
 
 from lgn_lightning.ops import bit_tree, bits, bits_activations, choices, dense, straight_through, tree, tree_geometry

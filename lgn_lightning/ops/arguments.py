@@ -3,8 +3,6 @@
 Public functions check more before they call an op, and say it in their own words; these are for ``torch.ops.lgn``.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from importlib.resources import files
@@ -14,15 +12,12 @@ import torch
 from torch import Tensor
 
 _REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_SINGLE = {"float": torch.float32, "int": torch.int32, "long": torch.int64, "byte": torch.uint8, "bool": torch.bool}
 _DTYPES = {
     "real": _REAL,
     "bits": (torch.bool, *_REAL),
     "words": (torch.int8, torch.int16, torch.int32, torch.int64),
-    "float": (torch.float32,),
-    "int": (torch.int32,),
-    "long": (torch.int64,),
-    "byte": (torch.uint8,),
-    "bool": (torch.bool,),
+    **{name: (dtype,) for name, dtype in _SINGLE.items()},
 }
 
 
@@ -38,17 +33,7 @@ def _lines() -> dict[str, list[tuple[str, str, list[str]]]]:
 
 
 def check(op: str, *tensors: Any) -> None:
-    """Refuses tensors that do not fit an op or one another.
-
-    Args:
-        op: Name of the op, or of a part of it in ``arguments.h``.
-        tensors: All that are named there, in that order.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit or a tensor is missing.
-        RuntimeError: If tensors are on several devices.
-    """
+    """Refuses tensors, in the order of ``arguments.h``, whose shapes, dtypes or devices do not fit an op."""
     known: dict[str, int] = {}
     real = torch.float32
     for (name, dtype, sizes), tensor in zip(_lines()[op], tensors, strict=True):
@@ -58,10 +43,8 @@ def check(op: str, *tensors: Any) -> None:
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise TypeError(f"{op}: {name} is no dense tensor")
         if tensor.device != tensors[0].device:
-            raise RuntimeError(
-                f"{op}: {name} is on {tensor.device}, not on {tensors[0].device}; move the module and its input to one "
-                "device"
-            )
+            where = f"{name} is on {tensor.device}, not on {tensors[0].device}"
+            raise RuntimeError(f"{op}: {where}; move the module and its input to one device")
         summed = torch.float64 if real == torch.float64 else torch.float32
         if tensor.dtype not in _DTYPES.get(dtype, (summed,)):
             raise TypeError(f"{op}: {name} is {tensor.dtype}, but must be {dtype}")

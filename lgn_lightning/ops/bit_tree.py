@@ -6,8 +6,6 @@ position is stored digit by digit, a bit a sample each. The backward pass is tha
 a ``soft_table``.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple, cast
 
@@ -27,21 +25,14 @@ __all__ = ["bit_tree_conv", "learned_bit_tree_conv"]
 def bit_tree_conv(
     x: BitActivations, soft_table: Tensor, gates: Tensor, leaves: Tensor, geometry: ConvGeometry
 ) -> BitActivations:
-    """Evaluates a tree of hard gates per output channel, then the OR of windows; the gradient is that of a soft table.
+    """Evaluates a tree of hard gates per output channel, then the OR of windows: the bits ``[batch, O, H', W']``.
 
     Args:
         x: Images ``[batch, C, H, W]``. What lies outside reads as 0.
-        soft_table: Soft tables, float32 ``[O · (2^depth - 1), 4]``, which receive the gradient.
+        soft_table: Soft tables, float32 ``[O · (2^depth - 1), 4]``, which receive the gradient, that of a soft table.
         gates: Ids of the hard gates, uint8 ``[O · (2^depth - 1)]``.
         leaves: As in :func:`~lgn_lightning.ops.logic_tree_conv`.
         geometry: Receptive field, steps, border and pooling, whose maximum is the OR.
-
-    Returns:
-        The bits ``[batch, O, H', W']``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit.
     """
     return _apply(x, soft_table, None, geometry, gates, leaves)
 
@@ -57,8 +48,7 @@ def learned_bit_tree_conv(
 ) -> BitActivations:
     """:func:`bit_tree_conv` at the leaves that were chosen, with the gradient of the candidates.
 
-    The arguments are those of there, and ``shares`` and ``candidates`` of
-    :func:`~lgn_lightning.ops.learned_tree_conv`; so are result and errors.
+    ``shares`` and ``candidates`` are those of :func:`~lgn_lightning.ops.learned_tree_conv`.
     """
     tree.check_leaf_candidates(shares, leaves, candidates)
     return _apply(x, soft_table, shares, geometry, gates, leaves, candidates)

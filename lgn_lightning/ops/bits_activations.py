@@ -45,14 +45,7 @@ class BitActivations(NamedTuple):
 
 
 def pack_activations(x: Tensor) -> BitActivations:
-    """Rounds images to bits, 1 where x > 0.5; the gradient passes as if nothing had been rounded.
-
-    Args:
-        x: ``[batch, C, H, W]``, bool or floating point.
-
-    Returns:
-        The bits ``[batch, C, H, W]``.
-    """
+    """Rounds images ``[batch, C, H, W]`` to bits, 1 where x > 0.5; the gradient passes as if nothing was rounded."""
     return BitActivations(*_Pack.apply(x))
 
 

@@ -3,8 +3,6 @@
 A wrong shape or number is a ValueError, a wrong dtype a TypeError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -69,9 +67,7 @@ def check_words(x: Tensor, batch: int | None = None) -> None:
 def check_groups(features: int, k: int) -> None:
     """Refuses a number of features that does not divide into ``k`` groups."""
     if k < 1 or features % k:
-        raise ValueError(
-            f"{features} features do not divide into k = {k} equal groups; choose a width that is a multiple of k"
-        )
+        raise ValueError(f"{features} features do not divide into k = {k} equal groups; take a multiple of k")
 
 
 def check_candidates(shares: Tensor, candidates: Tensor, rows: Sequence[int], of: str) -> None:

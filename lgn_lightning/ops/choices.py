@@ -5,8 +5,6 @@ mixture in which candidate k has the share p_k: ∂L/∂p_k = Σ_samples ∂L/�
 arXiv 2511.12340), at the values of the forward pass, so a straight-through estimate.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
@@ -32,10 +30,6 @@ def choose(
 
     Returns:
         First and second inputs, int32 ``[n]``, and the shares, the softmax of the logits, ``[n, 2, K]``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``candidates`` is not int32.
     """
     check_choices(logits, candidates, len(candidates))
     shape = logits.shape[:2] if noise > 0 else (0, 2)
@@ -46,14 +40,7 @@ def choose(
 
 
 def learn_choices(
-    y: Tensor,
-    shares: Tensor,
-    x: Tensor,
-    table: Tensor,
-    a: Tensor,
-    b: Tensor,
-    candidates: Tensor,
-    plain: bool = False,
+    y: Tensor, shares: Tensor, x: Tensor, table: Tensor, a: Tensor, b: Tensor, candidates: Tensor, plain: bool = False
 ) -> Tensor:
     """Gives ``y`` as it is, and in the backward pass the gradient of the candidates' shares.
 
@@ -66,13 +53,6 @@ def learn_choices(
         b: Chosen second inputs, likewise.
         candidates: Inputs to choose from, int32 ``[n, 2, K]``.
         plain: Whether to compute by the formula in plain torch, which has derivatives of any order.
-
-    Returns:
-        ``y``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``candidates`` is not int32.
     """
     check_choices(shares, candidates, y.shape[1])
     return cast(Tensor, _LearnChoices.apply(plain, y, shares, x, table, a, b, candidates))
@@ -143,13 +123,9 @@ def choices_backward_reference(
     mixed = t11 - t10 - t01 + t00
     u, v = rows[a.long()], rows[b.long()]
     slopes = g * (t10 - t00 + mixed * v), g * (t01 - t00 + mixed * u)
-    return torch.stack(
-        [
-            torch.stack([(slope * rows[wires.long()]).sum(1) for wires in candidates[:, side].unbind(1)], dim=1)
-            for side, slope in enumerate(slopes)
-        ],
-        dim=1,
-    )
+    sides = zip(slopes, candidates.unbind(1), strict=True)
+    shares = [[(slope * rows[wires.long()]).sum(1) for wires in side.unbind(1)] for slope, side in sides]
+    return torch.stack([torch.stack(side, dim=1) for side in shares], dim=1)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

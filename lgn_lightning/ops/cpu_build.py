@@ -1,7 +1,5 @@
 """Plans the build of the CPU kernels for ``native_build``."""
 
-from __future__ import annotations
-
 import platform
 import re
 from importlib.resources import files
@@ -21,11 +19,7 @@ _TORCH = re.compile(r"\b(at::|TORCH_)")
 
 
 def make_plan() -> BuildPlan:
-    """Finds the tools and works out what is to be built.
-
-    Raises:
-        BuildError: If there is no compiler, no ninja or no source.
-    """
+    """Finds the tools and works out what is to be built; BuildError without compiler, ninja or sources."""
     sources = Path(str(files("lgn_lightning.ext"))) / "cpu"
     if not sources.is_dir():
         raise BuildError(f"the C++ sources are missing from {sources}; reinstall lgn-lightning")
@@ -43,12 +37,8 @@ def torch_includes() -> tuple[str, ...]:
 def host_units(sources: Path, folder: str, torch_flags: tuple[str, ...]) -> list[Unit]:
     """The compilations of all ``.cpp`` of a folder: first one of those that include headers of torch, then the others.
 
-    The headers take a compiler far longer than the code behind them, so these files are compiled as one.
-
-    Args:
-        sources: What the units' sources are relative to.
-        folder: The folder in there; ``""`` is that itself.
-        torch_flags: Flags of files that include headers of torch.
+    The headers take a compiler far longer than the code behind them, so these files are compiled as one, with the
+    ``torch_flags``. Sources are named relative to ``sources``, as ``folder`` is (``""`` for that itself).
     """
     names = [str(path.relative_to(sources)) for path in sorted((sources / folder).glob("*.cpp"))]
     *others, last = with_torch = [name for name in names if _TORCH.search((sources / name).read_text())]
@@ -62,10 +52,8 @@ def _units(sources: Path) -> tuple[Unit, ...]:
     torch_ops, *plain = host_units(sources, "", torch_includes())
     units = [torch_ops]
     if platform.machine() in ("x86_64", "AMD64"):
-        units += [
-            Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags))
-            for name, flags in reversed(_INSTRUCTION_SETS.items())
-        ]
+        sets = reversed(_INSTRUCTION_SETS.items())
+        units += [Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags)) for name, flags in sets]
     units.append(Unit("isa.cpp", "baseline.o", ("-O3", "-DLGN_ISA=baseline", "-DLGN_WITH_F64")))
     return (*units, *(unit for unit in plain if unit.source != "isa.cpp"))
 

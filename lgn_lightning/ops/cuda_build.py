@@ -1,7 +1,5 @@
 """Plans the build of the CUDA kernels: the toolkit, the architectures and the units for ``native_build``."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -22,13 +20,10 @@ _ARCHITECTURE = re.compile(r"(\d+\.\d)[af]?(\+PTX)?")
 
 
 def architectures() -> tuple[str, ...]:
-    """Compute capabilities to build for: those of the visible GPUs, else those that ``TORCH_CUDA_ARCH_LIST`` names.
+    """Compute capabilities to build for, such as ``"9.0"``, ascending: those of the visible GPUs.
 
-    Returns:
-        Capabilities such as ``"9.0"``, ascending, without repetition.
-
-    Raises:
-        BuildError: If no GPU is visible and the variable is empty or names something else.
+    Where there are none, they are those of ``TORCH_CUDA_ARCH_LIST``; if it is empty or names something else, a
+    BuildError.
     """
     if torch.cuda.is_available():
         visible = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
@@ -49,15 +44,10 @@ def architectures() -> tuple[str, ...]:
 
 
 def find_toolkit() -> tuple[Path, str]:
-    """Finds a CUDA toolkit whose major version is that of torch.
+    """Finds a CUDA toolkit of torch's major version: its folder, with ``bin/nvcc``, and version, e.g. ``"13.0"``.
 
     Searched are ``$CUDA_HOME`` and ``$CUDA_PATH``, else the nvcc on the path, the usual folders and what pip installs.
-
-    Returns:
-        Its folder, where ``bin/nvcc`` is, and its version, e.g. ``"13.0"``.
-
-    Raises:
-        BuildError: If torch has no CUDA, or there is no toolkit, or only one of another major version.
+    A BuildError if torch has no CUDA, or there is no toolkit, or only one of another major version.
     """
     wanted = torch.version.cuda
     if wanted is None:
@@ -78,9 +68,7 @@ def find_toolkit() -> tuple[Path, str]:
             f"torch {torch.__version__} was built with CUDA {wanted}, but the CUDA toolkit here is {', '.join(other)}; "
             f"{cure}, or install a torch built for the toolkit"
         )
-    raise BuildError(
-        f"there is no CUDA toolkit (nvcc), and torch {torch.__version__} was built with CUDA {wanted}; {cure}"
-    )
+    raise BuildError(f"no CUDA toolkit (nvcc) is here, and torch was built with CUDA {wanted}; {cure}")
 
 
 def _header_folders(home: Path) -> list[Path]:
@@ -120,14 +108,7 @@ def _runtime(home: Path, major: str) -> Path:
 
 
 def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
-    """Finds the tools and works out what is to be built; needs no GPU if ``archs`` is given.
-
-    Args:
-        archs: Compute capabilities; those of :func:`architectures` if not given.
-
-    Raises:
-        BuildError: If a tool or the sources are missing, or nothing tells the architectures.
-    """
+    """Works out what is to be built, by default for the `architectures`; a BuildError if something is missing."""
     sources = Path(str(files("lgn_lightning.ext")))
     if not (sources / "cuda").is_dir():
         raise BuildError(f"the CUDA sources are missing from {sources / 'cuda'}; reinstall lgn-lightning")
@@ -140,21 +121,11 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     kernels = [path.stem for path in sorted((sources / "cuda").glob("*.cu"))]
     kernels = [name for name in _LONGEST if name in kernels] + [name for name in kernels if name not in _LONGEST]
     torch_ops, *plain = host_units(sources, "cuda", torch_flags)
-    units = (
-        torch_ops,
-        *(Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in kernels),
-        *plain,
-        Unit("cpu/dense_plan.cpp", "cpu_dense_plan.o", ("-O2",)),
-    )
+    of_kernels = [Unit(f"cuda/{name}.cu", f"{name}.o", code) for name in kernels]
+    units = (torch_ops, *of_kernels, *plain, Unit("cpu/dense_plan.cpp", "cpu_dense_plan.o", ("-O2",)))
     runtime = _runtime(home, version.split(".", 1)[0])
     torch_lib = Path(torch.__path__[0]) / "lib"
-    return plan_of(
-        kind="CUDA",
-        library=LIBRARY_NAME,
-        sources=sources,
-        hashed=(sources / "cuda", sources / "cpu"),
-        units=units,
-        link_flags=("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lc10_cuda", str(runtime), "-pthread"),
-        nvcc=str(home / "bin" / "nvcc"),
-        versions=(torch.__version__, f"CUDA {version}", f"torch with CUDA {torch.version.cuda}", *archs),
-    )
+    flags = ("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lc10_cuda", str(runtime), "-pthread")
+    nvcc, hashed = str(home / "bin" / "nvcc"), (sources / "cuda", sources / "cpu")
+    versions = (torch.__version__, f"CUDA {version}", f"torch with CUDA {torch.version.cuda}", *archs)
+    return plan_of("CUDA", LIBRARY_NAME, sources, hashed, units, flags, nvcc, versions)

@@ -5,8 +5,6 @@ gate is evaluated as c0 + c1·a + c2·b + c3·ab, where the coefficients c follo
 Table 1 collapsed to four numbers a gate).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -21,15 +19,7 @@ __all__ = ["group_sum", "hard_table", "logic", "logic_group_sum", "softmax_table
 
 
 def hard_table(gates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Gives the tables of given gates.
-
-    Args:
-        gates: Gate ids, integer ``[n]``.
-        dtype: Dtype of the result.
-
-    Returns:
-        ``[n, 4]``, each entry 0 or 1.
-    """
+    """Gives the tables of gate ids, integer ``[n]``: ``[n, 4]``, each entry 0 or 1."""
     # From the bits of the ids and not from a cached tensor, which would have to outlive inference mode, tracing and
     # CUDA graphs, nor from a list, whose copy to a GPU would wait for it.
     shifts = torch.arange(3, -1, -1, device=gates.device)
@@ -39,14 +29,7 @@ def hard_table(gates: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 def softmax_table(logits: Tensor) -> Tensor:
     """Expected table of each gate under the softmax of its logits (Petersen et al., 2022, eq. 1).
 
-    Args:
-        logits: Float ``[n, 16]``.
-
-    Returns:
-        ``[n, 4]``, entries t00, t01, t10, t11 in [0, 1].
-
-    Raises:
-        ValueError: If ``logits`` has another shape.
+    Float ``[n, 16]`` to ``[n, 4]``, entries t00, t01, t10, t11 in [0, 1].
     """
     if logits.ndim != 2 or logits.shape[1] != 16:
         raise ValueError(f"logits has shape {list(logits.shape)}, but softmax_table takes [gates, 16]")
@@ -64,10 +47,6 @@ def logic(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         ``[batch, n]`` in the dtype of ``x``, feature-major in memory.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``x`` is not floating point, the table not of the dtype above or the indices not int32.
     """
     _check_layer(x, table, a, b)
     return torch.ops.lgn.logic(x, table, a, b)  # type: ignore[no-any-return]
@@ -76,17 +55,7 @@ def logic(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def group_sum(x: Tensor, k: int, tau: float = 1.0) -> Tensor:
     """Sums ``k`` equal groups of neighbouring features and divides by ``tau``.
 
-    Args:
-        x: ``[batch, n]``, floating point; ``n`` divisible by ``k``.
-        k: Number of groups, the number of classes.
-        tau: Temperature that the sums are divided by.
-
-    Returns:
-        ``[batch, k]``, float32 (float64 if ``x`` is).
-
-    Raises:
-        ValueError: If ``x`` is no matrix or ``n`` is not divisible by ``k``.
-        TypeError: If ``x`` is not floating point.
+    Floating point ``[batch, n]`` to ``[batch, k]``, float32 (float64 if ``x`` is); ``n`` must be divisible by ``k``.
     """
     check_matrix(x)
     check_floating(x)
@@ -95,15 +64,7 @@ def group_sum(x: Tensor, k: int, tau: float = 1.0) -> Tensor:
 
 
 def logic_group_sum(x: Tensor, table: Tensor, a: Tensor, b: Tensor, k: int, tau: float = 1.0) -> Tensor:
-    """:func:`group_sum` of :func:`logic` in one op, whose backward never expands the gradient of the sum.
-
-    Returns:
-        ``[batch, k]``, float32 (float64 if ``x`` is).
-
-    Raises:
-        ValueError: If a shape does not fit or the number of gates is not divisible by ``k``.
-        TypeError: As of :func:`logic`.
-    """
+    """:func:`group_sum` of :func:`logic` in one op, whose backward never expands the gradient of the sum."""
     _check_layer(x, table, a, b)
     check_groups(a.shape[0], k)
     return torch.ops.lgn.logic_group_sum(x, table, a, b, k, tau)  # type: ignore[no-any-return]
@@ -118,7 +79,6 @@ def _check_layer(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> None:
 
 @library.op("softmax_table(Tensor logits) -> Tensor")
 def softmax_table_reference(logits: Tensor) -> Tensor:
-    """:func:`softmax_table` in plain torch, differentiated by autograd."""
     return torch.softmax(logits, dim=1) @ _truth_tables(logits)
 
 
@@ -141,7 +101,6 @@ def _truth_tables(like: Tensor) -> Tensor:
     lambda x, table, a, b: feature_major("logic", x, a.shape[0], x.dtype),
 )
 def logic_reference(x: Tensor, table: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """:func:`logic` in plain torch, differentiated by autograd."""
     left, right = _operands(x, table, a, b)
     c0, c1, c2, c3 = _coefficients(table)
     return torch.addcmul(c2, c3, left).mul_(right).addcmul_(c1, left).add_(c0).to(x.dtype).t()
@@ -183,7 +142,6 @@ def _coefficients(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @library.op("group_sum(Tensor x, int k, float tau) -> Tensor")
 def group_sum_reference(x: Tensor, k: int, tau: float) -> Tensor:
-    """:func:`group_sum` in plain torch, differentiated by autograd."""
     groups = x.t().reshape(k, x.shape[1] // k, x.shape[0])
     return (groups.sum(1, dtype=sum_dtype(x.dtype)) / tau).t().contiguous()
 
@@ -193,7 +151,6 @@ def group_sum_reference(x: Tensor, k: int, tau: float) -> Tensor:
     lambda x, table, a, b, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
 )
 def logic_group_sum_reference(x: Tensor, table: Tensor, a: Tensor, b: Tensor, k: int, tau: float) -> Tensor:
-    """:func:`logic_group_sum` in plain torch, differentiated by autograd."""
     return group_sum_reference(logic_reference(x, table, a, b), k, tau)
 
 

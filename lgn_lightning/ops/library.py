@@ -4,8 +4,6 @@ The native extension only adds kernels for a device to these schemas, so shapes,
 Until it is loaded an op runs its reference, whose first call asks the loader for the native kernels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -22,17 +20,15 @@ LIBRARY = torch.library.Library("lgn", "DEF")  # type: ignore[no-untyped-call]
 
 def has_native(name: str, device_type: str) -> bool:
     """Whether an op has a native kernel on a device; builds and loads the extension on the first call."""
-    return loader.ensure_loaded(device_type) and torch._C._dispatch_has_kernel_for_dispatch_key(
-        f"lgn::{name}", device_type.upper()
-    )
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return loader.ensure_loaded(device_type) and has_kernel(f"lgn::{name}", device_type.upper())
 
 
 def op(schema: str, fake: Callable[..., Any] | None = None) -> Callable[[Reference], Reference]:
     """Defines an op by its kernel in plain torch, its oracle in tests and the fallback without a native kernel.
 
-    Args:
-        schema: Name, arguments and results, as torch writes them.
-        fake: Gives empty results in the memory format of the native kernels; if not given, it is the reference's.
+    ``schema`` is name, arguments and results, as torch writes them. ``fake`` gives empty results in the memory format
+    of the native kernels; if not given, it is the reference's.
     """
     name = schema.split("(", 1)[0]
     types = [str(argument.type) for argument in torch._C.parse_schema(f"lgn::{schema}").arguments]
@@ -74,13 +70,8 @@ def define_gradient(name: str, setup: Callable[..., None], formula: Callable[...
 def define_layer_gradient(name: str, arity: int, numbers: Sequence[int] = ()) -> None:
     """Defines the gradient of a layer, whose first inputs are x and its table, by the op ``name_backward``.
 
-    That op takes the gradient, the tensors, some of the numbers and whether the gradient of x is needed, and gives the
-    gradients of x and of the table.
-
-    Args:
-        name: Name of the op.
-        arity: How many inputs it has.
-        numbers: Which of them are numbers that the backward op takes.
+    That op takes the gradient, the tensors, those of the ``arity`` inputs that are ``numbers`` and whether the gradient
+    of x is needed, and gives the gradients of x and of the table.
     """
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -4,8 +4,6 @@
 native), ``cpu`` or ``cuda`` (native on that device, or an error). ``LGN_CACHE_DIR`` is where builds are kept.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading
@@ -40,11 +38,7 @@ os.register_at_fork(after_in_child=lambda: setattr(_State, "lock", threading.Loc
 
 
 def backend() -> str:
-    """The value of ``LGN_BACKEND``, ``auto`` if it is not set.
-
-    Raises:
-        BackendError: If it is not one of the choices.
-    """
+    """The value of ``LGN_BACKEND``, ``auto`` if it is not set; a BackendError if it is not one of the choices."""
     asked = os.environ.get("LGN_BACKEND") or "auto"
     if asked not in BACKENDS:
         raise BackendError(f"LGN_BACKEND={asked} is not one of {', '.join(BACKENDS)}")
@@ -52,16 +46,10 @@ def backend() -> str:
 
 
 def ensure_loaded(device_type: str) -> bool:
-    """Whether native kernels for a device are loaded; builds and loads them on the first call.
+    """Whether native kernels for a type of device (``"cuda"``) are loaded; builds and loads them on the first call.
 
-    Args:
-        device_type: Type of the device of the tensors: ``"cpu"``, ``"cuda"``, ….
-
-    Returns:
-        False if the reference has to do: no native kernels for the device, or none wanted.
-
-    Raises:
-        BackendError: If ``LGN_BACKEND`` names the device and its kernels cannot be had.
+    False if the reference has to do: no native kernels for the device, or none wanted. A BackendError if
+    ``LGN_BACKEND`` names the device and its kernels cannot be had.
     """
     asked = backend()
     answer = _State.answers.get((asked, device_type))
@@ -78,22 +66,15 @@ def ensure_loaded(device_type: str) -> bool:
             told = (asked, device_type) in _State.answers
             _State.answers[asked, device_type] = False
         if not told:
-            warnings.warn(
-                f"running in plain torch, several times slower than the native kernels: {error}. "
-                "LGN_BACKEND=torch silences this",
-                stacklevel=2,
-            )
+            slow = f"running in plain torch, several times slower than the native kernels: {error}"
+            warnings.warn(f"{slow}. LGN_BACKEND=torch silences this", stacklevel=2)
         return False
     _State.answers[asked, device_type] = True
     return True
 
 
 def require(device_type: str) -> None:
-    """Builds and loads the native kernels of a device, whatever ``LGN_BACKEND`` says.
-
-    Raises:
-        BackendError: If they cannot be had; the message names cause and cure.
-    """
+    """Builds and loads the native kernels of a device, whatever ``LGN_BACKEND`` says; else a BackendError."""
     if device_type not in _PLANS:
         raise BackendError(f"there are no native kernels for {device_type}; leave LGN_BACKEND=auto")
     with _State.lock:
@@ -111,18 +92,11 @@ def require(device_type: str) -> None:
 
 
 def build(cuda: bool = False, verbose: bool = False) -> Path:
-    """Builds the native kernels now, unless that was done before.
+    """Builds the native kernels now, unless that was done before, and returns the library, else a BackendError.
 
-    Args:
-        cuda: Build the CUDA kernels instead: for the visible GPUs, or where none is, for each architecture that
-            ``TORCH_CUDA_ARCH_LIST`` names.
-        verbose: Show the compiler's output.
-
-    Returns:
-        The library; of several architectures, the last one's.
-
-    Raises:
-        BackendError: If it cannot be built.
+    With ``cuda`` those of CUDA: for the visible GPUs, or where none is, for each architecture that
+    ``TORCH_CUDA_ARCH_LIST`` names, of which the last one's library is returned. ``verbose`` shows the compiler's
+    output.
     """
     try:
         if not cuda:
@@ -137,15 +111,9 @@ def build(cuda: bool = False, verbose: bool = False) -> Path:
 
 
 def report() -> dict[str, Any]:
-    """What ``lgn doctor`` says of the extension, without building anything.
-
-    Returns:
-        Plain values by name; None for what is not known.
-    """
-    facts: dict[str, Any] = {
-        "backend": os.environ.get("LGN_BACKEND") or "auto",
-        "cache folder": str(native_build.cache_roots()[0]),
-    }
+    """What ``lgn doctor`` says of the extension, without building anything; None for what is not known."""
+    facts: dict[str, Any] = {"backend": os.environ.get("LGN_BACKEND") or "auto"}
+    facts["cache folder"] = str(native_build.cache_roots()[0])
     facts |= dict.fromkeys(("compiler", "build key", "native cpu", "instruction set", "native cuda"))
     try:
         facts["backend"] = backend()
@@ -169,11 +137,7 @@ def report() -> dict[str, Any]:
 
 
 def instruction_set(library: Path) -> str:
-    """Asks a built library which of its kernels this processor gets.
-
-    Raises:
-        OSError: If it cannot be loaded.
-    """
+    """Asks a built library which of its kernels this processor gets; an OSError if it cannot be loaded."""
     ask = ctypes.CDLL(str(library)).lgn_cpu_isa
     ask.restype = ctypes.c_char_p
     return str(ask().decode())

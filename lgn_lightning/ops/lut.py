@@ -6,8 +6,6 @@ it is interpolated multilinearly, y = Σ_e t_e · Π_i (x_i if e has digit i, el
 significant of 2^k bits: for k = 6 these are all the bits of an int64.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -31,10 +29,6 @@ def lut(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
 
     Returns:
         ``[batch, n]`` in the dtype of ``x``, feature-major in memory.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``x`` is not floating point, the table not of the dtype above or the indices not int32.
     """
     check_matrix(x)
     check_floating(x)
@@ -43,19 +37,9 @@ def lut(x: Tensor, table: Tensor, indices: Tensor) -> Tensor:
 
 
 def lut_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
-    """Evaluates one layer of hard lookup tables on packed samples.
+    """Evaluates hard lookup tables, ids as of `lut_ids`, on packed samples: words ``[rows, in]`` → ``[rows, n]``.
 
-    Args:
-        x: Words ``[rows, in]`` from :func:`~lgn_lightning.ops.pack_bits`.
-        ids: Truth tables as numbers, int64 ``[n]``, see :func:`lut_ids`.
-        indices: Index of each table's inputs, int32 ``[k, n]``.
-
-    Returns:
-        Words ``[rows, n]``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If ``x`` is no matrix of words, ``ids`` is not int64 or the indices are not int32.
+    ``indices`` are those of each table's inputs, int32 ``[k, n]``.
     """
     check_words(x)
     _check_inputs(indices)
@@ -69,14 +53,8 @@ def lut_packed(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
 def lut_ids(logits: Tensor) -> Tensor:
     """Truth tables, as numbers, of the gates that logits settle on: an entry is 1 if its logit is positive.
 
-    Args:
-        logits: Floating point ``[n, 2^k]``, k from 1 to 6.
-
-    Returns:
-        int64 ``[n]``, without a gradient: entry 0 is the most significant of 2^k bits.
-
-    Raises:
-        ValueError: If ``logits`` has another shape.
+    Floating point ``[n, 2^k]``, k from 1 to 6, to int64 ``[n]``, without a gradient: entry 0 is the most significant
+    of 2^k bits.
     """
     return torch.ops.lgn.lut_ids(logits.detach())  # type: ignore[no-any-return]
 
@@ -145,7 +123,6 @@ def _operands(x: Tensor, table: Tensor, indices: Tensor) -> list[Tensor]:
     lambda x, ids, indices: empty_packed("lut_packed", x, x.shape[0], ids.shape[0], x.dtype),
 )
 def lut_packed_reference(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
-    """:func:`lut_packed` in plain torch."""
     _check_inputs(indices)
     # All bits of a word are set where the table has a 1; then tables are halved as above.
     words = -lut_table(ids, indices.shape[0], x.dtype).t().unsqueeze(0)  # [1, 2^k, n]
@@ -157,7 +134,6 @@ def lut_packed_reference(x: Tensor, ids: Tensor, indices: Tensor) -> Tensor:
 
 @library.op("lut_ids(Tensor logits) -> Tensor")
 def lut_ids_reference(logits: Tensor) -> Tensor:
-    """:func:`lut_ids` in plain torch."""
     if logits.shape[1] not in [1 << k for k in range(1, MAX_INPUTS + 1)]:
         raise ValueError(f"logits has shape {list(logits.shape)}, but lut_ids takes [n, 2^k], k from 1 to 6")
     # The sum of a row of int64 wraps for the sign bit, which is the two's complement that is wanted.

@@ -5,8 +5,6 @@ each layer: a 32nd of what float activations take. The backward pass walks the l
 bits u, v of a gate and its soft table t, ∂y/∂t_ij = [u = i][v = j], ∂y/∂u = t_1v − t_0v and ∂y/∂v = t_u1 − t_u0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -37,12 +35,11 @@ class BitLayer(NamedTuple):
         factor: What the gradient that flows to the inputs is multiplied by.
         of_logits: Whether ``table`` holds the logits whose sigmoids are the soft table; they receive the gradient then,
             and the table is made in the backward pass alone.
-        logits: With learned connections, those of the candidates, float32 ``[n, 2, K]``, which receive the gradient of
+        logits: Of the candidates of learned connections, float32 ``[n, 2, K]``, which receive the gradient of
             :func:`~lgn_lightning.ops.learn_choices` through the softmax.
-        shares: Likewise, the softmax of the logits, as :func:`~lgn_lightning.ops.choose` gives it; no gradient flows
-            to it.
-        candidates: Likewise, the candidates, int32 ``[n, 2, K]``. Such wires are not expected to come again: nothing
-            is prepared for them and kept.
+        shares: The softmax of these, as :func:`~lgn_lightning.ops.choose` gives it; no gradient flows to it.
+        candidates: Those candidates, int32 ``[n, 2, K]``. Such wires are not expected to come again: nothing is
+            prepared for them and kept.
     """
 
     table: Tensor
@@ -69,10 +66,6 @@ def bit_logic(x: Tensor, layers: Sequence[BitLayer], k: int, tau: float = 1.0, w
 
     Returns:
         Scores, float32 ``[batch, k]``.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If tables are not float32, gates not uint8 or indices not int32.
     """
     if not layers:
         raise ValueError("bit_logic takes at least one layer")
@@ -89,9 +82,8 @@ def bit_logic(x: Tensor, layers: Sequence[BitLayer], k: int, tau: float = 1.0, w
 
 def _check(layer: BitLayer) -> None:
     tensors = {name: getattr(layer, name) for name in ("table", "gates", "a", "b")}
-    if not layer.gates.shape == layer.a.shape == layer.b.shape == layer.table.shape[:1] or layer.table.shape[1:] != (
-        4,
-    ):
+    n = len(layer.gates)
+    if [tuple(tensor.shape) for tensor in tensors.values()] != [(n, 4), (n,), (n,), (n,)]:
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"{shapes} of a layer do not fit: [n, 4], [n], [n] and [n] do")
     if [tensor.dtype for tensor in tensors.values()] != [torch.float32, torch.uint8, torch.int32, torch.int32]:
@@ -137,13 +129,11 @@ class _BitLogic(torch.autograd.Function):
         empty = grads[0].new_empty((0,), dtype=torch.float32)
         learn = ctx.needs_input_grad[3 + stack.layers : 3 + 2 * stack.layers]
         shares = [share if share is not None and wanted else empty for share, wanted in zip(shares, learn, strict=True)]
-        numbers = stack.of_logits, stack.tau, stack.factors, need_x
-        grad_x, grad_tables, grad_logits = library.backward(
-            "bit_logic_backward", grads[0], *kept, shares, candidates, *numbers
-        )
+        rest = shares, candidates, stack.of_logits, stack.tau, stack.factors, need_x
+        grad_x, grad_tables, grad_logits = library.backward("bit_logic_backward", grads[0], *kept, *rest)
         grad_logits = [grad if wanted else None for grad, wanted in zip(grad_logits, learn, strict=True)]
-        rest = [None] * (5 * stack.layers)
-        return None, grad_x.to(ctx.dtype) if need_x else None, None, *grad_tables, *grad_logits, *rest
+        grad_x = grad_x.to(ctx.dtype) if need_x else None
+        return None, grad_x, None, *grad_tables, *grad_logits, *[None] * (5 * stack.layers)
 
 
 def _by_field(tensors: Sequence[Any], layers: int) -> list[list[Any]]:
@@ -151,17 +141,10 @@ def _by_field(tensors: Sequence[Any], layers: int) -> list[list[Any]]:
 
 
 def gate_ids(logits: Tensor) -> Tensor:
-    """Ids of the two-input gates that logits settle on.
+    """Ids of the two-input gates that logits settle on, uint8 ``[n]``, without a gradient.
 
-    Args:
-        logits: Floating point ``[n, 4]``, one a table entry, which is 1 if its logit is positive; or ``[n, 16]``, one a
-            gate, of which the first largest counts. Natively compared in single precision.
-
-    Returns:
-        uint8 ``[n]``, without a gradient.
-
-    Raises:
-        ValueError: If ``logits`` has another shape.
+    ``logits`` are floating point ``[n, 4]``, one a table entry, which is 1 if its logit is positive; or ``[n, 16]``,
+    one a gate, of which the first largest counts. Natively compared in single precision.
     """
     if logits.ndim != 2 or logits.shape[1] not in (4, 16):
         raise ValueError(f"logits has shape {list(logits.shape)}, but gate_ids takes [gates, 4] or [gates, 16]")
@@ -170,7 +153,6 @@ def gate_ids(logits: Tensor) -> Tensor:
 
 @library.op("gate_ids(Tensor logits) -> Tensor")
 def gate_ids_reference(logits: Tensor) -> Tensor:
-    """:func:`gate_ids` in plain torch."""
     if logits.shape[1] == 16:
         return logits.argmax(1).to(torch.uint8)
     # Of bytes, since sums of bools with shifts would pass through int64.

@@ -12,8 +12,6 @@ With learned leaves a step reads one of K candidates, and the gradient of the sh
 number of its place in the receptive field, (channel · height + row) · width + column of the kernel.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -43,10 +41,6 @@ def logic_tree_conv(
 
     Returns:
         ``[batch, O, H', W']`` in the dtype of ``x``, batch innermost in memory.
-
-    Raises:
-        ValueError: If a shape does not fit.
-        TypeError: If a dtype does not fit.
     """
     check_trees(x, table, leaves, geometry, soft_table)
     return cast(Tensor, torch.ops.lgn.logic_tree_conv(x, table, soft_table, leaves, *geometry)[0])
@@ -61,7 +55,7 @@ def learned_tree_conv(
     geometry: ConvGeometry,
     soft_table: Tensor | None = None,
 ) -> Tensor:
-    """:func:`logic_tree_conv` at the leaves that were chosen, with the gradient of the candidates; errors as there.
+    """:func:`logic_tree_conv` at the ``leaves`` that were chosen, with the gradient of the candidates.
 
     Args:
         x: As there, like the result and all that is not named here.
@@ -139,10 +133,7 @@ def leaf_rows(image: Sequence[int], leaves: Tensor, geometry: ConvGeometry) -> T
 
 
 class TreeConv(NamedTuple):
-    """The arguments that the ops share, as :func:`logic_tree_conv` has them; ``candidates`` of learned leaves.
-
-    With ``shares`` autograd gives them the gradient of the mixture, whose values are those of the leaves.
-    """
+    """The arguments that the ops share, as :func:`logic_tree_conv` has them; with ``shares``, autograd's gradient."""
 
     x: Tensor
     table: Tensor
@@ -248,10 +239,7 @@ def forward_reference(conv: TreeConv) -> tuple[Tensor, Tensor]:
 
 @convolution("learned_tree_conv(...) -> (Tensor, Tensor)", _LEARNED, TreeConv, _fake)
 def _learned_forward_reference(conv: TreeConv) -> tuple[Tensor, Tensor]:
-    """As with fixed leaves: only a GPU has to know that these are some of the candidates.
-
-    There it keeps fixed leaves in a form of their own, which has to be made on the host.
-    """
+    """As with fixed leaves: only a GPU has to know that these are candidates, whose form is not made on the host."""
     fixed = (conv.x, conv.table, conv.soft_table, conv.leaves)
     return cast(tuple[Tensor, Tensor], torch.ops.lgn.logic_tree_conv(*fixed, *conv.geometry))
 
@@ -297,13 +285,8 @@ def _gradients(ctx: Any, op: str, grad: Tensor, needed: Sequence[bool]) -> tuple
     need_x, need_table, need_soft = needed
     saved = ctx.saved_tensors  # once: each reading runs the hooks of saved tensors
     grad_x, grad_table, *others = library.backward(op, grad, *saved, *ctx.geometry, need_x)
-    straight_through = saved[3] is not None
-    return (
-        grad_x if need_x else None,
-        grad_table if need_table and not straight_through else None,
-        grad_table if need_soft else None,
-        *others,
-    )
+    of_table = grad_table if need_table and saved[3] is None else None  # else it is straight-through
+    return grad_x if need_x else None, of_table, grad_table if need_soft else None, *others
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -1,7 +1,5 @@
 """Where a convolution is evaluated: the sizes that the ops of both forms of trees share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +13,9 @@ MAX_POOL = 256
 
 
 class ConvGeometry(NamedTuple):
-    """Receptive field, steps, border and pooling of a convolution, height and width each.
+    """Receptive field, steps and border (rows and columns of zeros) of a convolution, height and width each.
 
-    Attributes:
-        kernel_size: The receptive field.
-        stride: Steps of the receptive field.
-        padding: Rows and columns of zeros on every side.
-        pool: The windows that the maximum is taken of; rows and columns that fill none are left out.
+    ``pool`` are the windows that the maximum is taken of; rows and columns that fill none are left out.
     """
 
     kernel_size: Sequence[int]
@@ -36,9 +30,8 @@ class ConvGeometry(NamedTuple):
 
     def places(self, size: Sequence[int]) -> tuple[int, int]:
         """Height and width of the convolution of an image of this size, as far as windows of the pooling reach."""
-        height, width = (
-            ((n + 2 * p - k) // s + 1) // q * q for n, k, s, p, q in zip(size, *map(tuple, self), strict=True)
-        )
+        sides = zip(size, *map(tuple, self), strict=True)
+        height, width = (((n + 2 * p - k) // s + 1) // q * q for n, k, s, p, q in sides)
         return height, width
 
     def output_size(self, size: Sequence[int]) -> tuple[int, int]:
@@ -47,11 +40,7 @@ class ConvGeometry(NamedTuple):
         return height // self.pool[0], width // self.pool[1]
 
     def check(self, size: Sequence[int]) -> None:
-        """Refuses a kernel larger than the padded image, and a pooling larger than what it is applied to.
-
-        Raises:
-            ValueError: If so.
-        """
+        """Refuses a kernel larger than the padded image, or a pooling larger than its input, by a ValueError."""
         kernel_size, stride, padding, pool = map(tuple, self)
         if min(*kernel_size, *stride, *pool) < 1 or min(padding) < 0:
             raise ValueError(f"{kernel_size=}, {stride=} and {pool=} must be at least 1, {padding=} at least 0")
@@ -62,9 +51,7 @@ class ConvGeometry(NamedTuple):
                 f"{size[0]}x{size[1]} with padding {padding}; take a smaller kernel or more padding"
             )
         if self.positions > MAX_POOL:
-            raise ValueError(
-                f"pooling {pool[0]}x{pool[1]} has more than {MAX_POOL} positions, which cannot be told apart"
-            )
+            raise ValueError(f"pooling {pool[0]}x{pool[1]} has more than {MAX_POOL} positions to tell apart")
         if 0 in self.places(size):
             height, width = self._replace(pool=(1, 1)).places(size)
             raise ValueError(
@@ -78,11 +65,8 @@ def convolution(
 ) -> Callable[[Reference], Reference]:
     """Defines an op of a convolution, whose arguments the reference and the fake kernel get as one record.
 
-    Args:
-        schema: As of :func:`~lgn_lightning.ops.library.op`, where ``...`` stands for the tensors and the geometry.
-        tensors: The tensors, as schemas have them.
-        record: Called with the tensors by name and the ``geometry``.
-        fake: Gives empty results.
+    In the ``schema``, as of :func:`~lgn_lightning.ops.library.op`, ``...`` stands for the ``tensors``, as schemas have
+    them, and the geometry; ``record`` is called with the tensors by name and the ``geometry``.
     """
     names = [tensor.split()[-1] for tensor in tensors.split(", ")]
     first = schema[: schema.index("...")].count(",")
