@@ -5,8 +5,6 @@ AB = 00, 01, 10, 11; so 1 is "A and B", 3 is "A", 6 is xor and 7 is or, the numb
 Differentiable Logic Gate Networks* (NeurIPS 2022), Table 1.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 NUM_GATES: Final = 16
@@ -49,18 +47,8 @@ PASS_THROUGH_GATES: Final[tuple[int, ...]] = tuple(
 def expression(gate: int, a: str, b: str, *, zero: str = "0", one: str = "~0") -> str:
     """Writes a gate as an expression of ``& | ^ ~``, which means the same in C (on words) and in Verilog.
 
-    Args:
-        gate: Gate id, 0 to 15.
-        a: Operand A, already parenthesised if it is more than a name.
-        b: Operand B, likewise.
-        zero: Literal of the constant gate 0.
-        one: Literal of the constant gate 15.
-
-    Returns:
-        The expression, without outer parentheses.
-
-    Raises:
-        ValueError: If ``gate`` is not a gate id.
+    Operands are parenthesised already if they are more than a name; the expression has no outer parentheses. ``zero``
+    and ``one`` are the literals of the constant gates 0 and 15.
     """
     if not 0 <= gate < NUM_GATES:
         raise ValueError(f"gate id {gate} is not in 0…{NUM_GATES - 1}")

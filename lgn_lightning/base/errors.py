@@ -1,7 +1,5 @@
 """Errors that a user can mend; the command line prints their message alone and exits with 1."""
 
-from __future__ import annotations
-
 import sys
 
 

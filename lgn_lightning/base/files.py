@@ -3,8 +3,6 @@
 A power cut, too: what is renamed is on the disk by then, and so is the new name when a write returns.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets
@@ -30,14 +28,8 @@ def sync(path: Path) -> None:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it to ``path`` if the block ends without an exception.
 
-    Args:
-        path: The file to write. Missing parent folders are made.
-
-    Yields:
-        The temporary path, with the same suffix; the block must leave a file there.
-
-    Raises:
-        OSError: If the folder cannot be made or written; the message names it.
+    It has the same suffix, and the block must leave a file there. Missing parent folders are made; an OSError names the
+    folder that cannot be made or written.
     """
     target = Path(path)
     try:
@@ -46,10 +38,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = target.parent / f".{target.stem}.{secrets.token_hex(4)}{target.suffix}"
         temporary.touch(exist_ok=False)
     except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(
-            error.errno, f"cannot write to folder {target.parent} ({reason}); choose a writable one"
-        ) from error
+        what = f"cannot write to folder {target.parent} ({error.strerror or error}); choose a writable one"
+        raise type(error)(error.errno, what) from error
     try:
         yield temporary
         sync(temporary)
@@ -75,11 +65,7 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty folder that takes the place of the folder ``path`` if the block ends without an exception.
 
-    Args:
-        path: The folder to make or to replace. A link to a folder stays one. Missing parent folders are made.
-
-    Raises:
-        OSError: If the folder cannot be made.
+    A link to a folder stays one. Missing parent folders are made; an OSError if that cannot be.
     """
     folder = Path(path).resolve()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")

@@ -1,22 +1,12 @@
 """Packages whose names are imported on first use (PEP 562), so that a script pays for what it uses alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Makes the ``__getattr__`` and ``__dir__`` of a package.
-
-    Args:
-        package: The package's ``__name__``.
-        homes: The module below the package that each name is found in; ``""`` if the name is that of a module.
-
-    Returns:
-        Both functions; ``__getattr__`` keeps what it found in the package.
-    """
+    """Makes ``__getattr__`` and ``__dir__`` of a package: names by the module below it, ``""`` for a module itself."""
 
     def find(name: str) -> Any:
         if name not in homes:

@@ -5,8 +5,6 @@ another meaning. Private methods that a subclass overrides are at the subclass: 
 ``runs/run_logger.py``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,7 +20,6 @@ class PlainHookName(pl.LightningModule):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
@@ -35,7 +32,6 @@ def datamodule_of(module: pl.LightningModule) -> Any:
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
-    """The callbacks of a trainer."""
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
 

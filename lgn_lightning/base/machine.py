@@ -1,7 +1,5 @@
 """The machine that this process runs on: its processor, its cores, and the versions of what is installed."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -3,8 +3,6 @@
 Without torch: the circuit library has nothing to do with it, and is there in no time where torch is not imported.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -51,9 +49,6 @@ class BuildPlan:
 
     Attributes:
         sources: Folder of the sources.
-        compiler: Path of the C++ compiler.
-        ninja: Path of ninja.
-        units: What to compile.
         link_flags: Flags of the last step.
         key: Hash of sources, flags, compilers and other versions: the name of the build folder.
         kind: What the kernels are for, for messages.
@@ -82,21 +77,7 @@ def plan_of(
     nvcc: str | None = None,
     versions: tuple[str, ...] = (),
 ) -> BuildPlan:
-    """Adds the host's tools and the key to what is known of a build.
-
-    Args:
-        kind: As in :class:`BuildPlan`, like all that is not listed here.
-        library: File name of the result.
-        sources: Folder that the units' sources are relative to.
-        hashed: Folders whose sources and headers the key depends on.
-        units: What to compile.
-        link_flags: Flags of the last step.
-        nvcc: Path of the CUDA compiler.
-        versions: What else the key depends on.
-
-    Raises:
-        BuildError: If there is no compiler or no ninja.
-    """
+    """Adds to a build the host's tools, and the key, which the folders ``hashed`` and ``versions`` go into."""
     compiler, version = find_compiler()
     digest = hashlib.sha256()
     for path in (path for folder in hashed for path in sorted(folder.iterdir())):
@@ -117,14 +98,7 @@ def _compiler_version(path: str) -> str:
 
 
 def find_compiler() -> tuple[str, str]:
-    """Finds the C++ compiler: ``$CXX``, else g++, c++ or clang++ on the path.
-
-    Returns:
-        Its path and what it answers to ``--version``.
-
-    Raises:
-        BuildError: If there is none or it does not run.
-    """
+    """Finds the C++ compiler, ``$CXX``, else g++, c++ or clang++, and its version; else a BuildError."""
     asked = os.environ.get("CXX")
     for name in (asked,) if asked else _COMPILERS:
         path = shutil.which(name)
@@ -136,11 +110,7 @@ def find_compiler() -> tuple[str, str]:
 
 
 def find_ninja() -> str:
-    """Finds ninja on the path, or beside the interpreter, where it is installed in an environment not activated.
-
-    Raises:
-        BuildError: If there is none.
-    """
+    """Finds ninja on the path, or beside the interpreter of an environment not activated; else a BuildError."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
     path = shutil.which("ninja") or shutil.which("ninja", path=beside)
     if path is None:
@@ -167,11 +137,7 @@ def _temporary_root() -> Path:
 
 
 def find_library(plan: BuildPlan) -> Path | None:
-    """Gives the library of a plan if some cache folder has it, as it was built and by nobody else.
-
-    Raises:
-        BuildError: If others can have put code there; the message says how to mend that.
-    """
+    """Gives the library of a plan if a cache folder has it; a BuildError if others can have put code there."""
     for root in cache_roots():
         library = root / plan.key / plan.library
         if not library.is_file():
@@ -195,9 +161,7 @@ def _fault(path: Path) -> str | None:
         reason = "can be written by others"
     else:
         return None
-    return (
-        f"{path} {reason}: no native code is loaded from there; {mend} {path}, or set LGN_CACHE_DIR to another folder"
-    )
+    return f"{path} {reason}: no native code is loaded from there; {mend} {path}, or set LGN_CACHE_DIR"
 
 
 def _note(library: Path) -> Path:
@@ -246,14 +210,8 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
 
     Processes that start together make one build: the others wait for it. A build happens in a folder of its own and is
     renamed into place, so a killed one leaves nothing that is ever used; the next build removes it. Size and digest lie
-    beside the library; one that does not fit them is built anew.
-
-    Args:
-        plan: What to build.
-        verbose: Show the commands and the compiler's output.
-
-    Raises:
-        BuildError: If the compiler fails, no folder can be written, or others can write to the cache folder.
+    beside the library; one that does not fit them is built anew. A BuildError if the compiler fails, no folder can be
+    written, or others can write to the cache folder.
     """
     library = find_library(plan)
     if library is not None:
@@ -337,14 +295,8 @@ def ninja_file(plan: BuildPlan) -> str:
         lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', plan.compiler))} $flags -c $in -o $out"]
     for unit in plan.units:
         rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", (*_FLAGS, *_QUIET))
-        lines += [
-            f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}",
-            f"  flags = {shell((*common, *unit.flags))}",
-        ]
-    lines += [
-        f"build {plan.library}: link {' '.join(unit.object for unit in plan.units)}",
-        f"  flags = {shell(plan.link_flags)}",
-        f"default {plan.library}",
-        "",
-    ]
+        lines.append(f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}")
+        lines.append(f"  flags = {shell((*common, *unit.flags))}")
+    lines.append(f"build {plan.library}: link {' '.join(unit.object for unit in plan.units)}")
+    lines += [f"  flags = {shell(plan.link_flags)}", f"default {plan.library}", ""]
     return "\n".join(lines)

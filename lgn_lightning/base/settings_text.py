@@ -4,8 +4,6 @@ A text of a few hundred bytes can stand for more than a machine holds, by aliase
 itself. Recipes, ``config.yaml`` and the settings in a checkpoint are read here, before anything else sees them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +15,8 @@ from lgn_lightning.base.errors import LgnError, RecipeError
 MOST_VALUES: Final = 100_000
 #: How deep they may lie.
 MOST_LEVELS: Final = 50
-_TAGS: Final = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
-)
+_TYPES: Final = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
+_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in _TYPES)
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,19 +29,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_settings(text: str, source: object, error: type[LgnError] = RecipeError) -> dict[str, Any]:
-    """Reads a mapping of settings.
-
-    Args:
-        text: The YAML.
-        source: What to call it in an error.
-        error: The error's class.
-
-    Returns:
-        The settings: dicts with text as keys, lists, numbers, text, true, false and null.
-
-    Raises:
-        LgnError: If it is no YAML, has tags, refers to itself, is too large or too deep, or is no mapping.
-    """
+    """Reads settings in YAML, plain values with text as keys; on anything else ``error`` names the ``source``."""
     try:
         settings = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as reason:
@@ -61,11 +46,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Reads a file of text.
-
-    Raises:
-        RecipeError: If it is none.
-    """
+    """Reads a file of text; a RecipeError if it is none."""
     try:
         return path.read_text(encoding="utf-8")
     except ValueError as error:
@@ -75,10 +56,8 @@ def read_text(path: Path) -> str:
 def parse_yaml(text: str) -> Any:
     """Reads one YAML document of bounded size.
 
-    Raises:
-        yaml.YAMLError: If it is none, has tags, or refers to itself.
-        ValueError: If it is too large or too deep, or a value cannot be read.
-        RecursionError: If it is much too deep.
+    A yaml.YAMLError if it is none, has tags, or refers to itself; a ValueError if it is too large or too deep, or a
+    value cannot be read; a RecursionError if it is much too deep.
     """
     loader = _Loader(text)
     try:

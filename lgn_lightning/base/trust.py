@@ -4,8 +4,6 @@ A recipe that a user passes to ``lgn fit`` is code. The settings inside a checkp
 chose them. `trusted_settings` reads them before anything is imported or built.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -37,12 +35,7 @@ _command: ContextVar[str | None] = ContextVar("_command", default=None)
 
 @contextmanager
 def trusting(modules: Collection[str] = (), command: str | None = None) -> Iterator[None]:
-    """Trusts packages within the block, besides those of the environment variable ``LGN_TRUST_MODULES``.
-
-    Args:
-        modules: Names of packages or modules, which stand for all that is below them.
-        command: The command line that runs, for messages.
-    """
+    """Trusts packages, and all below them, within the block; ``command`` is the command line, for messages."""
     tokens = _named.set((*_named.get(), *modules)), _command.set(command or _command.get())
     try:
         yield
@@ -165,9 +158,8 @@ class _Check:
     def foreign(self, path: str) -> CheckpointError:
         package = path.partition(".")[0]
         command = _command.get()
-        how = (
-            f"load_net(…, trust_modules=({package!r},))" if command is None else f"{command} --trust-modules {package}"
-        )
+        in_python = f"load_net(…, trust_modules=({package!r},))"
+        how = f"{command} --trust-modules {package}" if command else in_python
         return CheckpointError(
             f"{self.source} names the class {path}, which is none of {', '.join(PACKAGES)}: building it runs the code "
             f"of {package}. If you trust file and code: {how}"

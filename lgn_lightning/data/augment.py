@@ -4,8 +4,6 @@ What happens to an image is a function of the shuffle seed, the epoch and the im
 run, any number of ranks and any batch size therefore augment an image of an epoch in the same way.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -33,14 +31,9 @@ class Augmentation(ABC):
 
     @abstractmethod
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Augments a batch.
+        """Augments a batch, uint8 ``[B, C, H, W]`` on any device, and returns another one.
 
-        Args:
-            images: uint8 ``[B, C, H, W]``, on any device.
-            draws: float32 ``[B, num_draws]`` on the same device, uniform in [0, 1), all the randomness there is.
-
-        Returns:
-            uint8 ``[B, C, H, W]``.
+        ``draws``, float32 ``[B, num_draws]`` on the same device and uniform in [0, 1), are all the randomness there is.
         """
 
     @abstractmethod
@@ -65,13 +58,9 @@ class _Warp(Augmentation):
 
     @abstractmethod
     def _weights(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """Weights of the functions, float32 ``[B, 2, N]``.
-
-        Their sums are the coordinates that an output pixel reads, x before y, in pixels from the image's centre.
-        """
+        """Weights of the functions, float32 ``[B, 2, N]``, which sum up to the x and y to read, from the centre."""
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Resamples the images."""
         count, _, height, width = images.shape
         weights = self._weights(draws, height, width)
         if (height, width, weights.device) not in self._bases:
@@ -105,9 +94,6 @@ class Affine(_AffineWarp):
         shear: Largest horizontal shear: pixels to the side per pixel down.
         shift: Largest shift along each axis, pixels.
         padding: What lies outside: ``"zeros"`` (black), ``"border"`` or ``"reflection"``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     num_draws = 6
@@ -150,9 +136,6 @@ class RandomResizedCrop(_AffineWarp):
     Args:
         min_area: Smallest share of the image's area that the window has, in (0, 1].
         max_aspect: Largest ratio of the window's sides, relative to the image's, at least 1.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     num_draws = 4
@@ -190,17 +173,13 @@ class Elastic(_Warp):
             goes is about 0.3 of it.
         cells: Distances between control points along each axis of the image: more of them make narrower bends.
         padding: What lies outside: ``"zeros"`` (black), ``"border"`` or ``"reflection"``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, displacement: float = 3.0, cells: int = 4, padding: Padding = "zeros") -> None:
         super().__init__(padding)
         if not (displacement >= 0 and cells >= 1):
-            raise ValueError(
-                f"Elastic(displacement={displacement}, cells={cells}): displacement must be 0 or more, cells at least 1"
-            )
+            name = f"Elastic(displacement={displacement}, cells={cells})"
+            raise ValueError(f"{name}: displacement must be 0 or more, cells at least 1")
         self.displacement = displacement
         self.cells = cells
         self.num_draws = 2 * (cells + 3) ** 2  # a spline reaches over four cells
@@ -247,7 +226,6 @@ class Shift(Augmentation):
         self.padding = padding
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Shifts the images."""
         count, _, height, width = images.shape
         p = self.pixels
         if self.padding == "reflection" and p >= min(height, width):
@@ -269,9 +247,6 @@ class HorizontalFlip(Augmentation):
 
     Args:
         probability: Share of the images that are mirrored, in [0, 1].
-
-    Raises:
-        ValueError: If it is out of range.
     """
 
     num_draws = 1
@@ -282,7 +257,6 @@ class HorizontalFlip(Augmentation):
         self.probability = probability
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Mirrors the drawn ones."""
         return torch.where((draws[:, 0] < self.probability).view(-1, 1, 1, 1), images.flip(3), images)
 
     def __repr__(self) -> str:
@@ -290,18 +264,13 @@ class HorizontalFlip(Augmentation):
 
 
 class Compose(Augmentation):
-    """Applies augmentations in turn, each with draws of its own.
-
-    Args:
-        steps: The augmentations.
-    """
+    """Applies augmentations in turn, each with draws of its own."""
 
     def __init__(self, steps: Sequence[Augmentation]) -> None:
         self.steps = list(steps)
         self.num_draws = sum(step.num_draws for step in self.steps)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Applies all steps."""
         shares = torch.split(draws, [step.num_draws for step in self.steps], dim=1)
         for step, own in zip(self.steps, shares, strict=True):
             images = step(images, own)
@@ -312,17 +281,7 @@ class Compose(Augmentation):
 
 
 def epoch_draws(length: int, num_draws: int, seed: int, epoch: int) -> Tensor:
-    """The random numbers of all images in an epoch, equal on all ranks and in every run with this seed.
-
-    Args:
-        length: Images of the split.
-        num_draws: Numbers an image.
-        seed: Shuffle seed of the run.
-        epoch: Epoch, counted from 0.
-
-    Returns:
-        float32 ``[length, num_draws]``, uniform in [0, 1).
-    """
+    """Numbers in [0, 1) of all images in an epoch, float32 ``[length, num_draws]``, equal on all ranks for a seed."""
     # All of them at once: 1.4 MB for MNIST and six draws, and no counter-based generator of our own.
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch) ^ _STREAM
     return torch.rand(length, num_draws, generator=torch.Generator().manual_seed(mixed % 2**63))

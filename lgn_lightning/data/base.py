@@ -1,7 +1,5 @@
 """What all data modules share: splits, loaders, and the seeds that make a run repeatable."""
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -26,24 +24,14 @@ def default_root() -> Path:
 
 
 class ImageSet(NamedTuple):
-    """Images and labels in memory.
-
-    Attributes:
-        images: uint8 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
-    """
+    """Images and labels in memory: uint8 ``[N, C, H, W]`` and int64 ``[N]``."""
 
     images: Tensor
     labels: Tensor
 
 
 class Split(NamedTuple):
-    """Part of a data set.
-
-    Attributes:
-        data: Images and labels.
-        indices: int64 ``[n]``, those that belong to the split; ``None`` for all.
-    """
+    """Part of a data set: the images whose indices, int64 ``[n]``, it has, or all of them."""
 
     data: ImageSet
     indices: Tensor | None = None
@@ -70,9 +58,6 @@ class ImageDataModule(LightningDataModule, ABC):
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
         augment: Augmentation of the training images; a list is applied in turn.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     #: What the settings inside a checkpoint say of these does not count, see `lgn_lightning.base.trust`: places and
@@ -98,12 +83,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
         self.root = (default_root() if root is None else Path(root)).expanduser()
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
-        self.drop_last = drop_last
-        self.download = download
+        self.batch_size, self.eval_batch_size, self.val_fraction = batch_size, eval_batch_size, val_fraction
+        self.split_seed, self.drop_last, self.download = split_seed, drop_last, download
         self.resident = resident
         self.augment = Compose(augment) if isinstance(augment, list) else augment
         self.__shuffle_seed = shuffle_seed
@@ -164,7 +145,6 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
         return len(self.class_names)
 
     @property
@@ -176,15 +156,10 @@ class ImageDataModule(LightningDataModule, ABC):
         return self.__shuffle_seed
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads the images that the stage needs, once; downloads nothing.
+        """Loads the images that the stage (None for all) needs, once; downloads nothing.
 
-        ``fit`` loads the test images, too, if there are some: a fault in them must not show after hours of training.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test``, ``predict``, or ``None`` for all.
-
-        Raises:
-            DataError: If the data set is missing, corrupt or too small for the split.
+        ``fit`` loads the test images, too, if there are some: a fault in them must not show after hours of training. A
+        DataError if the data set is missing, corrupt or too small for the split.
         """
         if stage in ("fit", "validate", None) and "train" not in self.__splits:
             train = self.__check(self._load_train())
@@ -199,15 +174,10 @@ class ImageDataModule(LightningDataModule, ABC):
             self.__splits["test"] = Split(self.__check(self._load_test()))
 
     def teardown(self, stage: str) -> None:
-        """Frees the device's copy of the images."""
         self.__residents.clear()
 
     def train_dataloader(self) -> TensorLoader:
-        """Shuffled training batches of this rank.
-
-        Raises:
-            DataError: If the training split does not fill a single batch.
-        """
+        """Shuffled training batches of this rank; a DataError if the split does not fill a single one."""
         overfit = bool(getattr(self.trainer, "overfit_batches", 0))  # Lightning: the same batches in every epoch
         loader = self.__loader("train", self.batch_size, shuffle=not overfit, drop_last=self.drop_last)
         loader.augment = None if overfit else self.augment
@@ -229,7 +199,6 @@ class ImageDataModule(LightningDataModule, ABC):
         return self.__loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> TensorLoader:
-        """The test batches."""
         return self.test_dataloader()
 
     def training_images(self) -> Tensor:
@@ -267,16 +236,9 @@ class ImageDataModule(LightningDataModule, ABC):
         data, indices = self.__loaded(split)
         if device.type != "cpu":
             data, indices = self.__make_resident(split, device), None
-        sampler = EpochBatchSampler(
-            len(data.labels) if indices is None else len(indices),
-            batch_size,
-            shuffle=shuffle,
-            seed=self.shuffle_seed,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-            device=device,
-        )
+        length = len(data.labels) if indices is None else len(indices)
+        options: dict[str, Any] = {"shuffle": shuffle, "drop_last": drop_last, "rank": rank, "world_size": world_size}
+        sampler = EpochBatchSampler(length, batch_size, seed=self.shuffle_seed, device=device, **options)
         return TensorLoader(data.images, data.labels, sampler, indices)
 
     def __device(self) -> torch.device:

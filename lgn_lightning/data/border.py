@@ -3,8 +3,6 @@
 Without torch, which a circuit that classifies images does not need.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,16 +15,8 @@ def remove_border(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Removes 8 black rows and 8 black columns from each image, chosen per image so that no ink is lost.
 
     The borders that stay are as even as the black margins allow: both margins are narrowed in step while 10 or more
-    pixels would go, then the first (top, left) by one more if 9 would.
-
-    Args:
-        images: uint8 ``[N, H, W]``, 0 is black.
-
-    Returns:
-        uint8 ``[N, H - 8, W - 8]``.
-
-    Raises:
-        DataError: If an image has fewer than 8 black rows or columns at its edges.
+    pixels would go, then the first (top, left) by one more if 9 would. Uint8 ``[N, H, W]``, 0 is black, becomes
+    ``[N, H - 8, W - 8]``; an image that has fewer black rows or columns at its edges is a DataError.
     """
     count, height, width = images.shape
     ink = images != 0

@@ -1,7 +1,5 @@
 """Keeps decoded images beside their files, so that only the first run decodes."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
@@ -21,17 +19,11 @@ _FORMAT = 1  # to be raised when the decoder changes what it gives
 def cached_images(
     folder: Path, name: str, paths: Sequence[Path], settings: object, decode: Callable[[], Tensor]
 ) -> Tensor:
-    """Returns ``decode()``, or what it returned for the same files and settings before.
+    """Returns ``decode()``, uint8 ``[N, C, H, W]``, or what it returned for the same files and settings before.
 
-    The key is a hash of the settings and of each file's path, size and time of change. One result per name is kept;
-    where the folder cannot be written the images are decoded in every run, which is logged.
-
-    Args:
-        folder: Folder of the cache files; made if it is not there.
-        name: What the images are; a new result replaces the older one of this name.
-        paths: The image files.
-        settings: Anything else that the result depends on; its ``repr`` counts.
-        decode: Returns uint8 ``[N, C, H, W]``.
+    The key is a hash of the settings, by their ``repr``, and of each file's path, size and time of change. One result
+    per name is kept in the folder, which is made; where it cannot be written the images are decoded in every run, which
+    is logged.
     """
     key = hashlib.sha256(repr((_FORMAT, settings)).encode())
     for path in paths:

@@ -1,7 +1,5 @@
 """CIFAR-10."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -16,18 +14,15 @@ from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 class CIFAR10(TorchvisionDataModule):
     """CIFAR-10: 50,000 training and 10,000 test images 3×32×32, in ``<root>/cifar-10-batches-py``.
 
-    Thresholds belong to the net's encoder; the images come as they are. Takes the arguments of
-    :class:`ImageDataModule`.
+    Thresholds belong to the net's encoder; the images come as they are. Arguments as :class:`ImageDataModule`.
     """
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the ten classes."""
         return ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(3, 32, 32)."""
         return 3, 32, 32
 
     @property

@@ -1,7 +1,5 @@
 """Decodes many image files into one tensor, large ones on a pool of threads."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,19 +15,10 @@ _CHUNK = 64  # files per task: enough to make the pool's own cost vanish
 
 
 def decode_files(paths: Sequence[Path], size: tuple[int, int], grayscale: bool = False, resize: bool = False) -> Tensor:
-    """Decodes files into one tensor, in their order.
+    """Decodes one or more image files of (H, W) into one tensor, uint8 ``[N, 1 or 3, H, W]``, in their order.
 
-    Args:
-        paths: One or more image files.
-        size: (H, W) of the result.
-        grayscale: Whether to give one channel and not three (RGB).
-        resize: Whether to resize images of another size (bilinear, antialiased, aspect ratio not kept).
-
-    Returns:
-        uint8 ``[N, C, H, W]``.
-
-    Raises:
-        DataError: If a file cannot be read, or has another size and ``resize`` is off; the message names the file.
+    With ``resize`` those of another size are resized (bilinear, antialiased, aspect ratio not kept); without, they are
+    a DataError that names the file, as is one that cannot be read.
     """
     images = torch.empty((len(paths), 1 if grayscale else 3, *size), dtype=torch.uint8)
 

@@ -1,7 +1,5 @@
 """The 1,797 real 8×8 digit scans that scikit-learn ships: no download, the data set of the first steps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -21,9 +19,6 @@ class Digits(ImageDataModule):
         *args: Arguments of :class:`ImageDataModule`.
         test_fraction: Share of all images to test on.
         **kwargs: More of them.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, *args: Any, test_fraction: float = 0.2, **kwargs: Any) -> None:
@@ -36,12 +31,10 @@ class Digits(ImageDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """The digits."""
         return [str(digit) for digit in range(10)]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(1, 8, 8)."""
         return 1, 8, 8
 
     def _load_train(self) -> ImageSet:
@@ -68,9 +61,6 @@ class Digits(ImageDataModule):
         from sklearn.model_selection import train_test_split  # takes a second to import
 
         first, second = train_test_split(
-            torch.arange(len(labels)).numpy(),
-            test_size=fraction,
-            stratify=labels.numpy(),
-            random_state=self.split_seed,
+            torch.arange(len(labels)).numpy(), test_size=fraction, stratify=labels.numpy(), random_state=self.split_seed
         )
         return torch.from_numpy(first).sort().values, torch.from_numpy(second).sort().values

@@ -1,7 +1,5 @@
 """Downloads that leave nothing half-written: into a staging folder beside the place, then renamed file by file."""
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import os
@@ -44,14 +42,8 @@ def download_files(
 ) -> None:
     """Brings the missing files of a data set to their places, or none of them.
 
-    Args:
-        name: Name of the data set, for messages.
-        root: Data folder; made if it is not there.
-        missing: Returns the files that are missing, as paths relative to ``root``.
-        fetch: Downloads the data set to the folder it is given, in the same layout.
-
-    Raises:
-        DataError: If the folder cannot be written or the download fails; ``root`` is left as it was.
+    ``missing`` returns them as paths relative to ``root``, which is made; ``fetch`` downloads the data set to the
+    folder it is given, in the same layout. If a folder cannot be written or the download fails, that is a DataError.
     """
     made = _first_missing_parent(root)
     try:

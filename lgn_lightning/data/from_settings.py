@@ -1,7 +1,5 @@
 """The data module that a recipe or a checkpoint names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,10 @@ from lgn_lightning.data.base import ImageDataModule
 
 
 def data_module(settings: dict[str, Any], root: Path | None = None, source: object = None) -> ImageDataModule:
-    """Makes the data module of a recipe; loads and downloads nothing.
+    """Makes the data module of a recipe, or of what a checkpoint keeps of it; loads and downloads nothing.
 
     Args:
-        settings: The recipe, or what a checkpoint keeps of it, as plain values; its key ``data`` is used.
+        settings: Plain values; the key ``data`` is used.
         root: Data folder that replaces the recipe's.
         source: The file that holds the settings, if it is not the user's own recipe: only classes that are trusted are
             built then, and the data are looked for where the user says, see `lgn_lightning.base.trust`.

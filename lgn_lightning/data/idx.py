@@ -1,7 +1,5 @@
 """Reads IDX files, the format of MNIST: a magic number, the sizes, then the bytes."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import struct
@@ -18,22 +16,12 @@ _UNSIGNED_BYTE = 0x08  # the type code in the third byte of the magic number
 
 
 def read_idx(name: str, path: Path, dimensions: int, md5: str | None = None) -> Tensor:
-    """Reads an IDX file of unsigned bytes, plain or packed with gzip.
+    """Reads an IDX file of unsigned bytes, plain or packed with gzip, as a uint8 tensor of the sizes in the header.
 
     Own code and not torchvision's reader: that one checks neither sizes nor checksums of files that are already there,
-    and needs the packed files unpacked beside themselves, which a read-only data folder forbids.
-
-    Args:
-        name: Name of the data set, for messages.
-        path: The file; ``.gz`` is unpacked in memory.
-        dimensions: Number of dimensions it must have.
-        md5: MD5 of what a packed file holds, however it was packed; plain files are not checked.
-
-    Returns:
-        uint8 tensor of the sizes in the header.
-
-    Raises:
-        DataError: If the file is damaged or something else.
+    and needs the packed files unpacked beside themselves, which a read-only data folder forbids. The number of
+    dimensions and the MD5 of what a packed file holds must be those given; what is not, is a DataError of the data set
+    ``name``.
     """
     try:
         content = path.read_bytes()

@@ -3,8 +3,6 @@
 Without torch, which a circuit that classifies images does not need.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +17,20 @@ _WIDENED = ("PNG", "PPM")
 
 
 def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Decodes one image file, upright if it says how it was held.
+    """Decodes one image file, upright if it says how it was held, to uint8 ``[C, H, W]``.
 
     Args:
-        path: A file of any format that pillow reads; transparency is dropped, 16-bit levels are scaled to 8 bits.
+        path: A file of any format that pillow reads; transparency is dropped, 16-bit levels are scaled to 8 bits. A
+            DataError if it is no image.
         grayscale: Whether to give one channel and not three (RGB).
         size: (H, W) to resize to (bilinear, antialiased, aspect ratio not kept), or ``None`` for the image's own.
-
-    Returns:
-        uint8 ``[C, H, W]``.
-
-    Raises:
-        DataError: If the file cannot be read as an image.
     """
     # pillow and not torchvision.io: that one is twice as fast on small JPEGs, and deprecated
     try:
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file) if "exif" in file.info else file
             if image.mode == "F" or (image.mode == "I" and file.format not in _WIDENED):
-                raise ValueError(
-                    f"{'floating-point' if image.mode == 'F' else 'signed or 32-bit'} pixels have no fixed range"
-                )
+                raise ValueError(f"{'floating-point' if image.mode == 'F' else '32-bit'} pixels have no fixed range")
             if image.mode.startswith("I"):  # 16 bits a pixel; pillow's own conversion would clip to 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             image = image.convert("L" if grayscale else "RGB")
@@ -47,9 +38,7 @@ def read_image(path: Path, grayscale: bool = False, size: tuple[int, int] | None
                 image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             pixels = np.array(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path.absolute()} cannot be read as an image ({error}); delete it or replace it by a good copy"
-        ) from error
+        raise DataError(f"{path.absolute()} cannot be read as an image ({error}); replace it by a good copy") from error
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
 
 
@@ -59,16 +48,13 @@ def is_hidden(path: Path, folder: Path) -> bool:
 
 
 def prepare_image(path: Path, shape: tuple[int, int, int], preparation: str | None = None) -> NDArray[np.uint8]:
-    """Decodes one image file into what a net was trained on.
+    """Decodes one image file into what a net was trained on, uint8 ``[C, H, W]``.
 
     Args:
         path: As in `read_image`.
         shape: (C, H, W) of the net's images; one channel is grey, three are RGB.
         preparation: What the training's data module did with images of other sizes: ``"resize"`` (`ImageFolder` with
             ``image_size``), ``"remove_border"`` (`MNIST` at 20×20), or None for nothing.
-
-    Returns:
-        uint8 ``[C, H, W]``.
 
     Raises:
         DataError: If the file cannot be read as an image, has another size, or the preparation is not known.

@@ -1,7 +1,5 @@
 """A data set of the user's own: one folder of images per class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,6 @@ class ImageFolder(ImageDataModule):
         cache: Whether to keep the decoded images in ``<root>/.lgn-cache``; a changed file is noticed.
         **kwargs: The other arguments of :class:`ImageDataModule`. ``val_fraction`` does not count if there is a
             ``val`` folder; ``download`` is not used.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -48,19 +43,13 @@ class ImageFolder(ImageDataModule):
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"image_size must be one or two positive numbers, got {image_size}")
-        self.size = size
-        self.grayscale = grayscale
-        self.cache = cache
+        self.size, self.grayscale, self.cache = size, grayscale, cache
         self._class_names: list[str] = []
         self._image_shape: tuple[int, int, int] | None = None
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the folders in ``train``.
-
-        Raises:
-            DataError: If there is no ``train`` folder or it holds fewer than two class folders.
-        """
+        """Names of the folders in ``train``; a DataError if there are fewer than two."""
         if not self._class_names:
             self._class_names = self._find_classes()
         return self._class_names
@@ -80,15 +69,12 @@ class ImageFolder(ImageDataModule):
 
     @property
     def has_test(self) -> bool:
-        """Whether there is a ``test`` folder."""
         return (self.root / "test").is_dir()
 
     def prepare_data(self) -> None:
         """Checks the class folders of all parts, so that a wrong one is reported before any process starts to load.
 
-        Raises:
-            DataError: If there is no ``train`` folder or it holds fewer than two class folders, or if ``val`` or
-                ``test`` has other ones.
+        No ``train`` folder, fewer than two class folders in it, or other ones in ``val`` or ``test`` are a DataError.
         """
         for part in ("train", "val", "test"):
             if part == "train" or (self.root / part).is_dir():
@@ -130,11 +116,8 @@ class ImageFolder(ImageDataModule):
         def decode() -> Tensor:
             return decode_files(paths, size, self.grayscale, resize)
 
-        images = (
-            cached_images(self.root / ".lgn-cache", part, paths, (size, self.grayscale), decode)
-            if self.cache
-            else decode()
-        )
+        cache, settings = self.root / ".lgn-cache", (size, self.grayscale)
+        images = cached_images(cache, part, paths, settings, decode) if self.cache else decode()
         return ImageSet(images, torch.tensor([label for _, label in files], dtype=torch.int64))
 
     def _list(self, part: str) -> list[tuple[Path, int]]:

@@ -1,7 +1,5 @@
 """A loader over tensors in memory, or in a GPU's: one gather per batch and nothing per sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,10 +40,7 @@ class TensorLoader:
         devices = {images.device, labels.device, batch_sampler.device, (labels if indices is None else indices).device}
         if len(devices) != 1:
             raise ValueError(f"images, labels, indices and sampler lie on {', '.join(sorted(map(str, devices)))}")
-        self.images = images
-        self.labels = labels
-        self.indices = indices
-        self.batch_sampler = batch_sampler
+        self.images, self.labels, self.indices, self.batch_sampler = images, labels, indices, batch_sampler
         self.augment = augment
 
     @property
@@ -79,11 +74,9 @@ class TensorLoader:
         return epoch_draws(sampler.length, augment.num_draws, sampler.seed, sampler.epoch).to(sampler.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the epoch."""
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where the state was saved."""
         self.batch_sampler.load_state_dict(state)
 
 

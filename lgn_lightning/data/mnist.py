@@ -1,7 +1,5 @@
 """MNIST, at 28×28 or cropped to 20×20, and Fashion-MNIST."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +26,6 @@ class _IdxDataModule(TorchvisionDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(1, 28, 28)."""
         return 1, 28, 28
 
     def _load(self, train: bool) -> ImageSet:
@@ -64,9 +61,6 @@ class MNIST(_IdxDataModule):
         size: 28, or 20 for the images without 8 of their black border rows and columns, as in the original paper.
         *args: Arguments of :class:`ImageDataModule`.
         **kwargs: More of them.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     _md5: ClassVar = {
@@ -84,12 +78,10 @@ class MNIST(_IdxDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """The digits."""
         return [str(digit) for digit in range(10)]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(1, size, size)."""
         return 1, self.size, self.size
 
     @property
@@ -106,10 +98,7 @@ class MNIST(_IdxDataModule):
 
 
 class FashionMNIST(_IdxDataModule):
-    """Fashion-MNIST: 60,000 training and 10,000 test images 28×28 of clothes, in ``<root>/FashionMNIST/raw``.
-
-    Takes the arguments of :class:`ImageDataModule`.
-    """
+    """Fashion-MNIST: 60,000 training and 10,000 test images 28×28 of clothes, in ``<root>/FashionMNIST/raw``."""
 
     _md5: ClassVar = {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -120,7 +109,6 @@ class FashionMNIST(_IdxDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the ten kinds of clothes."""
         return list(torchvision.datasets.FashionMNIST.classes)
 
     @property

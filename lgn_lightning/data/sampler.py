@@ -11,18 +11,12 @@ from torch import Tensor
 
 from lgn_lightning.base.errors import DataError
 
+#: What the batches of an epoch depend on, besides its number and the seed.
+_ORDER = ("length", "batch_size", "world_size", "shuffle")
+
 
 def epoch_permutation(length: int, seed: int, epoch: int) -> Tensor:
-    """The shuffle order of an epoch, equal on all ranks and in every run with this seed.
-
-    Args:
-        length: Number of samples.
-        seed: Shuffle seed of the run.
-        epoch: Epoch, counted from 0.
-
-    Returns:
-        int64 ``[length]``, a permutation of ``0 … length-1``.
-    """
+    """The shuffle order of an epoch (from 0), equal on all ranks and in every run of a seed: int64 ``[length]``."""
     # The seed of a generator has 64 bits and torch mixes neighbouring seeds well; seed + epoch would give run s, epoch
     # e + 1 the order of run s + 1, epoch e.
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + epoch) % 2**63)
@@ -30,14 +24,7 @@ def epoch_permutation(length: int, seed: int, epoch: int) -> Tensor:
 
 
 def num_batches(length: int, batch_size: int, world_size: int = 1, drop_last: bool = False) -> int:
-    """Batches per epoch of one rank; the same number on every rank.
-
-    Args:
-        length: Number of samples of all ranks together.
-        batch_size: Samples per batch of one rank.
-        world_size: Number of ranks.
-        drop_last: Whether the samples that do not fill a batch on every rank are left out.
-    """
+    """Batches per epoch of one rank, the same number on every rank; ``length`` counts the samples of all of them."""
     if drop_last:
         return length // (world_size * batch_size)
     return -(-length // (world_size * batch_size))
@@ -46,26 +33,15 @@ def num_batches(length: int, batch_size: int, world_size: int = 1, drop_last: bo
 def shard_batches(
     order: Tensor, batch_size: int, rank: int = 0, world_size: int = 1, drop_last: bool = False
 ) -> list[Tensor]:
-    """Deals an order of samples to the ranks and cuts one rank's share into batches.
+    """Deals an order of samples, int64 ``[n]``, to the ranks and cuts one rank's share into batches.
 
     Rank *r* gets every ``world_size``-th sample, so the ranks' *i*-th batches together are the *i*-th batch that one
     process with ``world_size`` times the batch size would see. Without ``drop_last`` every sample is dealt exactly
     once (nothing is repeated to even out the ranks, so metrics are exact) and all ranks still take the same number of
     steps: a rank that is one sample short may hold one sample fewer in its last but one batch.
 
-    Args:
-        order: int64 ``[n]`` sample numbers.
-        batch_size: Samples per batch of one rank.
-        rank: This rank.
-        world_size: Number of ranks.
-        drop_last: Whether incomplete batches are left out.
-
-    Returns:
-        Contiguous int64 index vectors, each of at most ``batch_size`` and at least one sample.
-
-    Raises:
-        DataError: If a rank would be left with an empty batch (fewer samples than ranks, or batches of one sample
-            that the ranks cannot share evenly).
+    Returns contiguous int64 vectors of one to ``batch_size`` samples; a DataError if a rank's batch would be empty:
+    fewer samples than ranks, or batches of one sample that the ranks cannot share evenly.
     """
     steps = num_batches(len(order), batch_size, world_size, drop_last)
     if drop_last:
@@ -116,13 +92,8 @@ class EpochBatchSampler:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
-        self.length = length
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.rank = rank
-        self.world_size = world_size
+        self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
+        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
         self.device = torch.device(device)
         self.epoch = 0
         self._position = 0  # batches of this epoch that were handed out
@@ -155,15 +126,8 @@ class EpochBatchSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the epoch and all that the order depends on; the same on all ranks."""
-        return {
-            "epoch": self.epoch,
-            "batch": self._position,
-            "seed": self.seed,
-            "length": self.length,
-            "batch_size": self.batch_size,
-            "world_size": self.world_size,
-            "shuffle": self.shuffle,
-        }
+        order = {name: getattr(self, name) for name in _ORDER}
+        return {"epoch": self.epoch, "batch": self._position, "seed": self.seed, **order}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues after the last batch that was handed out when the state was saved.
@@ -173,9 +137,7 @@ class EpochBatchSampler:
         """
         self.seed = state["seed"]
         changed = [
-            f"{name} {state[name]} → {getattr(self, name)}"
-            for name in ("length", "batch_size", "world_size", "shuffle")
-            if state[name] != getattr(self, name)
+            f"{name} {state[name]} → {getattr(self, name)}" for name in _ORDER if state[name] != getattr(self, name)
         ]
         if changed:
             rank_zero_warn(

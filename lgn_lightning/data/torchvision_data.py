@@ -1,7 +1,5 @@
 """What the data sets that torchvision can download have in common."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 
@@ -26,11 +24,7 @@ class TorchvisionDataModule(ImageDataModule):
         """The training or test images from files that are there."""
 
     def prepare_data(self) -> None:
-        """Downloads the data set if it is missing and ``download`` is set.
-
-        Raises:
-            DataError: If it is missing and may not or cannot be downloaded.
-        """
+        """Downloads the data set if it is missing; a DataError if it may not (``download``) or cannot be."""
         if self.download and self._missing():
             download_files(type(self).__name__, self.root, self._missing, lambda to: self._dataset(to, download=True))
         self._refuse_missing()

@@ -31,12 +31,7 @@ _BENCH_VECTORS: Final = 64
 
 @dataclass(frozen=True)
 class ExportedCircuit:
-    """The exported circuit of a checkpoint, as found on disk.
-
-    Attributes:
-        folder: Where its files are.
-        manifest: The contents of ``manifest.json``.
-    """
+    """The exported circuit of a checkpoint, as found on disk: its folder, and the contents of ``manifest.json``."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -68,7 +63,6 @@ class ExportedCircuit:
 
     @property
     def source(self) -> Path | None:
-        """The C source, if it was asked for."""
         return self._file(".c")
 
     @property
@@ -77,11 +71,7 @@ class ExportedCircuit:
         return self._file(".so")
 
     def compiled(self) -> CompiledCircuit:
-        """Loads the shared library.
-
-        Raises:
-            ExportError: If there is none.
-        """
+        """Loads the shared library; an ExportError if there is none."""
         if self.library is None:
             raise ExportError(f"{self.folder} holds no shared library: there was no C compiler when it was exported")
         return CompiledCircuit(self.library, name=self.manifest["prefix"])
@@ -97,11 +87,7 @@ def circuit_folder(root: Path, checkpoint: Path) -> Path:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Makes sure that replacing a folder takes nothing away but an earlier export.
-
-    Raises:
-        ExportError: If there is a file of this name, or the folder holds other files or is the working directory.
-    """
+    """Refuses, by an ExportError, to replace a folder that is more than an earlier export, or the working directory."""
     if not folder.exists():
         return
     exported = ExportedCircuit.read(folder)
@@ -125,8 +111,8 @@ def write_circuit_folder(
 ) -> Circuit | LoopedCircuit:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
-    The passes run if there is a C++ compiler; without one only dead gates are removed. What is exported must give the
-    scores of ``trial``, simulated and, if there is one, in the engine.
+    The passes run if there is a C++ compiler; without one only dead gates are removed. What is exported, and returned,
+    must give the scores of ``trial``, simulated and, if there is one, in the engine.
 
     Args:
         circuit: The circuit, gate for gate as in its net.
@@ -137,9 +123,6 @@ def write_circuit_folder(
         compiler: C compiler, if the library is to be built at once.
         optimize: Whether the passes run, of which there are none for gates of three inputs; without, every gate is
             exported as it is.
-
-    Returns:
-        The circuit that was exported.
 
     Raises:
         ExportError: If the exported circuit and the net disagree on a sample.
@@ -154,6 +137,9 @@ def write_circuit_folder(
         vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
         formats = tuple(dict.fromkeys("c" if name == "library" else name for name in options.formats))
         exported = export_files(smaller, temporary, replace(options, formats=formats, samples=vectors))
+        samples = {"samples": len(trial.inputs), "samples_from": trial.origin}
+        versions = {"lgn_lightning": package_version("lgn-lightning"), "torch": torch.__version__}
+        versions |= {"python": platform.python_version()}
         manifest = about | {
             "inputs": circuit.num_inputs,
             "classes": circuit.num_classes,
@@ -166,20 +152,10 @@ def write_circuit_folder(
                 "passes": [{"name": report.name, "gates": report.after} for report in reports],
             },
             "engine": None if engine is None else {"name": engine.name, **engine.info},
-            "check": {
-                "result": "equal",
-                "reference": trial.reference,
-                "compared": compared,
-                "samples": len(trial.inputs),
-                "samples_from": trial.origin,
-            },
+            "check": {"result": "equal", "reference": trial.reference, "compared": compared, **samples},
             "prefix": exported.name,
             "compiler": None,
-            "versions": {
-                "lgn_lightning": package_version("lgn-lightning"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": versions,
             "files": exported.sha256(),
         }
         _write_manifest(temporary, manifest)

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CircuitSource:
-    """A circuit and what it was read from.
-
-    Attributes:
-        path: The circuit file or the checkpoint.
-        circuit: The circuit; gate for gate the net, if it came from a checkpoint.
-        net: The hard net of a checkpoint, in ``.eval()`` mode; None for a circuit file.
-        why: Why this checkpoint of the run; empty if it was named itself.
-    """
+    """A circuit file or checkpoint (and why this one of the run), its circuit and, of a checkpoint, its net."""
 
     path: Path
     circuit: Circuit | LoopedCircuit
@@ -78,14 +71,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 def circuit_of_checkpoint(
     net: nn.Module, content: dict[str, Any], form: str = "auto", formats: Sequence[str] = ()
 ) -> Circuit | LoopedCircuit:
-    """Turns the net of a checkpoint into a circuit that knows what the checkpoint knows of classes and images.
-
-    Args:
-        net: The net, in ``.eval()`` mode.
-        content: What `read_checkpoint` gave of the checkpoint.
-        form: As in `circuit_of_net`.
-        formats: Likewise.
-    """
+    """Turns the net of a checkpoint's content into a circuit, as `circuit_of_net`, that knows classes and images."""
     from lgn_lightning.training.checkpoint import class_names, preparation  # torch, as above
 
     circuit = circuit_of_net(net, class_names(content), form, formats)

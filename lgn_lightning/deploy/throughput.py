@@ -1,7 +1,5 @@
 """Throughput of whatever runs a circuit, measured in one way: medians of calls that were made in turn."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,16 +15,7 @@ _ENOUGH_SECONDS = 0.05
 
 
 def samples_per_second(calls: Sequence[Callable[[], object]], samples: int, rounds: int = 5) -> list[float]:
-    """Times calls in turn, so that a busy spell of the machine slows all of them.
-
-    Args:
-        calls: What to time.
-        samples: Samples that each call handles.
-        rounds: Timed calls of each, after one that touches the memory.
-
-    Returns:
-        Samples per second of each: the median.
-    """
+    """Times calls in turn, so that a busy spell slows all of them: the median of each, after one to warm up."""
     seconds: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds + 1):
         for call, values in zip(calls, seconds, strict=True):
@@ -37,12 +26,7 @@ def samples_per_second(calls: Sequence[Callable[[], object]], samples: int, roun
 
 
 def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
-    """Measures a classifier on images that are repeated until a call takes long enough to time.
-
-    Args:
-        predict: Takes uint8 ``[N, C, H, W]`` and gives classes.
-        images: uint8 ``[N, C, H, W]``.
-    """
+    """Measures a classifier on images, uint8 ``[N, C, H, W]``, repeated until a call takes long enough to time."""
     count = 256
     while True:
         call = partial(predict, np.ascontiguousarray(np.resize(images, (count, *images.shape[1:]))))

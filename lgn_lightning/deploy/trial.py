@@ -43,11 +43,8 @@ class Trial:
     ) -> Trial:
         """Evaluates a net, in ``.eval()`` mode, on samples as it was trained on, or on random ones if none are given.
 
-        Args:
-            circuit: The net's circuit; it says what the samples are, and tau.
-            net: The net.
-            samples: Samples ``[N, …]``; intensities from 0 to 1 become pixels, numbers above 0.5 bits that are one.
-            origin: Where they are from.
+        Its circuit says what samples ``[N, …]`` are, and tau: intensities from 0 to 1 become pixels, numbers above 0.5
+        bits that are one. ``origin`` is where they are from.
         """
         inputs = random_samples(circuit) if samples is None else _as_inputs(circuit, samples)
         return cls(inputs, hard_counts(circuit, net, inputs), "random" if samples is None else origin)
@@ -63,11 +60,7 @@ class Trial:
         return np.flatnonzero((actual != self.scores).any(axis=1))
 
     def compare(self, actual: NDArray[np.int32], what: str) -> str:
-        """Makes sure that scores are those of the trial; returns ``what``, for a manifest.
-
-        Raises:
-            ExportError: If they differ on a sample; the message names the first.
-        """
+        """Makes sure that scores are those of the trial, else an ExportError; returns ``what``, for a manifest."""
         different = self.differences(actual)
         if different.size:
             first = int(different[0])

@@ -61,9 +61,7 @@ class Verifier:
     """
 
     def __init__(self, circuit: Circuit | LoopedCircuit, samples: int, timeout: float | None) -> None:
-        self.circuit = circuit
-        self.samples = samples
-        self.timeout = timeout
+        self.circuit, self.samples, self.timeout = circuit, samples, timeout
         self.equal, self.proven, self.skipped = True, False, False
         self.counterexample: NDArray[np.bool_] | None = None
 

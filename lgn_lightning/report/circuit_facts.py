@@ -1,7 +1,5 @@
 """What the net became as a circuit: gates through the passes, the pixels it reads, and how fast it runs."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from dataclasses import dataclass
@@ -16,17 +14,10 @@ from lgn_lightning.circuit.native import BuildError
 
 @dataclass(frozen=True)
 class CircuitFacts:
-    """The circuit of a net.
+    """The circuit of a net, gate for gate (``raw``) and after the passes on two-input gates (``small``).
 
-    Attributes:
-        raw: Gate for gate as in the net.
-        small: After the passes on two-input gates; after the removal of dead gates only without a C++ compiler.
-        stats: Counts of ``small``.
-        passes: What each pass saved, the mapping to three-input gates last.
-        engine: What runs ``small`` on this machine.
-        pixel_reads: Operands in ``small`` that read each pixel, summed over thresholds and channels, int64 ``[H, W]``;
-            None if the inputs are no pixels.
-        threshold_reads: The same by threshold: level (0 to 255) and operands.
+    ``small`` lacks only dead gates if there is no C++ compiler. ``pixel_reads`` are its operands that read each pixel,
+    summed over thresholds and channels, int64 ``[H, W]``; ``threshold_reads`` are the same by level (0 to 255).
     """
 
     raw: Circuit
@@ -39,14 +30,7 @@ class CircuitFacts:
 
 
 def circuit_facts(net: nn.Module) -> CircuitFacts:
-    """Turns a net into a circuit and looks at it.
-
-    Args:
-        net: The net, in ``.eval()`` mode.
-
-    Raises:
-        CircuitError: If a layer of the net is no gates.
-    """
+    """Turns a net in ``.eval()`` mode into a circuit and looks at it; a CircuitError if a layer of it is no gates."""
     raw = Circuit.from_module(net)
     try:
         small, passes = optimize_with_report(raw, 2)

@@ -1,7 +1,5 @@
 """Where the discrete net errs: the confusion matrix and the images behind its largest entries."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass
@@ -14,13 +12,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Confusion:
-    """Results of the discrete net on the test split.
-
-    Attributes:
-        matrix: Images by class (row) and predicted class (column), int64 ``[classes, classes]``.
-        scores: Scores of every image, ``[N, classes]``.
-        predicted: Class of the highest score, int64 ``[N]``.
-    """
+    """Scores and predicted classes of the test images, and how many of a class (row) are in which predicted one."""
 
     matrix: NDArray[np.int64]
     scores: NDArray[Any]
@@ -46,12 +38,7 @@ class Confusion:
 
 
 def confusion(scores: NDArray[Any], labels: NDArray[np.int64]) -> Confusion:
-    """Counts classes and predictions.
-
-    Args:
-        scores: ``[N, classes]``.
-        labels: int64 ``[N]``.
-    """
+    """Counts classes and predictions of scores ``[N, classes]`` and labels, int64 ``[N]``."""
     classes = scores.shape[1]
     predicted = scores.argmax(1)
     matrix = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)

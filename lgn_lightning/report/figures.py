@@ -1,7 +1,5 @@
 """Charts of the report: drawn by matplotlib, coloured by the page's style sheet in light and dark mode."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import re
@@ -20,16 +18,8 @@ from lgn_lightning.report.history import History
 Curve = tuple[list[int], list[float]]
 
 # Stand-ins that matplotlib writes into the SVG, and the style sheet's colours that replace them there.
-INK, MUTED, LINE, SOFT, HARD, FILL, SURFACE = (f"#0{number}0{number}0{number}" for number in range(1, 8))
-_VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    LINE: "--line",
-    SOFT: "--soft",
-    HARD: "--hard",
-    FILL: "--fill",
-    SURFACE: "--surface",
-}
+_NAMES = ("ink", "muted", "line", "soft", "hard", "fill", "surface")
+INK, MUTED, LINE, SOFT, HARD, FILL, SURFACE = _COLOURS = [f"#0{number}0{number}0{number}" for number in range(1, 8)]
 _LAYER_PREFIX = "#0900"
 _WIDTH = 4.2  # inches: 403 CSS pixels, so that the text of a chart stays legible on a phone
 
@@ -68,15 +58,7 @@ def _style(axes: Axes) -> None:
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """Writes a figure as an SVG element for the page.
-
-    Args:
-        figure: The figure.
-        label: What a screen reader says.
-
-    Returns:
-        The element: without metadata, namespaces and fixed size, with ids of its own and the page's colours.
-    """
+    """Writes a figure as a bare SVG element in the page's colours; ``label`` is what a screen reader says."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "lgn"}):
         figure.savefig(buffer, format="svg")
@@ -92,13 +74,10 @@ def to_svg(figure: Figure, label: str) -> str:
     text = text.replace("xlink:href=", "href=")
     # Text takes the page's font; matplotlib's choice is used for the layout only.
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    text = re.sub(
-        _LAYER_PREFIX + r"([0-9a-f]{2})",
-        lambda match: f"color-mix(in oklab, var(--last) {int(match[1], 16)}%, var(--first))",
-        text,
-    )
+    for colour, name in zip(_COLOURS, _NAMES, strict=True):
+        text = text.replace(colour, f"var(--{name})")
+    mix = "color-mix(in oklab, var(--last) {}%, var(--first))"
+    text = re.sub(_LAYER_PREFIX + r"([0-9a-f]{2})", lambda match: mix.format(int(match[1], 16)), text)
     head = f'<svg class="chart" role="img" aria-label="{label}" viewBox="{view_box[1]}">'
     return re.sub(r"<svg[^>]*>", lambda _: head, text, count=1).strip()
 
@@ -106,29 +85,14 @@ def to_svg(figure: Figure, label: str) -> str:
 def line_chart(
     lines: Sequence[tuple[str, Curve | None, str]], ylabel: str, label: str, percent: bool = False, zero: bool = False
 ) -> str:
-    """Curves over the optimizer steps.
-
-    Args:
-        lines: Name, curve and colour of each; curves that are None are left out.
-        ylabel: Unit of the values.
-        label: What a screen reader says.
-        percent: Multiply values by 100.
-        zero: Draw a line at zero.
-    """
+    """Curves over the optimizer steps: name, curve (None is left out) and colour of each; ``label`` is read out."""
     figure, axes = new_figure(2.3)
     factor = 100 if percent else 1
     drawn = [(name, curve, colour) for name, curve, colour in lines if curve is not None]
     for name, (steps, values), colour in drawn:
-        # A single point has no line: it gets a marker.
-        axes.plot(
-            steps,
-            [factor * value for value in values],
-            color=colour,
-            linewidth=1.6,
-            label=name,
-            marker="o" if len(steps) == 1 else None,
-            markersize=4,
-        )
+        marker = "o" if len(steps) == 1 else None  # a single point has no line
+        scaled = [factor * value for value in values]
+        axes.plot(steps, scaled, color=colour, linewidth=1.6, label=name, marker=marker, markersize=4)
     if zero:
         axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_xlabel("optimizer steps")
@@ -141,9 +105,7 @@ def line_chart(
 
 def layer_chart(curves: dict[int, Curve], ylabel: str, label: str, percent: bool = False) -> str:
     """One curve a layer, over the optimizer steps."""
-    lines = [
-        (str(number), curve, layer_colour(index, len(curves))) for index, (number, curve) in enumerate(curves.items())
-    ]
+    lines = [(str(name), curve, layer_colour(index, len(curves))) for index, (name, curve) in enumerate(curves.items())]
     return line_chart(lines, ylabel, label, percent)
 
 
@@ -166,7 +128,6 @@ def activity_chart(shares: Sequence[NDArray[np.float64]], label: str) -> str:
 
 
 def bar_chart(names: Sequence[str], values: Sequence[int], label: str) -> str:
-    """Horizontal bars with their values."""
     figure, axes = new_figure(0.3 + 0.28 * len(names))
     places = np.arange(len(names))[::-1]
     axes.barh(places, values, color=FILL, height=0.7)
@@ -201,16 +162,11 @@ def accuracy_charts(history: History) -> dict[str, str]:
     charts = {}
     soft, hard = history.get("val/acc_soft"), history.get("val/acc_hard")
     if soft or hard:
-        charts["accuracy"] = line_chart(
-            [("soft", soft, SOFT), ("hard", hard, HARD)],
-            "accuracy, %",
-            "validation accuracy of the soft and the hard net",
-            percent=True,
-        )
+        both = [("soft", soft, SOFT), ("hard", hard, HARD)]
+        charts["accuracy"] = line_chart(both, "accuracy, %", "validation accuracy of the soft and the hard net", True)
     if gap := history.get("val/gap_acc"):
-        charts["gap"] = line_chart(
-            [("gap", gap, INK)], "soft − hard, points", "discretization gap on the validation split", True, True
-        )
+        label = "discretization gap in validation"
+        charts["gap"] = line_chart([("gap", gap, INK)], "soft − hard, points", label, True, zero=True)
     losses = [
         ("training", history.get("train/loss"), MUTED),
         ("soft", history.get("val/loss_soft"), SOFT),
@@ -221,9 +177,7 @@ def accuracy_charts(history: History) -> dict[str, str]:
     if entropies := history.layers("gate_entropy/layer_"):
         charts["entropy"] = layer_chart(entropies, "entropy, bits", "gate entropy of each layer")
     if gaps := history.layers("gap/layer_"):
-        charts["layer_gap"] = layer_chart(
-            gaps, "soft ≠ hard, %", "share of neurons that differ, by layer", percent=True
-        )
+        charts["layer_gap"] = layer_chart(gaps, "soft ≠ hard, %", "share of neurons that differ", percent=True)
     return charts
 
 

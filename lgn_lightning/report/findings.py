@@ -1,7 +1,5 @@
 """What a report shows: everything is measured here, once, and drawn elsewhere."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +25,7 @@ _COMPARED = 256
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The test images of a run.
-
-    Attributes:
-        images: uint8 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
-        class_names: Name of each class.
-    """
+    """The test images of a run, uint8 ``[N, C, H, W]``, their labels, int64 ``[N]``, and the names of the classes."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -42,19 +34,10 @@ class TestSplit:
 
 @dataclass
 class Findings:
-    """Everything that the report shows, measured once.
+    """Everything that the report shows, measured once: what is not there is None, and ``missing`` says why.
 
-    Attributes:
-        run: The run's net and checkpoint.
-        history: Its logged curves.
-        layers: Facts by layer of gates.
-        activity_images: Test images that the activity was measured on.
-        test: The test split, if it is there.
-        circuit: The circuit, if the net is one.
-        confusion: Results of the discrete net on the test split.
-        compared: Test images on which net and circuit gave equal scores.
-        throughput: Images per second by what ran them.
-        missing: What the report cannot show, and why.
+    ``activity_images`` test images gave the layers' activity, and on ``compared`` of them net and circuit had equal
+    scores; ``throughput`` is in images per second by what ran them.
     """
 
     run: LoadedNet
@@ -77,7 +60,6 @@ class Findings:
         return soft if abs(hard - self.confusion.accuracy) < 1e-6 else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as plain types."""
         circuit, result = self.circuit, self.confusion
         test = result and {
             "images": int(result.matrix.sum()),
@@ -86,14 +68,8 @@ class Findings:
             "confusion": result.matrix.tolist(),
         }
         layers = [
-            {
-                "name": layer.name,
-                "gates": layer.gates,
-                "entropy": layer.entropy,
-                "chosen": layer.counts.tolist(),
-                "ones": layer.ones,
-                "constant_outputs": layer.constant,
-            }
+            {"name": layer.name, "gates": layer.gates, "entropy": layer.entropy}
+            | {"chosen": layer.counts.tolist(), "ones": layer.ones, "constant_outputs": layer.constant}
             for layer in self.layers
         ]
         gates = circuit and {

@@ -1,7 +1,5 @@
 """A piece of the circuit, drawn: one output bit and the gates that it is computed from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +35,7 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a circuit behind one output bit.
-
-    Attributes:
-        output: Index of the output bit.
-        gates: Node ids of its gates, each after the nodes it reads.
-        column: Column of each of them from the right: 0 for the output's gate.
-        cut: Whether gates are read that are not drawn.
-    """
+    """The gates to draw behind an output bit, with their columns from the right, and whether others are cut off."""
 
     output: int
     gates: list[int]
@@ -113,16 +104,7 @@ def input_name(circuit: Circuit, node: int) -> str:
 
 
 def draw_piece(circuit: Circuit, piece: Piece, label: str) -> str:
-    """Draws a piece, signals running from left to right.
-
-    Args:
-        circuit: The circuit.
-        piece: What to draw.
-        label: What a screen reader says.
-
-    Returns:
-        An SVG element.
-    """
+    """Draws a piece of a circuit as an SVG element, signals running from left to right; ``label`` is its text."""
     place = _layout(circuit, piece)
     rows = max(y for _, y in place.values()) + 1
     columns = piece.columns

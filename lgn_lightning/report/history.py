@@ -1,7 +1,5 @@
 """Reads the metrics that a run logged: CSV files and TensorBoard events."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re
@@ -11,12 +9,7 @@ from pathlib import Path
 
 @dataclass
 class History:
-    """Curves of a run.
-
-    Attributes:
-        source: Where they were read; empty if there is nothing.
-        curves: By metric name, the steps and values in the order of the steps.
-    """
+    """Curves of a run by metric name, steps and values in the order of the steps, and where they were read."""
 
     source: str = ""
     curves: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
@@ -38,14 +31,7 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """Reads what a run folder has: ``metrics.csv`` of CSVLogger, else TensorBoard's event files.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        The curves; without any if there is neither.
-    """
+    """Reads what a run folder has: ``metrics.csv`` of CSVLogger, else TensorBoard's event files, else no curves."""
     file = folder / "metrics.csv"
     if file.is_file():
         return History(file.name, _read_csv(file))

@@ -1,7 +1,5 @@
 """Facts of each layer of gates: which gates it chose, how certain the choices are, and how often outputs are on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +21,9 @@ _ONES = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """One layer of gates.
+    """One layer of gates, by its path in the net: what it is, and what its gates are.
 
     Attributes:
-        name: Its path in the net.
-        kind: Its type.
-        gates: Gates with logits of their own.
-        arity: Inputs of a gate.
         soft: What a gate is while it is soft, and in brackets the parametrization.
         entropy: Mean entropy of the gate distributions, in bits.
         counts: How many gates chose each of the 16, int64 ``[16]``; zeros if gates have more than two inputs.
@@ -57,31 +51,14 @@ class LayerFacts:
 
 
 def layer_facts(net: nn.Module, images: NDArray[np.uint8] | None) -> tuple[list[LayerFacts], int]:
-    """Looks at every layer of gates.
-
-    Args:
-        net: The net, in ``.eval()`` mode.
-        images: Test images uint8 ``[N, C, H, W]``, or None.
-
-    Returns:
-        One entry a layer, and the number of images that the activity was measured on.
-    """
+    """Facts of every layer of gates of a net in ``.eval()`` mode, and the number of images that activity is of."""
     layers = logic_layers(net)
     activity, measured = ({}, 0) if images is None else _activity(net, layers, images)
     facts = []
     for name, layer in layers.items():
-        facts.append(
-            LayerFacts(
-                name=name,
-                kind=type(layer).__name__,
-                gates=layer.num_neurons,
-                arity=layer.arity,
-                soft=f"{layer.parametrization.soft_gate} ({layer.parametrization.name})",
-                entropy=float(layer.entropy().mean()),
-                counts=_counts(layer),
-                on=activity.get(name),
-            )
-        )
+        what = name, type(layer).__name__, layer.num_neurons, layer.arity
+        soft = f"{layer.parametrization.soft_gate} ({layer.parametrization.name})"
+        facts.append(LayerFacts(*what, soft, float(layer.entropy().mean()), _counts(layer), activity.get(name)))
     return facts, measured
 
 
@@ -126,9 +103,7 @@ def _hooks(layers: dict[str, GateLayer], add: Any, packed: bool) -> Iterator[Non
     ]
     if packed and layers:
         first = next(iter(layers.values()))
-        handles.append(
-            first.register_forward_pre_hook(lambda _module, args: (PackBitsTensor(args[0] > 0.5), *args[1:]))
-        )
+        handles.append(first.register_forward_pre_hook(lambda _, args: (PackBitsTensor(args[0] > 0.5), *args[1:])))
     try:
         yield
     finally:
@@ -140,9 +115,7 @@ def _ones_of(output: Tensor | PackBitsTensor) -> NDArray[np.int64]:
     """Ones of each output over a batch, int64 ``[outputs]``."""
     if not isinstance(output, PackBitsTensor):
         return (output > 0.5).flatten(1).sum(0).cpu().numpy()
-    words = np.array(
-        output.t.cpu().numpy().T, order="C"
-    )  # [outputs, words], a copy: the next layer reads the same bits
+    words = np.array(output.t.cpu().numpy().T, order="C")  # [outputs, words], a copy: the next layer reads the bits
     bits = 8 * words.itemsize
     if unused := -output.batch % bits:  # bits beyond the batch may hold anything
         mask = np.array([(1 << (bits - unused)) - 1], f"u{words.itemsize}").view(words.dtype)

@@ -1,7 +1,5 @@
 """Puts the report together: what was found, drawn and filled into the template, as one file."""
 
-from __future__ import annotations
-
 import json
 import os
 from importlib.metadata import version
@@ -31,20 +29,11 @@ def write_report(
     out: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Writes the report of a run: one HTML file that loads nothing from elsewhere.
+    """Writes the report of a run's folder or checkpoint, HTML that loads nothing from elsewhere; gives its path.
 
-    Args:
-        target: A run folder that ``lgn fit`` left, or one of its checkpoints.
-        out: File to write; by default ``report.html`` in the run folder, or ``report-<checkpoint>.html``.
-        data_root: Data folder that replaces the recipe's.
-
-    Returns:
-        The file.
-
-    Raises:
-        CheckpointError: If there is no checkpoint or it cannot be used.
-        ExportError: If the net and its circuit disagree on a test image.
-        OSError: If the file cannot be written.
+    That is by default ``report.html`` in the run folder, or ``report-<checkpoint>.html``. ``data_root`` replaces the
+    recipe's. A CheckpointError if there is no checkpoint or it cannot be used, an ExportError if the net and its
+    circuit disagree on a test image, an OSError if the file cannot be written.
     """
     findings = examine(open_net(target), None if data_root is None else Path(data_root))
     name = f"report-{Path(target).stem}.html" if Path(target).is_file() else "report.html"
@@ -97,14 +86,10 @@ def _examples(findings: Findings) -> list[dict[str, Any]]:
     result, test = findings.confusion, findings.test
     if result is None or test is None:
         return []
-    return [
-        {
-            "true": test.class_names[true],
-            "guess": test.class_names[guess],
-            "count": count,
-            "images": [
-                (index, image_uri(test.images[index])) for index in result.examples(test.labels, true, guess, _EXAMPLES)
-            ],
-        }
-        for true, guess, count in result.largest(_CONFUSIONS)
-    ]
+    examples: list[dict[str, Any]] = []
+    for true, guess, count in result.largest(_CONFUSIONS):
+        shown = result.examples(test.labels, true, guess, _EXAMPLES)
+        images = [(index, image_uri(test.images[index])) for index in shown]
+        names = {"true": test.class_names[true], "guess": test.class_names[guess]}
+        examples.append({**names, "count": count, "images": images})
+    return examples

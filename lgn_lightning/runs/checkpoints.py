@@ -1,7 +1,5 @@
 """Checkpoint files: read as data alone, and which of them a run stands for."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -20,12 +18,7 @@ DIGEST: Final = "lgn_sha256"
 
 @dataclass(frozen=True)
 class ChosenCheckpoint:
-    """The checkpoint that a run stands for.
-
-    Attributes:
-        path: Its file.
-        why: Why this one, for a message; empty if it was named itself.
-    """
+    """The checkpoint file that a run stands for, and why this one, for a message; empty if it was named itself."""
 
     path: Path
     why: str = ""
@@ -35,19 +28,11 @@ class ChosenCheckpoint:
 
 
 def chosen_checkpoint(target: str | os.PathLike[str]) -> ChosenCheckpoint:
-    """Chooses the checkpoint that a path stands for.
+    """Chooses the checkpoint that a path stands for: itself, a run's, or that of the newest run in ``runs/<recipe>``.
 
     Of a run it is the one that validation chose, which every checkpoint of a Lightning ``ModelCheckpoint`` knows by its
     path; else ``last.ckpt``; else the one of the most steps. The point to resume from counts if there is nothing else.
-
-    Args:
-        target: A checkpoint, the folder of a run, or ``runs/<recipe>``, of which the newest run is taken.
-
-    Returns:
-        The checkpoint, and why.
-
-    Raises:
-        CheckpointError: If there is none.
+    Without any it is a CheckpointError.
     """
     path = Path(target)
     if path.is_file():
@@ -57,9 +42,7 @@ def chosen_checkpoint(target: str | os.PathLike[str]) -> ChosenCheckpoint:
     for folder in (path, path / "checkpoints", *sorted(path.glob("version_*/checkpoints"), key=_version, reverse=True)):
         if files := list(folder.glob("*.ckpt")):
             return _choose(files)
-    raise CheckpointError(
-        f"{path} holds no checkpoint: looked for *.ckpt in it, in checkpoints/ and in version_*/checkpoints/"
-    )
+    raise CheckpointError(f"{path} holds no checkpoint, nor do its checkpoints/ and version_*/checkpoints/")
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -103,17 +86,10 @@ def _steps_and_states(file: Path) -> tuple[int, list[dict[str, Any]]]:
 
 
 def read_checkpoint(path: str | os.PathLike[str], mmap: bool = False) -> dict[str, Any]:
-    """Reads a Lightning checkpoint, tensors and plain values only (``weights_only=True``).
+    """Reads a Lightning checkpoint on the CPU, tensors and plain values only (``weights_only=True``).
 
-    Args:
-        path: The ``.ckpt`` file.
-        mmap: Whether tensors stay in the file until they are used; the digest is then not checked.
-
-    Returns:
-        Its content, on the CPU.
-
-    Raises:
-        CheckpointError: If it is not there, damaged, or holds anything but data.
+    With ``mmap`` tensors stay in the file until they are used; the digest is then not checked. A CheckpointError if the
+    file is not there, damaged, or holds anything but data.
     """
     file = Path(path)
     if not file.is_file():

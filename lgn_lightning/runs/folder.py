@@ -1,7 +1,5 @@
 """The folder of a run, ``runs/<recipe>/version_N``: what lies in it, who may write there, which one to resume."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -25,11 +23,7 @@ _BEFORE_TRAINING: Final = {".lock", "config.yaml"}
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run leaves its settings, metrics, checkpoints, circuits and result.
-
-    Args:
-        path: The folder.
-    """
+    """Where a run leaves its settings, metrics, checkpoints, circuits and result."""
 
     path: Path
 
@@ -57,11 +51,7 @@ class RunFolder:
         return result
 
     def check_new(self) -> None:
-        """Refuses to start a run where there is one.
-
-        Raises:
-            RunError: If the folder holds a run's settings.
-        """
+        """Refuses, by a RunError, to start a run where there is one."""
         if not self.config.is_file():
             return
         kind, resume = "an unfinished run", f"resume it by `lgn fit --resume {self.path}`, or "
@@ -78,18 +68,12 @@ class RunFolder:
         self.resume_point.unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
-        """Locks the folder for this process; the system unlocks it when the process ends.
-
-        Raises:
-            RunError: If another process holds it.
-        """
+        """Locks the folder for this process, until it ends in whatever way; a RunError if another process holds it."""
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(
-                f"run {self.path} is running in another process: wait for it, or stop it before you resume it"
-            ) from None
+            raise RunError(f"run {self.path} is running in another process: wait for it, or stop it first") from None
         return lock
 
     def discard(self) -> None:
@@ -115,19 +99,10 @@ class RunFolder:
 
 
 def find_run(recipe: str, given: Path | None = None, name: str | None = None) -> RunFolder | None:
-    """Finds the run that ``lgn fit <recipe> --resume [given]`` resumes.
+    """Finds the run that ``lgn fit <recipe> --resume [given]`` resumes; None if there is no run, or none of the name.
 
-    Args:
-        recipe: The recipe's name.
-        given: The run's folder. Without it or a name, the newest run of the recipe that has a resume point; where none
-            has, the newest.
-        name: The run's name, ``--run_name``, if its folder is not given.
-
-    Returns:
-        The run, maybe without a resume point yet; None if the recipe has no run, or none of that name.
-
-    Raises:
-        RunError: If the folder is not that of a run, or the run is finished.
+    Without its folder or a name (``--run_name``) it is the newest run of the recipe that has a resume point; where none
+    has, the newest. A RunError if the folder is not that of a run, or the run is finished.
     """
     if given is None and name is not None:
         given = RUNS / recipe / name

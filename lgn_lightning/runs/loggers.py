@@ -1,7 +1,5 @@
 """Loggers of a run: all write into its folder, ``runs/<recipe>/version_N``, and continue when it is resumed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,11 +12,7 @@ from lgn_lightning.runs.wandb_logger import RunWandbLogger
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
-    """TensorBoard's event files in the run's folder.
-
-    Args:
-        run: The logger whose folder is the run's.
-    """
+    """TensorBoard's event files in the run's folder."""
 
     def __init__(self, run: RunLogger) -> None:
         super().__init__(run.save_dir, name=run.name, version="")
@@ -26,7 +20,6 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     @property
     def log_dir(self) -> str:
-        """The run's folder."""
         return self._run.log_dir
 
 
@@ -37,18 +30,7 @@ _MAKERS: Final[dict[str, Callable[[RunLogger], Logger]]] = {
 
 
 def make_loggers(names: Sequence[str], run: RunLogger) -> list[Logger]:
-    """Makes the loggers of a run.
-
-    Args:
-        names: Any of ``csv`` (always there: reports are made of it), ``tensorboard``, ``wandb``.
-        run: The run's own logger; becomes the first.
-
-    Returns:
-        The loggers, each name once.
-
-    Raises:
-        RecipeError: If a name is unknown, or its package is not installed.
-    """
+    """The loggers of a run, each once, its own (``csv``) first; a RecipeError on an unknown or uninstalled one."""
     loggers: list[Logger] = [run]
     for name in dict.fromkeys(names):
         if name == "csv":

@@ -1,7 +1,5 @@
 """Which code made a result: the commit of the working tree that the package was imported from."""
 
-from __future__ import annotations
-
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +10,7 @@ _CODE: Final = ("lgn_lightning", "callbacks", "ext", "recipes", "pyproject.toml"
 
 
 def source_version() -> str:
-    """Names the code that runs.
-
-    Returns:
-        The commit, 10 digits, with ``+changes`` if files of the package differ from it; ``lgn-lightning 0.1.0`` where
-        the package was installed without its history.
-    """
+    """Names the code that runs: commit, 10 digits, with ``+changes`` if files differ; or the package's version."""
     top = Path(__file__).resolve().parents[2]
     tracked = _git(top, "ls-files", "--error-unmatch", str(Path(__file__).resolve()))
     commit = _git(top, "rev-parse", "--short=10", "HEAD")

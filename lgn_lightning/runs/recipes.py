@@ -1,7 +1,5 @@
 """Finds, lists and copies the recipes that ship with the package."""
 
-from __future__ import annotations
-
 import difflib
 import shutil
 from dataclasses import dataclass
@@ -35,13 +33,7 @@ class PaperResult:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe that ships with the package.
-
-    Args:
-        name: What ``lgn fit`` takes.
-        path: Its YAML file.
-        paper: The figures it aims at.
-    """
+    """A recipe that ships with the package: what ``lgn fit`` takes, its YAML file and the figures it aims at."""
 
     name: str
     path: Path
@@ -49,7 +41,6 @@ class Recipe:
 
 
 def recipe_root() -> Path:
-    """The folder of the shipped recipes."""
     return Path(str(files("lgn_lightning.recipes")))
 
 
@@ -68,17 +59,7 @@ def list_recipes() -> list[Recipe]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Finds a recipe by its name, or takes the path of a YAML file.
-
-    Args:
-        name_or_path: A shipped recipe's name, or a path that ends in ``.yaml`` or ``.yml``.
-
-    Returns:
-        The YAML file.
-
-    Raises:
-        RecipeError: If there is none; the message suggests the nearest name.
-    """
+    """Finds a shipped recipe by its name, or takes the path of a YAML file; a RecipeError suggests a near name."""
     path = Path(name_or_path)
     if path.suffix in _SUFFIXES:
         if path.is_file():
@@ -93,18 +74,11 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def copy_recipe(name: str, destination: Path | None = None) -> Path:
-    """Copies a recipe or a sweep for editing.
+    """Copies a shipped recipe or sweep for editing, and returns the file written.
 
-    Args:
-        name: Name of a shipped recipe or sweep.
-        destination: File or folder; ``<name>.yaml`` in the current folder if not given. A file gets the suffix
-            ``.yaml``, unless it has one of YAML, as commands take no other.
-
-    Returns:
-        The file written.
-
-    Raises:
-        RecipeError: If there is no such recipe or the file is there already.
+    ``destination`` is a file or folder; ``<name>.yaml`` in the current folder if not given. A file gets the suffix
+    ``.yaml``, unless it has one of YAML, as commands take no other. A RecipeError if there is no such recipe or the
+    file is there already.
     """
     sweep = recipe_root() / "sweeps" / f"{name}.yaml"
     source = sweep if sweep.is_file() else find_recipe(name)

@@ -1,7 +1,5 @@
 """``metrics.csv``: the logger that every run has; the other loggers take its folder."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -43,7 +41,6 @@ class RunLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """Writes the file."""
         if self._writer is None:
             self._writer = self._experiment = _Writer(self.log_dir, self._resume_at, self._file)
         return self._writer

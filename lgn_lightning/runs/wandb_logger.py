@@ -1,7 +1,5 @@
 """Weights & Biases as a logger of a run: one wandb run however often it is resumed, offline without a key."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import urllib.error
@@ -31,9 +29,6 @@ class RunWandbLogger(WandbLogger):
     The project is ``lgn-lightning`` or that of ``WANDB_PROJECT``; in a sweep the run is the one that the agent started.
     Without a key, or when the service cannot be reached, the run is kept offline, after a message that says how to
     upload it.
-
-    Args:
-        run: The logger whose folder is the run's.
     """
 
     def __init__(self, run: RunLogger) -> None:
@@ -43,13 +38,11 @@ class RunWandbLogger(WandbLogger):
 
     @property
     def save_dir(self) -> str:
-        """The run's folder."""
         return self._run.log_dir
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The wandb run."""
         if self._experiment is None:
             self._start()
         return self._experiment
