@@ -42,7 +42,5 @@ _REMOVED = {
 def __getattr__(name: str) -> object:
     """Says what replaces a removed name; no AttributeError, which `from … import` would replace by one of its own."""
     if name in _REMOVED:
-        raise ImportError(
-            f"lgn_lightning.callbacks.{name} was removed in 0.2, because no gain was measured; use {_REMOVED[name]}"
-        )
+        raise ImportError(f"lgn_lightning.callbacks.{name} was removed in 0.2: it gained nothing; use {_REMOVED[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

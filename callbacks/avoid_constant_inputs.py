@@ -1,7 +1,5 @@
 """Moves wires of the first layer away from pixels that are the same in nearly all images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -50,8 +48,7 @@ class AvoidConstantInputs(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
             raise ValueError(
-                f"AvoidConstantInputs looks at the images of an ImageDataModule, and got {type(data).__name__}; leave "
-                "the callback out"
+                f"AvoidConstantInputs takes an ImageDataModule, and got {type(data).__name__}; leave the callback out"
             )
         net: Any = pl_module.net
         layers = list(logic_layers(net).values()) if isinstance(net, nn.Sequential) else []
@@ -81,15 +78,7 @@ class AvoidConstantInputs(pl.Callback):
 
 
 def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Share of images in which each bit of an encoder is 1.
-
-    Args:
-        encoder: Gives ``[batch, bits]``; is evaluated in ``.eval()`` mode.
-        images: uint8 ``[N, C, H, W]``.
-
-    Returns:
-        float64 ``[bits]`` on the CPU.
-    """
+    """Share of images, uint8 ``[N, C, H, W]``, in which each bit of an encoder is 1: float64 ``[bits]``."""
     before = encoder.training
     encoder.eval()
     try:
@@ -100,24 +89,14 @@ def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:
 
 
 def avoid(wires: tuple[Tensor, ...], allowed: Tensor, generator: torch.Generator) -> int:
-    """Replaces wires to other inputs by wires to the allowed ones, in place; each of these is used equally often.
-
-    Args:
-        wires: Index tensors, as the layer keeps them.
-        allowed: Inputs, int64 ``[m]``, at least one.
-        generator: On the CPU.
-
-    Returns:
-        Number of wires replaced.
-    """
+    """Replaces wires to other than the allowed inputs ``[m]`` by these, in place, equally often; says how many."""
     moved = 0
     for tensor in wires:
         rows = ~torch.isin(tensor.cpu(), allowed)
         count = int(rows.sum())
         rounds = -(-count // len(allowed))
-        drawn = torch.cat(
-            [allowed[torch.randperm(len(allowed), generator=generator)] for _ in range(rounds)] or [allowed]
-        )
+        draws = [allowed[torch.randperm(len(allowed), generator=generator)] for _ in range(rounds)]
+        drawn = torch.cat(draws or [allowed])
         tensor[rows.to(tensor.device)] = drawn[:count].to(tensor)
         moved += count
     return moved

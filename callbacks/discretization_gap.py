@@ -1,7 +1,5 @@
 """Compares the soft and the hard net layer by layer, where the discretization gap opens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,9 +27,6 @@ class DiscretizationGap(pl.Callback):
     Args:
         every_n_epochs: Measure in each *n*-th training epoch's validation (always in ``trainer.validate``).
         max_batches: Batches per validation and process to measure on; None for all of them.
-
-    Raises:
-        ValueError: If one of them is below 1.
     """
 
     def __init__(self, every_n_epochs: int = 1, max_batches: int | None = 10) -> None:
@@ -44,7 +39,6 @@ class DiscretizationGap(pl.Callback):
         self._tally: _Tally | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts counting in the epochs to measure."""
         self._tally = None
         due = trainer.state.fn != TrainerFn.FITTING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and not trainer.sanity_checking and logic_layers(pl_module):
@@ -53,7 +47,6 @@ class DiscretizationGap(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Measures on one batch ``(x, y)``."""
         if self._tally is None or self._tally.batches == self.max_batches:
             return
         x, y = batch
@@ -61,7 +54,6 @@ class DiscretizationGap(pl.Callback):
             self._tally.add(pl_module, x, y)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs the shares over all batches of all ranks."""
         if self._tally is None:
             return
         tally, self._tally = self._tally, None

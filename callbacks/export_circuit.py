@@ -1,7 +1,5 @@
 """Every checkpoint with its circuit: C source, header, library and manifest."""
 
-from __future__ import annotations
-
 import copy
 import math
 import os
@@ -67,9 +65,6 @@ class ExportCircuit(pl.Callback):
         compile_at: ``"end"`` compiles once training has ended, as compiling a big net takes longer than an epoch and
             most checkpoints are soon deleted; ``"checkpoint"`` compiles right away, while training waits.
         check_samples: Validation samples to check on; before the first validation, random samples stand in.
-
-    Raises:
-        ValueError: If an argument is not one of the choices.
     """
 
     def __init__(self, formats: Sequence[str] = ("c",), compile_at: str = "end", check_samples: int = 1024) -> None:
@@ -107,27 +102,15 @@ class ExportCircuit(pl.Callback):
             trainer.strategy.checkpoint_io = _Follower(trainer.strategy.checkpoint_io, self, trainer, pl_module)
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *numbers: Any
     ) -> None:
-        """Keeps the first validation samples for the checks."""
         missing = self.check_samples - sum(map(len, self._samples))
-        if self._active and missing > 0 and dataloader_idx == 0:
+        if self._active and missing > 0 and numbers[1:] in ((), (0,)):  # of the first loader
             x = (batch if isinstance(batch, Tensor) else batch[0])[:missing].detach()
             self._samples.append((x.float() if x.is_floating_point() else x).cpu().numpy().copy())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Builds the libraries of the checkpoints that are left; a library that cannot be built or run is a warning.
-
-        Raises:
-            ExportError: If a library and its net disagree.
-            CompilerError: If the compiler fails, and ``formats`` insist on a library.
-        """
+        """Builds the libraries of the checkpoints that are left; warns, unless ``formats`` insist on a library."""
         if not self._active or self._compiler is None:
             return
         self._find_pending(trainer, pl_module)
@@ -154,17 +137,12 @@ class ExportCircuit(pl.Callback):
             _log_artifacts(trainer, folder)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Stops following the checkpoints."""
         self._release(trainer)
 
     def saved(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any], checkpoint: Path
     ) -> None:
-        """Exports the circuit of a checkpoint that was just written.
-
-        Raises:
-            ExportError: If the folder cannot be written, or the circuit and the net disagree.
-        """
+        """Exports the circuit of a checkpoint that was just written; an ExportError if it fails or the net differs."""
         root = _root_of(trainer, checkpoint)
         if root is None:
             return

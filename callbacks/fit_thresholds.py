@@ -1,7 +1,5 @@
 """Sets thresholds by quantile of the training set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,11 +16,7 @@ class FitThresholds(pl.Callback):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Counts the pixels of the training images and sets the levels, alike on all ranks.
-
-        Raises:
-            ValueError: If the run has no ``ImageDataModule``.
-        """
+        """Counts the pixels of the training images of an ``ImageDataModule`` and sets the levels on all ranks."""
         encoders = [m for m in pl_module.modules() if isinstance(m, Threshold) and m.spacing == "quantile"]
         # A checkpoint is restored after setup, so a resumed run gets its levels back.
         if stage != "fit" or not encoders:

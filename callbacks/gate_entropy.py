@@ -1,7 +1,5 @@
 """Logs how decided the gates are, and which gates they settle on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,9 +25,6 @@ class GateEntropy(pl.Callback):
 
     Args:
         every_n_epochs: Log at the end of each *n*-th training epoch.
-
-    Raises:
-        ValueError: If it is below 1.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:

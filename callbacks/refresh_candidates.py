@@ -1,7 +1,5 @@
 """Replaces the weakest candidates of learned connections."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -53,10 +51,7 @@ class RefreshCandidates(pl.Callback):
                 f"RefreshCandidates(every_n_steps={every_n_steps}, count={count}, until={until}): at least one step "
                 "and one candidate, and a share of the training in (0, 1]"
             )
-        self.every_n_steps = every_n_steps
-        self.count = count
-        self.handicap = handicap
-        self.until = until
+        self.every_n_steps, self.count, self.handicap, self.until = every_n_steps, count, handicap, until
         self.seed = seed
         self._steps = 0.0
         self._replaced = 0
@@ -70,7 +65,6 @@ class RefreshCandidates(pl.Callback):
         self._replaced = state_dict["replaced"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Checks that there are candidates to replace."""
         self._steps = training_steps(trainer, "RefreshCandidates")
         layers = _learned(pl_module)
         if not layers:
@@ -80,13 +74,10 @@ class RefreshCandidates(pl.Callback):
             )
         fewest = min(layer.candidates.shape[2] for layer in layers)
         if self.count >= fewest:
-            raise ValueError(
-                f"RefreshCandidates(count={self.count}) would replace all {fewest} candidates of an input; take "
-                f"at most {fewest - 1}"
-            )
+            what = f"RefreshCandidates(count={self.count}) would replace all {fewest} candidates of an input"
+            raise ValueError(f"{what}; take at most {fewest - 1}")
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        """Replaces candidates at the steps for it."""
         step = trainer.global_step
         if step and step % self.every_n_steps == 0 and step <= self.until * self._steps:
             for number, layer in enumerate(_learned(pl_module)):
@@ -104,17 +95,7 @@ def _learned(module: pl.LightningModule) -> list[LearnedConnections]:
 
 @torch.no_grad()
 def refresh(connections: LearnedConnections, count: int, handicap: float, generator: torch.Generator) -> Tensor:
-    """Replaces the weakest candidates, in place.
-
-    Args:
-        connections: The learned connections of a layer.
-        count: Candidates to replace of each input of a gate.
-        handicap: Logit that new candidates start below the best.
-        generator: On the CPU.
-
-    Returns:
-        Which were replaced: bool ``[n, 2, K]``.
-    """
+    """Replaces the weakest ``count`` candidates of each input of a gate, in place; says which: bool ``[n, 2, K]``."""
     logits, candidates = connections.logits, connections.candidates
     sources = torch.unique(candidates)
     if len(sources) <= candidates.shape[2]:  # there is nothing that an input does not see

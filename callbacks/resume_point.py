@@ -1,7 +1,5 @@
 """Writes checkpoints from which a killed run resumes exactly."""
 
-from __future__ import annotations
-
 import math
 import random
 import signal
@@ -46,15 +44,12 @@ class ResumePoint(pl.Callback):
         every_n_steps: Smallest number of optimizer steps between two resume points.
         max_overhead: Share of the training time that may be spent on writing. If writing takes long, the distance
             between two resume points grows.
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     def __init__(self, every_n_steps: int = 100, max_overhead: float = 0.02) -> None:
         if every_n_steps < 1 or max_overhead <= 0:
             raise ValueError(
-                f"ResumePoint(every_n_steps={every_n_steps}, max_overhead={max_overhead}): both must be above 0"
+                f"ResumePoint(every_n_steps={every_n_steps}, max_overhead={max_overhead}): must be positive"
             )
         self.every_n_steps = every_n_steps
         self.max_overhead = max_overhead
@@ -91,10 +86,8 @@ class ResumePoint(pl.Callback):
             if len(states) == trainer.world_size:
                 _set_random_state(states[trainer.global_rank])
             else:
-                rank_zero_warn(
-                    f"the checkpoint was written by {len(states)} processes and {trainer.world_size} resume it: random "
-                    "numbers start again"
-                )
+                processes = f"{len(states)} processes and {trainer.world_size} resume it"
+                rank_zero_warn(f"the checkpoint was written by {processes}: random numbers start again")
             trainer.callback_metrics.update(self._resumed["metrics"])
             self.seconds = self._resumed["seconds"]
             self._resumed = None
@@ -111,7 +104,6 @@ class ResumePoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes a resume point where one is due."""
         if self._path is None:
             return
         due = trainer.global_step >= self._next_step or self._stop or trainer.received_sigterm
@@ -121,11 +113,10 @@ class ResumePoint(pl.Callback):
                 raise KeyboardInterrupt
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Says how to resume after Ctrl-C or SIGTERM."""
         self._release()
         if isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and self._path is not None and trainer.training:
             rank_zero_info(
-                f"Stopped at step {trainer.global_step}. Resume with:  lgn fit --resume {self._path.parent.parent}"
+                f"Stopped at step {trainer.global_step}; resume: lgn fit --resume {self._path.parent.parent}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -137,7 +128,6 @@ class ResumePoint(pl.Callback):
                 write_last_again(callback)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Restores the handler of Ctrl-C."""
         self._release()
         self._trainer = None
 

@@ -1,7 +1,5 @@
 """Temperature and noise of samplers as schedules over the training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -43,22 +41,14 @@ class SamplerSchedule(pl.Callback):
     """
 
     def __init__(
-        self,
-        start: float,
-        end: float,
-        parameter: str = "temperature",
-        schedule: str = "linear",
-        until: float = 1.0,
+        self, start: float, end: float, parameter: str = "temperature", schedule: str = "linear", until: float = 1.0
     ) -> None:
         check_choice("schedule", schedule, SCHEDULES)
         if not 0 < until <= 1:
             raise ValueError(f"SamplerSchedule(until={until}): it is a share of the training, in (0, 1]")
         if schedule == "exponential" and not (start > 0 and end > 0):
             raise ValueError(f"an exponential schedule cannot go from {start} to {end}: both must be positive")
-        self.start = start
-        self.end = end
-        self.parameter = parameter
-        self.schedule = schedule
+        self.start, self.end, self.parameter, self.schedule = start, end, parameter, schedule
         self.until = until
         self._samplers: list[Sampler] = []
         self._steps = 0.0
@@ -77,7 +67,6 @@ class SamplerSchedule(pl.Callback):
         return self.start + (self.end - self.start) * share
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finds the samplers and the length of the training."""
         samplers = {id(layer.sampler): layer.sampler for layer in logic_layers(pl_module).values()}
         self._samplers = [sampler for sampler in samplers.values() if hasattr(sampler, self.parameter)]
         if not self._samplers:
@@ -89,7 +78,6 @@ class SamplerSchedule(pl.Callback):
         self._steps = training_steps(trainer, "SamplerSchedule")
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        """Sets the value of this step."""
         value = self.value(progress(trainer, self._steps))
         for sampler in self._samplers:
             setattr(sampler, self.parameter, value)

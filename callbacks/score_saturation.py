@@ -1,7 +1,5 @@
 """Warns when the scores of the group sum saturate the softmax, because its temperature is too small."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -52,7 +50,6 @@ class ScoreSaturation(pl.Callback):
         self._sums: Tensor | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts counting."""
         self._sums = None
         classes = isinstance(getattr(pl_module, "target", None), Classes | None)  # one score has no softmax
         sums = any(isinstance(module, GroupSum) for module in pl_module.modules())
@@ -62,7 +59,6 @@ class ScoreSaturation(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Measures on one batch ``(x, y)``."""
         if self._sums is None or batch_idx >= self.max_batches:
             return
         x, y = batch
@@ -70,27 +66,22 @@ class ScoreSaturation(pl.Callback):
             self._sums += _measure(pl_module(x).float(), y)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs over all ranks, and warns."""
         if self._sums is None:
             return
         # Every rank takes part, also one without a batch.
         sums = trainer.strategy.reduce(self._sums, reduce_op="sum")
         self._sums = None
         assert isinstance(sums, Tensor)
-        samples, saturated, *losses = sums.tolist()
+        samples, confident, *losses = sums.tolist()
         if not samples:
             return
         temperature = float(_TEMPERATURES[losses.index(min(losses))])
-        share = saturated / samples
+        share = confident / samples
         values = {"scores/saturated": share, "scores/temperature": temperature}
         pl_module.log_dict(values, sync_dist=False)
         # An untrained net is overconfident, too, but its scores are far from saturated.
-        if (
-            temperature > self.limit
-            and share >= _NOTICEABLE
-            and not self._warned
-            and trainer.state.fn == TrainerFn.FITTING
-        ):
+        saturated = temperature > self.limit and share >= _NOTICEABLE
+        if saturated and not self._warned and trainer.state.fn == TrainerFn.FITTING:
             self._warned = True
             tau = next(module.tau for module in pl_module.modules() if isinstance(module, GroupSum))
             rank_zero_warn(

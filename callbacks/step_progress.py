@@ -1,7 +1,5 @@
 """A progress bar over all steps of a run that is bounded by a number of steps, as most recipes are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning.pytorch as pl
@@ -40,7 +38,6 @@ class StepProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the bar to the steps done."""
         if self._one_bar:
             self.on_train_epoch_start(trainer, pl_module)  # a run resumed within an epoch does not call it
             batch_idx = trainer.global_step - 1

@@ -1,7 +1,5 @@
 """How far a training is, and its seed, for callbacks that change something on the way."""
 
-from __future__ import annotations
-
 import math
 import os
 
@@ -9,15 +7,7 @@ import lightning.pytorch as pl
 
 
 def training_steps(trainer: pl.Trainer, who: str) -> float:
-    """Optimizer steps of the whole training, from ``max_steps`` or ``max_epochs``.
-
-    Args:
-        trainer: The trainer, in a fit.
-        who: Name of the caller, for the error.
-
-    Raises:
-        ValueError: If the length is not known.
-    """
+    """Optimizer steps of the whole training, from ``max_steps`` or ``max_epochs``; ValueError if not known."""
     steps = float(trainer.estimated_stepping_batches)
     if not 0 < steps < math.inf:
         raise ValueError(f"{who} needs the length of the training: set max_steps or max_epochs")

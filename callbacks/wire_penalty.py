@@ -1,7 +1,5 @@
 """A price on gates that are only wires or constants, added to the loss."""
 
-from __future__ import annotations
-
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
@@ -67,7 +65,6 @@ class WirePenalty(pl.Callback):
         return self.weight * min(max((progress - self.start) / (self.until - self.start), 0.0), 1.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds the term to the module's loss."""
         layers = list(logic_layers(pl_module).values())
         if not layers:
             raise ValueError("WirePenalty: the net has no layer of gates; leave the callback out")
@@ -79,7 +76,6 @@ class WirePenalty(pl.Callback):
         pl_module.penalties[_NAME] = lambda: self._factor * self.measure(layers)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        """Sets λ of this step."""
         factor = self.factor(progress(trainer, self._steps))
         self._factor.fill_(factor)
         if logs_this_step(trainer):
@@ -89,6 +85,5 @@ class WirePenalty(pl.Callback):
             pl_module.log("wire_penalty/distance", distance, sync_dist=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Takes the term out of the loss."""
         if isinstance(pl_module, LogicModule):
             pl_module.penalties.pop(_NAME, None)

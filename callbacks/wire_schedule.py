@@ -1,7 +1,5 @@
 """Learned connections that choose at some steps only."""
 
-from __future__ import annotations
-
 import lightning.pytorch as pl
 import torch
 
@@ -44,7 +42,6 @@ class WireSchedule(pl.Callback):
         self._logged: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finds the learned connections; freezes nothing yet."""
         layers = logic_layers(pl_module).values()
         self._layers = [
             (layer, part) for layer in layers for part in layer.modules() if isinstance(part, LearnedConnections)
@@ -60,15 +57,12 @@ class WireSchedule(pl.Callback):
                 "CUDA graph cannot; take every_n_steps=1 or leave cuda_graph out"
             )
         if needs_all_gradients(trainer.strategy):
-            raise ValueError(
-                "WireSchedule leaves parameters without gradients: give "
-                "--trainer.strategy=ddp_find_unused_parameters_true"
-            )
+            option = "--trainer.strategy=ddp_find_unused_parameters_true"
+            raise ValueError(f"WireSchedule leaves parameters without gradients: give {option}")
         self._steps = training_steps(trainer, "WireSchedule")
         self._logged = self._wires()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        """Freezes the logits of this step, or lets them learn."""
         step = trainer.global_step
         ends = step >= self.until * self._steps
         learns = step % self.every_n_steps == 0 and not ends
@@ -87,11 +81,9 @@ class WireSchedule(pl.Callback):
         return [torch.stack(part.settled()) for _, part in self._layers]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets the logits learn again."""
         self._release()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """The same after a training that failed."""
         self._release()
 
     def _release(self) -> None:

@@ -1,7 +1,5 @@
 """Losses beyond those of torch, by the names that recipes give them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

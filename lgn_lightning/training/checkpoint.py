@@ -1,7 +1,5 @@
 """The net that a checkpoint holds, rebuilt from the recipe inside."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -58,14 +56,13 @@ def preparation(content: dict[str, Any]) -> str | None:
 def load_net(source: str | os.PathLike[str], trust_modules: Collection[str] = ()) -> nn.Module:
     """Rebuilds the trained net of a run or a checkpoint, of classes of this library, ``torch.nn`` and ``torchvision``.
 
+    It is on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
+
     Args:
         source: A checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which the newest run is taken. A
             run stands for the checkpoint that validation chose, see `chosen_checkpoint`.
         trust_modules: Other packages whose code may run, because the net is built of their classes; like the
             environment variable ``LGN_TRUST_MODULES``, which names them with commas between.
-
-    Returns:
-        The net, on the CPU and in ``.eval()`` mode, in which it is the net of gates that ships.
 
     Raises:
         LgnError: If there is no checkpoint, it cannot be read, does not say how its net is built, or does not fit it.
@@ -76,13 +73,9 @@ def load_net(source: str | os.PathLike[str], trust_modules: Collection[str] = ()
 
 @dataclass(frozen=True)
 class LoadedNet:
-    """A net, and the checkpoint that it was read from.
+    """A net, on the CPU and in ``.eval()`` mode, and the ``.ckpt`` file and content that it was read from.
 
-    Attributes:
-        checkpoint: The ``.ckpt`` file.
-        net: The net, on the CPU and in ``.eval()`` mode.
-        content: What `read_checkpoint` gave.
-        why: Why this checkpoint of the run; empty if it was named itself.
+    ``why`` says why it is this checkpoint of the run; it is empty if the file was named itself.
     """
 
     checkpoint: Path
@@ -102,7 +95,6 @@ class LoadedNet:
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
         return run_folder(self.checkpoint)
 
     @property
@@ -126,11 +118,7 @@ def _rebuild_net(path: Path, content: dict[str, Any]) -> nn.Module:
 
 
 def load_weights(module: nn.Module, weights: dict[str, Any], path: Path) -> None:
-    """Loads the weights of a checkpoint.
-
-    Raises:
-        CheckpointError: If their names, shapes or values are none of the module.
-    """
+    """Loads the weights of a checkpoint; a CheckpointError if their names, shapes or values are none of the module."""
     own = module.state_dict()
     for name, value in weights.items():
         if isinstance(own.get(name), Tensor) and own[name].is_complex() != value.is_complex():
@@ -142,11 +130,7 @@ def load_weights(module: nn.Module, weights: dict[str, Any], path: Path) -> None
 
 
 def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
-    """The recipe that a checkpoint keeps: that of ``lgn fit``, or the model alone.
-
-    Raises:
-        CheckpointError: If it keeps none.
-    """
+    """The recipe that a checkpoint keeps: that of ``lgn fit``, or the model alone; without, a CheckpointError."""
     text = content.get("lgn_recipe")
     if not text:
         raise CheckpointError(
@@ -163,12 +147,7 @@ def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str
 
 
 def describe_module(net: nn.Module, arguments: dict[str, Any]) -> str | None:
-    """The recipe of a checkpoint that ``lgn fit`` does not write; None if the net does not say how it was built.
-
-    Args:
-        net: The module's net.
-        arguments: What else the module was built with.
-    """
+    """The recipe of a checkpoint that ``lgn fit`` does not write; None if the net does not say how it was built."""
     described = describe_net(net)
     if described is None:
         return None
@@ -181,13 +160,8 @@ def describe_module(net: nn.Module, arguments: dict[str, Any]) -> str | None:
 def module_arguments(cls: type[Any], path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:
     """The arguments that a checkpoint's module was made with, built from its recipe; its net has fresh weights.
 
-    Args:
-        cls: The class of the module, whose signature says how they are read.
-        path: The ``.ckpt`` file, for messages.
-        content: What :func:`read_checkpoint` gave of it.
-
-    Raises:
-        CheckpointError: If it keeps no recipe, or one that cannot be used here.
+    The signature of ``cls``, the class of the module, says how they are read. A CheckpointError if the checkpoint keeps
+    no recipe, or one that cannot be used here.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model", instantiate=False)

@@ -1,7 +1,5 @@
 """Writes checkpoints so that neither a kill nor a full disk damages the previous one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The LightningModules by what they are trained for; a recipe says it by ``model.target``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

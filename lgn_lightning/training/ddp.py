@@ -1,7 +1,5 @@
 """Data-parallel training that sends four numbers a gate instead of sixteen."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from functools import partial
@@ -50,7 +48,6 @@ class LogicDDPStrategy(DDPStrategy):
         self._direct: dict[str, GateLayer] = {}
 
     def configure_ddp(self) -> None:
-        """Wraps the module in DDP, if parameters are left for it."""
         module = self.model
         assert isinstance(module, pl.LightningModule)
         self._direct = table_layers(module)
@@ -62,17 +59,14 @@ class LogicDDPStrategy(DDPStrategy):
         super().configure_ddp()
 
     def on_validation_end(self) -> None:
-        """Compares the ranks' weights."""
         self._compare()
         super().on_validation_end()
 
     def on_train_end(self) -> None:
-        """Compares the ranks' weights."""
         self._compare()
         super().on_train_end()
 
     def teardown(self) -> None:
-        """Takes the hooks off the layers."""
         for layer in self._direct.values():
             layer.table_hook = None
         self._direct = {}
@@ -82,9 +76,7 @@ class LogicDDPStrategy(DDPStrategy):
         check_same_weights({name: layer.weights for name, layer in self._direct.items()})
 
 
-StrategyRegistry.register(
-    "logic_ddp", LogicDDPStrategy, description="DDP that sends four numbers a gate", override=True
-)
+StrategyRegistry.register("logic_ddp", LogicDDPStrategy, description="DDP of four numbers a gate", override=True)
 
 
 def table_layers(module: nn.Module) -> dict[str, GateLayer]:
@@ -97,30 +89,17 @@ def table_layers(module: nn.Module) -> dict[str, GateLayer]:
 
 
 def average_tables(layers: Mapping[str, GateLayer]) -> None:
-    """Averages the gradients of the layers' tables over the ranks; called on all ranks.
-
-    Processes that train on the CPU of one host do it in shared memory
-    (:class:`~lgn_lightning.training.host_means.HostMeans`), others by the collectives of the process group.
-
-    Args:
-        layers: Layers of :func:`table_layers` by name, the same on all ranks.
-    """
+    """Averages the gradients of tables over the ranks, in shared memory on one host's CPU; called on all ranks."""
     means = HostMeans.of(layers)
     for name, layer in layers.items():
         layer.table_hook = mean_over_ranks if means is None else means.hook(name)
 
 
 def mean_over_ranks(table: Tensor) -> Tensor:
-    """The same table, whose gradient is averaged over all ranks before it reaches the weights.
+    """The same table, detached, whose gradient is averaged over all ranks before it reaches the weights.
 
     The backward pass does not wait for the other ranks: it continues to the layers below while gradients are summed,
-    and computes the gradients of the weights at its end.
-
-    Args:
-        table: The table of a layer, differentiable, which all ranks compute from the same weights.
-
-    Returns:
-        A tensor of the same values, detached from ``table``.
+    and computes the gradients of the weights at its end. All ranks compute the table from the same weights.
     """
     used = table.detach().requires_grad_()
     used.register_post_accumulate_grad_hook(partial(_reduce, table))  # type: ignore[no-untyped-call]

@@ -1,7 +1,5 @@
 """Which fits may train by a CUDA graph, and why the others may not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import lightning.pytorch as pl
@@ -26,15 +24,7 @@ _HOOKS_WITHIN_A_STEP = (
 
 
 def reason_against(trainer: pl.Trainer, module: pl.LightningModule) -> str | None:
-    """Why a fit cannot train by a CUDA graph.
-
-    Args:
-        trainer: The trainer, with its optimizers set up.
-        module: The module that is fitted, on its device.
-
-    Returns:
-        The first reason, as text, or None.
-    """
+    """The first reason why a fit, its optimizers set up, cannot train by a CUDA graph; None if it can."""
     return (
         _device_reason(module.device)
         or _trainer_reason(trainer)

@@ -7,8 +7,6 @@ batch is copied to the address that was recorded, the learning rate is read from
 again.
 """
 
-from __future__ import annotations
-
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,11 +43,7 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records on a stream of its own, as captures must.
-
-    Args:
-        device: The GPU.
-    """
+    """Records on a stream of its own, as captures must."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -97,9 +91,7 @@ class GraphedStep:
     """
 
     def __init__(self, net: nn.Module, loss: Loss, optimizer: Optimizer, recorder: Recorder | None = None) -> None:
-        self._net = net
-        self._loss = loss
-        self._optimizer = optimizer
+        self._net, self._loss, self._optimizer = net, loss, optimizer
         self._device = next(p for group in optimizer.param_groups for p in group["params"]).device
         self._recorder = recorder if recorder is not None else CudaRecorder(self._device)
         self._rates = [torch.zeros((), device=self._device) for _ in optimizer.param_groups]

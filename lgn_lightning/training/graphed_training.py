@@ -1,7 +1,5 @@
 """A LightningModule that trains by a CUDA graph, where that is possible."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +39,6 @@ class GraphedTraining(PlainHookName):
             self._graphed.forget()
 
     def on_train_start(self) -> None:
-        """Decides whether this fit trains by a CUDA graph."""
         super().on_train_start()
         self._graphed = None
         if self.cuda_graph:
@@ -52,7 +49,6 @@ class GraphedTraining(PlainHookName):
                 rank_zero_warn(f"{FALLBACK}: {reason}")
 
     def on_train_end(self) -> None:
-        """Frees the CUDA graph."""
         super().on_train_end()
         if self._graphed is not None:
             self._graphed.close()

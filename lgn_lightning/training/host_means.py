@@ -45,14 +45,10 @@ class HostMeans:
 
     @staticmethod
     def of(layers: Mapping[str, GateLayer]) -> HostMeans | None:
-        """The means of the tables of some layers; called on all ranks.
+        """The means of the tables of some layers by name; called on all ranks.
 
-        Args:
-            layers: The layers by name, the same on all ranks.
-
-        Returns:
-            None on all ranks if there is only one rank, if the layers are not on the CPU or have several dtypes, if
-            the ranks run on several hosts, or, with a warning, if the host has too little shared memory.
+        None on all ranks if there is only one rank, if the layers are not on the CPU or have several dtypes, if the
+        ranks run on several hosts, or, with a warning, if the host has too little shared memory.
         """
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return None
@@ -106,15 +102,7 @@ class HostMeans:
 
 
 def memory_of_ranks(size: int, dtype: torch.dtype) -> Tensor | None:
-    """Memory that all ranks share; called on all ranks. It is freed when the last of them ends, however that happens.
-
-    Args:
-        size: Number of elements.
-        dtype: Their type.
-
-    Returns:
-        The same ``[size]`` on all ranks, uninitialized; None on all ranks if they cannot share memory.
-    """
+    """The same ``[size]``, uninitialized, on all ranks, freed when the last of them ends; None if they cannot share."""
     size_in_bytes = size * dtype.itemsize
     first = torch.distributed.get_rank() == 0
     name = [_new_file(size_in_bytes) if first else None]

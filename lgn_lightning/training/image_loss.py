@@ -1,7 +1,5 @@
 """The base of losses that look at the images, too."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 
@@ -12,14 +10,5 @@ class ImageLoss(nn.Module):
     """
 
     def forward(self, scores: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
-        """Gives the loss of a batch.
-
-        Args:
-            scores: ``[batch, classes]``.
-            labels: int64 ``[batch]``.
-            images: ``[batch, channels, height, width]`` as the net got them.
-
-        Returns:
-            A scalar.
-        """
+        """Gives the loss, a scalar, of scores ``[batch, classes]``, labels, and images as the net got them."""
         raise NotImplementedError

@@ -1,7 +1,5 @@
 """Looks at labels before torch and torchmetrics do, whose errors name no remedy."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -9,16 +7,9 @@ from lgn_lightning.base.errors import DataError
 
 
 def check_labels(y: Tensor, num_classes: int, ignored: int | None = None) -> None:
-    """Refuses labels that a classifier would fail on, or get wrong in silence.
+    """Refuses labels that a classifier would fail on, or get wrong in silence, by a DataError; leaves out ``ignored``.
 
-    Args:
-        y: Labels of a batch.
-        num_classes: Number of classes.
-        ignored: A label that the loss leaves out.
-
-    Raises:
-        DataError: If they are neither int64 ``[batch]`` below ``num_classes`` nor distributions, floats
-            ``[batch, num_classes]`` with the sum 1.
+    They are int64 ``[batch]`` below ``num_classes`` or distributions, floats ``[batch, num_classes]`` with the sum 1.
     """
     are = f"labels are {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
     wanted = f"give int64 [batch], 0 to {num_classes - 1}, or distributions, floats [batch, {num_classes}]"

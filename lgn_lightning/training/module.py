@@ -106,13 +106,9 @@ class LogicModule(GraphedTraining):
         self.lr: float | None = None
         #: Terms that callbacks add to the training loss, by name.
         self.penalties: dict[str, Callable[[], Tensor]] = {}
-        self.metrics = nn.ModuleDict(
-            {
-                f"{split}_{kind}": nn.ModuleDict({**self.target.metrics(), "loss": MeanMetric()})
-                for split in ("val", "test")
-                for kind in ("hard", "soft")
-            }
-        )
+        self.metrics = nn.ModuleDict()
+        for key in ("val_hard", "val_soft", "test_hard", "test_soft"):
+            self.metrics[key] = nn.ModuleDict({**self.target.metrics(), "loss": MeanMetric()})
         #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
         self.recipe: str | None = None
         self._labels_checked = False
@@ -139,10 +135,8 @@ class LogicModule(GraphedTraining):
             trust_modules: As in :func:`load_net`; what the recipe names is built of their classes, too.
             **kwargs: Arguments of the constructor, instead of those of the recipe. With ``net`` the recipe is not read.
                 Other arguments are then those of the checkpoint if they are plain values; optimizer, scheduler and loss
-                are the default ones.
-
-        Raises:
-            CheckpointError: If the checkpoint does not say how its net is built, and ``net`` is not given.
+                are the default ones. Without it, a checkpoint that does not say how its net is built is a
+                CheckpointError.
         """
         recipe = None
         if "net" not in kwargs:
@@ -152,9 +146,8 @@ class LogicModule(GraphedTraining):
             recipe = content["lgn_recipe"]
         given = kwargs.get("loss")
         state = copy.deepcopy(given.state_dict()) if isinstance(given, nn.Module) else {}
-        module = super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **kwargs
-        )
+        read = map_location, hparams_file, strict, weights_only
+        module = super().load_from_checkpoint(checkpoint_path, *read, **kwargs)
         if state:  # what was given and not what was saved
             module.loss.load_state_dict(state)
         module.recipe = recipe
@@ -165,7 +158,6 @@ class LogicModule(GraphedTraining):
         return cast(Tensor, self.net(x))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of the soft net; with a CUDA graph, the whole step."""
         x, y = batch
         self._check_labels(y)
         loss = self.train_on(x, y)
@@ -174,10 +166,8 @@ class LogicModule(GraphedTraining):
             check_weights(self.net, self.trainer.global_step)
             value = loss.detach()
             if not math.isfinite(value.item()):
-                raise TrainingError(
-                    f"the training loss is {value.item()} at step {self.trainer.global_step}; "
-                    "lower the learning rate, or look for NaN in the data"
-                )
+                where = f"the training loss is {value.item()} at step {self.trainer.global_step}"
+                raise TrainingError(f"{where}; lower the learning rate, or look for NaN in the data")
             self.log("train/loss", value, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
@@ -194,12 +184,7 @@ class LogicModule(GraphedTraining):
         return cast(Tensor, self.loss(self.target.outputs(scores), self.target.labels(y), *images))
 
     def setup(self, stage: str) -> None:
-        """Checks that net and data fit, and that all ranks built the same net; later DDP would hide a difference.
-
-        Raises:
-            DataError: If shape of the images or number of classes differ, see `check_sizes`.
-            RankError: If a rank built another net.
-        """
+        """Checks that net and data fit (DataError), and that all ranks built one net (RankError); DDP would hide it."""
         check_sizes(self.net, self.num_classes, datamodule_of(self), self.target.num_scores)
         if stage == "fit":
             check_same_start(self.net)
@@ -207,8 +192,7 @@ class LogicModule(GraphedTraining):
     def on_train_start(self) -> None:
         """Compares the schedule with the training, and lets the target see the labels.
 
-        Raises:
-            ValueError: If the learning rate waits for validations, and there will be none.
+        A ValueError if the learning rate waits for validations, and there will be none.
         """
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
@@ -232,11 +216,9 @@ class LogicModule(GraphedTraining):
         self._check_next_batch()
 
     def on_test_start(self) -> None:
-        """See :meth:`on_validation_start`."""
         self.on_validation_start()
 
     def on_predict_start(self) -> None:
-        """See :meth:`on_validation_start`."""
         self.on_validation_start()
 
     def _check_next_batch(self) -> None:
@@ -250,11 +232,9 @@ class LogicModule(GraphedTraining):
             self._labels_checked = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Updates the validation metrics, soft and hard."""
         self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Updates the test metrics, soft and hard."""
         self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
@@ -272,13 +252,11 @@ class LogicModule(GraphedTraining):
     def _step_plateau(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, monitor: str) -> None:
         metrics = self.trainer.callback_metrics
         if monitor not in metrics:
-            raise ValueError(
-                f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {', '.join(sorted(metrics))}"
-            )
+            there = ", ".join(sorted(metrics))
+            raise ValueError(f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {there}")
         scheduler.step(metrics[monitor].item())
 
     def on_test_epoch_end(self) -> None:
-        """Logs the test metrics."""
         self._log_metrics("test")
 
     def _evaluate(self, split: str, batch: Batch) -> None:
@@ -314,7 +292,6 @@ class LogicModule(GraphedTraining):
         self.log(f"{split}/{main}", values[f"{split}/{main}_hard"], prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Builds what the recipe names."""
         optimizer = self._make_optimizer(self._grouped_parameters())
         if self.lr is not None:
             default = optimizer.defaults["lr"]
@@ -333,17 +310,10 @@ class LogicModule(GraphedTraining):
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
             }
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval}}
 
     def _grouped_parameters(self) -> Any:
-        """The parameters, in groups that differ in their options.
-
-        Raises:
-            ValueError: If a pattern of ``parameter_groups`` matches none of the parameters that earlier ones left.
-        """
+        """The parameters, in groups that differ in their options; a pattern without a match is a ValueError."""
         if not self._parameter_groups:
             return self.parameters()
         groups: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in (*self._parameter_groups, "")}
@@ -372,11 +342,7 @@ class LogicModule(GraphedTraining):
         checkpoint["state_dict"] = {**own, **saved}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Saves what ``lgn export`` needs to rebuild the circuit: recipe, class names, preparation, decoding; a digest.
-
-        Raises:
-            TrainingError: If weights are NaN or infinite: the last good checkpoint stays.
-        """
+        """Saves recipe, class names, preparation, decoding, digest; a TrainingError if weights are NaN or infinite."""
         check_weights(self.net, checkpoint.get("global_step", 0))
         super().on_save_checkpoint(checkpoint)
         arguments = {

@@ -1,7 +1,5 @@
 """Compares the nets of all ranks, which must have the same wires and weights."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 
@@ -19,13 +17,7 @@ def check_same_start(module: nn.Module) -> None:
     """Compares parameters and buffers of all ranks; does nothing in a single process.
 
     Call it on all ranks, before DDP wraps the module: DDP copies the tensors of rank zero to the others, which would
-    hide another seed or another recipe.
-
-    Args:
-        module: The module, as this rank built it.
-
-    Raises:
-        RankError: If a rank differs from rank zero; the same error on all ranks.
+    hide another seed or another recipe. A difference is the same RankError on all ranks.
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return
@@ -42,14 +34,7 @@ def check_same_start(module: nn.Module) -> None:
 
 
 def check_same_weights(weights: Mapping[str, Tensor]) -> None:
-    """Compares weights that every rank updates on its own; does nothing in a single process.
-
-    Args:
-        weights: 32-bit parameters by name, the same names on all ranks.
-
-    Raises:
-        RankError: If a rank differs from rank zero; the same error on all ranks.
-    """
+    """Compares 32-bit weights that every rank updates on its own; a difference is the same RankError on all ranks."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized() or not weights:
         return
     sums = torch.stack([w.detach().view(torch.int32).sum(dtype=torch.int64) for w in weights.values()])

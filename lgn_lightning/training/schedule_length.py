@@ -1,7 +1,5 @@
 """Compares the length of the learning rate's schedule with that of the training."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -21,12 +19,8 @@ _LENGTHS: Final = ("T_max", "total_steps")
 def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> None:
     """Makes the schedule as long as ``trainer.max_steps`` of the command line, if the recipe has both equal.
 
-    Nothing is changed if the command line gives the schedule's own length.
-
-    Args:
-        recipe: The recipe's file.
-        overrides: The arguments of the command line.
-        config: The settings that result from both; the schedule is changed there.
+    The schedule is changed in ``config``, which results from recipe and ``overrides``; not if these give its own
+    length.
     """
     content = read_settings(recipe)
     planned, steps = (content.get("trainer") or {}).get("max_steps"), config.trainer.max_steps
@@ -46,11 +40,7 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
 
 
 def warn_of_another_length(trainer: pl.Trainer) -> None:
-    """Warns of schedules that are shorter or longer than the training, and names the key to set.
-
-    Args:
-        trainer: The trainer, when its training starts.
-    """
+    """Warns of schedules that are shorter or longer than the training that starts, and names the key to set."""
     if is_rehearsal(trainer):
         return
     for config in trainer.lr_scheduler_configs:

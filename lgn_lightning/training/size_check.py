@@ -1,7 +1,5 @@
 """Compares net, module and data before training: shape of an image, number of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,19 +10,11 @@ from lgn_lightning.nn import GroupSum
 
 
 def check_sizes(net: nn.Module, num_classes: int, data: object, num_scores: int | None = None) -> None:
-    """Compares the inputs and outputs of a net with the data, where both are known.
+    """Compares the inputs and outputs of a net with the data module, where both are known.
 
     Those of a net are its attributes ``in_shape`` and ``num_classes``, or those of the first and last module of a
-    ``Sequential``, or what a `GroupSum` or linear layer at its end gives.
-
-    Args:
-        net: The net.
-        num_classes: ``num_classes`` of the LightningModule.
-        data: The data module, which may have ``image_shape`` and ``num_classes``, or None.
-        num_scores: Scores that the net must give, if they are not as many as there are classes.
-
-    Raises:
-        DataError: If they differ; the message names all keys to set.
+    ``Sequential``, or what a `GroupSum` or linear layer at its end gives; it must give ``num_scores`` scores, by
+    default as many as there are classes. A difference is a DataError that names all keys to set.
     """
     shape, classes = _listed(getattr(data, "image_shape", None)), getattr(data, "num_classes", None)
     takes, gives = _in_shape(net), _num_scores(net)

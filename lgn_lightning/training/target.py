@@ -1,7 +1,5 @@
 """What every target of a training has: what a net's sums mean, and how they are trained, measured and decided on."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -35,11 +33,7 @@ class Target(nn.Module):
         self.options = {}
 
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
-        """Learns what the net's sums are; called once, by the module.
-
-        Raises:
-            ValueError: If the number of classes is none that the target can have.
-        """
+        """Learns, once, what the net's sums are; a ValueError if there cannot be so many classes."""
         self.num_classes = self.usual if num_classes is None else num_classes
         sums = next((module for module in net.modules() if isinstance(module, GroupSum)), None)
         layers = [module for module in net.modules() if isinstance(module, GateLayer)]
@@ -64,11 +58,7 @@ class Target(nn.Module):
         raise NotImplementedError
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """Refuses labels that the loss would fail on, or get wrong in silence.
-
-        Raises:
-            DataError: If they are of another type, shape or range.
-        """
+        """Refuses, by a DataError, labels that the loss would fail on, or get wrong in silence."""
         raise NotImplementedError
 
     def fit(self, y: Tensor) -> None:

@@ -1,7 +1,5 @@
 """What a net is trained to say: one class of many, yes or no, several labels, a number, or a level."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Final
 
@@ -26,15 +24,12 @@ class Classes(Target):
     _hint = "a classifier tells 2 classes or more apart; for one output take target: yes_no, which has one score"
 
     def usual_loss(self) -> nn.Module:
-        """Cross-entropy."""
         return nn.CrossEntropyLoss()
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """See `check_labels`."""
         check_labels(y, self.num_classes, ignored)
 
     def outputs(self, scores: Tensor) -> Tensor:
-        """The scores."""
         return scores
 
     def counts(self, scores: Tensor, hard: bool) -> Tensor:
@@ -42,11 +37,9 @@ class Classes(Target):
         return scores
 
     def decide(self, counts: Tensor) -> Tensor:
-        """The first of the highest."""
         return counts.argmax(1)
 
     def metrics(self) -> dict[str, Metric]:
-        """``acc``."""
         return {"acc": MulticlassAccuracy(self.num_classes, average="micro")}
 
     def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
@@ -54,7 +47,6 @@ class Classes(Target):
         metrics["acc"].update(counts, y.argmax(1) if y.is_floating_point() else y)
 
     def decoding(self) -> dict[str, Any]:
-        """The highest count."""
         return {"kind": "argmax"}
 
 
@@ -80,11 +72,9 @@ class Number(Target):
         self.register_buffer("fitted", torch.tensor(False))
 
     def usual_loss(self) -> nn.Module:
-        """Mean squared error."""
         return nn.MSELoss()
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """Refuses what is no number."""
         wanted = "[batch]" if self.num_classes == 1 else f"[batch, {self.num_classes}]"
         if not y.is_floating_point() or (y[:, None] if y.ndim == 1 else y).shape[1:] != (self.num_classes,):
             raise DataError(f"labels are {described(y)}: give floats {wanted}")
@@ -118,7 +108,6 @@ class Number(Target):
         return self.mean - self._scale * self.middle
 
     def metrics(self) -> dict[str, Metric]:
-        """``r2``, ``rmse`` and ``mae``."""
         return {"r2": R2Score(), "rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}
 
     def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
@@ -137,7 +126,6 @@ class Number(Target):
         return {"r2": torch.tensor(math.nan, device=self.mean.device) if few else metrics["r2"].compute()} | values
 
     def decoding(self) -> dict[str, Any]:
-        """Scale and offset of each count."""
         return {"kind": "numbers", "scale": self._scale.tolist(), "offset": self._offset.tolist()}
 
 
@@ -157,15 +145,12 @@ class Ordinal(Target):
         """Begins with evenly spaced cut points."""
         super().prepare(num_classes, net)
         if self.num_classes < 2:
-            raise ValueError(
-                f"Ordinal: num_classes={self.num_classes}, but there are 2 levels or more; set num_classes"
-            )
+            raise ValueError(f"Ordinal: num_classes={self.num_classes}, but there are 2 levels or more; set it")
         self.cuts = nn.Parameter(torch.linspace(-1, 1, self.num_classes - 1))
         self.register_buffer("fitted", torch.tensor(False))
 
     @property
     def num_scores(self) -> int:
-        """One."""
         return 1
 
     def usual_loss(self) -> nn.Module:
@@ -173,7 +158,6 @@ class Ordinal(Target):
         return nn.BCEWithLogitsLoss()
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """Refuses what is no level."""
         if y.is_floating_point():
             raise DataError(f"labels are {described(y)}: give int64 [batch], 0 to {self.num_classes - 1}")
         check_labels(y, self.num_classes)
@@ -209,7 +193,6 @@ class Ordinal(Target):
         return (counts >= self._thresholds).sum(1)
 
     def metrics(self) -> dict[str, Metric]:
-        """``kappa``, ``acc`` and ``mae``."""
         return {
             "kappa": CohenKappa(task="multiclass", num_classes=self.num_classes, weights="quadratic"),
             "acc": MulticlassAccuracy(self.num_classes, average="micro"),
@@ -217,7 +200,6 @@ class Ordinal(Target):
         }
 
     def decoding(self) -> dict[str, Any]:
-        """A threshold between neighbouring levels."""
         return {"kind": "levels", "thresholds": whole_numbers(self._thresholds)}
 
 
@@ -245,11 +227,7 @@ def describe_target(target: Target) -> str | dict[str, Any]:
 
 
 def make_target(target: str | Target | dict[str, Any]) -> Target:
-    """A target by its word, as `describe_target` gives it, or as it is.
-
-    Raises:
-        ValueError: If there is no such word.
-    """
+    """A target by its word, as `describe_target` gives it, or as it is; a ValueError if there is no such word."""
     if isinstance(target, Target):
         return target
     if isinstance(target, dict):  # of a checkpoint, which may not say what code runs

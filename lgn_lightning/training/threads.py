@@ -1,7 +1,5 @@
 """How many threads a training on the CPU uses."""
 
-from __future__ import annotations
-
 import os
 
 import lightning.pytorch as pl
@@ -21,11 +19,6 @@ def spare_threads(trainer: pl.Trainer, net: torch.nn.Module, batch_size: int) ->
 
     An op ends when its slowest thread does. If another process occupies one of the cores, that takes milliseconds,
     however small the op, and training on two threads can become more than ten times slower.
-
-    Args:
-        trainer: The trainer, whose strategy says where the net trains.
-        net: The net.
-        batch_size: Samples of a step.
     """
     alone = isinstance(trainer.strategy, SingleDeviceStrategy) and trainer.strategy.root_device.type == "cpu"
     if not alone or "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() == 1:

@@ -55,13 +55,11 @@ class Labels(Target):
         return nn.BCEWithLogitsLoss()
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """Refuses labels other than 0 and 1."""
         if y.ndim != 2 or y.shape[1] != self.num_classes:
             raise DataError(f"labels are {described(y)}: give 0 or 1, [batch, {self.num_classes}], one a label")
         _check_bits(y)
 
     def labels(self, y: Tensor) -> Tensor:
-        """Floats ``[batch, num_scores]``."""
         return y.float()
 
     def decide(self, counts: Tensor) -> Tensor:
@@ -73,11 +71,9 @@ class Labels(Target):
         return {"seen": _Seen()}
 
     def update(self, metrics: Any, counts: Tensor, y: Tensor) -> None:
-        """Keeps them."""
         metrics["seen"].update(counts, self.labels(y))
 
     def choose(self, metrics: Any) -> None:
-        """Chooses a threshold a label."""
         if self.by == "half":
             return
         for label, (counts, y) in enumerate(zip(*(part.T for part in metrics["seen"].compute()), strict=True)):
@@ -85,24 +81,21 @@ class Labels(Target):
             self.threshold[label] = math.ceil(best) if self.whole else best
 
     def compute(self, metrics: Any) -> dict[str, Tensor]:
-        """See the class."""
         counts, y = metrics["seen"].compute()
         decisions, truth = counts >= self.threshold, y > 0.5
         flat = decisions.flatten().int(), truth.flatten().int()
+        # torchmetrics takes what is not in [0, 1] for logits and rounds them; only the order counts here.
+        auc = [binary_auroc(_ranked(c), t.int()) for c, t in zip(counts.T, truth.T, strict=True)]
         values = {
             "acc": binary_accuracy(*flat),
             "f1": binary_f1_score(*flat),
             "precision": binary_precision(*flat),
             "recall": binary_recall(*flat),
-            # torchmetrics takes what is not in [0, 1] for logits and rounds them; only the order counts here.
-            "auc": torch.stack(
-                [binary_auroc(_ranked(c), t.int()) for c, t in zip(counts.T, truth.T, strict=True)]
-            ).mean(),
+            "auc": torch.stack(auc).mean(),
         }
         return values | ({"exact": (decisions == truth).all(1).float().mean()} if self.num_scores > 1 else {})
 
     def decoding(self) -> dict[str, Any]:
-        """A threshold a label."""
         return {"kind": "labels", "thresholds": whole_numbers(self.threshold)}
 
 
@@ -121,24 +114,20 @@ class YesNo(Labels):
             self.main = "acc"
 
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
-        """Has two classes and one score."""
         super().prepare(num_classes, net)
         if self.num_classes != 2:
             raise ValueError(f"YesNo: num_classes={self.num_classes}, but yes and no are two classes; set 2")
 
     @property
     def num_scores(self) -> int:
-        """One."""
         return 1
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
-        """Refuses labels other than 0 and 1."""
         if y.ndim != 1:
             raise DataError(f"labels are {described(y)}: give 0 or 1, [batch], here labels.flatten()")
         _check_bits(y)
 
     def labels(self, y: Tensor) -> Tensor:
-        """Floats ``[batch, 1]``."""
         return y.float().unsqueeze(1)
 
     def decide(self, counts: Tensor) -> Tensor:
@@ -146,19 +135,13 @@ class YesNo(Labels):
         return super().decide(counts).squeeze(1).long()
 
     def decoding(self) -> dict[str, Any]:
-        """Two levels."""
         return {"kind": "levels", "thresholds": whole_numbers(self.threshold)}
 
 
 def best_threshold(counts: Tensor, y: Tensor, by: str, recall: float, usual: float) -> float:
-    """The threshold that divides counts best: those that reach it are taken for 1.
+    """The threshold that divides counts ``[N]`` of labels 0 or 1 best: those that reach it are taken for 1.
 
-    Args:
-        counts: ``[N]``.
-        y: 0 or 1, ``[N]``.
-        by: ``"accuracy"``, ``"f1"`` or ``"recall"``, see `Labels`.
-        recall: The recall to reach.
-        usual: Of equally good thresholds the nearest to this one is taken.
+    ``by`` and ``recall`` are those of `Labels`; of equally good thresholds the nearest to the ``usual`` one is taken.
     """
     values, place = torch.unique(counts.double(), return_inverse=True)
     ones = torch.zeros_like(values).index_add_(0, place, (y > 0.5).double())

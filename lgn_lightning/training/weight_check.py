@@ -1,7 +1,5 @@
 """Stops a training whose weights are no numbers any more."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from lgn_lightning.base.errors import TrainingError
@@ -9,15 +7,7 @@ from lgn_lightning.base.finite import nonsense_in
 
 
 def check_weights(net: nn.Module, step: int) -> None:
-    """Refuses weights that hold NaN or +∞; waits for the device once.
-
-    Args:
-        net: The net.
-        step: Optimizer steps so far, for the message.
-
-    Raises:
-        TrainingError: If there are any; the message names step and layer.
-    """
+    """Refuses weights that hold NaN or +∞ by a TrainingError that names step and layer; waits for the device once."""
     found = nonsense_in(net)
     if found:
         name, value = next(iter(found.items()))
