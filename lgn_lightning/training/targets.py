@@ -200,7 +200,9 @@ class Ordinal(Target):
         }
 
     def decoding(self) -> dict[str, Any]:
-        return {"kind": "levels", "thresholds": whole_numbers(self._thresholds)}
+        offsets = (-self.middle / self.tau - self._ordered()).tolist()
+        thresholds = whole_numbers(self._thresholds)
+        return {"kind": "levels", "thresholds": thresholds, "scale": [1 / self.tau], "offset": offsets}
 
 
 #: Targets by the words of recipes.

@@ -96,7 +96,12 @@ class Labels(Target):
         return values | ({"exact": (decisions == truth).all(1).float().mean()} if self.num_scores > 1 else {})
 
     def decoding(self) -> dict[str, Any]:
-        return {"kind": "labels", "thresholds": whole_numbers(self.threshold)}
+        return self._decoding("labels")
+
+    def _decoding(self, kind: str) -> dict[str, Any]:
+        count = self.num_scores
+        logits = {"scale": [1 / self.tau] * count, "offset": [-self.middle / self.tau] * count}
+        return {"kind": kind, "thresholds": whole_numbers(self.threshold), **logits}
 
 
 class YesNo(Labels):
@@ -135,7 +140,7 @@ class YesNo(Labels):
         return super().decide(counts).squeeze(1).long()
 
     def decoding(self) -> dict[str, Any]:
-        return {"kind": "levels", "thresholds": whole_numbers(self.threshold)}
+        return self._decoding("levels")
 
 
 def best_threshold(counts: Tensor, y: Tensor, by: str, recall: float, usual: float) -> float:
