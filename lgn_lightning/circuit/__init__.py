@@ -11,6 +11,7 @@ from lgn_lightning.circuit.emit.compiled import CompiledCircuit
 from lgn_lightning.circuit.emit.export import ExportedFiles, ExportOptions, export_circuit
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
+from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.passes.flat import (
     absorb_inverters,
@@ -33,6 +34,7 @@ __all__ = [
     "CircuitStats",
     "CompiledCircuit",
     "CompiledLogicNet",
+    "Decoding",
     "Engine",
     "EngineError",
     "ExportOptions",

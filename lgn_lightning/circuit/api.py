@@ -42,9 +42,9 @@ class _Methods:
         """Simulates samples: bool ``[N, num_inputs]``, or uint8 pixels with an encoder → int32 ``[N, num_classes]``."""
         return simulation.scores(_data(self), x)
 
-    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Simulates samples and returns the class of the highest score (the first of equals), int32 ``[N]``."""
-        return np.asarray(self.scores(x).argmax(axis=1), dtype=np.int32)
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Simulates samples and returns what the scores say: classes int32 ``[N]``, or see `Decoding.decide`."""
+        return _data(self).decoding.decide(self.scores(x))
 
     def compile(self, engine: str = "auto", *, threads: int = 1) -> Engine:
         """Returns a callable samples → scores; see `Engine`."""

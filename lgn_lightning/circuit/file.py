@@ -11,7 +11,8 @@ Layout, all integers little-endian::
 
 Nothing in it is executed when it is read, and no length in it is trusted before the checksum agrees.
 
-A looped circuit has format version 2: the header lists its stages, ``gates`` or ``loop`` with the places, and the
+What the scores say is in the header, ``decoding``, unless it is the class of the highest; the format version is then 3.
+A looped circuit has format version 2, or 3: the header lists its stages, ``gates`` or ``loop`` with the places, and the
 arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.
 """
 
@@ -28,12 +29,13 @@ from typing import Any, Final
 import numpy as np
 
 from lgn_lightning.base.files import atomic_write_bytes
+from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
 MAGIC: Final = b"LGNCIRC\n"
-VERSION: Final = 2
+VERSION: Final = 3
 SUFFIX: Final = ".lgn"
 
 _PREFIX = struct.Struct("<8sII")
@@ -62,8 +64,10 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
     header["arrays"] = [[name, array.size] for name, array in arrays.items()]
     if circuit.preparation is not None:
         header["preparation"] = circuit.preparation
+    if circuit.decoding != Decoding():
+        header["decoding"] = circuit.decoding.to_dict()
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
-    prefix = _PREFIX.pack(MAGIC, 2 if looped else 1, len(text))
+    prefix = _PREFIX.pack(MAGIC, 3 if "decoding" in header else 2 if looped else 1, len(text))
     parts = (array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items())
     body = b"".join([prefix, text, *parts])
     return body + hashlib.sha256(body).digest()
@@ -105,11 +109,12 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | L
             "num_classes": int(header["num_classes"]),
             "tau": float(header["tau"]),
             "class_names": None if names is None else tuple(map(str, names)),
+            "decoding": Decoding(**header.get("decoding", {})),
         }
         if not 0 < about["tau"] < math.inf:
             raise ValueError(f"tau is {about['tau']}")
         inputs = int(header["num_inputs"])
-        if version == 1:
+        if "stages" not in header:
             return Netlist(num_inputs=inputs, **about, **arrays, **encoding)
         stages = [_read_stage(*pair) for pair in zip(header["stages"], parts, strict=True)]
         nodes = inputs + sum(stage.num_nodes for stage in stages)

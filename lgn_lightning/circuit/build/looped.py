@@ -53,7 +53,8 @@ def unroll(circuit: LoopedNetlist) -> Netlist:
         node = np.concatenate([node, added])
     node = np.concatenate([node, _append(builder, node, circuit.tail.gates, circuit.tail.a, circuit.tail.b)])
     builder.group_sum(node[circuit.outputs], circuit.num_classes, circuit.tau)
-    return builder.finish(node[circuit.outputs], circuit.class_names).with_preparation(circuit.preparation)
+    flat = builder.finish(node[circuit.outputs]).with_preparation(circuit.preparation)
+    return flat.with_decoding(circuit.decoding).with_class_names(circuit.class_names)
 
 
 def _append(builder: NetlistBuilder, node: NodeIds, gates: NDArray[np.uint8], a: NodeIds, b: NodeIds) -> NodeIds:

@@ -7,6 +7,7 @@ import numpy as np
 from lgn_lightning.circuit.emit.c_loops import emit_loops
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import cases, fill, is_identifier, lines_of, template
+from lgn_lightning.circuit.net.decoding import KINDS, Decoding
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
@@ -18,6 +19,24 @@ WORD_BITS: Final = (8, 16, 32, 64)
 TABLE_ABOVE: Final = 250_000
 
 _TITLE: Final = "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n"
+
+_KEYS: Final = ("RESULT", "RESULTS", "NAMED", "PRINTED", "SHOWN", "MEANING")
+_CLASS: Final = ("int32_t", "classes", "class", "%s", "CLASS_NAMES[results[j]]")
+_EACH: Final = "results[j * RESULTS + i]"
+#: Words by the kind of decoding: type and name of what is predicted, what has a name, how `main` prints it, what it is.
+_WORDS: Final = {
+    "argmax": (*_CLASS, "count; the class of the highest score, the first one of equals"),
+    "levels": (*_CLASS, "count; the number of thresholds that the score reaches"),
+    "labels": (
+        "int32_t",
+        "labels",
+        "label",
+        "%d",
+        f"(int){_EACH}",
+        "like scores; 1 from the threshold of its label on",
+    ),
+    "numbers": ("double", "numbers", "number", "%.17g", _EACH, "like scores; an offset plus a scale times the score"),
+}
 
 
 def emit_c(
@@ -75,7 +94,8 @@ def emit_c(
     row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
     includes = "".join(f"#include <{header}.h>\n" for header in ("stddef", "stdint", "stdlib", "string"))
     constants = _constants(circuit, outputs, allocation.count + registers, name, word_bits)
-    entries = fill("entry_points.c.in", name) + fill("main.c.in", name, ROW=row)
+    words = _words(circuit.decoding)
+    entries = fill("entry_points.c.in", name, **words) + fill("main.c.in", name, ROW=row, **words)
     parts = (_TITLE, includes, "\n", declarations, constants, loops, gates, template("runtime.c"), entries)
     return "".join(parts)
 
@@ -93,7 +113,12 @@ def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word
     pixels = template("pixels.h.in") if circuit.levels is not None else ""
     shape = " x ".join(map(str, circuit.image_shape or ()))
     sizes = _sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
-    return fill("header.h.in", name, PIXELS=pixels, GUARD=name.upper(), **sizes)
+    words = _words(circuit.decoding)
+    return fill("header.h.in", name, PIXELS=pixels, GUARD=name.upper(), **{**sizes, **words})
+
+
+def _words(decoding: Decoding) -> dict[str, str]:
+    return dict(zip(_KEYS, _WORDS[decoding.kind], strict=True)) | {"DECODING": str(KINDS.index(decoding.kind))}
 
 
 def _sizes(circuit: Netlist | LoopedNetlist, word_bits: int) -> dict[str, Any]:
@@ -110,15 +135,24 @@ def _check_options(name: str, word_bits: int) -> None:
 
 def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: int, name: str, word_bits: int) -> str:
     group = circuit.outputs.size // circuit.num_classes
-    names = circuit.class_names or tuple(map(str, range(circuit.num_classes)))
+    decoding = circuit.decoding
+    count = decoding.num_names(circuit.num_classes)
+    names = circuit.class_names or tuple(map(str, range(count)))
     levels = [] if circuit.levels is None else circuit.levels.tolist()
     slots = {"SLOTS": num_slots, "SLOT_TYPE": "uint16_t" if num_slots <= 0x10000 else "uint32_t"}
     pixels = {"THRESHOLDS": len(levels), "PIXELS": circuit.num_pixels, "LEVELS": ", ".join(map(str, levels))}
     samples = template("thresholds.c.in" if levels else "bools.c")
-    sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length()}
+    sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length(), "NAMES": count}
     constants = fill("constants.c.in", name, **sizes, **slots, **pixels)
+    lists = {
+        "LIMITS": ", ".join(str(t) for t in decoding.thresholds),
+        "SCALES": ", ".join(map(repr, decoding.scale)),
+        "OFFSETS": ", ".join(map(repr, decoding.offset)),
+    }
+    decide = "decide_argmax.c" if decoding.kind == "argmax" else f"decide_{decoding.kind}.c.in"
+    constants += fill(decide, name, **lists)
     return (
-        f"{constants}static const char *const CLASS_NAMES[NUM_CLASSES] = {{{', '.join(map(_c_string, names))}}};\n\n"
+        f"{constants}\nstatic const char *const CLASS_NAMES[NUM_NAMES] = {{{', '.join(map(_c_string, names))}}};\n\n"
         f"/* Slots of the outputs, class by class. */\nstatic const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
     )
 

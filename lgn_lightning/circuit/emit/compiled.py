@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.net.decoding import KINDS
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.simulate import check_samples
 
@@ -71,11 +72,14 @@ class CompiledCircuit:
             raise CompilerError(f"{self.path} is not a compiled circuit with the prefix {name!r}: {error}") from error
         info.argtypes, info.restype = [ctypes.c_int], ctypes.c_int64
         self.num_inputs, self.num_classes, self.word_bits, self.num_pixels = (int(info(index)) for index in range(4))
+        # Libraries of release 0.1 say nothing of these.
+        self.decoding, names = KINDS[max(0, int(info(4)))], int(info(5))
         self._library = library
         self._digest = _digest(self.path)
         class_name = library[f"{name}_class_name"]
         class_name.argtypes, class_name.restype = [ctypes.c_int32], ctypes.c_char_p
-        self.class_names = tuple(class_name(index).decode() for index in range(self.num_classes))
+        names = self.num_classes if names < 0 else names
+        self.class_names = tuple(class_name(index).decode() for index in range(names))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path.absolute(), self.name, self._digest)
@@ -91,9 +95,12 @@ class CompiledCircuit:
         """
         return self._call("scores", x, (self.num_classes,))
 
-    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Classes of the highest scores, int32 ``[N]``; see `scores`."""
-        return self._call("predict", x, ())
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """What the scores say: classes int32 ``[N]``, or see `Decoding.decide`; of samples as `scores` takes them."""
+        if self.decoding in ("argmax", "levels"):
+            return self._call("predict", x, ())
+        decided = self._call("predict", x, (self.num_classes,), np.float64 if self.decoding == "numbers" else np.int32)
+        return decided if self.decoding == "numbers" else decided.astype(bool)
 
     def packed(self, words: NDArray[Any], count: int) -> NDArray[np.int32]:
         """Scores of ``count`` packed samples, int32 ``[count, classes]``.
@@ -109,13 +116,13 @@ class CompiledCircuit:
         self._run("scores_packed", array, result, count)
         return result
 
-    def _call(self, verb: str, x: ArrayLike, row: tuple[int, ...]) -> NDArray[np.int32]:
+    def _call(self, verb: str, x: ArrayLike, row: tuple[int, ...], dtype: DTypeLike = np.int32) -> NDArray[Any]:
         kind, samples = check_samples(self, x)
-        result = np.empty((samples.shape[0], *row), np.int32)
+        result = np.empty((samples.shape[0], *row), dtype)
         self._run(f"{verb}_{'bools' if kind == 'bits' else 'pixels'}", samples, result, samples.shape[0])
         return result
 
-    def _run(self, function: str, source: NDArray[Any], result: NDArray[np.int32], count: int) -> None:
+    def _run(self, function: str, source: NDArray[Any], result: NDArray[Any], count: int) -> None:
         entry = self._library[f"{self.name}_{function}"]
         entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t], ctypes.c_int
         if entry(source.ctypes.data, result.ctypes.data, count):

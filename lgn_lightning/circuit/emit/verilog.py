@@ -1,10 +1,11 @@
-"""Writes a circuit as Verilog-2001: gates, adder trees, argmax; combinational or pipelined; with a test bench."""
+"""Writes a circuit as Verilog-2001: gates, adder trees, decision; combinational or pipelined; with a test bench."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.circuit.emit.decisions import describe_port, fixed_point, port, result_bits, result_of
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
@@ -15,7 +16,7 @@ from lgn_lightning.circuit.simulate import check_samples, encode, scores
 _CLOCKED = "    // verilator lint_off UNUSED\n    input wire clk,\n    // verilator lint_on UNUSED\n"
 
 _HEAD = """// A logic gate network, written by lgn-lightning.
-// Latency: {latency} clock cycles. The score of class c is scores[{bits} * c +: {bits}].
+// Latency: {latency} clock cycles. The score of class c is scores[{bits} * c +: {bits}].{more}
 `default_nettype none
 
 """
@@ -28,11 +29,11 @@ class Verilog:
     """A circuit in Verilog.
 
     Attributes:
-        text: The source: modules ``name`` (input bits → scores and class), ``name_logic`` and ``name_sums`` inside it,
-            and ``name_pixels`` around it where the circuit has an encoder.
+        text: The source: modules ``name`` (input bits → scores and ``class_index``, ``labels`` or ``numbers``),
+            ``name_logic`` and ``name_sums`` inside it, and ``name_pixels`` around it where the circuit has an encoder.
         latency: Clock cycles from an input to its result; 0 for a combinational circuit.
         score_bits: Width of a score; class *c* has bits ``[c · score_bits +: score_bits]`` of ``scores``.
-        class_bits: Width of ``class_index``.
+        class_bits: Width of ``class_index``, of all ``labels`` or of all ``numbers``.
     """
 
     text: str
@@ -60,16 +61,11 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
     writer = _Writer(remove_dead_gates(circuit), name, pipeline)
     (logic, logic_latency), (sums, sums_latency) = writer.logic(), writer.sums()
     latency = logic_latency + sums_latency
-    text = _HEAD.format(latency=latency, bits=writer.score_bits) + logic + sums + writer.top()
+    head = _HEAD.format(latency=latency, bits=writer.score_bits, more=describe_port(circuit))
+    text = head + logic + sums + writer.top()
     if circuit.levels is not None:
         text += writer.pixels(circuit.levels.tolist())
     return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits)
-
-
-def result_bits(circuit: Netlist) -> tuple[int, int]:
-    """Widths of a score and of the class index in the Verilog of a circuit."""
-    group = circuit.outputs.size // circuit.num_classes
-    return group.bit_length(), max(1, (circuit.num_classes - 1).bit_length())
 
 
 class _Body:
@@ -97,6 +93,10 @@ class _Body:
         return "\n".join(lines) + "\n"
 
 
+def _signed(width: int, value: int) -> str:
+    return f"{'-' if value < 0 else ''}{width}'sd{abs(value)}"
+
+
 def _range(width: int) -> str:
     return f"[{width - 1}:0] " if width > 1 else ""
 
@@ -108,8 +108,8 @@ def _bits(direction: str, count: int) -> str:
 
 def _input(name: str, width: int) -> str:
     """A port some bits of which may have no reader."""
-    port = f"    input wire [{width - 1}:0] {name},"
-    return f"    // verilator lint_off UNUSED\n{port}\n    // verilator lint_on UNUSED\n"
+    line = f"    input wire [{width - 1}:0] {name},"
+    return f"    // verilator lint_off UNUSED\n{line}\n    // verilator lint_on UNUSED\n"
 
 
 class _Writer:
@@ -119,9 +119,11 @@ class _Writer:
         self.circuit, self.name, self.pipeline = circuit, name, pipeline
         self.score_bits, self.class_bits = result_bits(circuit)
         self.connect = ".clk(clk), " if pipeline else ""
+        self.decision = port(circuit)
+        self.connect_results = f".scores(scores), .{self.decision}({self.decision})"
         self.results = (
             f"    output wire [{self.score_bits * circuit.num_classes - 1}:0] scores,\n"
-            f"    output wire [{self.class_bits - 1}:0] class_index"
+            f"    output wire [{self.class_bits - 1}:0] {self.decision}"
         )
 
     def module(self, suffix: str, ports: str, body: str) -> str:
@@ -171,6 +173,10 @@ class _Writer:
                 level += 1
             latency = level if clocked else 0
             scores.append(body.wire(f"score{c}", terms[0][0], self.score_bits))
+        if circuit.decoding.kind != "argmax":
+            body.lines.append(f"    assign {self.decision} = {self.decided(body, scores)};")
+            body.lines.append(f"    assign scores = {{{', '.join(reversed(scores))}}};")
+            return self._sums(body), latency
         # A tournament: the right side wins only if it is strictly higher, so the first of equals stays.
         players = [(score, f"{self.class_bits}'d{c}") for c, score in enumerate(scores)]
         held = scores
@@ -183,8 +189,35 @@ class _Writer:
                 latency += 1
         body.lines.append(f"    assign class_index = {players[0][1]};")
         body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
-        ports = f"{_bits('input', circuit.outputs.size)},\n{self.results}"
-        return self.module("_sums", ports, body.text()), latency
+        return self._sums(body), latency
+
+    def _sums(self, body: _Body) -> str:
+        ports = f"{_bits('input', self.circuit.outputs.size)},\n{self.results}"
+        return self.module("_sums", ports, body.text())
+
+    def decided(self, body: _Body, scores: list[str]) -> str:
+        """What the scores say by thresholds or as numbers."""
+        decoding = self.circuit.decoding
+        if decoding.kind == "numbers":
+            fixed = fixed_point(self.circuit)
+            for c, (s, o, score) in enumerate(zip(fixed.scale, fixed.offset, scores, strict=True)):
+                wide = f"$signed({{{fixed.width - self.score_bits}'b0, {score}}})"
+                value = f"{_signed(fixed.width, o)} + {_signed(fixed.width, s)} * {wide}"
+                body.lines.append(f"    wire signed [{fixed.width - 1}:0] number{c} = {value};")
+            return f"{{{', '.join(f'number{c}' for c in reversed(range(len(scores))))}}}"
+        if decoding.kind == "labels":
+            reached = [self._reaches(score, t) for score, t in zip(scores, decoding.thresholds, strict=True)]
+            return f"{{{', '.join(reversed(reached))}}}"
+        text = f"{self.class_bits}'d0"
+        for level, threshold in enumerate(decoding.thresholds, 1):
+            text = f"{self._reaches(scores[0], threshold)} ? {self.class_bits}'d{level} : {text}"
+        return text
+
+    def _reaches(self, score: str, threshold: float) -> str:
+        # Out of the score's range the comparison as such would be a lint error.
+        if threshold <= 0:
+            return "1'b1"
+        return f"({score} >= {self.score_bits}'d{threshold})" if threshold < 1 << self.score_bits else "1'b0"
 
     def _argmax_level(self, body: _Body, label: str, players: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Lets neighbours play; a player is the name of a score and that of its class."""
@@ -214,7 +247,7 @@ class _Writer:
             "",
             f"    input wire [{self.circuit.num_inputs - 1}:0] x,\n{self.results}",
             f"{wires}    {self.name}_logic logic_part ({self.connect}.x(x),\n        {joined});\n"
-            f"    {self.name}_sums sums_part ({self.connect}.scores(scores), .class_index(class_index),\n"
+            f"    {self.name}_sums sums_part ({self.connect}{self.connect_results},\n"
             f"        {joined});\n",
         )
 
@@ -235,8 +268,7 @@ class _Writer:
         return self.module(
             "_pixels",
             _input("pixels", 8 * pixels) + self.results,
-            f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n"
-            "        .scores(scores), .class_index(class_index));\n",
+            f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
         )
 
 
@@ -276,19 +308,21 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
         raise CircuitError("a test bench needs at least one sample")
     width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
     words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
-    port, module = ("pixels", f"{name}_pixels") if with_pixels else ("x", name)
+    inputs, module = ("pixels", f"{name}_pixels") if with_pixels else ("x", name)
     score_width = verilog.score_bits * circuit.num_classes
     lines = []
+    results = result_of(circuit, expected)
     for index, row in enumerate(expected.tolist()):
         value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
         lines.append(f"        vectors[{index}] = {width}'h{_hex(words[index], width)};")
         lines.append(f"        wanted_scores[{index}] = {score_width}'h{value:x};")
-        lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'d{int(np.argmax(row))};")
+        lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'h{results[index]:x};")
     clocked = verilog.latency > 0
     return template("test_bench.v.in").format(
         name=name,
+        result=port(circuit),
         module=module,
-        port=port,
+        port=inputs,
         clock=".clk(clk), " if clocked else "",
         width=width - 1,
         score_width=score_width - 1,
@@ -300,7 +334,7 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
 
 
 def vector_order(scores: NDArray[np.integer]) -> NDArray[np.intp]:
-    """An order of samples, by their scores ``[N, classes]``, in which the classes that win come in turn.
+    """An order of samples, by their scores ``[N, classes]``, in which the classes of the highest ones come in turn.
 
     Noise lets few classes of a trained net win: without it the first vectors leave most of an argmax untried.
     """

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.kernel import Places, check_kernel
 from lgn_lightning.circuit.net.netlist import MAX_NODES, ArrayFields, CircuitError, CircuitInputs, Netlist, NodeIds
 
@@ -124,6 +125,11 @@ class LoopedNetlist(CircuitInputs):
         return self.tail.tau
 
     @property
+    def decoding(self) -> Decoding:
+        """What the scores say."""
+        return self.tail.decoding
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """One name a class, or None."""
         return self.tail.class_names
@@ -148,6 +154,10 @@ class LoopedNetlist(CircuitInputs):
         """Gates that are stored: those of a kernel count once."""
         stored = (stage.kernel.num_gates if isinstance(stage, Loop) else stage.num_gates for stage in self.stages)
         return self.tail.num_gates + sum(stored)
+
+    def with_decoding(self: AnyLooped, decoding: Decoding) -> AnyLooped:
+        """Returns the circuit with other words for the same scores, without class names."""
+        return replace(self, tail=self.tail.with_decoding(decoding))
 
     def with_class_names(self: AnyLooped, names: Sequence[str] | None) -> AnyLooped:
         """Returns the circuit with other class names."""

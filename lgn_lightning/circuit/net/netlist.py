@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.circuit.net.decoding import Decoding
+
 #: Node ids are int32, so a circuit has fewer nodes than this.
 MAX_NODES: Final = 2**31 - 1
 #: Above this many levels `Netlist.gate_levels` goes gate by gate.
@@ -103,7 +105,8 @@ class Netlist(CircuitInputs):
         num_classes: Number of groups.
         c: Node ids of operand C, int32 ``[n]``, or None for a circuit of two-input gates.
         tau: What the net divides the sums by; integer scores are not divided.
-        class_names: One name a class, or None.
+        class_names: One name a class, level, label or number, or None.
+        decoding: What the scores say: by default the class of the highest.
 
     Raises:
         CircuitError: If the arrays are not a valid circuit; the message says which entry.
@@ -117,6 +120,7 @@ class Netlist(CircuitInputs):
     c: NodeIds | None = None
     tau: float = 1.0
     class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    decoding: Decoding = field(default=Decoding(), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,8 +157,14 @@ class Netlist(CircuitInputs):
             raise CircuitError(f"{self.outputs.size} outputs do not split into {self.num_classes} equal groups")
         if self.outputs.min() < 0 or self.outputs.max() >= self.num_nodes:
             raise CircuitError(f"an output is node {self.outputs.max()}, but there are {self.num_nodes} nodes")
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise CircuitError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+        groups = self.decoding.groups
+        if groups not in (None, self.num_classes):
+            raise CircuitError(f"{self.num_classes} groups of outputs are not the {groups} of the decoding")
+        if not all(isinstance(threshold, int) for threshold in self.decoding.thresholds):
+            raise CircuitError(f"thresholds of counts are whole numbers, and not {self.decoding.thresholds}")
+        names = self.decoding.num_names(self.num_classes)
+        if self.class_names is not None and len(self.class_names) != names:
+            raise CircuitError(f"{len(self.class_names)} class names for {names} classes")
         for name in self.class_names or ():
             if not name or not name.isprintable():
                 raise CircuitError(f"class name {name!r} is empty or has unprintable characters")
@@ -202,6 +212,10 @@ class Netlist(CircuitInputs):
         """Returns the circuit with other gates of two or three operands, and other outputs."""
         a, b, *c = operands
         return replace(self, gates=gates, a=a, b=b, c=c[0] if c else None, outputs=outputs)
+
+    def with_decoding(self: AnyNetlist, decoding: Decoding) -> AnyNetlist:
+        """Returns the circuit with other words for the same scores, without class names."""
+        return replace(self, decoding=decoding, class_names=None)
 
     def with_class_names(self: AnyNetlist, names: Sequence[str] | None) -> AnyNetlist:
         """Returns the circuit with other class names."""

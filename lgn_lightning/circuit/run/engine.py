@@ -20,7 +20,7 @@ from lgn_lightning.circuit.simulate import check_samples
 ENGINES = ("machine-code", "interpreter", "numpy")
 
 
-_Results = tuple[NDArray[np.int32], NDArray[np.int32]]
+_Results = tuple[NDArray[np.int32], NDArray[Any]]
 
 
 class EngineError(RuntimeError):
@@ -146,8 +146,8 @@ class Engine:
         """
         return self._samples(x, scores=True, classes=False)[0]
 
-    def predict(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Class of the highest score (the first of equals) of each sample, int32 ``[N]``."""
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """What the scores of each sample say: classes int32 ``[N]``, or see `Decoding.decide`."""
         return self._samples(x, scores=False, classes=True)[1]
 
     def scores_and_classes(self, x: ArrayLike) -> _Results:
@@ -166,8 +166,8 @@ class Engine:
         """Scores and classes of packed inputs in one run; see `packed`."""
         return self._packed(words, count, scores=True, classes=True)
 
-    def predict_packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
-        """Classes of packed inputs, int32 ``[count]``; see `packed`."""
+    def predict_packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[Any]:
+        """What the scores of packed inputs say; see `packed` and `predict`."""
         return self._packed(words, count, scores=False, classes=True)[1]
 
     def outputs(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -188,7 +188,7 @@ class Engine:
     def _samples(self, x: ArrayLike, *, scores: bool, classes: bool) -> _Results:
         kind, rows = check_samples(self.circuit, x)
         if self._handle is None:
-            return _with_classes(simulate.scores(self.circuit, x))
+            return self._with_decisions(simulate.scores(self.circuit, x))
         levels = self.circuit.levels if kind == "pixels" else np.zeros(1, np.uint8)
         assert levels is not None
         where = rows.ctypes.data, rows.shape[1], levels.ctypes.data, levels.size, rows.shape[0]
@@ -200,7 +200,7 @@ class Engine:
         if not 0 <= samples <= words.shape[1] * 64:
             raise CircuitError(f"{words.shape[1]} words hold up to {words.shape[1] * 64} samples, not {samples}")
         if self._handle is None:
-            return _with_classes(simulate.packed_scores(self.circuit, words, samples))
+            return self._with_decisions(simulate.packed_scores(self.circuit, words, samples))
         where = words.ctypes.data, words.shape[1], samples
         return self._call("lgn_engine_packed", where, samples, scores, classes, None)
 
@@ -208,12 +208,17 @@ class Engine:
         self, function: str, where: tuple[int, ...], count: int, scores: bool, classes: bool, *outputs: int | None
     ) -> _Results:
         """Calls an entry point of the library; results that are not asked for are empty."""
+        decided = classes and self.circuit.decoding.kind != "argmax"  # of the scores, here
+        scores, classes = scores or decided, classes and not decided
         sums = np.empty((count if scores else 0, self.circuit.num_classes), np.int32)
         best = np.empty(count if classes else 0, np.int32)
         wanted = sums.ctypes.data if scores else None, best.ctypes.data if classes else None
         if getattr(self._library, function)(self._handle, *where, self.threads, *wanted, *outputs):
             raise MemoryError("the engine found no memory for its slots")
-        return sums, best
+        return self._with_decisions(sums) if decided else (sums, best)
+
+    def _with_decisions(self, scores: NDArray[np.int32]) -> _Results:
+        return scores, self.circuit.decoding.decide(scores)
 
     def _check_words(self, words: NDArray[Any]) -> NDArray[np.uint64]:
         array = np.asarray(words)
@@ -224,10 +229,6 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine({self.name}, {self.circuit!r})"
-
-
-def _with_classes(scores: NDArray[np.int32]) -> _Results:
-    return scores, np.asarray(scores.argmax(axis=1), dtype=np.int32)
 
 
 def _set_loops(library: ctypes.CDLL, engine: int, program: LoopProgram) -> None:

@@ -154,8 +154,8 @@ static void planes_to_counts(const vec *planes, int32_t *counts)
     }
 }
 
-/* Runs `count` samples; either of `scores` and `classes` may be NULL. Returns 0, or -1 if memory is short. */
-static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, size_t count)
+/* Runs `count` samples; either of `scores` and `results` may be NULL. Returns 0, or -1 if memory is short. */
+static int classify(const void *x, int kind, int32_t *scores, result *results, size_t count)
 {
     const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_PIXELS;
     const size_t block = LANES * WORD_BITS;
@@ -164,9 +164,13 @@ static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, 
     if (memory == NULL)
         return -1;
 
-    int32_t *counts = (int32_t *)memory, *best = counts + block, *arg = best + block;
+    int32_t *const counts = (int32_t *)memory, *const best = counts + block, *const arg = best + block;
     vec *slots = (vec *)(((uintptr_t)(arg + block) + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
     vec planes[NUM_PLANES];
+#ifdef DECIDES
+    (void)best;
+    (void)arg;
+#endif
 
     for (size_t start = 0; start < count; start += block) {
         const size_t samples = count - start < block ? count - start : block;
@@ -186,15 +190,20 @@ static int classify(const void *x, int kind, int32_t *scores, int32_t *classes, 
             if (scores != NULL)
                 for (size_t j = 0; j < samples; j++)
                     scores[(start + j) * NUM_CLASSES + c] = counts[j];
-            if (classes != NULL)
+            if (results != NULL)
                 for (size_t j = 0; j < samples; j++)
+#ifdef DECIDES
+                    decide(results + (start + j) * RESULTS, c, counts[j]);
+        }
+#else
                     if (c == 0 || counts[j] > best[j]) {
                         best[j] = counts[j];
                         arg[j] = (int32_t)c;
                     }
         }
-        if (classes != NULL)
-            memcpy(classes + start, arg, samples * sizeof(int32_t));
+        if (results != NULL)
+            memcpy(results + start, arg, samples * sizeof(result));
+#endif
     }
     free(memory);
     return 0;

@@ -1,0 +1,3 @@
+
+typedef int32_t result;
+#define RESULTS 1
