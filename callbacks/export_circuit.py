@@ -191,8 +191,9 @@ class ExportCircuit(pl.Callback):
                 exported = self.exported_for(path)
                 if exported is None or exported.library is not None or exported.folder in self._pending:
                     continue
-                net = _net_with(read_checkpoint(path)["state_dict"], pl_module)
-                self._pending[exported.folder] = self._trial(LoopedCircuit.from_module(net), net)
+                content = read_checkpoint(path)
+                net = _net_with(content["state_dict"], pl_module)
+                self._pending[exported.folder] = self._trial(circuit_of_checkpoint(net, content), net)
 
     def _trial(self, circuit: Circuit | LoopedCircuit, net: nn.Module) -> Trial:
         return Trial.of_net(circuit, net, np.concatenate(self._samples) if self._samples else None)
@@ -210,7 +211,7 @@ class ExportCircuit(pl.Callback):
             rank_zero_warn(f"ExportCircuit: {type(pl_module).__name__} has no attribute `net`: nothing to export")
             return False
         try:
-            LoopedCircuit.from_module(net, getattr(getattr(trainer, "datamodule", None), "class_names", None))
+            LoopedCircuit.from_module(net)
         except CircuitError as error:
             rank_zero_warn(f"ExportCircuit: this net cannot become a circuit, so there is nothing to export ({error})")
             return False

@@ -11,7 +11,7 @@ from lgn_lightning.circuit.emit.compiled import CompiledCircuit
 from lgn_lightning.circuit.emit.export import ExportedFiles, ExportOptions, export_circuit
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
-from lgn_lightning.circuit.net.decoding import Decoding
+from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.passes.flat import (
     absorb_inverters,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lgn_lightning.circuit.compiled_net import CompiledLogicNet
 
 __all__ = [
+    "ARGMAX",
     "Circuit",
     "CircuitBuilder",
     "CircuitError",

@@ -29,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 
 from lgn_lightning.base.files import atomic_write_bytes
-from lgn_lightning.circuit.net.decoding import Decoding
+from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
@@ -64,7 +64,7 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
     header["arrays"] = [[name, array.size] for name, array in arrays.items()]
     if circuit.preparation is not None:
         header["preparation"] = circuit.preparation
-    if circuit.decoding != Decoding():
+    if circuit.decoding != ARGMAX:
         header["decoding"] = circuit.decoding.to_dict()
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
     prefix = _PREFIX.pack(MAGIC, 3 if "decoding" in header else 2 if looped else 1, len(text))

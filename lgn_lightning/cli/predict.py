@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.circuit import Circuit, CircuitError, Engine, LoopedCircuit, load_circuit
+from lgn_lightning.circuit import ARGMAX, Circuit, CircuitError, Decoding, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import add_data_root, add_trust
@@ -26,6 +26,8 @@ from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.runs.recipes import find_recipe
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+#: Scores, and what they say.
+_Answers = tuple[NDArray[Any], NDArray[Any]]
 #: Images that a net without gates takes at a time.
 _BATCH: Final = 1000
 
@@ -52,18 +54,19 @@ class Classifier:
     """What classifies.
 
     Attributes:
-        classify: Scores ``[N, classes]`` and classes ``[N]`` of samples.
+        classify: Scores ``[N, classes]`` of samples, and what they say, see `Decoding.decide`.
         image_shape: (C, H, W) of the images; None if it takes bits.
         preparation: What made the images of its training of files, see `prepare_image`.
         class_names: Names of the classes, if it knows them.
         settings: The settings that it was trained with, as far as they are known.
     """
 
-    classify: Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.integer[Any]]]]
+    classify: Callable[[NDArray[Any]], _Answers]
     image_shape: tuple[int, int, int] | None
     preparation: str | None
     class_names: Sequence[str] | None
     settings: dict[str, Any]
+    decoding: Decoding = ARGMAX
 
     @classmethod
     def of_circuit(
@@ -71,7 +74,8 @@ class Classifier:
     ) -> Classifier:
         """A circuit, run by an engine."""
         classify = Engine(circuit, engine, threads=threads).scores_and_classes
-        return cls(classify, circuit.image_shape, circuit.preparation, circuit.class_names, settings)
+        about = circuit.image_shape, circuit.preparation, circuit.class_names
+        return cls(classify, *about, settings, circuit.decoding)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,7 +112,7 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
             raise LgnError(f"there is no circuit file {source}; lgn export --format circuit writes one")
         return Classifier.of_circuit(load_circuit(source), engine, threads, {})
     # torch takes seconds to import, which a circuit file does not need
-    from lgn_lightning.training.checkpoint import class_names, open_net, preparation
+    from lgn_lightning.training.checkpoint import class_names, decoding, open_net, preparation
 
     loaded = open_net(source)
     if loaded.why:
@@ -120,19 +124,20 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
         if engine != "auto":
             raise
     shape = (settings["model"]["net"].get("init_args") or {}).get("in_shape")
-    classify = _of_net(loaded.net, threads)
-    return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings)
+    says = decoding(content)
+    classify = _of_net(loaded.net, threads, says)
+    return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings, says)
 
 
-def _of_net(net: Any, threads: int) -> Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
+def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any]], _Answers]:
     """What a net without gates computes, such as a baseline."""
     import torch
 
     @torch.inference_mode()
-    def classify(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+    def classify(x: NDArray[Any]) -> _Answers:
         torch.set_num_threads(threads)
         scores = torch.cat([net(part) for part in torch.split(torch.from_numpy(np.ascontiguousarray(x)), _BATCH)])
-        return scores.numpy(), scores.argmax(1).numpy()
+        return scores.numpy(), decoding.decide(scores.numpy())
 
     return classify
 
@@ -207,12 +212,19 @@ def read_test_split(
 
 
 def _table(
-    classifier: Classifier, names: list[str], scores: NDArray[Any], classes: NDArray[np.integer[Any]], with_scores: bool
+    classifier: Classifier, names: list[str], scores: NDArray[Any], decided: NDArray[Any], with_scores: bool
 ) -> str:
-    labels = classifier.class_names or [str(index) for index in range(scores.shape[1])]
+    decoding, groups = classifier.decoding, scores.shape[1]
+    labels = classifier.class_names or [str(index) for index in range(decoding.num_names(groups))]
+    of_groups = labels if len(labels) == groups else [str(index) for index in range(groups)]
+    if decoding.is_class:
+        columns, rows = ["class", "name"], [[winner, labels[winner]] for winner in decided.tolist()]
+    else:
+        columns = ["value"] if decoding.kind == "numbers" and groups == 1 else list(labels)
+        rows = (decided if decoding.kind == "numbers" else decided.astype(int)).reshape(-1, groups).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", "class", "name"] + [f"score_{label}" for label in labels if with_scores])
-    for name, winner, row in zip(names, classes.tolist(), scores.tolist(), strict=True):
-        writer.writerow([name, winner, labels[winner], *(row if with_scores else ())])
+    writer.writerow(["input", *columns] + [f"score_{label}" for label in of_groups if with_scores])
+    for name, row, sums in zip(names, rows, scores.tolist(), strict=True):
+        writer.writerow([name, *row, *(sums if with_scores else ())])
     return text.getvalue()

@@ -36,6 +36,7 @@ class SeedResult:
         train_seconds: Wall time of the training, validations included.
         hardware: What it trained on.
         commit: The code that trained it.
+        metric: What the accuracies are, if they are none: the metric that fits the target.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class SeedResult:
     train_seconds: float | None
     hardware: str
     commit: str
+    metric: str = "acc"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def cells(result: Result) -> dict[str, str]:
     return {
         "recipe": result.recipe + "".join(f" ({note})" for note in [*changed, *result.overrides]),
         "paper, %": "–" if paper.accuracy is None else f"{paper.accuracy:.2f}",
-        "ours, %": f"{result.accuracy:.2f} ({spread})",
+        "ours, %": f"{'' if runs[0].metric == 'acc' else f'100 · {runs[0].metric} '}{result.accuracy:.2f} ({spread})",
         "to paper": "–" if result.to_paper is None else f"{result.to_paper:+.2f}",
         "soft − hard": "–" if runs[0].gates is None else f"{result.discretization_gap:+.2f}",
         "gates": "–" if runs[0].gates is None else f"{runs[0].gates:,}",

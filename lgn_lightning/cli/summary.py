@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import lightning.pytorch as pl
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from lgn_lightning.base.machine import processor_name
 from lgn_lightning.callbacks import GateEntropy
-from lgn_lightning.circuit import LoopedCircuit
+from lgn_lightning.circuit import Decoding, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.base import ImageDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
@@ -20,6 +23,7 @@ from lgn_lightning.deploy.throughput import images_per_second
 from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.training.module import LogicModule
+from lgn_lightning.training.targets import Target
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Summary:
     """Result of a run, measured on the test split with the checkpoint that validation chose.
 
     Args:
-        accuracy_soft: Share of correct classes of the relaxed net.
-        accuracy_hard: Share of correct classes of the discrete net.
+        accuracy_soft: Share of correct classes of the relaxed net; for other targets the metric that fits.
+        accuracy_hard: That of the discrete net.
         gates: Gates of the net, those of convolutions at every place of the image where it counts them so (`num_gates`
             of `LogicTreeNet`); None for a net without logic layers.
         gates_exported: Gates that the exported circuit evaluates.
@@ -38,12 +42,14 @@ class Summary:
         constants: Share of the gates that settle on 0 or 1.
         checkpoint: The checkpoint that was tested.
         c_file: The exported C source.
-        accuracy_c: Share of correct classes of the compiled C.
+        accuracy_c: That of the compiled C.
         compared: Test images on which the scores of C and hard net were compared; all were equal.
         images_per_second: Throughput of the compiled C from uint8 pixels to classes, one thread.
         tested: Images of all accuracies: the first ones of the test split if ``limit_test_batches`` leaves some out.
         available: Images of the test split.
         c_unchecked: Why nothing could be measured with the compiled C; None if it was, or there is none.
+        metric: The metric that fits the target: ``acc``, or ``f1``, ``r2``, …
+        metrics: All that was measured on the test split.
     """
 
     accuracy_soft: float
@@ -62,6 +68,8 @@ class Summary:
     tested: int | None = None
     available: int | None = None
     c_unchecked: str | None = None
+    metric: str = "acc"
+    metrics: dict[str, float] | None = None
 
 
 def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, checkpoint: Path | None) -> Summary:
@@ -74,11 +82,16 @@ def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, c
         checkpoint: The checkpoint that was tested; None if the last weights were.
     """
     metrics = trainer.callback_metrics
-    soft, hard = float(metrics["test/acc_soft"]), float(metrics["test/acc_hard"])
+    main = module.target.main
+    soft, hard = (float(metrics[f"test/{main}_{kind}"]) for kind in ("soft", "hard"))
     available = len(data.test_images().labels)
     # The i-th batches of all ranks together are the i-th batch of the split.
     tested = int(sum(trainer.num_test_batches)) * data.eval_batch_size * trainer.world_size
     summary = Summary(soft, hard, checkpoint=checkpoint, tested=min(tested, available), available=available)
+    values = {name.removeprefix("test/"): float(value) for name, value in metrics.items() if name.startswith("test/")}
+    # JSON knows no NaN.
+    values = {name: value for name, value in values.items() if math.isfinite(value)}
+    summary = replace(summary, metric=main, metrics=values)
     layers = logic_layers(module.net)
     if not layers:
         return summary
@@ -109,17 +122,26 @@ def with_compiled(summary: Summary, module: LogicModule, data: ImageDataModule) 
         return replace(summary, gates_exported=exported.gates, c_file=exported.source, c_unchecked=str(error))
     images, labels = (part[: summary.tested] for part in data.test_images())
     net = module.net.eval()
-    trial = Trial.of_net(LoopedCircuit.from_module(net), net, images.numpy(), "test")
+    circuit = LoopedCircuit.from_module(net).with_decoding(Decoding(**module.target.decoding()))
+    trial = Trial.of_net(circuit, net, images.numpy(), "test")
     scores = compiled.scores(trial.inputs)
-    trial.compare(scores, f"C source {exported.source}")
+    trial.compare(scores, f"C source {exported.source}", compiled.predict(trial.inputs))
     return replace(
         summary,
         gates_exported=exported.gates,
         c_file=exported.source,
-        accuracy_c=float((torch.from_numpy(scores).argmax(1) == labels).float().mean()),
+        accuracy_c=_measure(module.target, torch.from_numpy(scores), labels),
         compared=len(images),
         images_per_second=images_per_second(compiled.predict, trial.inputs),
     )
+
+
+def _measure(target: Target, counts: Tensor, labels: Tensor) -> float:
+    """The metric that fits a target, of counts."""
+    target = copy.deepcopy(target).cpu()
+    metrics = target.metrics()
+    target.update(metrics, counts, labels.cpu())
+    return float(target.compute(metrics)[target.main])
 
 
 def hardware(trainer: pl.Trainer) -> str:
@@ -138,9 +160,19 @@ def print_summary(summary: Summary) -> None:
     table.add_column(overflow="fold")
     if summary.tested is not None and summary.tested != summary.available:
         table.add_row("tested on", f"the first {summary.tested:,} of {summary.available:,} images")
-    table.add_row("soft accuracy", f"{summary.accuracy_soft:.2%}")
-    table.add_row("hard accuracy", f"{summary.accuracy_hard:.2%}")
-    table.add_row("discretization gap", f"{100 * (summary.accuracy_soft - summary.accuracy_hard):+.2f} points")
+    accuracy = summary.metric == "acc"
+    name, shape = ("accuracy", ".2%") if accuracy else (summary.metric, ".4f")
+    gap = summary.accuracy_soft - summary.accuracy_hard
+    table.add_row(f"soft {name}", f"{summary.accuracy_soft:{shape}}")
+    table.add_row(f"hard {name}", f"{summary.accuracy_hard:{shape}}")
+    others = {
+        key.removesuffix("_hard"): value
+        for key, value in (summary.metrics or {}).items()
+        if key.endswith("_hard") and key not in (f"{summary.metric}_hard", "loss_hard", "score_hard")
+    }
+    if others:
+        table.add_row("hard net", ", ".join(f"{key} {value:.4g}" for key, value in others.items()))
+    table.add_row("discretization gap", f"{100 * gap:+.2f} points" if accuracy else f"{gap:+.4f}")
     if summary.gates is not None:
         exported = f", {summary.gates_exported:,} in the exported circuit" if summary.gates_exported else ""
         table.add_row("gates", f"{summary.gates:,}{exported}")
@@ -158,7 +190,7 @@ def print_summary(summary: Summary) -> None:
     if summary.c_unchecked is not None:
         table.add_row("compiled C", f"not checked: {summary.c_unchecked}")
     if summary.accuracy_c is not None:
-        table.add_row("accuracy of the compiled C", f"{summary.accuracy_c:.2%}")
+        table.add_row(f"{name} of the compiled C", f"{summary.accuracy_c:{shape}}")
         table.add_row("C and hard net", f"equal scores on all {summary.compared:,} test images")
         table.add_row("throughput of the C", f"{summary.images_per_second:,.0f} images/s, one thread")
     Console().print(table)

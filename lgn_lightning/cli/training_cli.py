@@ -298,7 +298,7 @@ class TrainingCLI(LightningCLI):
             path = ""
         trainer.test(model, datamodule=self.datamodule, ckpt_path=path or None, verbose=False, weights_only=True)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on all ranks: rank zero broadcasts it
-        if "test/acc_hard" not in trainer.callback_metrics:
+        if "test/score_hard" not in trainer.callback_metrics:
             rank_zero_warn("limit_test_batches=0 leaves no image to test on: there is no result")
         elif trainer.is_global_zero:
             summary, run = summarize(trainer, model, self.datamodule, Path(path) if path else None), RunFolder(folder)

@@ -132,7 +132,8 @@ def write_circuit_folder(
     compared = [trial.compare(smaller.scores(trial.inputs), "simulated circuit")]
     engine = _engine_of(smaller)
     if engine is not None:
-        compared.append(trial.compare(engine(trial.inputs), f"{engine.name} engine"))
+        scores, decided = engine.scores_and_classes(trial.inputs)
+        compared.append(trial.compare(scores, f"{engine.name} engine", decided))
     with atomic_folder(folder) as temporary:
         vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
         formats = tuple(dict.fromkeys("c" if name == "library" else name for name in options.formats))
@@ -145,6 +146,7 @@ def write_circuit_folder(
             "classes": circuit.num_classes,
             "image_shape": circuit.image_shape,
             "preparation": circuit.preparation,
+            "decoding": circuit.decoding.to_dict(),
             "gates": {
                 "before": circuit.num_gates,
                 "after": smaller.num_gates,
@@ -176,8 +178,8 @@ def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]
     library = source.with_suffix(".so")
     compile_library(source, library, compiler=shlex.join(compiler))
     try:
-        scores = CompiledCircuit(library, name=exported.manifest["prefix"]).scores(trial.inputs)
-        result = trial.compare(scores, "compiled C")
+        compiled = CompiledCircuit(library, name=exported.manifest["prefix"])
+        result = trial.compare(compiled.scores(trial.inputs), "compiled C", compiled.predict(trial.inputs))
     except ExportError:
         shutil.rmtree(exported.folder, ignore_errors=True)
         raise

@@ -71,8 +71,8 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 def circuit_of_checkpoint(
     net: nn.Module, content: dict[str, Any], form: str = "auto", formats: Sequence[str] = ()
 ) -> Circuit | LoopedCircuit:
-    """Turns the net of a checkpoint's content into a circuit, as `circuit_of_net`, that knows classes and images."""
-    from lgn_lightning.training.checkpoint import class_names, preparation  # torch, as above
+    """Turns the net of a checkpoint's content into a circuit, as `circuit_of_net`, that knows what the content does."""
+    from lgn_lightning.training.checkpoint import class_names, decoding, preparation  # torch, as above
 
-    circuit = circuit_of_net(net, class_names(content), form, formats)
-    return circuit.with_preparation(preparation(content))
+    circuit = circuit_of_net(net, None, form, formats).with_preparation(preparation(content))
+    return circuit.with_decoding(decoding(content)).with_class_names(class_names(content))

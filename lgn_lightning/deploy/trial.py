@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import ExportError
-from lgn_lightning.circuit import Circuit, LoopedCircuit
+from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,12 +26,14 @@ class Trial:
         scores: Ones in each class, int32 ``[N, classes]``.
         origin: Where the samples are from: ``"validation"``, ``"test"`` or ``"random"``.
         reference: What gave the scores.
+        decoding: What the scores say.
     """
 
     inputs: NDArray[Any]
     scores: NDArray[np.int32]
     origin: str = "random"
     reference: str = "hard net"
+    decoding: Decoding = ARGMAX
 
     @classmethod
     def of_net(
@@ -47,29 +49,42 @@ class Trial:
         bits that are one. ``origin`` is where they are from.
         """
         inputs = random_samples(circuit) if samples is None else _as_inputs(circuit, samples)
-        return cls(inputs, hard_counts(circuit, net, inputs), "random" if samples is None else origin)
+        scores = hard_counts(circuit, net, inputs)
+        return cls(inputs, scores, "random" if samples is None else origin, decoding=circuit.decoding)
 
     @classmethod
     def of_circuit(cls, circuit: Circuit | LoopedCircuit, count: int = 256) -> Trial:
         """Simulates a circuit as it was given on random samples."""
         inputs = random_samples(circuit, count)
-        return cls(inputs, circuit.scores(inputs), reference="simulated circuit as it was given")
+        reference = "simulated circuit as it was given"
+        return cls(inputs, circuit.scores(inputs), reference=reference, decoding=circuit.decoding)
 
-    def differences(self, actual: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Indices of the samples to which other scores were given."""
-        return np.flatnonzero((actual != self.scores).any(axis=1))
+    def differences(self, actual: NDArray[np.int32], decided: NDArray[Any] | None = None) -> NDArray[np.intp]:
+        """Indices of the samples to which other scores were given, or of which something else was said."""
+        different = (actual != self.scores).any(axis=1)
+        if decided is not None:
+            wanted = self.decoding.decide(self.scores)
+            different |= (decided.reshape(wanted.shape) != wanted).reshape(len(wanted), -1).any(axis=1)
+        return np.flatnonzero(different)
 
-    def compare(self, actual: NDArray[np.int32], what: str) -> str:
-        """Makes sure that scores are those of the trial, else an ExportError; returns ``what``, for a manifest."""
-        different = self.differences(actual)
+    def compare(self, actual: NDArray[np.int32], what: str, decided: NDArray[Any] | None = None) -> str:
+        """Makes sure that scores, and what they say, are those of the trial; returns ``what``, for a manifest.
+
+        Else it is an ExportError.
+        """
+        different = self.differences(actual, decided)
         if different.size:
             first = int(different[0])
             raise ExportError(
                 f"the {what} disagrees with the {self.reference} on {different.size} of {len(actual)} {self.origin} "
                 f"samples, first on sample {first}: it gives the scores {actual[first].tolist()} and not "
-                f"{self.scores[first].tolist()}. Please report this with the checkpoint"
+                f"{self.scores[first].tolist()}{_said(decided, first)}. Please report this with the checkpoint"
             )
         return what
+
+
+def _said(decided: NDArray[Any] | None, sample: int) -> str:
+    return "" if decided is None else f", and says {decided[sample].tolist()}"
 
 
 def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,12 +122,13 @@ class Verifier:
                 compile_library(path, library)
             compiled = CompiledCircuit(library, c_name(path.stem))
             inputs, classes = self.circuit.num_inputs, self.circuit.num_classes
-            if (compiled.num_inputs, compiled.num_classes) != (inputs, classes):
+            kind = self.circuit.decoding.kind
+            if (compiled.num_inputs, compiled.num_classes, compiled.decoding) != (inputs, classes, kind):
                 raise LgnError(
-                    f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes, the circuit "
-                    f"{inputs} and {classes}: they are of different nets"
+                    f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes and says "
+                    f"{compiled.decoding}, the circuit {inputs} and {classes} and {kind}: they are of different nets"
                 )
-            self._compare_scores(path.name, compiled.scores(self.trial.inputs))
+            self._compare_scores(path.name, compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs))
 
     def _verify_passes(self, circuit: Circuit) -> None:
         try:
@@ -151,7 +152,7 @@ class Verifier:
             except EngineError as error:
                 self._skip(f"{what}: {error}")
             else:
-                self._compare_scores(what, engine(self.trial.inputs))
+                self._compare_scores(what, *engine.scores_and_classes(self.trial.inputs))
 
     def _verify_c(self, exported: Circuit | LoopedCircuit) -> None:
         try:
@@ -162,7 +163,9 @@ class Verifier:
         with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
             library = Path(folder) / "net.so"
             compile_source(exported.to_c(form=c_form(exported)), library)
-            self._compare_scores("compiled C", CompiledCircuit(library).scores(self.trial.inputs))
+            compiled = CompiledCircuit(library)
+            scores, decided = compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs)
+            self._compare_scores("compiled C", scores, decided)
 
     def _verify_verilog(self, circuit: Circuit, exported: Circuit) -> None:
         verilog = emit_verilog(exported, name="net")
@@ -180,7 +183,7 @@ class Verifier:
         except ToolError as error:
             self._skip(f"{what}: {error}")
         else:
-            how = f"{result.samples} samples in Icarus Verilog, sums and argmax included"
+            how = f"{result.samples} samples in Icarus Verilog, sums and decisions included"
             self._compare(what, result.equal, how, result.counterexample)
 
     def _compare(
@@ -192,8 +195,8 @@ class Verifier:
         if not equal and self.counterexample is None:
             self.counterexample = counterexample
 
-    def _compare_scores(self, what: str, actual: NDArray[np.int32]) -> None:
-        wrong = self.trial.differences(actual)[:1]
+    def _compare_scores(self, what: str, actual: NDArray[np.int32], decided: NDArray[Any] | None = None) -> None:
+        wrong = self.trial.differences(actual, decided)[:1]
         example = encode(self.circuit, self.trial.inputs[wrong])[0] if wrong.size else None
         self._compare(what, not wrong.size, f"{self.samples:,} samples", example)
 

@@ -18,6 +18,7 @@ from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings
 from lgn_lightning.base.trust import trusted_settings, trusting
+from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.models.arguments import describe_net
 from lgn_lightning.nn.gate_order import gates_as_drawn
 from lgn_lightning.nn.parametrizations import Parametrization
@@ -43,9 +44,12 @@ def class_names(content: dict[str, Any]) -> list[str] | None:
     return content.get("lgn_class_names")
 
 
-def decoding(content: dict[str, Any]) -> dict[str, Any] | None:
-    """How the sums of a checkpoint's net are decided on, the arguments of `circuit.Decoding`; None of release 0.1."""
-    return content.get("lgn_decoding")
+def decoding(content: dict[str, Any]) -> Decoding:
+    """What the sums of a checkpoint's net say; checkpoints of release 0.1 are of one class of many."""
+    try:
+        return Decoding(**content.get("lgn_decoding") or {})
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"the checkpoint's decoding cannot be used: {error}") from error
 
 
 def preparation(content: dict[str, Any]) -> str | None:

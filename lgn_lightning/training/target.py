@@ -1,5 +1,6 @@
 """What every target of a training has: what a net's sums mean, and how they are trained, measured and decided on."""
 
+import math
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -105,10 +106,9 @@ class Target(nn.Module):
         """The decision by whole counts as plain data, the arguments of `circuit.Decoding`."""
         raise NotImplementedError
 
-
-def whole_numbers(thresholds: Tensor) -> list[int]:
-    """Thresholds of whole counts."""
-    return [int(t) for t in thresholds.ceil().tolist()]
+    def listed(self, thresholds: Tensor) -> list[float]:
+        """Thresholds as plain data: whole counts where the net sums up bits."""
+        return [math.ceil(t) if self.whole else t for t in thresholds.tolist()]
 
 
 def described(y: Tensor) -> str:

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.training.label_check import check_labels
-from lgn_lightning.training.target import Target, described, whole_numbers
+from lgn_lightning.training.target import Target, described
 from lgn_lightning.training.thresholds import Labels, YesNo
 
 __all__ = ["TARGETS", "Classes", "Labels", "Number", "Ordinal", "Target", "YesNo", "make_target", "scores_of"]
@@ -51,11 +51,15 @@ class Classes(Target):
 
 
 class Number(Target):
-    """Numbers, one a score: mean + spread · (score − middle / tau). Labels are floats ``[batch]`` or ``[batch, k]``.
+    """Numbers, one a score: mean + spread · reach · (count − middle) / middle.
 
     Mean and spread (standard deviation) of the training's labels are part of the checkpoint. The loss is that of
     standardized numbers. Logged are ``rmse`` and ``mae`` in the labels' unit, and ``r2``, that of standardized numbers
-    where there are several.
+    where there are several. The net's tau does not matter.
+
+    Args:
+        reach: Standard deviations from the mean to the least and greatest number that the bits of a sum can make. Few
+            lead to finer numbers, of which more bits must agree: nets then generalise better, as the average of many.
     """
 
     main = "r2"
@@ -63,6 +67,12 @@ class Number(Target):
     mean: Tensor
     spread: Tensor
     fitted: Tensor
+
+    def __init__(self, reach: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < reach < math.inf:
+            raise ValueError(f"Number(reach={reach}): must be positive")
+        self.reach, self.options = reach, {"reach": reach}
 
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
         """Begins with the mean 0 and the spread 1."""
@@ -99,9 +109,17 @@ class Number(Target):
         numbers = self._offset + self._scale * counts.double()
         return numbers.squeeze(1) if self.num_classes == 1 else numbers
 
+    def outputs(self, scores: Tensor) -> Tensor:
+        """Standardized numbers."""
+        return super().outputs(scores) * self._gain
+
+    @property
+    def _gain(self) -> float:
+        return self.reach * self.tau / self.middle if self.middle else 1.0
+
     @property
     def _scale(self) -> Tensor:
-        return self.spread / self.tau
+        return self.spread * self._gain / self.tau
 
     @property
     def _offset(self) -> Tensor:
@@ -201,8 +219,12 @@ class Ordinal(Target):
 
     def decoding(self) -> dict[str, Any]:
         offsets = (-self.middle / self.tau - self._ordered()).tolist()
-        thresholds = whole_numbers(self._thresholds)
-        return {"kind": "levels", "thresholds": thresholds, "scale": [1 / self.tau], "offset": offsets}
+        return {
+            "kind": "levels",
+            "thresholds": self.listed(self._thresholds),
+            "scale": [1 / self.tau],
+            "offset": offsets,
+        }
 
 
 #: Targets by the words of recipes.

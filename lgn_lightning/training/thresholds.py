@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.training.target import Target, described, whole_numbers
+from lgn_lightning.training.target import Target, described
 
 
 class Labels(Target):
@@ -101,7 +101,7 @@ class Labels(Target):
     def _decoding(self, kind: str) -> dict[str, Any]:
         count = self.num_scores
         logits = {"scale": [1 / self.tau] * count, "offset": [-self.middle / self.tau] * count}
-        return {"kind": kind, "thresholds": whole_numbers(self.threshold), **logits}
+        return {"kind": kind, "thresholds": self.listed(self.threshold), **logits}
 
 
 class YesNo(Labels):

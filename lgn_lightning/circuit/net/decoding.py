@@ -108,3 +108,7 @@ class Decoding:
         if self.kind == "numbers":
             return "; ".join(f"{o:.17g} + {s:.17g} * count" for s, o in zip(self.scale, self.offset, strict=True))
         return f"{self.kind} by the thresholds {', '.join(map(str, self.thresholds))}"
+
+
+#: The class of the highest count.
+ARGMAX: Final = Decoding()

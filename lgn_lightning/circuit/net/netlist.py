@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.decoding import Decoding
+from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 
 #: Node ids are int32, so a circuit has fewer nodes than this.
 MAX_NODES: Final = 2**31 - 1
@@ -120,7 +120,7 @@ class Netlist(CircuitInputs):
     c: NodeIds | None = None
     tau: float = 1.0
     class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
-    decoding: Decoding = field(default=Decoding(), kw_only=True)
+    decoding: Decoding = field(default=ARGMAX, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
