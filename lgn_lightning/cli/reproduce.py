@@ -150,7 +150,8 @@ class Reproduction:
                 f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` resumes it"
             )
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
-        return SeedResult(seed=seed, commit=values.get("commit", "unknown"), **{name: values[name] for name in names})
+        about = {name: values[name] for name in names} | {"metric": values.get("metric", "acc")}
+        return SeedResult(seed=seed, commit=values.get("commit", "unknown"), **about)
 
 
 def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[str]:

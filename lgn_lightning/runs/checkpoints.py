@@ -134,13 +134,8 @@ def _wrong_value(content: dict[str, Any]) -> str | None:
             return f"{name} is no tensor but {type(value).__name__}"
         if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.is_meta):
             return f"{name} is no plain tensor"
-    for key, kind in (
-        ("global_step", int),
-        ("lgn_recipe", str),
-        ("lgn_preparation", str),
-        (DIGEST, dict),
-        ("lgn_decoding", dict),
-    ):
+    kinds = {"global_step": int, "lgn_recipe": str, "lgn_preparation": str, "lgn_decoding": dict, DIGEST: dict}
+    for key, kind in kinds.items():
         if not isinstance(content.get(key), (kind, type(None))):
             return f"its {key} is {type(content[key]).__name__}"
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):

@@ -219,12 +219,8 @@ class Ordinal(Target):
 
     def decoding(self) -> dict[str, Any]:
         offsets = (-self.middle / self.tau - self._ordered()).tolist()
-        return {
-            "kind": "levels",
-            "thresholds": self.listed(self._thresholds),
-            "scale": [1 / self.tau],
-            "offset": offsets,
-        }
+        logits = {"scale": [1 / self.tau], "offset": offsets}
+        return {"kind": "levels", "thresholds": self.listed(self._thresholds), **logits}
 
 
 #: Targets by the words of recipes.

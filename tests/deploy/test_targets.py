@@ -82,7 +82,7 @@ def test_a_run_exports_and_predicts_by_its_target(
     assert read_source(best).circuit.decoding == circuit.decoding
     np.save("x.npy", x.numpy())
     assert main(["predict", str(best), "x.npy", "--out", "p.csv", "--scores"]) == 0
-    table = list(csv.DictReader(Path("p.csv").open()))
+    table = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
     column = "value" if target == "number" else "class"
     assert [float(row[column]) for row in table] == wanted.tolist()
     assert [int(row["score_0"]) for row in table] == circuit.scores(x.numpy())[:, 0].tolist()
