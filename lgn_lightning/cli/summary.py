@@ -140,7 +140,7 @@ def _measure(target: Target, counts: Tensor, labels: Tensor) -> float:
     """The metric that fits a target, of counts."""
     target = copy.deepcopy(target).cpu()
     metrics = target.metrics()
-    target.update(metrics, counts, labels.cpu())
+    target.update(metrics, counts.float(), labels.cpu())
     return float(target.compute(metrics)[target.main])
 
 

@@ -25,7 +25,7 @@ from tests.training.table_toy import TARGETS, fitted, labels, loader, module, ne
 
 KINDS = list(TARGETS)
 #: What an untrained net has of the metric that fits.
-BETTER_THAN = {"classes": 0.8, "yes_no": 0.9, "labels": 0.9, "number": 0.8, "numbers": 0.6, "ordinal": 0.8}
+BETTER_THAN = {"classes": 0.8, "yes_no": 0.9, "labels": 0.9, "number": 0.6, "numbers": 0.5, "ordinal": 0.8}
 
 
 def expected(kind: str, decided: Tensor, counts: Tensor, y: Tensor) -> dict[str, float]:
