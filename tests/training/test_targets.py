@@ -79,7 +79,7 @@ def test_learns_and_logs_what_scikit_learn_computes(tmp_path: Path, kind: str) -
 def test_the_net_that_ships_learns(tmp_path: Path, kind: str) -> None:
     _, run = fitted(tmp_path, kind, epochs=15)
     assert run.callback_metrics["val/score_hard"] > BETTER_THAN[kind]
-    assert run.callback_metrics[f"val/gap_{module(kind).target.main}"] == 0
+    assert abs(run.callback_metrics[f"val/gap_{module(kind).target.main}"]) < 1e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)
