@@ -38,7 +38,7 @@ class Places:
         if min(sizes) < 1 or min(self.padding) < 0:
             raise CircuitError(f"all sizes must be at least 1 and paddings at least 0: {self}")
         if min(self.unpooled) < 1 or min(self.size) < 1:
-            raise CircuitError(f"the kernel exceeds the padded image, or the window its result: {self}")
+            raise CircuitError(f"kernel larger than the padded image, or window larger than its result: {self}")
 
     @property
     def unpooled(self) -> Pair:
