@@ -68,7 +68,8 @@ class EdgeChannels(nn.Module):
         """Adds the channels to a batch of bits."""
         channels, height, width = self.in_shape
         if tuple(x.shape[1:]) != (self.thresholds * channels, height, width):
-            raise ValueError(f"it takes [batch, {self.thresholds * channels}, {height}, {width}], got {list(x.shape)}")
+            wanted = f"[batch, {self.thresholds * channels}, {height}, {width}]"
+            raise ValueError(f"EdgeChannels takes {wanted}, got {list(x.shape)}")
         bits = x.permute(1, 2, 3, 0).contiguous()
         # [channels, height, width, batch]: exact in floats, as there are at most 254 thresholds
         steps = bits.view(self.thresholds, channels, height, width, x.shape[0]).sum(0)
