@@ -1,4 +1,4 @@
-// Compiled once for each instruction set with another LGN_KERNELS; the compiler's vector extension does the rest.
+// Compiled once for each instruction set, which LGN_SET names (Generic, Avx2, Avx512); the compiler's vector extension does the rest.
 #include "kernels.h"
 
 #include <algorithm>
@@ -267,8 +267,8 @@ void argmax(const T* counts, int64_t classes, int32_t* best) {
 
 }  // namespace
 
-extern const Kernels LGN_KERNELS;
-const Kernels LGN_KERNELS = {
+extern const Kernels LGN_OF_SET(Kernels);
+const Kernels LGN_OF_SET(Kernels) = {
     pack, interpret, count_ones, read_planes<int16_t>, read_planes<int32_t>, argmax<int16_t>, argmax<int32_t>,
 };
 

@@ -1,4 +1,4 @@
-// Compiled once for each instruction set with another LGN_LOOP_KERNELS. A gate of a kernel is evaluated at a chunk of
+// Compiled once for each instruction set, which LGN_SET names. A gate of a kernel is evaluated at a chunk of
 // places before the next one's turn comes: which gate it is, and where its operands lie, is decided once a chunk.
 #include <algorithm>
 #include <array>
@@ -165,7 +165,7 @@ void run(const LoopStep& step, uint8_t* slots, uint8_t* registers) {
 
 }  // namespace
 
-extern const LoopKernels LGN_LOOP_KERNELS;
-const LoopKernels LGN_LOOP_KERNELS = {run};
+extern const LoopKernels LGN_OF_SET(LoopKernels);
+const LoopKernels LGN_OF_SET(LoopKernels) = {run};
 
 }  // namespace lgn

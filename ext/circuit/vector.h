@@ -5,6 +5,11 @@
 
 #include "program.h"
 
+// The name of a table of kernels, such as kAvx2Kernels.
+#define LGN_JOIN(set, kind) k##set##kind
+#define LGN_NAME(set, kind) LGN_JOIN(set, kind)
+#define LGN_OF_SET(kind) LGN_NAME(LGN_SET, kind)
+
 namespace lgn {
 namespace {  // another one in each file that is compiled
 

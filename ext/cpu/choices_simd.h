@@ -99,11 +99,9 @@ template <typename S>
 void choices(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, const void* table, const int32_t* a,
              const int32_t* b, const int32_t* candidates, int64_t count, int64_t begin, int64_t end, void* out,
              bool more, const Tile& tile) {
-#define LGN_CALL(n) \
-  choices_lines<S, n>(x, x_pitch, grad, grad_pitch, table, a, b, candidates, count, begin, end, out, more, tile)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
+  for_lines<S>(tile.lines, [&](auto n) {
+    choices_lines<S, n>(x, x_pitch, grad, grad_pitch, table, a, b, candidates, count, begin, end, out, more, tile);
+  });
 }
 
 // Unnormalized probabilities of rows of logits, the largest 1, in blocks of rows that stay in the nearest cache.

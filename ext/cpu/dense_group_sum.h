@@ -96,10 +96,9 @@ void group_rows(const char* x, int64_t x_pitch, int64_t rows, int64_t group, voi
 template <typename S>
 void group_forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t count, int64_t group,
                    int64_t groups, void* sums, void* scratch, const Tile& tile) {
-#define LGN_CALL(n) group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, groups, sums, scratch, tile)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
+  for_lines<S>(tile.lines, [&](auto n) {
+    group_forward_lines<S, n>(x, x_pitch, table, steps, count, group, groups, sums, scratch, tile);
+  });
 }
 
 }  // namespace

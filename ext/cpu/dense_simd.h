@@ -245,22 +245,24 @@ void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begi
 template <typename S>
 void forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end, char* y,
              int64_t y_pitch, const Tile& tile, bool streaming) {
-#define LGN_CALL(n) forward_lines<S, n>(x, x_pitch, table, steps, begin, end, y, y_pitch, tile, streaming)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
+  for_lines<S>(tile.lines, [&](auto n) {
+    forward_lines<S, n>(x, x_pitch, table, steps, begin, end, y, y_pitch, tile, streaming);
+  });
 }
 
 template <typename S, bool kGradX, bool kGrouped, bool kWide>
 void backward_any(const char* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                   const void* table, const Step* steps, int64_t count, const GradRows& grad_x,
                   const TableRows& grad_table, const Tile& tile, bool streaming) {
-#define LGN_CALL(n)                                                                                               \
-  backward_lines<S, n, kGradX, kGrouped, kWide>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x, \
-                                                grad_table, tile, streaming)
-  if constexpr (kVectorBytes == 16 || kWide) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
+  const auto run = [&](auto n) {
+    backward_lines<S, n, kGradX, kGrouped, kWide>(x, x_pitch, grad, grad_pitch, group, table, steps, count, grad_x,
+                                                  grad_table, tile, streaming);
+  };
+  if constexpr (kWide) {
+    run(std::integral_constant<int, 0>{});
+  } else {
+    for_lines<S>(tile.lines, run);
+  }
 }
 
 template <typename S>

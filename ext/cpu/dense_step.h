@@ -1,6 +1,8 @@
 // What the kernels of a layer share that go from gate to gate: a step's coefficients, prefetching, code by batch size.
 #pragma once
 
+#include <type_traits>
+
 #include "simd.h"
 
 namespace lgn {
@@ -30,19 +32,19 @@ LGN_INLINE void prefetch_write(const char* p, int lines) {
   for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);
 }
 
-// The numbers of lines that get code of their own, as the kernels' N: batch sizes that people use. 0 is a number known
-// at run time only; the plain build has no other.
-#define LGN_FOR_LINES(lines, call) \
-  switch (lines) {                 \
-    case 4:                        \
-      return call(4);              \
-    case 7:                        \
-      return call(7);              \
-    case 8:                        \
-      return call(8);              \
-    default:                       \
-      return call(0);              \
+// Calls `call` with the number of lines as a constant where it has code of its own, for batches of 64, 100 and 128 floats
+// or 128 halves, and else with 0, which stands for a number known at run time only. The plain build has no other.
+template <typename S, typename Call>
+LGN_INLINE void for_lines(int lines, const Call& call) {
+  if constexpr (kVectorBytes > 16) {
+    if (lines == 4) return call(std::integral_constant<int, 4>{});
+    if constexpr (Storage<S>::kParts == 1) {
+      if (lines == 7) return call(std::integral_constant<int, 7>{});
+      if (lines == 8) return call(std::integral_constant<int, 8>{});
+    }
   }
+  call(std::integral_constant<int, 0>{});
+}
 
 }  // namespace
 }  // namespace lgn

@@ -198,22 +198,16 @@ void bit_learned_lines(const BitGates& layer, const Candidates& candidates, cons
 }
 
 void bit_pull(const PulledRows& from, int64_t begin, int64_t end, char* out, int64_t out_pitch, const Tile& tile) {
-#define LGN_CALL(n) bit_pull_lines<n>(from, begin, end, out, out_pitch, tile)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
+  for_lines<float>(tile.lines, [&](auto n) { bit_pull_lines<n>(from, begin, end, out, out_pitch, tile); });
 }
 
 void bit_learned(const BitGates& layer, const Candidates& candidates, const PulledRows* above, char* grad,
                  int64_t grad_pitch, int64_t group, int64_t begin, int64_t end, const TableRows& grad_table,
                  const Tile& tile) {
-#define LGN_LINES(n, pulls) \
-  bit_learned_lines<n, pulls>(layer, candidates, above, grad, grad_pitch, group, begin, end, grad_table, tile)
-#define LGN_CALL(n) above ? LGN_LINES(n, true) : LGN_LINES(n, false)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
-#undef LGN_LINES
+  for_lines<float>(tile.lines, [&](auto n) {
+    const auto run = above ? &bit_learned_lines<n, true> : &bit_learned_lines<n, false>;
+    run(layer, candidates, above, grad, grad_pitch, group, begin, end, grad_table, tile);
+  });
 }
 
 }  // namespace

@@ -169,14 +169,10 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
 void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                   const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
                   const TableRows& grad_table, const Tile& tile) {
-#define LGN_LINES(n, gradient)                                                                              \
-  bit_backward_lines<n, gradient>(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, \
-                                  grad_table, tile)
-#define LGN_CALL(n) grad_x.data ? LGN_LINES(n, true) : LGN_LINES(n, false)
-  if constexpr (kVectorBytes == 16) return LGN_CALL(0);
-  LGN_FOR_LINES(tile.lines, LGN_CALL)
-#undef LGN_CALL
-#undef LGN_LINES
+  for_lines<float>(tile.lines, [&](auto n) {
+    const auto run = grad_x.data ? &bit_backward_lines<n, true> : &bit_backward_lines<n, false>;
+    run(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, grad_table, tile);
+  });
 }
 
 constexpr BitLayerKernels bit_layer_kernels() {

@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -45,48 +46,51 @@ class Unit:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """All that a build depends on.
+    """All that a build depends on but the host's compiler, which is looked for when it is needed.
 
     Attributes:
-        sources: Folder of the sources.
-        link_flags: Flags of the last step.
-        key: Hash of sources, flags, compilers and other versions: the name of the build folder.
         kind: What the kernels are for, for messages.
         library: File name of the result.
+        sources: Folder that the units' sources are relative to.
+        hashed: Folders whose sources and headers the key depends on.
+        units: What to compile.
+        link_flags: Flags of the last step.
         nvcc: Path of the CUDA compiler, if there are units for it.
+        versions: What else the key depends on.
     """
 
-    sources: Path
-    compiler: str
-    ninja: str
-    units: tuple[Unit, ...]
-    link_flags: tuple[str, ...]
-    key: str
     kind: str
     library: str
+    sources: Path
+    hashed: tuple[Path, ...]
+    units: tuple[Unit, ...]
+    link_flags: tuple[str, ...]
     nvcc: str | None = None
+    versions: tuple[str, ...] = ()
 
+    @cached_property
+    def key(self) -> str:
+        """Hash of sources, flags, compiler and versions: the name of the build folder.
 
-def plan_of(
-    kind: str,
-    library: str,
-    sources: Path,
-    hashed: tuple[Path, ...],
-    units: tuple[Unit, ...],
-    link_flags: tuple[str, ...],
-    nvcc: str | None = None,
-    versions: tuple[str, ...] = (),
-) -> BuildPlan:
-    """Adds to a build the host's tools, and the key, which the folders ``hashed`` and ``versions`` go into."""
-    compiler, version = find_compiler()
-    digest = hashlib.sha256()
-    for path in (path for folder in hashed for path in sorted(folder.iterdir())):
-        if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for text in (repr(units), repr(link_flags), version, *versions, platform.machine()):
-        digest.update(text.encode() + b"\0")
-    key = digest.hexdigest()[:20]
-    return BuildPlan(sources, compiler, find_ninja(), units, link_flags, key, kind, library, nvcc)
+        Raises:
+            BuildError: If there is no compiler.
+        """
+        _, version = find_compiler()
+        return self._hash(repr(self.units), repr(self.link_flags), version)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of sources and versions alone: what a library that a wheel carries has to agree with."""
+        return self._hash(*(unit.object for unit in self.units))
+
+    def _hash(self, *texts: str) -> str:
+        digest = hashlib.sha256()
+        for path in (path for folder in self.hashed for path in sorted(folder.iterdir())):
+            if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for text in (*texts, *self.versions, platform.machine()):
+            digest.update(text.encode() + b"\0")
+        return digest.hexdigest()[:20]
 
 
 @cache
@@ -132,12 +136,20 @@ def cache_roots() -> list[Path]:
     return [preferred, _temporary_root()]
 
 
+def carried_folder() -> Path:
+    """Where a wheel of ``make wheel`` has libraries, in folders named by their fingerprints."""
+    return Path(str(files("lgn_lightning"))) / "prebuilt"
+
+
 def _temporary_root() -> Path:
     return Path(tempfile.gettempdir()) / f"lgn_lightning-{os.getuid()}"
 
 
 def find_library(plan: BuildPlan) -> Path | None:
-    """Gives the library of a plan if a cache folder has it; a BuildError if others can have put code there."""
+    """Gives the library of a plan if the wheel or a cache folder has it; a BuildError if others can have put code there."""
+    carried = carried_folder() / plan.fingerprint / plan.library
+    if carried.is_file() and _is_whole(carried):
+        return carried
     for root in cache_roots():
         library = root / plan.key / plan.library
         if not library.is_file():
@@ -257,7 +269,7 @@ def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
     say(f"building the {plan.kind} kernels, once for this version, in {folder.parent / plan.key}")
     started = time.monotonic()
     (folder / "build.ninja").write_text(ninja_file(plan))
-    command = [plan.ninja, "-C", str(folder), *(["-v"] if verbose else [])]
+    command = [find_ninja(), "-C", str(folder), *(["-v"] if verbose else [])]
     jobs = os.environ.get("MAX_JOBS")
     if jobs:
         command += ["-j", jobs]
@@ -266,7 +278,7 @@ def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
         sys.stderr.write(result.stdout)
     if result.returncode != 0:
         errors = [line for line in result.stdout.splitlines() if "error" in line.lower()] or result.stdout.splitlines()
-        compiler = plan.compiler if plan.nvcc is None else f"{plan.nvcc} with {plan.compiler}"
+        compiler = find_compiler()[0] if plan.nvcc is None else f"{plan.nvcc} with {find_compiler()[0]}"
         raise BuildError(
             f"building the {plan.kind} kernels failed:\n  " + "\n  ".join(errors[:8]) + "\n"
             f"compiler: {compiler} (g++ ≥ 11 or clang is needed; set CXX to choose); lgn build --verbose shows all"
@@ -280,19 +292,21 @@ def ninja_file(plan: BuildPlan) -> str:
     def escape(path: object) -> str:
         return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
+    compiler, _ = find_compiler()
+
     def shell(words: tuple[str, ...]) -> str:
         return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words).replace("$", "$$")
 
     lines = [
         "ninja_required_version = 1.3",
-        f"cxx = {shell((plan.compiler,))}",
+        f"cxx = {shell((compiler,))}",
         "rule compile",
         f"  command = $cxx {shell(('-iquote', str(plan.sources)))} $flags -c $in -o $out",
         "rule link",
         "  command = $cxx $in -o $out $flags",
     ]
     if plan.nvcc is not None:
-        lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', plan.compiler))} $flags -c $in -o $out"]
+        lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', compiler))} $flags -c $in -o $out"]
     for unit in plan.units:
         rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", (*_FLAGS, *_QUIET))
         lines.append(f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}")

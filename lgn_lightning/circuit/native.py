@@ -1,8 +1,9 @@
 """The circuit library of ``ext/circuit``: built once, loaded with ctypes."""
 
 import ctypes
-import platform
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, build, plan_of
+from lgn_lightning.base.instruction_sets import FLAGS, all_sets
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, build
 from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
-_KERNELS = ("kernels", "loop_kernels")  # compiled once per instruction set
-_INSTRUCTION_SETS = {
-    "Avx2": ("-mavx2",),
-    "Avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"),
-}
+_KERNELS = ("kernels.cpp", "loop_kernels.cpp")  # compiled once per instruction set
 ISA_NAMES = ("generic", "avx2", "avx512")
 KINDS = ("interpreter", "machine-code")
 FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
@@ -61,17 +59,17 @@ def library() -> ctypes.CDLL:
 
 def _plan() -> BuildPlan:
     sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
-    sets: dict[str, tuple[str, ...]] = {"Generic": ()}
-    if platform.machine() in ("x86_64", "AMD64"):
-        sets |= _INSTRUCTION_SETS
-    units = [
-        Unit(f"{part}.cpp", f"{part}_{name.lower()}.o", ("-O3", f"-DLGN_{part.upper()}=k{name}{kernels}", *flags))
-        for name, flags in sets.items()
-        for part, kernels in zip(_KERNELS, ("Kernels", "LoopKernels"), strict=True)
-    ]
-    plain = [path.stem for path in sorted(sources.glob("*.cpp")) if path.stem not in _KERNELS]
-    units += [Unit(f"{name}.cpp", f"{name}.o", ("-O2",)) for name in plain]
-    return plan_of("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
+    # Units of several files each: what they include takes longer than they do.
+    units = [_unit(_KERNELS, "kernels_generic", "-DLGN_SET=Generic")]
+    units += [_unit(_KERNELS, f"kernels_{name}", f"-DLGN_SET={name.capitalize()}", *FLAGS[name]) for name in all_sets()]
+    plain = [path.name for path in sorted(sources.glob("*.cpp")) if path.name not in _KERNELS]
+    units += [_unit(plain[half::2], f"rest_{half}") for half in (0, 1)]
+    return BuildPlan("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
+
+
+def _unit(names: Sequence[str], result: str, *flags: str) -> Unit:
+    *others, last = names
+    return Unit(last, f"{result}.o", ("-O2", *flags, *(flag for name in others for flag in ("-include", name))))
 
 
 def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:

@@ -1,30 +1,60 @@
-"""Plans the build of the CPU kernels for ``native_build``."""
+"""The library of the CPU kernels: the plain build and this processor's best instruction set, or all sets."""
 
-import platform
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 
-from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
+from lgn_lightning.base import native_build
+from lgn_lightning.base.instruction_sets import FLAGS, all_sets, best_set
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit
 
 LIBRARY_NAME = "lgn_cpu.so"
-_INSTRUCTION_SETS = {
-    "avx2": ("-mavx2", "-mfma"),
-    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
-}
 #: Code that needs headers of torch.
 _TORCH = re.compile(r"\b(at::|TORCH_)")
 
 
-def make_plan() -> BuildPlan:
-    """Finds the tools and works out what is to be built; BuildError without compiler, ninja or sources."""
+def find_library() -> Path | None:
+    """The library with all sets if there is one, else the one for this processor, else None.
+
+    Raises:
+        BuildError: As `native_build.find_library`.
+    """
+    return native_build.find_library(make_plan(all_sets())) or native_build.find_library(make_plan(best_set()))
+
+
+def build(every_set: bool = False, verbose: bool = False) -> Path:
+    """Finds the library, or builds it.
+
+    Args:
+        every_set: Only one with all instruction sets will do, for a cache or an image that several machines share.
+        verbose: Show the compiler's output.
+
+    Raises:
+        BuildError: As `native_build.build`.
+    """
+    if every_set:
+        return native_build.build(make_plan(all_sets()), verbose)
+    return find_library() or native_build.build(make_plan(best_set()), verbose)
+
+
+def make_plan(sets: tuple[str, ...]) -> BuildPlan:
+    """Works out what is to be built.
+
+    Args:
+        sets: Instruction sets beside the plain build.
+
+    Raises:
+        BuildError: If the sources are missing.
+    """
     sources = Path(str(files("lgn_lightning.ext"))) / "cpu"
     if not sources.is_dir():
         raise BuildError(f"the C++ sources are missing from {sources}; reinstall lgn-lightning")
     versions = (torch.__version__,)
-    return plan_of("CPU", LIBRARY_NAME, sources, (sources,), _units(sources), _link_flags(), versions=versions)
+    units = _units(sources, sets)
+    return BuildPlan("CPU", LIBRARY_NAME, sources, (sources,), units, _link_flags(), versions=versions)
 
 
 def torch_includes() -> tuple[str, ...]:
@@ -47,15 +77,16 @@ def host_units(sources: Path, folder: str, torch_flags: tuple[str, ...]) -> list
     return [Unit(last, "torch_ops.o", ("-O1", *torch_flags, *included)), *plain]
 
 
-def _units(sources: Path) -> tuple[Unit, ...]:
-    # First what takes longest.
+def _units(sources: Path, sets: tuple[str, ...]) -> tuple[Unit, ...]:
+    # First what takes longest. The plain build is for gradient checks and old processors, where nobody waits for it.
     torch_ops, *plain = host_units(sources, "", torch_includes())
-    units = [torch_ops]
-    if platform.machine() in ("x86_64", "AMD64"):
-        sets = reversed(_INSTRUCTION_SETS.items())
-        units += [Unit("isa.cpp", f"{name}.o", ("-O3", f"-DLGN_ISA={name}", *flags)) for name, flags in sets]
-    units.append(Unit("isa.cpp", "baseline.o", ("-O3", "-DLGN_ISA=baseline", "-DLGN_WITH_F64")))
-    return (*units, *(unit for unit in plain if unit.source != "isa.cpp"))
+    units = [Unit("isa.cpp", f"{name}.o", ("-O2", "-fpeel-loops", f"-DLGN_ISA={name}", *FLAGS[name])) for name in reversed(sets)]
+    units += [torch_ops, Unit("isa.cpp", "baseline.o", ("-O1", "-DLGN_ISA=baseline", "-DLGN_WITH_F64"))]
+    has = tuple(f"-DLGN_HAS_{name.upper()}" for name in sets)
+    for unit in plain:
+        if unit.source != "isa.cpp":
+            units.append(replace(unit, flags=(*unit.flags, *has)) if unit.source == "kernels.cpp" else unit)
+    return tuple(units)
 
 
 def _link_flags() -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, plan_of
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit
 from lgn_lightning.ops.cpu_build import host_units, torch_includes
 
 LIBRARY_NAME = "lgn_cuda.so"
@@ -128,4 +128,4 @@ def make_plan(archs: tuple[str, ...] | None = None) -> BuildPlan:
     flags = ("-shared", f"-L{torch_lib}", "-ltorch_cpu", "-lc10", "-lc10_cuda", str(runtime), "-pthread")
     nvcc, hashed = str(home / "bin" / "nvcc"), (sources / "cuda", sources / "cpu")
     versions = (torch.__version__, f"CUDA {version}", f"torch with CUDA {torch.version.cuda}", *archs)
-    return plan_of("CUDA", LIBRARY_NAME, sources, hashed, units, flags, nvcc, versions)
+    return BuildPlan("CUDA", LIBRARY_NAME, sources, hashed, units, flags, nvcc, versions)

@@ -15,11 +15,12 @@ import torch
 
 from lgn_lightning.base import native_build
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.instruction_sets import best_set
 from lgn_lightning.base.native_build import BuildError
 from lgn_lightning.ops import cpu_build, cuda_build
 
 BACKENDS = ("auto", "torch", "cpu", "cuda")
-_PLANS = {"cpu": cpu_build.make_plan, "cuda": cuda_build.make_plan}
+_BUILDS = {"cpu": cpu_build.build, "cuda": lambda: native_build.build(cuda_build.make_plan())}
 
 
 class BackendError(LgnError, RuntimeError):
@@ -55,7 +56,7 @@ def ensure_loaded(device_type: str) -> bool:
     answer = _State.answers.get((asked, device_type))
     if answer is not None:
         return answer
-    if asked == "torch" or device_type not in _PLANS:
+    if asked == "torch" or device_type not in _BUILDS:
         return False
     try:
         require(device_type)
@@ -75,14 +76,14 @@ def ensure_loaded(device_type: str) -> bool:
 
 def require(device_type: str) -> None:
     """Builds and loads the native kernels of a device, whatever ``LGN_BACKEND`` says; else a BackendError."""
-    if device_type not in _PLANS:
+    if device_type not in _BUILDS:
         raise BackendError(f"there are no native kernels for {device_type}; leave LGN_BACKEND=auto")
     with _State.lock:
         if device_type in _State.libraries:
             return
         library = None
         try:
-            library = native_build.build(_PLANS[device_type]())
+            library = _BUILDS[device_type]()
             torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except BuildError as error:
             raise BackendError(str(error)) from None
@@ -91,16 +92,16 @@ def require(device_type: str) -> None:
         _State.libraries[device_type] = library
 
 
-def build(cuda: bool = False, verbose: bool = False) -> Path:
+def build(cuda: bool = False, every_set: bool = False, verbose: bool = False) -> Path:
     """Builds the native kernels now, unless that was done before, and returns the library, else a BackendError.
 
     With ``cuda`` those of CUDA: for the visible GPUs, or where none is, for each architecture that
-    ``TORCH_CUDA_ARCH_LIST`` names, of which the last one's library is returned. ``verbose`` shows the compiler's
-    output.
+    ``TORCH_CUDA_ARCH_LIST`` names, of which the last one's library is returned. With ``every_set`` those of all
+    instruction sets, not of this processor alone. ``verbose`` shows the compiler's output.
     """
     try:
         if not cuda:
-            return native_build.build(cpu_build.make_plan(), verbose=verbose)
+            return cpu_build.build(every_set, verbose)
         archs = cuda_build.architectures()
         # One library each where no GPU is: a machine looks for the one of its own GPUs.
         for chosen in [archs] if torch.cuda.is_available() else [(arch,) for arch in archs]:
@@ -118,9 +119,8 @@ def report() -> dict[str, Any]:
     try:
         facts["backend"] = backend()
         facts["compiler"], _ = native_build.find_compiler()
-        plan = cpu_build.make_plan()
-        facts["build key"] = plan.key
-        library = _State.libraries.get("cpu") or native_build.find_library(plan)
+        library = _State.libraries.get("cpu") or cpu_build.find_library()
+        facts["build key"] = library.parent.name if library else cpu_build.make_plan(best_set()).key
         facts["native cpu"] = f"built: {library}" if library else "not built yet: the first use or lgn build does it"
         if library is not None:
             facts["instruction set"] = instruction_set(library)

@@ -15,9 +15,8 @@ parts=""
 set_of() { # name, flags: the kernels for one instruction set
   name=$1
   shift
-  $cxx $circuit -DLGN_KERNELS="k${name}Kernels" "$@" -c "$root/ext/circuit/kernels.cpp" -o "$out/circuit_$name.o"
-  $cxx $circuit -DLGN_LOOP_KERNELS="k${name}LoopKernels" "$@" -c "$root/ext/circuit/loop_kernels.cpp" \
-    -o "$out/loops_$name.o"
+  $cxx $circuit -DLGN_SET="$name" "$@" -c "$root/ext/circuit/kernels.cpp" -o "$out/circuit_$name.o"
+  $cxx $circuit -DLGN_SET="$name" "$@" -c "$root/ext/circuit/loop_kernels.cpp" -o "$out/loops_$name.o"
   parts="$parts $out/circuit_$name.o $out/loops_$name.o"
 }
 set_of Generic
@@ -47,7 +46,7 @@ x86_64)
   $cxx $flags -Wno-maybe-uninitialized -DLGN_ISA=avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma \
     -c "$root/ext/cpu/isa.cpp" -o "$out/avx512.o"
   wait $first
-  vector_objects="$out/avx2.o $out/avx512.o"
+  vector_objects="-DLGN_HAS_AVX2 -DLGN_HAS_AVX512 $out/avx2.o $out/avx512.o"
   ;;
 *)
   sets="baseline"
