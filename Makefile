@@ -1,12 +1,13 @@
 # make demo   trains the demo and prints its result    make test   runs the tests
 # make lint   ruff, mypy, import-linter, clang-format   make soak   the tests that take minutes
+# make wheel  a wheel for this platform with the CPU kernels of all instruction sets in it, for the torch installed here
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CXX_SOURCES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' ':!tests/data_0_1')
 
-.PHONY: demo test lint soak format sanitize clean
+.PHONY: demo test lint soak wheel format sanitize clean
 
 demo: $(VENV)/.package
 	$(BIN)/lgn fit digits
@@ -16,6 +17,11 @@ test: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak
+
+wheel: $(VENV)/.dev
+	rm -rf build/lib build/carried
+	$(BIN)/lgn build --all-isa --into build/carried
+	LGN_CARRIED_LIBRARIES=build/carried $(BIN)/python -m build --wheel --no-isolation
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

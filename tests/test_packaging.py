@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -88,3 +90,37 @@ def test_the_callbacks_folder_is_not_importable_by_its_own_name() -> None:
     done = subprocess.run([sys.executable, "-c", "import callbacks"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "ImportError: import lgn_lightning.callbacks" in done.stderr
+
+
+@pytest.mark.soak
+def test_wheel_with_libraries_needs_no_compiler(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    for path in tracked():
+        (copy / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, copy / path, follow_symlinks=False)
+    carried = tmp_path / "carried"
+    run = {"check": True, "capture_output": True, "text": True}
+    subprocess.run([sys.executable, "-m", "lgn_lightning", "build", "--all-isa", "--into", carried], cwd=copy, **run)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, copy],
+        env={**os.environ, "LGN_CARRIED_LIBRARIES": str(carried)},
+        **run,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith(f"-py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}.whl")
+    # A fresh environment, which finds torch where this one does.
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], **run)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "of_this_environment.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    code = (
+        "import lgn_lightning, torch\nfrom lgn_lightning.circuit import native\nfrom lgn_lightning.ops import loader\n"
+        "print(lgn_lightning.__file__, loader.build(), native.build(), sep='\\n')\nloader.require('cpu')\n"
+        "lgn_lightning.LogicLayer(4, 4)(torch.rand(2, 4)).sum().backward()\nnative.library()"
+    )
+    environment = {"PATH": str(tmp_path), "LGN_CACHE_DIR": str(tmp_path / "cache"), "LGN_BACKEND": "cpu"}
+    done = subprocess.run([python, "-I", "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(Path(line).is_relative_to(site) for line in done.stdout.splitlines()), done.stdout
+    assert not (tmp_path / "cache").exists()

@@ -1,4 +1,5 @@
-// Compiled once for each instruction set, which LGN_SET names (Generic, Avx2, Avx512); the compiler's vector extension does the rest.
+// Compiled once for each instruction set, which LGN_SET names (Generic, Avx2, Avx512); the compiler's vector extension
+// does the rest.
 #include "kernels.h"
 
 #include <algorithm>

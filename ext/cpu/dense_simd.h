@@ -245,9 +245,8 @@ void table_gradient(const void* sums, int64_t parts, int64_t gates, int64_t begi
 template <typename S>
 void forward(const char* x, int64_t x_pitch, const void* table, const Step* steps, int64_t begin, int64_t end, char* y,
              int64_t y_pitch, const Tile& tile, bool streaming) {
-  for_lines<S>(tile.lines, [&](auto n) {
-    forward_lines<S, n>(x, x_pitch, table, steps, begin, end, y, y_pitch, tile, streaming);
-  });
+  for_lines<S>(tile.lines,
+               [&](auto n) { forward_lines<S, n>(x, x_pitch, table, steps, begin, end, y, y_pitch, tile, streaming); });
 }
 
 template <typename S, bool kGradX, bool kGrouped, bool kWide>

@@ -32,8 +32,9 @@ LGN_INLINE void prefetch_write(const char* p, int lines) {
   for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);
 }
 
-// Calls `call` with the number of lines as a constant where it has code of its own, for batches of 64, 100 and 128 floats
-// or 128 halves, and else with 0, which stands for a number known at run time only. The plain build has no other.
+// Calls `call` with the number of lines as a constant where it has code of its own, for batches of 64, 100 and 128
+// floats or 128 halves, and else with 0, which stands for a number known at run time only. The plain build has no
+// other.
 template <typename S, typename Call>
 LGN_INLINE void for_lines(int lines, const Call& call) {
   if constexpr (kVectorBytes > 16) {

@@ -250,6 +250,14 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
     return library
 
 
+def copy_library(library: Path, plan: BuildPlan, folder: Path) -> None:
+    """Copies a library and its digest to where a wheel takes them along from; see `carried_folder`."""
+    target = folder / plan.fingerprint
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (library, _note(library)):
+        shutil.copy2(path, target / path.name)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # An OS lock: it ends with its process, however that ends, so nobody ever has to remove another's.

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base import native_build
 from lgn_lightning.base.instruction_sets import FLAGS, all_sets
-from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit, build
+from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit
 from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
@@ -53,11 +54,17 @@ def library() -> ctypes.CDLL:
     global _library
     with _lock:
         if _library is None:
-            _library = _declare(ctypes.CDLL(str(build(_plan()))))
+            _library = _declare(ctypes.CDLL(str(build())))
         return _library
 
 
-def _plan() -> BuildPlan:
+def build(verbose: bool = False) -> Path:
+    """Finds the library, or builds it; errors as `library`."""
+    return native_build.build(plan(), verbose)
+
+
+def plan() -> BuildPlan:
+    """What the library is built of."""
     sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
     # Units of several files each: what they include takes longer than they do.
     units = [_unit(_KERNELS, "kernels_generic", "-DLGN_SET=Generic")]

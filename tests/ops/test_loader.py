@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lgn_lightning.base import native_build
+from lgn_lightning.base.instruction_sets import best_set
 from lgn_lightning.ops import cpu_build, loader
 
 STAND_IN = textwrap.dedent(
@@ -18,6 +19,7 @@ STAND_IN = textwrap.dedent(
     #!/bin/sh
     # A compiler that writes a note instead of code: the loader's faults need no C++.
     [ "$1" = --version ] && { echo "stand-in 1.0"; exit 0; }
+    [ "$1" = -march=native ] && { echo "#define __AVX2__ 1"; echo "#define __FMA__ 1"; exit 0; }
     echo run >> "$LOG"
     [ -n "$SLOW" ] && sleep "$SLOW"
     [ -n "$FAIL" ] && { echo "x.cpp:1: error: deliberate"; exit 1; }
@@ -48,7 +50,7 @@ def compiler_runs(log: Path) -> int:
 
 
 def expected_runs() -> int:
-    return len(cpu_build.make_plan().units) + 1  # and the link
+    return len(cpu_build.make_plan(best_set()).units) + 1  # and the link
 
 
 def test_build_happens_once_and_leaves_only_library_and_digest(stand_in: Path, tmp_path: Path) -> None:
@@ -62,11 +64,11 @@ def test_build_happens_once_and_leaves_only_library_and_digest(stand_in: Path, t
 
 
 def test_key_depends_on_the_compiler(stand_in: Path) -> None:
-    key = cpu_build.make_plan().key
+    key = cpu_build.make_plan(best_set()).key
     compiler = Path(os.environ["CXX"])
     compiler.write_text(STAND_IN.replace("1.0", "2.0"))
     native_build._compiler_version.cache_clear()
-    assert cpu_build.make_plan().key != key
+    assert cpu_build.make_plan(best_set()).key != key
 
 
 def test_eight_processes_make_one_build(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,3 +265,35 @@ def test_report_explains(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert facts["compiler"] == os.environ["CXX"]
     monkeypatch.setenv("CXX", "/nowhere/cxx")
     assert "CXX=/nowhere/cxx is not a program" in loader.report()["native cpu"]
+
+
+def test_library_with_all_sets_is_preferred_and_serves_every_machine(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = loader.build(every_set=True)
+    runs = compiler_runs(stand_in)
+    assert loader.build() == shared
+    monkeypatch.setenv("LGN_CPU_ISA", "baseline")
+    assert loader.build() == shared
+    assert compiler_runs(stand_in) == runs
+
+
+def test_library_that_a_wheel_carries_is_used_without_a_compiler(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = cpu_build.every_set_plan()
+    native_build.copy_library(loader.build(every_set=True), plan, tmp_path / "prebuilt")
+    monkeypatch.setattr(native_build, "carried_folder", lambda: tmp_path / "prebuilt")
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    carried = tmp_path / "prebuilt" / plan.fingerprint / plan.library
+    assert loader.build() == carried
+    carried.write_text("damaged")
+    with pytest.raises(loader.BackendError, match="CXX"):
+        loader.build()
+
+
+def test_library_of_another_torch_is_not_used(stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    native_build.copy_library(loader.build(every_set=True), cpu_build.every_set_plan(), tmp_path / "prebuilt")
+    monkeypatch.setattr(native_build, "carried_folder", lambda: tmp_path / "prebuilt")
+    monkeypatch.setattr(cpu_build.torch, "__version__", "1.0")
+    assert not loader.build().is_relative_to(tmp_path / "prebuilt")

@@ -260,7 +260,7 @@ def build_tiny(cache: str, number: int = 0, after_bytes: int | None = None) -> l
     if not (sources / "tiny.cpp").is_file():
         (sources / "tiny.cpp").write_text(_SOURCE)
     writes = Writes(cache, number, after_bytes).install()
-    plan = native_build.plan_of(
+    plan = native_build.BuildPlan(
         "tiny",
         "tiny.so",
         sources,
