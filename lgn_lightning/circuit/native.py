@@ -3,7 +3,6 @@
 import ctypes
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any

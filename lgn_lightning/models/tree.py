@@ -98,7 +98,11 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
         for out, kernel, border, chosen in zip(channels, kernels, paddings, leaves, strict=True):
-            own = {"padding": border, "channels_per_tree": min(channels_per_tree, width), "connections": chosen}
+            own: dict[str, Any] = {
+                "padding": border,
+                "channels_per_tree": min(channels_per_tree, width),
+                "connections": chosen,
+            }
             conv = LogicTreeConv2d(width, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
             windows = OrPool2d(pool)
             before = conv.output_size(*size)

@@ -123,7 +123,9 @@ def test_one_kernel_compiles_for_hopper(hopper_plan: BuildPlan, tmp_path: Path) 
     (unit,) = (unit for unit in hopper_plan.units if unit.source == "cuda/bits.cu")
     one = replace(hopper_plan, units=(unit,))
     (tmp_path / "build.ninja").write_text(native_build.ninja_file(one))
-    done = subprocess.run([native_build.find_ninja(), "-C", str(tmp_path), unit.object], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [native_build.find_ninja(), "-C", str(tmp_path), unit.object], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     assert (tmp_path / unit.object).stat().st_size > 0
 
