@@ -146,7 +146,7 @@ def _temporary_root() -> Path:
 
 
 def find_library(plan: BuildPlan) -> Path | None:
-    """Gives the library of a plan if the wheel or a cache folder has it; BuildError if others can have put code there."""
+    """Gives the library of a plan if the wheel or a cache folder has it; BuildError if others can write there."""
     carried = carried_folder() / plan.fingerprint / plan.library
     if carried.is_file() and _is_whole(carried):
         return carried

@@ -214,9 +214,9 @@ def _kernel_step(
     chunk = max(1, PLACES_AT_ONCE // window)
     reads, writes = _bases(places, pitch, result_pitch, chunk)
     tables = [part_gates, np.stack(gates, axis=1), part_results, np.stack(results, axis=1)]
-    part_gates, gate_table, part_results, result_table = (table.astype(np.int32) for table in tables)
+    first_gate, gate_table, first_result, result_table = (table.astype(np.int32) for table in tables)
     chunk = min(chunk, writes.size)
-    return KernelStep(part_gates, gate_table, part_results, result_table, window, chunk, reads, writes, registers)
+    return KernelStep(first_gate, gate_table, first_result, result_table, window, chunk, reads, writes, registers)
 
 
 def _parts(kernel: Netlist) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
