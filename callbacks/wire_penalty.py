@@ -41,8 +41,8 @@ class WirePenalty(pl.Callback):
     """
 
     def __init__(self, weight: float = 0.1, start: float = 0.0, until: float = 0.9) -> None:
-        if not weight > 0:
-            raise ValueError(f"WirePenalty(weight={weight}): must be positive")
+        if not 0 < weight <= torch.finfo(torch.float32).max:
+            raise ValueError(f"WirePenalty(weight={weight}): must be a positive number that float32 holds")
         if not 0 <= start < until <= 1:
             raise ValueError(
                 f"WirePenalty(start={start}, until={until}): shares of the training, 0 <= start < until <= 1"

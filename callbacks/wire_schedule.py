@@ -1,5 +1,7 @@
 """Learned connections that choose at some steps only."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import torch
 
@@ -60,7 +62,9 @@ class WireSchedule(pl.Callback):
             option = "--trainer.strategy=ddp_find_unused_parameters_true"
             raise ValueError(f"WireSchedule leaves parameters without gradients: give {option}")
         self._steps = training_steps(trainer, "WireSchedule")
-        self._logged = self._wires()
+        wires = self._wires()
+        fits = [part.shape for part in self._logged] == [part.shape for part in wires]  # those of a checkpoint
+        self._logged = [old.to(new) for old, new in zip(self._logged, wires, strict=True)] if fits else wires
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         step = trainer.global_step
@@ -76,6 +80,14 @@ class WireSchedule(pl.Callback):
             before, self._logged = self._logged, self._wires()
             moved = sum(int((old != new).sum()) for old, new in zip(before, self._logged, strict=True))
             pl_module.log("wires/moved", moved / sum(map(torch.numel, before)), sync_dist=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wires of the last row: a resumed run counts from there."""
+        return {"wires": [wires.cpu() for wires in self._logged]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them over."""
+        self._logged = list(state_dict["wires"])
 
     def _wires(self) -> list[torch.Tensor]:
         return [torch.stack(part.settled()) for _, part in self._layers]

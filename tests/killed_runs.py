@@ -12,7 +12,7 @@ import torch
 
 from lgn_lightning.cli import main as cli
 from lgn_lightning.cli import training_cli  # noqa: F401 - what a fork need not import any more
-from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.module import LogicModule
 
 
 def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None) -> int:
@@ -31,6 +31,8 @@ def run_lgn(arguments: list[str], prepare: Callable[[], None] = lambda: None) ->
                         handler.setStream(sys.stderr)
             prepare()
             code = cli.main(arguments)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -43,7 +45,7 @@ def kill_at_step(step: int, delay: float = 0.0) -> Callable[[], None]:
     """
 
     def prepare() -> None:
-        compute = LogicClassifier.training_step
+        compute = LogicModule.training_step
 
         def training_step(self, batch, batch_idx):
             loss = compute(self, batch, batch_idx)
@@ -54,7 +56,7 @@ def kill_at_step(step: int, delay: float = 0.0) -> Callable[[], None]:
                     os.kill(os.getpid(), signal.SIGKILL)
             return loss
 
-        LogicClassifier.training_step = training_step  # type: ignore[method-assign]
+        LogicModule.training_step = training_step  # type: ignore[method-assign]
 
     return prepare
 

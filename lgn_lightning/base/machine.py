@@ -32,6 +32,39 @@ def pin_to_one_core() -> int | None:
     return core
 
 
+def free_memory() -> int:
+    """Bytes that this process can still take, as far as the system says."""
+    found = []
+    with suppress(OSError, ValueError):
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        found += [1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # the limit of a container; "max" where there is none
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(max(0, limit - used))
+    return min(found, default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def check_memory(needed: int, what: str, free: int | None = None) -> None:
+    """Refuses what cannot fit into memory before any of it is taken: systems give more than they have, and kill later.
+
+    Args:
+        needed: Bytes.
+        what: What takes them, for the message.
+        free: Bytes that there are, if they are not the machine's.
+
+    Raises:
+        ValueError: If there are not as many; the message names both.
+    """
+    free = free_memory() if free is None else free
+    if needed > free:
+        raise ValueError(f"{what} takes at least {in_gigabytes(needed)} of memory, and {in_gigabytes(free)} are free")
+
+
+def in_gigabytes(count: int) -> str:
+    """A number of bytes, as text; also one beyond all floats."""
+    return f"{count // 10**9:,} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"
+
+
 def package_version(name: str) -> str | None:
     """Version of an installed package; None if it is not installed."""
     try:

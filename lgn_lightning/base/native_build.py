@@ -240,11 +240,19 @@ def build(plan: BuildPlan, verbose: bool = False) -> Path:
             _compile(plan, folder, verbose)
             library.parent.mkdir(exist_ok=True, mode=0o755)
             made = folder / plan.library
+            for path in (library, _note(library)):
+                if path.is_dir():
+                    shutil.rmtree(path)
             made.chmod(made.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
             atomic_write_text(_note(library), _digest(made))
             sync(made)
             made.replace(library)
             sync(library.parent)
+        except OSError as error:
+            raise BuildError(
+                f"cannot build in {root}: {error.strerror or error} ({error.filename}); remove that, or set "
+                "LGN_CACHE_DIR to another folder"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return library

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.circuit import simulate as simulation
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.looped import LoopedBuilder, unroll
@@ -27,6 +28,8 @@ from lgn_lightning.circuit.run.engine import Engine
 if TYPE_CHECKING:
     from torch import nn
 
+#: What a node takes while a circuit is built or runs: its operands, a level, a word of samples.
+_NODE_BYTES: Final = 24
 _Class = TypeVar("_Class", bound=Netlist | LoopedNetlist)
 _Form = TypeVar("_Form", bound="_Methods")
 
@@ -136,6 +139,7 @@ class LoopedCircuit(_Methods, LoopedNetlist):
 
     def unroll(self) -> Circuit:
         """Returns the circuit in which every place has gates of its own: the same scores."""
+        _check_size(self, self.num_gates)
         return _public(Circuit, unroll(self))
 
     def optimize(self, level: int = 2) -> LoopedCircuit:
@@ -152,9 +156,22 @@ class CircuitBuilder(NetlistBuilder):
 
 
 def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
-    """Reads a circuit file of either form; a CircuitError if it is none, of a later version, truncated or corrupt."""
+    """Reads a circuit file of either form; a CircuitError if it is none, too new, corrupt or too large."""
     data = read_circuit(path)
+    _check_size(data, data.num_places if isinstance(data, LoopedNetlist) else data.num_nodes)
     return _public(Circuit, data) if isinstance(data, Netlist) else _public(LoopedCircuit, data)
+
+
+def _check_size(circuit: Netlist | LoopedNetlist, count: int) -> None:
+    """Refuses circuits that no simulation fits into memory of.
+
+    Raises:
+        CircuitError: If ``count`` nodes are too many.
+    """
+    try:
+        check_memory(_NODE_BYTES * count, repr(circuit))
+    except ValueError as error:
+        raise CircuitError(str(error)) from None
 
 
 def circuit_of_net(

@@ -76,12 +76,12 @@ def main(args: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # here, and not at the interpreter's end, where a closed pipe is a traceback
     except KeyboardInterrupt:
         return 130
-    except (LgnError, ValueError, OSError) as error:
+    except (LgnError, ValueError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             return 141
         if os.environ.get("LGN_DEBUG"):
             raise
-        print(f"lgn: error: {error}", file=sys.stderr)
+        print(f"lgn: error: {error or 'there is not enough memory'}", file=sys.stderr)
         if not isinstance(error, LgnError):
             print("(LGN_DEBUG=1 shows where it comes from)", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

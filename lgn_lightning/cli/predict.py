@@ -23,13 +23,12 @@ from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import add_data_root, add_trust
 from lgn_lightning.data.image_file import is_hidden, prepare_image
 from lgn_lightning.deploy.source import circuit_of_checkpoint
+from lgn_lightning.deploy.trial import net_scores
 from lgn_lightning.runs.recipes import find_recipe
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: Scores, and what they say.
 _Answers = tuple[NDArray[Any], NDArray[Any]]
-#: Images that a net without gates takes at a time.
-_BATCH: Final = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,11 +132,10 @@ def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any
     """What a net without gates computes, such as a baseline."""
     import torch
 
-    @torch.inference_mode()
     def classify(x: NDArray[Any]) -> _Answers:
         torch.set_num_threads(threads)
-        scores = torch.cat([net(part) for part in torch.split(torch.from_numpy(np.ascontiguousarray(x)), _BATCH)])
-        return scores.numpy(), decoding.decide(scores.numpy())
+        scores = net_scores(net, x)
+        return scores, decoding.decide(scores)
 
     return classify
 
@@ -215,7 +213,10 @@ def _table(
     classifier: Classifier, names: list[str], scores: NDArray[Any], decided: NDArray[Any], with_scores: bool
 ) -> str:
     decoding, groups = classifier.decoding, scores.shape[1]
-    labels = classifier.class_names or [str(index) for index in range(decoding.num_names(groups))]
+    wanted = decoding.num_names(groups)
+    labels = classifier.class_names or [str(index) for index in range(wanted)]
+    if len(labels) != wanted:
+        raise LgnError(f"there are {len(labels)} names of classes, and {groups} scores: they are of another net")
     of_groups = labels if len(labels) == groups else [str(index) for index in range(groups)]
     if decoding.is_class:
         columns, rows = ["class", "name"], [[winner, labels[winner]] for winner in decided.tolist()]

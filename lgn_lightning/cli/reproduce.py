@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lgn_lightning.base.errors import RecipeError, RunError
+from lgn_lightning.base.plain_values import filled
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
 from lgn_lightning.runs.folder import RUNS, RunFolder
@@ -96,9 +97,9 @@ class Reproduction:
                 raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs and seeds itself, see --seeds")
         content = read_settings(recipe)
         try:
-            paper = PaperResult(**content.pop("paper", {}))
-        except TypeError as error:
-            raise RecipeError(f"{recipe} is no recipe ({error}); `lgn cp` copies one to start from") from error
+            paper = filled(PaperResult, content.pop("paper", {}))
+        except ValueError as error:
+            raise RecipeError(f"{recipe}: paper: {error}; `lgn cp` copies a recipe to start from") from error
         content.pop("seed_everything", None)
         shrunk = [] if budget == 1 else list(_shrink(content, budget, recipe))
         changes = sorted(text for text in overrides if not _PLACE.fullmatch(text))
@@ -150,8 +151,14 @@ class Reproduction:
                 f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` resumes it"
             )
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
-        about = {name: values[name] for name in names} | {"metric": values.get("metric", "acc")}
-        return SeedResult(seed=seed, commit=values.get("commit", "unknown"), **about)
+        known = {"seed": seed, "commit": "unknown"}
+        about = {name: values[name] for name in (*names, "metric", "commit") if name in values}
+        try:
+            return filled(SeedResult, known | about)
+        except ValueError as error:
+            raise RunError(
+                f"{folder.result_file} is no result of `lgn fit` ({error}); remove it to train again"
+            ) from error
 
 
 def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[str]:
@@ -159,10 +166,12 @@ def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[st
 
     Validations keep their distance, so a shrunk recipe chooses among fewer checkpoints.
     """
-    if not any(content.get("trainer", {}).get(name, -1) > 0 for name in ("max_steps", "max_epochs")):
+    trainer = content.get("trainer")
+    given = trainer if isinstance(trainer, dict) else {}
+    steps, epochs = (value if isinstance(value := given.get(name), int) else -1 for name in ("max_steps", "max_epochs"))
+    if max(steps, epochs) <= 0:
         raise RecipeError(f"{recipe} says neither trainer.max_steps nor trainer.max_epochs: there is nothing to shrink")
-    steps = content["trainer"].get("max_steps", -1)
-    interval = content["trainer"].get("val_check_interval")
+    interval = given.get("val_check_interval")
     if steps > 0 and isinstance(interval, int) and interval > round(steps * budget):
         yield f"--trainer.val_check_interval={max(1, round(steps * budget))}"
     for path, value in _numbers(content):
@@ -177,9 +186,9 @@ def _numbers(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
     """Numbers and lists of numbers of nested settings, with their keys."""
     for key, value in content.items():
         if isinstance(value, dict):
-            yield from _numbers(value, (*path, key))
+            yield from _numbers(value, (*path, str(key)))
         elif isinstance(value, int) or (isinstance(value, list) and all(isinstance(v, int) for v in value)):
-            yield (*path, key), value
+            yield (*path, str(key)), value
 
 
 def _joined(overrides: list[str]) -> list[str]:

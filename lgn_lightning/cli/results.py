@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 from lgn_lightning.base.errors import ResultError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.plain_values import filled, read_json
 from lgn_lightning.runs.recipes import PaperResult
 
 RESULTS: Final = Path("results")
@@ -99,9 +101,16 @@ class Result:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Result:
-        """The inverse of `to_json`."""
-        runs = [SeedResult(**run) for run in values["runs"]]
-        return cls(**{**values, "paper": PaperResult(**values["paper"]), "runs": runs})
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If the values are none of it.
+        """
+        result = filled(cls, values)
+        if not result.runs:
+            raise ValueError("runs is empty")
+        datetime.date.fromisoformat(result.date)
+        return result
 
 
 def read_results(folder: Path = RESULTS) -> list[Result]:
@@ -124,10 +133,14 @@ def read_result_file(file: Path) -> list[Result]:
     """
     if not file.is_file():
         return []
+    mend = "move it away"
+    values = read_json(file, ResultError, mend)
     try:
-        return [Result.from_json(values) for values in json.loads(file.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ResultError(f"{file} is not a file of `lgn reproduce` ({error}); move it away") from error
+        if not isinstance(values, list):
+            raise ValueError("it holds no list")
+        return [Result.from_json(one) for one in values]
+    except ValueError as error:
+        raise ResultError(f"{file} is not a file of `lgn reproduce` ({error}); {mend}") from error
 
 
 def append_result(result: Result, folder: Path = RESULTS) -> Path:
@@ -177,7 +190,7 @@ def markdown_table(results: list[Result]) -> str:
     columns = [name for name in rows[0] if any(row[name] != "–" for row in rows)]
     right = {"paper, %", "ours, %", "to paper", "soft − hard", "gates", "after passes", "training"}
     lines = [columns, ["--:" if name in right else "---" for name in columns]]
-    lines += [[row[name].replace("|", "\\|") for name in columns] for row in rows]
+    lines += [[" ".join(row[name].split()).replace("|", "\\|") for name in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -186,7 +199,7 @@ def print_results(results: list[Result]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # text of files
     rows = [cells(result) for result in results]
     table = Table(
         title="Hard accuracy on the test split, of the checkpoint that validation chose", title_justify="left"
@@ -196,7 +209,7 @@ def print_results(results: list[Result]) -> None:
     for row in rows:
         table.add_row(*row.values())
     if not console.is_terminal:
-        console = Console(width=240)
+        console = Console(width=240, markup=False, emoji=False)
     console.print(table)
 
 

@@ -16,9 +16,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lgn_lightning.base.errors import LgnError, RecipeError, UsageError
+from lgn_lightning.base.machine import in_gigabytes
 
 #: What the constructor of a class raises if it is given what it cannot use; anything else is a bug of the class.
-_BAD_INPUT: Final = (ValueError, OSError, ImportError, MisconfigurationException)
+_BAD_INPUT: Final = (ValueError, OSError, ImportError, MemoryError, MisconfigurationException)
 #: What to do about errors whose own message does not say it, by a part of the message.
 _MENDS: Final = {
     "No supported gpu backend found": "torch sees no GPU here, see `lgn doctor`; without trainer.accelerator a recipe "
@@ -89,6 +90,9 @@ def _cause(error: BaseException) -> BaseException:
     """The exception that a class raised, without those that jsonargparse wrapped around it."""
     while error.__cause__ is not None and _raised_by(error) == "jsonargparse":
         error = error.__cause__
+    # torch's allocator of the CPU raises no class of its own.
+    if type(error) is RuntimeError and (found := re.search(r"you tried to allocate (\d+) bytes", str(error))):
+        return MemoryError(f"it takes {in_gigabytes(int(found[1]))} of memory").with_traceback(error.__traceback__)
     return error
 
 

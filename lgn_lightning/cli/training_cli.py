@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lgn_lightning.base.errors import CheckpointError, LgnError
+from lgn_lightning.base.errors import CheckpointError, LgnError, RecipeError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
@@ -113,7 +113,10 @@ class TrainingCLI(LightningCLI):
         self.trained, settings = trained, None if trained is None else trained.settings
         if settings is None:
             settings = read_text(recipe)
-            parse_settings(settings, recipe)  # before a reader of less patience
+            content = parse_settings(settings, recipe)  # before a reader of less patience
+            for key in ("trainer", "model"):
+                if not isinstance(content.get(key) or {}, dict):  # which that reader would leave out
+                    raise RecipeError(f"{recipe}: {key} is {content[key]!r}, and no mapping of keys to values")
         if trained is not None:
             # Not where the training logged, unless asked for.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]
@@ -232,9 +235,8 @@ class TrainingCLI(LightningCLI):
             with named_errors(config):
                 super().instantiate_classes()
         except Exception as error:
-            if self.trained is None or isinstance(error, LgnError):
-                raise
-            raise CheckpointError(f"{self.trained.chosen.path} cannot be measured: {error}") from error
+            self._check_trained(error)
+            raise
         self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_none=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -258,8 +260,14 @@ class TrainingCLI(LightningCLI):
                 raise error.__context__ from None
             if isinstance(error, SIGTERMException):  # Lightning's own exit code would be 0
                 raise SystemExit(128 + signal.SIGTERM) from None
+            self._check_trained(error)
             raise
         self._close(self.trainer.interrupted)
+
+    def _check_trained(self, error: BaseException) -> None:
+        """Makes one error of whatever a net of a file raises: nobody can have trained it."""
+        if self.trained is not None and isinstance(error, Exception) and not isinstance(error, LgnError):
+            raise CheckpointError(f"{self.trained.chosen.path} cannot be measured: {error}") from error
 
     def _close(self, failed: bool) -> None:
         """Ends the run's loggers and unlocks its folder."""

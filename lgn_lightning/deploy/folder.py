@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,10 @@ import torch
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
+from lgn_lightning.base.plain_values import filled
 from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, LoopedCircuit, native, optimize_for_export
 from lgn_lightning.circuit.emit.compiler import compile_library
-from lgn_lightning.circuit.emit.export import ExportOptions, export_files
+from lgn_lightning.circuit.emit.export import ExportOptions, c_name, export_files
 from lgn_lightning.circuit.emit.verilog import vector_order
 from lgn_lightning.deploy.trial import Trial
 
@@ -38,12 +39,15 @@ class ExportedCircuit:
 
     @classmethod
     def read(cls, folder: Path) -> ExportedCircuit | None:
-        """Reads a folder; None if it holds no manifest."""
+        """Reads a folder; None if it holds no manifest of an export, or one that names files elsewhere."""
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            about = manifest | {"after": manifest["gates"]["after"]}
+            named = filled(_Named, {part.name: about[part.name] for part in fields(_Named)})
+        except (OSError, ValueError, RecursionError, TypeError, LookupError):
             return None
-        return cls(folder, manifest) if isinstance(manifest, dict) and "checkpoint" in manifest else None
+        own = all(Path(name).name == name for name in named.files)
+        return cls(folder, manifest) if own and c_name(named.prefix) == named.prefix else None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: str | os.PathLike[str]) -> ExportedCircuit | None:
@@ -71,14 +75,27 @@ class ExportedCircuit:
         return self._file(".so")
 
     def compiled(self) -> CompiledCircuit:
-        """Loads the shared library; an ExportError if there is none."""
-        if self.library is None:
+        """Loads the shared library; an ExportError if there is none, or not the one that was exported."""
+        library = self.library
+        if library is None:
             raise ExportError(f"{self.folder} holds no shared library: there was no C compiler when it was exported")
-        return CompiledCircuit(self.library, name=self.manifest["prefix"])
+        if hashlib.sha256(library.read_bytes()).hexdigest() != self.manifest["files"][library.name]:
+            raise ExportError(f"{library} is not the library that {self.folder / MANIFEST} describes; export it again")
+        return CompiledCircuit(library, name=self.manifest["prefix"])
 
     def _file(self, suffix: str) -> Path | None:
         paths = (self.folder / name for name in self.manifest["files"] if name.endswith(suffix))
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What is used of a manifest; ``after`` is the number of gates."""
+
+    checkpoint: str
+    prefix: str
+    files: dict[str, str]
+    after: int
 
 
 def circuit_folder(root: Path, checkpoint: Path) -> Path:

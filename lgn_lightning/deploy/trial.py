@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.base.errors import ExportError
+from lgn_lightning.base.errors import ExportError, LgnError
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArra
 
     A comparison that is off by one shows only at its threshold, so every second image consists of the pixels at and
     right above the thresholds, each of them in turn at every place.
+
+    Raises:
+        ValueError: If they do not fit into memory.
     """
+    check_memory(2 * count * circuit.num_inputs, f"{count:,} samples of {circuit.num_inputs:,} bits")
     generator = np.random.default_rng(0)
     if circuit.image_shape is None or circuit.levels is None:
         return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
@@ -111,13 +116,21 @@ def hard_counts(circuit: Circuit | LoopedCircuit, net: nn.Module, inputs: NDArra
 
 
 def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
-    """Scores of a net in its present mode, on its device, float64 ``[N, classes]``."""
+    """Scores of a net in its present mode, on its device, float64 ``[N, classes]``; an LgnError if it gives none."""
     import torch  # takes seconds, and a circuit file can be verified without
 
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        blocks = [net(block.to(device)).double().cpu() for block in torch.split(torch.from_numpy(inputs), _BLOCK)]
-    return torch.cat(blocks).numpy()
+    samples = torch.from_numpy(np.ascontiguousarray(inputs))
+    try:
+        with torch.no_grad():
+            scores = torch.cat([net(block.to(device)).double().cpu() for block in torch.split(samples, _BLOCK)])
+    except (RuntimeError, TypeError, AttributeError, IndexError) as error:  # of layers that do not fit one another
+        raise LgnError(f"{type(net).__name__} takes no samples {list(inputs.shape)}: {error}") from error
+    if scores.ndim != 2 or len(scores) != len(inputs):
+        raise LgnError(
+            f"{type(net).__name__} gives {list(scores.shape)} of {len(inputs)} samples, and no row of scores each"
+        )
+    return scores.numpy()
 
 
 def _as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArray[Any]:

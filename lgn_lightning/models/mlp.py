@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from torch import nn
 
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
 from lgn_lightning.nn import GroupSum, Intensity, LogicSequential, Threshold, recommended_tau
+from lgn_lightning.nn.gate_layer import check_layer_memory
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
@@ -69,6 +71,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         if isinstance(width, int):
             if depth is None or depth < 1:
                 raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
+            check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", depth * max(width, 0), 1)
             widths = [width] * depth
         else:
             if not width or depth not in (None, len(width)):
@@ -106,6 +109,8 @@ class MLP(KnowsArguments, nn.Sequential):
     def __init__(self, in_shape: Sequence[int], num_classes: int, width: int, depth: int) -> None:
         if depth < 2:
             raise ValueError(f"depth={depth}: an MLP has at least 2 linear layers")
+        weights = math.prod(in_shape) * width + (depth - 2) * width**2 + width * num_classes
+        check_memory(4 * weights, f"MLP of {depth:,} layers of {width:,} units")
         dims = [math.prod(in_shape), *[width] * (depth - 1)]
         hidden = [m for i, o in pairwise(dims) for m in (nn.Linear(i, o), nn.ReLU())]
         super().__init__(Intensity(), *hidden, nn.Linear(width, num_classes))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -22,6 +23,10 @@ from lgn_lightning.ops import BitActivations, ConvGeometry, tree
 from lgn_lightning.ops.tree_geometry import MAX_POOL
 
 Pair = int | tuple[int, int]
+#: Levels of a tree: 2^20 leaves are more than any image has.
+_MAX_DEPTH = 20
+#: What a place of a kernel takes while leaves are drawn: a number and an index.
+_DRAWING_BYTES = 12
 
 
 class OrPool2d(nn.Module):
@@ -164,6 +169,8 @@ class LogicTreeConv2d(GateLayer):
                 f"{name}: a tree takes channels_per_tree={channels_per_tree} input channels, but there are only "
                 f"{in_channels}; pass channels_per_tree={in_channels}"
             )
+        if tree_depth > _MAX_DEPTH:
+            raise ValueError(f"{name}: a tree has at most {_MAX_DEPTH} levels")
         if channels_per_tree > 2**tree_depth:
             raise ValueError(f"{name}: {2**tree_depth} leaves a tree cannot use channels_per_tree={channels_per_tree}")
         check_choice("connections", connections, ("random", "learned"))
@@ -174,6 +181,8 @@ class LogicTreeConv2d(GateLayer):
         self.kernel_size, self.stride, self.padding = kernel, steps, border
         self.tree_depth, self.channels_per_tree, self.connections = tree_depth, channels_per_tree, connections
         sizes = (in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
+        places = out_channels * channels_per_tree * math.prod(kernel) + out_channels + in_channels
+        check_memory(_DRAWING_BYTES * places, f"{name}: drawing the leaves")
         if connections == "learned":
             self.learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
         self.register_buffer("leaves", None if self.learned else draw_leaves(*sizes).to(self.weights.device))

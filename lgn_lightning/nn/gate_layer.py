@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.base.finite import surely_without_nan
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.checked_input import CheckedInput, check_range
@@ -16,8 +18,8 @@ from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_param
 from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
 
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
-
-
+#: What a gate's two wires take while they are drawn.
+_WIRING_BYTES = 32
 _MEND = "put Threshold before the layers of gates"
 
 
@@ -67,7 +69,9 @@ class GateLayer(CheckedInput):
         self.learned = None
         self.parametrization = make_parametrization(parametrization)
         self.sampler = make_sampler(sampler)
-        self.weights = nn.Parameter(torch.empty(num_gates, self.parametrization.num_weights(arity), device=device))
+        each = self.parametrization.num_weights(arity)
+        check_layer_memory(f"{type(self).__name__} of {num_gates:,} gates", num_gates, each, device)
+        self.weights = nn.Parameter(torch.empty(num_gates, each, device=device))
         if implementation == "cuda" and self.weights.device.type != "cuda":
             raise ValueError(
                 f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
@@ -130,6 +134,8 @@ class GateLayer(CheckedInput):
     def hard_values(self, gates: Tensor, dtype: torch.dtype) -> Tensor:
         """Tables ``[num_gates, 2^arity]`` of hard gates: 0 or 1, or NaN of a gate with NaN among its weights."""
         tables = ops.hard_table(gates, dtype) if self.arity == 2 else ops.lut_table(gates.long(), self.arity, dtype)
+        if surely_without_nan(self.weights):
+            return tables
         return tables.masked_fill(self.weights.detach().isnan().any(1, keepdim=True), math.nan)
 
     def sample(self) -> GateSample:
@@ -179,6 +185,26 @@ class GateLayer(CheckedInput):
             ("sampler", self.sampler.name, "soft"),
         )
         return "".join(f", {name}={value!r}" for name, value, default in (*options, *common) if value != default)
+
+
+def check_layer_memory(what: str, gates: int, numbers: int, device: torch.device | str | None = None) -> None:
+    """Refuses layers whose weights and wires do not fit into memory.
+
+    Args:
+        what: For the message.
+        gates: How many.
+        numbers: Weights of a gate.
+        device: Of the weights.
+
+    Raises:
+        ValueError: If so.
+    """
+    kind = torch.empty(0, device=device)
+    if kind.is_cuda:
+        check_memory(gates * numbers * kind.element_size(), what, torch.cuda.mem_get_info(kind.device)[0])
+    if not kind.is_meta:  # wires are drawn on the CPU: a permutation of all inputs
+        own = 0 if kind.is_cuda else numbers * kind.element_size()
+        check_memory(gates * (own + _WIRING_BYTES), what)
 
 
 def check_real(x: Tensor) -> None:

@@ -47,8 +47,8 @@ class GroupSum(nn.Module):
         super().__init__()
         if k < 1:
             raise ValueError(f"GroupSum(k={k}): the number of groups must be at least 1")
-        if not tau > 0:
-            raise ValueError(f"GroupSum(tau={tau}): tau must be positive")
+        if not 0 < tau < math.inf:
+            raise ValueError(f"GroupSum(tau={tau}): tau must be a positive number")
         self.k = k
         self.tau = tau
 

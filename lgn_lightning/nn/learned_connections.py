@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.base.machine import check_memory
 from lgn_lightning.nn.connections import distinct_candidates, draw_leaves, random_connections
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.ops.tree import decode_places
@@ -80,8 +81,10 @@ class LearnedConnections(nn.Module):
         self.in_dim = in_dim
         self.num_candidates = num_candidates
         self.change_soon = False
+        count = min(num_candidates, in_dim)
+        check_memory(16 * out_dim * count, f"{count:,} candidates for each input of {out_dim:,} gates")
         if candidates is None:
-            drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(num_candidates)]
+            drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(count)]
             candidates = distinct_candidates(drawn, in_dim, 2 * out_dim)
         self.logits = nn.Parameter(torch.empty(candidates.shape, device=device))
         self.register_buffer("candidates", candidates.to(self.logits.device))
@@ -154,10 +157,10 @@ class LearnedLeaves(LearnedConnections):
         device: torch.device | str | None = None,
     ) -> None:
         height, width = kernel_size
-        sizes = (in_channels, out_channels, kernel_size, leaves, channels_per_tree)
-        drawn = [draw_leaves(*sizes) for _ in range(num_candidates)]
-        places = [((channel * height + row) * width + column).view(-1, 2) for channel, row, column in drawn]
         field, pairs = in_channels * height * width, out_channels * leaves // 2
+        sizes = (in_channels, out_channels, kernel_size, leaves, channels_per_tree)
+        drawn = [draw_leaves(*sizes) for _ in range(min(num_candidates, field))]
+        places = [((channel * height + row) * width + column).view(-1, 2) for channel, row, column in drawn]
         candidates = distinct_candidates(places, field, leaves) if places else None
         super().__init__(field, pairs, num_candidates, device, candidates)
         self.kernel_size = kernel_size

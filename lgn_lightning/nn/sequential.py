@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
@@ -69,7 +70,7 @@ class LogicSequential(nn.Sequential):
 
 def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
     """The outputs of a net, all NaN if a weight is of the layers that ran on packed bits, which cannot say so."""
-    if not on_bits:
+    if all(surely_without_nan(layer.weights) for layer in on_bits):
         return x
     largest = torch.stack([layer.weights.detach().max() for layer in on_bits])  # NaN where there is one
     return x + largest.clamp(0, 0).sum()  # 0, or NaN; a sum keeps the strides

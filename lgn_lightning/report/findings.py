@@ -1,5 +1,6 @@
 """What a report shows: everything is measured here, once, and drawn elsewhere."""
 
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.circuit import CircuitError
+from lgn_lightning.circuit import CircuitError, CompiledCircuit
+from lgn_lightning.circuit.emit.c import c_form
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
@@ -128,6 +131,13 @@ def _run_test_images(findings: Findings, test: TestSplit) -> None:
     findings.confusion = confusion(scores, test.labels)
     runners = {f"engine: {circuit.engine.name}": circuit.engine.predict}
     exported = ExportedCircuit.of_checkpoint(findings.run.checkpoint)
-    if exported is not None and exported.library is not None:
-        runners["compiled C"] = exported.compiled().predict
-    findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
+    with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+        if exported is not None and exported.library is not None:
+            # Compiled anew: the library of a run is a program of whoever made the run.
+            library = Path(folder) / "net.so"
+            try:
+                compile_source(circuit.small.to_c(form=c_form(circuit.small)), library)
+                runners["compiled C"] = CompiledCircuit(library).predict
+            except CompilerError as error:
+                findings.missing.append(f"Throughput of the compiled C: {error}.")
+        findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]

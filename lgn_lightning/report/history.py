@@ -1,10 +1,12 @@
 """Reads the metrics that a run logged: CSV files and TensorBoard events."""
 
-import csv
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lgn_lightning.base.errors import RunError
+from lgn_lightning.runs.metrics_file import read_metrics
 
 
 @dataclass
@@ -31,7 +33,7 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """Reads what a run folder has: ``metrics.csv`` of CSVLogger, else TensorBoard's event files, else no curves."""
+    """Reads ``metrics.csv`` of CSVLogger, else TensorBoard's events; no curves without; a RunError if damaged."""
     file = folder / "metrics.csv"
     if file.is_file():
         return History(file.name, _read_csv(file))
@@ -45,22 +47,18 @@ def read_history(folder: Path) -> History:
 
 def _read_csv(file: Path) -> dict[str, tuple[list[int], list[float]]]:
     points: dict[str, dict[int, float]] = {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            step = row.pop("step", "")
-            row.pop("epoch", None)
-            if not step:
-                continue
-            for name, text in row.items():
-                value = _number(text)
-                if value is not None:
-                    points.setdefault(name, {})[int(step)] = value
+    for row in read_metrics(file):
+        step = int(row["step"])
+        for name in row.keys() - {"step", "epoch"}:
+            value = _number(row[name])
+            if value is not None:
+                points.setdefault(name, {})[step] = value
     return {name: _sorted(values) for name, values in points.items()}
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -71,13 +69,16 @@ def _read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]] | Non
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
     except ImportError:
         return None
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
-    events.Reload()
     curves = {}
-    for name in events.Tags()[SCALARS]:
-        points = {event.step: event.value for event in events.Scalars(name) if math.isfinite(event.value)}
-        if points and name != "epoch":
-            curves[name] = _sorted(points)
+    try:
+        events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+        events.Reload()
+        for name in events.Tags()[SCALARS]:
+            points = {event.step: event.value for event in events.Scalars(name) if math.isfinite(event.value)}
+            if points and name != "epoch":
+                curves[name] = _sorted(points)
+    except Exception as error:  # what TensorBoard, protobuf or numpy raise of a damaged file
+        raise RunError(f"the TensorBoard events in {folder} cannot be read ({error}); move them away") from error
     return curves
 
 

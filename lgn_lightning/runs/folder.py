@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from lgn_lightning.base.errors import RunError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.plain_values import read_json
 
 RUNS: Final = Path("runs")
 #: The checkpoint that ``--resume`` starts from.
@@ -44,10 +46,17 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The result; None if the run has not finished."""
+        """The result; None if the run has not finished.
+
+        Raises:
+            RunError: If its file is none of ``lgn fit``.
+        """
         if not self.result_file.is_file():
             return None
-        result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
+        mend = "remove it, and resume or train the run again"
+        result = read_json(self.result_file, RunError, mend)
+        if not isinstance(result, dict):
+            raise RunError(f"{self.result_file} is no result of `lgn fit`; {mend}")
         return result
 
     def check_new(self) -> None:
@@ -77,7 +86,10 @@ class RunFolder:
         return lock
 
     def discard(self) -> None:
-        """Removes the folder of a run that failed before its first step, unless it holds more than settings."""
+        """Removes the folder of a run that failed before its first step, unless it holds more than settings.
+
+        The folders of the recipe and of all runs go with it, where they are empty.
+        """
         if not self.path.is_dir():
             return
         try:
@@ -89,6 +101,9 @@ class RunFolder:
                 shutil.rmtree(self.path)
         finally:
             lock.release()
+        with suppress(OSError):  # not empty
+            for parent in list(self.path.parents)[:2]:
+                parent.rmdir()
 
     def remove_leftovers(self) -> None:
         """Removes what a killed process left half written. Only call it with the lock held."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lgn_lightning.base.errors import RecipeError
 from lgn_lightning.base.files import atomic_path
+from lgn_lightning.base.plain_values import filled
 from lgn_lightning.base.settings_text import read_settings
 
 #: Suffixes of a recipe's file.
@@ -54,7 +55,7 @@ def list_recipes() -> list[Recipe]:
     recipes = []
     for path in recipe_files():
         content = read_settings(path)
-        recipes.append(Recipe(path.stem, path, PaperResult(**content["paper"])))
+        recipes.append(Recipe(path.stem, path, filled(PaperResult, content["paper"])))
     return recipes
 
 

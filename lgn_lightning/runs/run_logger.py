@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment  # type: ignor
 from lightning.pytorch.utilities import rank_zero_only
 
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.runs.metrics_file import read_metrics
 
 
 class RunLogger(CSVLogger):
@@ -75,10 +76,7 @@ class _Writer(ExperimentWriter):
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # a kill may have cut the last row
-        rows = list(csv.DictReader(io.StringIO(whole)))
-        kept = [row for row in rows if int(row["step"]) < (self._resume_at or 0)]
+        kept = [row for row in read_metrics(path) if int(row["step"]) < (self._resume_at or 0)]
         self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value})
         self._write(kept)
 

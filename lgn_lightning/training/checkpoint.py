@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lgn_lightning.base.errors import CheckpointError, LgnError
+from lgn_lightning.base.finite import nonsense_in
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings
 from lgn_lightning.base.trust import trusted_settings, trusting
@@ -118,6 +119,11 @@ def _rebuild_net(path: Path, content: dict[str, Any]) -> nn.Module:
     net = _fresh_net(path, content)
     weights = {k.removeprefix("net."): value for k, value in content["state_dict"].items() if k.startswith("net.")}
     load_weights(net, weights, path)
+    if wrong := nonsense_in(net):
+        name, value = next(iter(wrong.items()))
+        raise CheckpointError(
+            f"checkpoint {path} holds {value} in {name}: no gates can be made of it; take another one"
+        )
     return net.eval()
 
 

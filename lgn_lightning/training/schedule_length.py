@@ -23,12 +23,12 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
     length.
     """
     content = read_settings(recipe)
-    planned, steps = (content.get("trainer") or {}).get("max_steps"), config.trainer.max_steps
+    planned, steps = _within(content, "trainer").get("max_steps"), config.trainer.max_steps
     schedule = config.model.lr_scheduler
     arguments = getattr(schedule, "init_args", None)
     if arguments is None or steps == planned or steps < 1 or config.model.scheduler_interval != "step":
         return
-    own = ((content.get("model") or {}).get("lr_scheduler") or {}).get("init_args") or {}
+    own = _within(content, "model", "lr_scheduler", "init_args")
     for name in _LENGTHS:
         given = re.compile(rf"--model\.lr_scheduler((\.init_args)?\.{name})?(=|$)")
         if own.get(name) == planned == arguments.get(name) and not any(map(given.match, overrides)):
@@ -37,6 +37,14 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
                 f"trainer.max_steps is {steps:,} instead of {planned:,}, and the schedule follows: "
                 f"model.lr_scheduler.init_args.{name} is {steps:,}, too"
             )
+
+
+def _within(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """What stands under keys; empty where there is nothing, or no mapping: the parser says so."""
+    for key in keys:
+        part = settings.get(key)
+        settings = part if isinstance(part, dict) else {}
+    return settings
 
 
 def warn_of_another_length(trainer: pl.Trainer) -> None:

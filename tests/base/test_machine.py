@@ -27,3 +27,12 @@ def test_versions() -> None:
     assert machine.package_version("no-such-package") is None
     assert machine.program_version([sys.executable]).startswith("Python 3")
     assert machine.program_version(["true"]) == "true" or "coreutils" in machine.program_version(["true"])
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_both_numbers() -> None:
+    assert 1 << 20 < machine.free_memory() < 1 << 50
+    machine.check_memory(1 << 20, "a megabyte")
+    with pytest.raises(ValueError, match=r"a net takes at least 64 GB of memory, and 8\.0 GB are free"):
+        machine.check_memory(64 * 10**9, "a net", 8 * 10**9)
+    with pytest.raises(ValueError, match="of memory"):  # no float holds it
+        machine.check_memory(10**400, "a net")

@@ -147,7 +147,9 @@ def test_modules_without_gates_are_refused(tmp_path: Path) -> None:
         toy.trainer(tmp_path, WirePenalty()).fit(toy.module(MLP(toy.SHAPE, toy.CLASSES, 4, 2)), toy.loader())
 
 
-@pytest.mark.parametrize("arguments", [{"weight": 0.0}, {"start": 0.5, "until": 0.5}, {"until": 1.5}])
+@pytest.mark.parametrize(
+    "arguments", [{"weight": 0.0}, {"weight": 1e308}, {"start": 0.5, "until": 0.5}, {"until": 1.5}]
+)
 def test_bad_arguments(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="WirePenalty"):
         WirePenalty(**arguments)

@@ -83,6 +83,34 @@ def test_the_share_of_moved_wires_is_counted(tmp_path: Path) -> None:
     assert trainer.logged_metrics["wires/moved"] == pytest.approx(moved / inputs)
 
 
+def test_a_resumed_run_counts_from_the_last_row(tmp_path: Path) -> None:
+    """The row of a run that goes on between two rows is that of one that does not stop."""
+
+    class Rows(Callback):
+        def __init__(self) -> None:
+            self.moved: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, *_: object) -> None:
+            if trainer.global_step % 6 == 0:
+                self.moved.append(float(trainer.logged_metrics["wires/moved"]))
+            if trainer.global_step == 9:
+                trainer.save_checkpoint(tmp_path / "x.ckpt")
+
+    def moved(folder: str, **options: Any) -> list[float]:
+        rows, model = Rows(), net(data)
+        for layer in logic_layers(model).values():
+            layer.sampler = StraightThrough()
+        callbacks = rows, WireSchedule(every_n_steps=2)
+        fit(tmp_path / folder, model, data, *callbacks, log_every_n_steps=6, max_steps=12, **options)
+        return rows.moved
+
+    data = SyntheticImages(SHAPE)
+    whole = moved("whole")
+    assert len(whole) == 2
+    assert whole[1] > 0
+    assert moved("second", ckpt_path=tmp_path / "x.ckpt") == whole[1:]
+
+
 def test_layers_that_are_frozen_stay_so(tmp_path: Path) -> None:
     data = SyntheticImages(SHAPE)
     model = net(data)

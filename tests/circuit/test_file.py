@@ -9,14 +9,18 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, OrPool2d, Threshold
+from lgn_lightning.base import machine
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit
 from lgn_lightning.circuit.file import circuit_from_bytes, circuit_to_bytes
+from lgn_lightning.circuit.net.kernel import Places
+from lgn_lightning.cli.main import main
 from lgn_lightning.nn import EdgeChannels, LogicSequential
 from tests.circuit.random_circuits import circuits, image_circuit, random_circuit
 from tests.circuit.random_conv_nets import tree_net
@@ -34,6 +38,28 @@ def test_a_circuit_keeps_the_preparation_of_its_images(loops: bool) -> None:
     if isinstance(circuit, LoopedCircuit):
         assert circuit.unroll().optimize().preparation == "resize"
     assert random_circuit().with_preparation("resize").preparation is None  # it takes bits and no images
+
+
+@pytest.mark.parametrize("command", ["verify", "bench", "predict", "export"])
+def test_a_circuit_that_no_memory_holds_is_one_error(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "free_memory", lambda: 8 * 10**9)
+    none = np.zeros(0, np.int32)
+    circuit = Circuit(10**9, none.astype(np.uint8), none, none, np.zeros(2, np.int32), 2)
+    circuit.save("x.lgn")
+    np.save("x.npy", np.zeros((1, 9), bool))
+    assert main([command, "x.lgn", *(["x.npy"] if command == "predict" else [])]) == 1
+    error = capsys.readouterr().err
+    assert "1000000000 inputs" in error
+    assert "takes at least 24 GB of memory" in error
+    assert not Path("export").exists()
+
+
+def test_padding_beyond_all_nodes_is_refused() -> None:
+    with pytest.raises(CircuitError, match="more places than a circuit has nodes"):
+        Places((5, 5), (2, 2), (1 << 30, 1 << 30), (1 << 30, 1 << 30))
 
 
 def test_a_file_gives_the_circuit_back_and_damage_is_an_error(tmp_path: Path) -> None:

@@ -105,6 +105,37 @@ def test_nothing_else_of_a_checkpoint_is_built(
     assert Path("canary").exists(), "trusted, so imported"
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"class_path": "torch.nn.Identity"},
+        {"class_path": "torch.nn.Linear", "init_args": {"in_features": 5, "out_features": 3}},
+        {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 1, "out_channels": 2, "kernel_size": 20}},
+    ],
+    ids=lambda net: net["class_path"],
+)
+def test_nets_that_nobody_can_have_trained_are_one_error(
+    digits_run: Path, here: Path, net: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = edited(digits_run, "model", net={"class_path": net["class_path"], "init_args": net.get("init_args", {})})
+    content = torch.load(path, weights_only=True)
+    built = getattr(torch.nn, net["class_path"].rpartition(".")[2])(**net.get("init_args", {}))
+    content["state_dict"] = {f"net.{name}": value for name, value in built.state_dict().items()}
+    torch.save(content, path)
+    for command in ("test", "predict", "report", "export"):
+        assert main([command, str(path)]) == 1
+        error = error_of(capsys)
+        assert error.count("error: ") == 1
+        assert "Traceback" not in error
+
+
+def test_more_names_than_scores_are_one_error(digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(digits_run / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.save({**content, "lgn_class_names": list("012345678")}, "net.ckpt")
+    assert main(["predict", "net.ckpt"]) == 1
+    assert "there are 9 names of classes, and 10 scores" in error_of(capsys)
+
+
 def test_data_are_looked_for_where_the_user_says(
     digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

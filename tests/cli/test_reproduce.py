@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -148,6 +149,48 @@ def test_wrong_usage_is_one_message_and_trains_nothing(
     assert main(["reproduce", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "named"),
+    [
+        ({"paper": -1}, [], "paper: it is -1"),
+        ({"paper": {"accuracy": "97"}}, [], "paper: accuracy is '97'"),
+        ({"paper": {"gates": [1]}}, [], "paper: gates is a list"),
+        ({"paper": {"nonsense": 1}}, [], "paper: nonsense is not known"),
+        ({"trainer": -1}, ["--budget=0.5"], "there is nothing to shrink"),
+        ({"trainer": {"max_steps": "many"}}, ["--budget=0.5"], "there is nothing to shrink"),
+    ],
+    ids=str,
+)
+def test_nonsense_in_a_recipe_is_one_error_and_trains_nothing(
+    change: dict[str, Any], options: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(yaml.safe_dump(yaml.safe_load(find_recipe("digits").read_text()) | change))
+    assert main(["reproduce", "x.yaml", *options]) == 1
+    error = capsys.readouterr().err
+    assert named in error
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 100_000, "[]", "-1", "{}", '{"accuracy_hard": "high"}', '{"gates": NaN}']
+)
+def test_a_result_of_anything_else_is_one_error(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Reproduction.of(find_recipe("digits")).folder(0)
+    folder.path.mkdir(parents=True)
+    folder.result_file.write_text(content)
+    assert main(["reproduce", "digits", "--seeds=0"]) == 1
+    error = capsys.readouterr().err
+    assert "result.json" in error
+    assert "remove it" in error
+    assert not Path("results").exists()
 
 
 def test_a_run_keeps_its_seed_when_its_folder_is_there_without_settings(here: Path) -> None:

@@ -1,7 +1,10 @@
 """Result files and the tables made of them; the table in docs/results.md is the one of the files."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +93,45 @@ def test_the_command_prints_all_and_says_what_is_wrong(tmp_path: Path, capsys: p
     (tmp_path / "bad.json").write_text("[{}]")
     assert main(["results", "--results", str(tmp_path)]) == 1
     assert "bad.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"paper": -1}, "paper is -1"),
+        ({"paper": {"accuracy": "high"}}, r"paper\.accuracy is 'high'"),
+        ({"runs": []}, "runs is empty"),
+        ({"runs": [{"seed": 0}]}, r"runs\[0\]\.accuracy_hard is missing"),
+        ({"date": "yesterday"}, "yesterday"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"recipe": ["net"]}, "recipe is a list"),
+        ({"evil": 1}, "evil is not known"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("options", [[], ["--json"], ["--write", "page.md"]], ids=str)
+def test_a_file_of_anything_else_is_one_error(
+    change: dict[str, Any],
+    named: str,
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("page.md").write_text(f"{BEGIN}\n{END}\n")
+    file = append_result(RESULT)
+    file.write_text(json.dumps([RESULT.to_json() | change]))
+    assert main(["results", *options]) == 1
+    error = capsys.readouterr().err
+    assert re.search(rf"lgn: error: results/net\.json is not a file of `lgn reproduce` \(.*{named}", error)
+    assert "Traceback" not in error
+
+
+def test_brackets_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    append_result(replace(RESULT, overrides=["model.net.connections=[learned]", "x=[/]"]), tmp_path)
+    assert main(["results", "--results", str(tmp_path)]) == 0
+    assert "connections=[learned]) (x=[/])" in "".join(capsys.readouterr().out.split("\n"))
 
 
 def test_the_page_s_table_is_that_of_the_files() -> None:

@@ -115,20 +115,36 @@ def test_a_kill_in_the_middle_of_a_write_damages_no_checkpoint(reference: Path, 
     assert not list(run.glob("checkpoints/.*"))
 
 
-def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(folder: Path) -> None:
-    def interrupt() -> None:
-        from lgn_lightning.training.classifier import LogicClassifier
+def signalled(number: int) -> Callable[[], None]:
+    """Makes the process send itself a signal in its sixth step."""
+
+    def prepare() -> None:
+        from lgn_lightning.training.module import LogicModule
 
         pending = [True]
 
         def on_train_batch_start(self, batch, batch_idx):
             if self.global_step == 5 and pending:
                 pending.clear()  # a second Ctrl-C would stop at once
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
-        LogicClassifier.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
+        LogicModule.on_train_batch_start = on_train_batch_start  # type: ignore[method-assign]
 
-    assert run_lgn(["fit", "small.yaml"], interrupt) != 0
+    return prepare
+
+
+def test_sigterm_ends_with_its_code_and_the_run_goes_on_with_the_same_bits(reference: Path, folder: Path) -> None:
+    assert run_lgn(["fit", "small.yaml"], signalled(signal.SIGTERM)) == 143
+    log, run = Path("log.txt").read_text(), Path("runs/small/version_0")
+    assert "Traceback" not in log
+    assert "lgn fit --resume runs/small/version_0" in log
+    assert not RunFolder(run).result_file.exists()
+    assert run_lgn(["fit", "--resume", str(run)]) == 0, Path("log.txt").read_text()
+    assert differences(reference, run) == []
+
+
+def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(folder: Path) -> None:
+    assert run_lgn(["fit", "small.yaml"], signalled(signal.SIGINT)) != 0
     run = Path("runs/small/version_0")
     assert read_checkpoint(run / "checkpoints" / "resume.ckpt")["global_step"] in (6, 7)  # 6 logs its metrics
     assert "lgn fit --resume runs/small/version_0" in Path("log.txt").read_text()

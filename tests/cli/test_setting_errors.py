@@ -5,8 +5,10 @@ from pathlib import Path
 
 import lightning.pytorch  # noqa: F401 - its log goes to the stderr of its first import, not to that of a test
 import pytest
+import yaml
 
 from lgn_lightning.cli.main import main
+from lgn_lightning.runs.recipes import find_recipe
 
 PLUGIN = """
 from lightning.pytorch.callbacks import Callback
@@ -82,6 +84,29 @@ def test_what_cannot_be_read_is_wrong_usage(
             "trainer.callbacks: number must be above 0, got 0",
         ),
         ("--model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1.0"),
+        (
+            "--model.net.width=1000000000",
+            "model.net: LogicMLP of 4 layers of 1,000,000,000 gates takes at least 144 GB of memory",
+        ),
+        ("--model.net.depth=1000000000", "GB of memory, and "),
+        (
+            "--model.net.depth=null --model.net.width=[2000,1000000000000]",
+            "LogicLayer of 1,000,000,000,000 gates takes",
+        ),
+        (f"--model.net.depth=null --model.net.width=[{10**40}]", "GB of memory, and "),
+        (
+            "--model.net.num_classes=1000000000",
+            "model.net: the last layer's width 2000 does not divide into 1000000000",
+        ),
+        ("--data.batch_size=1000000000", "training images do not fill one batch of 1000000000"),
+        (
+            "--model.net lgn_lightning.models.MLP --model.net.width 1000000000 --model.net.depth 3",
+            "MLP of 3 layers of 1,000,000,000 units takes at least 4,",
+        ),
+        (
+            "--model.net torch.nn.Linear --model.net.in_features 1000000000 --model.net.out_features 1000000000",
+            "model.net: it takes 4,000,000,000 GB of memory",
+        ),
     ],
 )
 def test_what_a_class_refuses_is_one_error(
@@ -90,6 +115,15 @@ def test_what_a_class_refuses_is_one_error(
     assert main(["fit", "digits", "--trainer.enable_model_summary=false", *arguments.split()]) == 1
     _assert_one_error(capsys.readouterr().err, error)
     assert not list(folder.rglob("*.*"))
+
+
+@pytest.mark.parametrize("key", ["trainer", "model"])
+def test_a_part_that_is_no_mapping_is_one_error(key: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(find_recipe("digits").read_text()) | {key: 1}
+    Path("x.yaml").write_text(yaml.safe_dump(content))
+    assert main(["fit", "x.yaml", "--trainer.max_steps=2"]) == 1
+    _assert_one_error(capsys.readouterr().err, f"x.yaml: {key} is 1, and no mapping of keys to values")
+    assert [path.name for path in folder.iterdir()] == ["x.yaml"]
 
 
 def test_missing_gpu_is_one_error(

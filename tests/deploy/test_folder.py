@@ -120,3 +120,43 @@ def test_only_an_earlier_export_may_be_replaced(tmp_path: Path, monkeypatch: pyt
 def test_a_folder_without_our_manifest_is_no_export(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     assert ExportedCircuit.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"../../evil.so": "0"}},
+        {"files": {"/tmp/evil.so": "0"}},
+        {"files": ["lgn_net.so"]},
+        {"files": {"lgn_net.c": 3}},
+        {"prefix": "../x"},
+        {"prefix": None},
+        {"gates": 3},
+        {"gates": {"after": "many"}},
+        {"checkpoint": ["best.ckpt"]},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_names_anything_else_is_no_export(tmp_path: Path, change: dict[str, Any]) -> None:
+    write(tmp_path / "a")
+    manifest = tmp_path / "a" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    assert ExportedCircuit.read(tmp_path / "a") is None
+
+
+def test_no_library_but_the_one_of_the_manifest_is_loaded(tmp_path: Path) -> None:
+    trial = write(tmp_path / "a")
+    exported = ExportedCircuit.read(tmp_path / "a")
+    assert exported is not None
+    add_library(exported, trial, find_compiler())
+    built = ExportedCircuit.read(tmp_path / "a")
+    assert built is not None
+    assert built.library is not None
+    elsewhere = built.library.rename(tmp_path / "other.so")
+    assert built.library is None
+    (tmp_path / "a" / "lgn_net.so").symlink_to(elsewhere)
+    assert built.library is None
+    (tmp_path / "a" / "lgn_net.so").unlink()
+    (tmp_path / "a" / "lgn_net.so").write_bytes(elsewhere.read_bytes() + b"x")
+    with pytest.raises(ExportError, match="is not the library"):
+        built.compiled()

@@ -62,7 +62,7 @@ def test_grey_in_training_is_for_the_train_mode_only() -> None:
         ({"width": [20, 80]}, r"LogicLayer\(60, 20\).*at least 30 wide"),
         ({"width": 80, "depth": 2, "num_classes": 0}, "num_classes=0"),
         ({"width": 80, "depth": 2, "thresholds": [0.5, 0.2]}, "thresholds must be increasing"),
-        ({"width": 80, "depth": 2, "tau": 0.0}, "tau must be positive"),
+        ({"width": 80, "depth": 2, "tau": 0.0}, "tau must be a positive number"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments: dict[str, Any], match: str) -> None:

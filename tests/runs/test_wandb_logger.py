@@ -20,7 +20,7 @@ from lgn_lightning.runs import wandb_logger
 from lgn_lightning.runs.recipes import find_recipe
 from lgn_lightning.runs.run_logger import RunLogger
 from lgn_lightning.runs.wandb_logger import WANDB_ID, RunWandbLogger
-from lgn_lightning.training.classifier import LogicClassifier
+from lgn_lightning.training.module import LogicModule
 from tests.killed_runs import kill_at_step, run_lgn
 
 STEPS = 40
@@ -30,14 +30,14 @@ KILLED_AT = 25
 def kill_late() -> None:
     """Kills the process when wandb, which writes in a process of its own, has had time to write something."""
     kill_at_step(KILLED_AT)()
-    compute = LogicClassifier.training_step
+    compute = LogicModule.training_step
 
     def training_step(self, batch, batch_idx):
         if self.trainer.global_step == KILLED_AT:
             time.sleep(3)
         return compute(self, batch, batch_idx)
 
-    LogicClassifier.training_step = training_step  # type: ignore[method-assign]
+    LogicModule.training_step = training_step  # type: ignore[method-assign]
 
 
 @cache

@@ -98,9 +98,9 @@ def forked(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def run_at_step(arguments: list[str], step: int = -1, action: Callable[[], None] = lambda: None) -> Outcome:
     """Runs ``lgn`` and does something in the middle of a training step."""
-    from lgn_lightning.training.classifier import LogicClassifier
+    from lgn_lightning.training.module import LogicModule
 
-    compute, done = LogicClassifier.training_step, []
+    compute, done = LogicModule.training_step, []
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         loss = compute(self, batch, batch_idx)
@@ -109,7 +109,7 @@ def run_at_step(arguments: list[str], step: int = -1, action: Callable[[], None]
             action()
         return loss
 
-    LogicClassifier.training_step = training_step  # type: ignore[method-assign]
+    LogicModule.training_step = training_step  # type: ignore[method-assign]
     return run_command(arguments, (0, 1, 2, 143))
 
 
@@ -211,7 +211,9 @@ def _copy_libraries(folder: Path) -> None:
         for library in root.glob("*/*.so"):
             target = folder / library.parent.name
             target.mkdir(exist_ok=True)
-            shutil.copy(library, target / library.name)
+            for file in (library, native_build._note(library)):
+                if file.is_file():
+                    shutil.copy(file, target / file.name)
         if list(root.glob("*/*.so")):
             return
 

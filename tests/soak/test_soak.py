@@ -1,6 +1,6 @@
 """Stress tests, run by ``make soak``, and a slice of those in ``make test`` that pass; every one prints its counts.
 
-make soak                                              all of it: hours on two cores
+make soak                                              all of it: half an hour on two cores
 python -m pytest -q -s tests/soak -m "not soak"        the slices
 python -m tests.soak forged_circuits 2000 --first 500  other seeds of one of them
 python -m tests.soak forged_circuits --seed 517        one case, in one process
@@ -20,14 +20,12 @@ def counts(few: int, many: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("count", [few, pytest.param(many, marks=soak)])
 
 
-@soak
-@pytest.mark.parametrize("count", [8_000])
+@counts(150, 10_000)
 def test_forged_circuits(count: int) -> None:
     forged_circuits.run(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [2_000])
+@counts(30, 10_000)
 def test_forged_checkpoints(count: int) -> None:
     forged_checkpoints.run(count).check()
 
@@ -37,26 +35,22 @@ def test_mutated_op_calls(count: int) -> None:
     mutated_ops.run(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [1_000])
+@counts(8, 1_000)
 def test_mutated_recipes(count: int) -> None:
     mutated_recipes.run(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [50])
+@counts(1, 50)
 def test_kills_in_writes_of_a_run(count: int) -> None:
     kills_in_writes.kills(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [50])
+@counts(6, 50)
 def test_kills_while_a_library_is_built(count: int) -> None:
     kills_in_writes.cache_kills(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [25])
+@counts(5, 25)
 def test_damaged_libraries_are_built_anew(count: int) -> None:
     kills_in_writes.damaged_libraries(count).check()
 
@@ -69,8 +63,7 @@ def _mounts() -> None:
 
 
 @pytest.mark.usefixtures("_mounts")
-@soak
-@pytest.mark.parametrize("count", [30])
+@counts(1, 50)
 def test_full_disks(count: int) -> None:
     disk_full.full_disks(count).check()
 
@@ -81,20 +74,17 @@ def test_runs_on_noexec_and_with_a_read_only_home() -> None:
     disk_full.odd_mounts().check()
 
 
-@soak
-@pytest.mark.parametrize("count", [20])
+@counts(1, 20)
 def test_folders_that_vanish_during_a_run(count: int) -> None:
     disk_full.vanished_folders(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [10])
+@counts(1, 10)
 def test_runs_that_are_terminated(count: int) -> None:
     disk_full.terminations(count).check()
 
 
-@soak
-@pytest.mark.parametrize("count", [5])
+@counts(1, 5)
 def test_eight_processes_on_an_empty_cache(count: int) -> None:
     disk_full.empty_caches(count).check()
 

@@ -20,6 +20,7 @@ from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP, LogicTreeNet, TorchvisionNet
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.nn.samplers import make_sampler
+from lgn_lightning.runs.checkpoints import DIGEST, digest
 from lgn_lightning.training.checkpoint import open_net
 from tests.training.toy import loader, toy
 
@@ -175,6 +176,42 @@ def test_a_recipe_that_cannot_be_used_here(run: Path, tmp_path: Path) -> None:
         for load in (load_net, LogicClassifier.load_from_checkpoint):
             with pytest.raises(CheckpointError, match=r"other\.ckpt"):
                 load(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"width": 10**9}, "GB of memory"),
+        ({"depth": 10**9}, "GB of memory"),
+        ({"width": [2000, 10**30], "depth": None}, "GB of memory"),
+        ({"connections": "learned", "width": 10**8, "num_candidates": 10**9}, "GB of memory"),
+    ],
+    ids=str,
+)
+def test_sizes_beyond_memory_are_one_error(
+    run: Path, tmp_path: Path, change: dict[str, Any], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    recipe = yaml.safe_load(content["lgn_recipe"])
+    recipe["model"]["net"]["init_args"] |= change
+    content["lgn_recipe"] = yaml.safe_dump(recipe)
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=named):
+        load_net(tmp_path / "x.ckpt")
+    for command in ("test", "export"):
+        assert main([command, str(tmp_path / "x.ckpt")]) == 1
+        error = capsys.readouterr().err
+        assert named in error
+        assert "Traceback" not in error
+
+
+def test_weights_that_are_no_numbers_are_one_error(run: Path, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["state_dict"]["net.1.weights"][3, 1] = float("nan")
+    content[DIGEST] = digest(content)
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"x\.ckpt holds nan in 1\.weights"):
+        load_net(tmp_path / "x.ckpt")
 
 
 def test_options_that_are_objects_do_not_stop_a_training(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Kernels: what a convolution computes at one place, as a circuit of its own, and where it is applied."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import CircuitError, Netlist, NodeIds
+from lgn_lightning.circuit.net.netlist import MAX_NODES, CircuitError, Netlist, NodeIds
 
 Pair = tuple[int, int]
 
@@ -37,8 +38,16 @@ class Places:
         sizes = (*self.image, *self.kernel, *self.stride, *self.window, *self.window_stride)
         if min(sizes) < 1 or min(self.padding) < 0:
             raise CircuitError(f"all sizes must be at least 1 and paddings at least 0: {self}")
+        if math.prod(self.padded) >= MAX_NODES:
+            raise CircuitError(f"the padded image has more places than a circuit has nodes: {self}")
         if min(self.unpooled) < 1 or min(self.size) < 1:
             raise CircuitError(f"kernel larger than the padded image, or window larger than its result: {self}")
+
+    @property
+    def padded(self) -> Pair:
+        """Height and width of the input with its padding."""
+        height, width = (n + 2 * p for n, p in zip(self.image, self.padding, strict=True))
+        return height, width
 
     @property
     def unpooled(self) -> Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -138,6 +139,12 @@ class LoopedNetlist(CircuitInputs):
     def num_nodes(self) -> int:
         """Number of nodes: inputs, results of the stages and gates of the tail."""
         return self.tail.num_nodes
+
+    @property
+    def num_places(self) -> int:
+        """Bits that a simulation holds: those of the nodes and of the padded images."""
+        loops = [stage for stage in self.stages if isinstance(stage, Loop)]
+        return self.num_nodes + sum(len(loop.wires) * math.prod(loop.places.padded) for loop in loops)
 
     @property
     def arity(self) -> int:
