@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.data.images import ImageDataModule
 from lgn_lightning.nn import Threshold
 
 

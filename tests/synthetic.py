@@ -3,13 +3,37 @@
 import os
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lgn_lightning.data import Augmentation, ImageDataModule
-from lgn_lightning.data.base import ImageSet
+from lgn_lightning.data.images import ImageSet
+
+
+def write_table(path: Path, rows: int = 120) -> Path:
+    """A table of all types, of which the column ``kind`` has three classes; some values are missing."""
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    size = generator.normal(size=rows).astype(np.float32)
+    frame = pd.DataFrame(
+        {
+            "size": size,
+            "count": pd.array(generator.integers(-50, 50, rows), "Int64"),
+            "key": 2**60 + generator.integers(0, 9, rows),
+            "when": 1.7e9 + np.arange(rows) / 1000,
+            "is big": size > 1,
+            "colour": generator.choice(["red", "grün", "blue"], rows),
+            "kind": np.array(["a", "b", "c"])[np.digitize(size, [-0.4, 0.4])],
+        }
+    )
+    for name in ("size", "count", "colour"):
+        frame.loc[generator.random(rows) < 0.1, name] = None
+    frame.to_csv(path, index=False)
+    return path
 
 
 class SyntheticImages(ImageDataModule):

@@ -59,6 +59,18 @@ int64_t lgn_engine_info(const LgnEngine* engine, int32_t what);
 // Rows of bytes: bit (t * row + p) of a sample is bytes[p] > levels[t]. Any of the results may be null.
 int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, const uint8_t* levels,
                      int64_t num_levels, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes);
+// A comparison that makes an input of a row of a table: the value at `offset` of the struct, of a type, with a
+// constant, which of floating point types is the bits of a double. Operators are those of
+// lgn_lightning/base/columns.py.
+enum LgnType : int32_t { kFloat32 = 0, kFloat64 = 1, kInt32 = 2, kInt64 = 3 };
+enum LgnOp : int32_t { kGreater = 0, kEqual = 1, kMissing = 2, kBit = 3, kGray = 4 };
+struct LgnComparison {
+  int32_t offset, type, op, input;
+  int64_t constant;
+};
+// Rows of `size` bytes, structs of columns. Comparisons of a column stand together; inputs without one are not read.
+int lgn_engine_rows(const LgnEngine* engine, const uint8_t* rows, int64_t size, const LgnComparison* comparisons,
+                    int64_t count, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes);
 // Packed words [inputs][words]: bit j of word i is sample 64 i + j.
 int lgn_engine_packed(const LgnEngine* engine, const uint64_t* inputs, int64_t words, int64_t samples, int32_t threads,
                       int32_t* scores, int32_t* classes, uint64_t* output_bits);

@@ -18,6 +18,7 @@
 #include "kernels.h"
 #include "loops.h"
 #include "machine_code.h"
+#include "row_kernels.h"
 
 using namespace lgn;
 
@@ -51,6 +52,7 @@ struct Job {
   const uint64_t* words = nullptr;
   int64_t row = 0, num_words = 0, num_levels = 0, samples = 0;
   const uint8_t* levels = nullptr;
+  const LgnComparison* comparisons = nullptr;  // of rows of a table, num_levels of them
   int32_t *scores = nullptr, *classes = nullptr;
   uint64_t* output_bits = nullptr;
 };
@@ -170,7 +172,20 @@ void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
   }
 }
 
+static const RowKernels& row_kernels_of(int32_t isa) {
+#if defined(__x86_64__)
+  if (isa == kAvx512) return kAvx512RowKernels;
+  if (isa == kAvx2) return kAvx2RowKernels;
+#endif
+  return kGenericRowKernels;
+}
+
 void LgnEngine::load(const Job& job, int64_t first, int samples, uint8_t* memory) const {
+  if (job.comparisons) {
+    row_kernels_of(isa).pack_rows(job.rows + first * job.row, job.row, job.comparisons, job.num_levels, samples,
+                                  memory);
+    return;
+  }
   if (job.rows) {
     kernels->pack(job.rows + first * job.row, job.row, job.levels, job.num_levels, samples,
                   reinterpret_cast<uint64_t*>(memory + scratch_at()), memory);
@@ -340,6 +355,23 @@ int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, 
   job.row = row;
   job.levels = levels;
   job.num_levels = num_levels;
+  job.samples = samples;
+  job.scores = scores;
+  job.classes = classes;
+  engine->run(job, threads);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -1;
+}
+
+int lgn_engine_rows(const LgnEngine* engine, const uint8_t* rows, int64_t size, const LgnComparison* comparisons,
+                    int64_t count, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) try {
+  const LgnComparison none{};
+  Job job;
+  job.rows = rows;
+  job.row = size;
+  job.comparisons = count ? comparisons : &none;
+  job.num_levels = count;
   job.samples = samples;
   job.scores = scores;
   job.classes = classes;

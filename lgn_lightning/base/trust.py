@@ -109,7 +109,7 @@ class _Check:
             if not isinstance(kept, dict):
                 continue
             for name in places.keys() & kept.keys() - set(self.given):
-                if isinstance(kept[name], str):
+                if isinstance(kept[name], str) and "root" not in self.given:
                     note(f"{self.source} names {name} {kept[name]!r}, which is not followed{_again(name, kept[name])}")
             kept = {name: value for name, value in kept.items() if name not in places}
             arguments[group] = kept | (instead if group == "init_args" else {})
@@ -168,7 +168,7 @@ class _Check:
 
 def _again(name: str, value: str) -> str:
     command = _command.get()
-    return f": {command} --data.{name} {shlex.quote(value)} takes it" if command and name == "root" else ""
+    return f": {command} --data.root {shlex.quote(value)} takes it" if command and name in ("root", "path") else ""
 
 
 def _within(path: str, packages: Collection[str]) -> bool:

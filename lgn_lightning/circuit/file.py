@@ -12,6 +12,9 @@ Layout, all integers little-endian::
 Nothing in it is executed when it is read, and no length in it is trusted before the checksum agrees.
 
 What the scores say is in the header, ``decoding``, unless it is the class of the highest; the format version is then 3.
+Likewise a circuit on a table's columns has format version 3, and the header has its columns, and the arrays ``column``, ``op`` and
+``constant`` its comparisons, see `lgn_lightning.base.columns`.
+
 A looped circuit has format version 2, or 3: the header lists its stages, ``gates`` or ``loop`` with the places, and the
 arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.
 """
@@ -28,6 +31,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lgn_lightning.base.columns import Comparisons, columns_of_text
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 from lgn_lightning.circuit.net.kernel import Places
@@ -40,7 +44,12 @@ SUFFIX: Final = ".lgn"
 
 _PREFIX = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256().digest_size
-_ARRAYS: Final = dict.fromkeys(("gates", "levels"), "<u1") | dict.fromkeys(("a", "b", "c", "outputs", "wires"), "<i4")
+_ARRAYS: Final = (
+    dict.fromkeys(("gates", "levels", "op"), "<u1")
+    | dict.fromkeys(("a", "b", "c", "outputs", "wires", "column"), "<i4")
+    | {"constant": "<i8"}
+)
+_COMPARISONS: Final = ("column", "op", "constant")
 _PLACES: Final = tuple(part.name for part in fields(Places))
 
 
@@ -49,7 +58,7 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
     stages: list[dict[str, Any]] = []
     looped = isinstance(circuit, LoopedNetlist)
     tail, all_stages = (circuit.tail, circuit.stages) if isinstance(circuit, LoopedNetlist) else (circuit, ())
-    arrays = _arrays_of(tail) | _arrays_of(circuit, ("levels",))
+    arrays = _arrays_of(tail) | _arrays_of(circuit, ("levels",)) | _arrays_of(circuit.comparisons, _COMPARISONS)
     for number, stage in enumerate(all_stages):
         if isinstance(stage, Loop):
             places = {name: getattr(stage.places, name) for name in _PLACES}
@@ -66,8 +75,10 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
         header["preparation"] = circuit.preparation
     if circuit.decoding != ARGMAX:
         header["decoding"] = circuit.decoding.to_dict()
+    if circuit.comparisons is not None:
+        header["columns"] = json.loads(circuit.comparisons.columns_text())
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
-    prefix = _PREFIX.pack(MAGIC, 3 if "decoding" in header else 2 if looped else 1, len(text))
+    prefix = _PREFIX.pack(MAGIC, 3 if header.keys() & {"decoding", "columns"} else 2 if looped else 1, len(text))
     parts = (array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items())
     body = b"".join([prefix, text, *parts])
     return body + hashlib.sha256(body).digest()
@@ -100,6 +111,7 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | L
             "levels": arrays.pop("levels", None),
             "image_shape": None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
             "preparation": None if preparation is None else str(preparation),
+            "comparisons": _read_comparisons(header, arrays),
         }
         parts = [
             {name: arrays.pop(f"{i}.{name}") for name in _ARRAYS if f"{i}.{name}" in arrays}
@@ -123,6 +135,13 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | L
         raise CircuitError(f"{source} holds no valid circuit: {error}") from error
     except Exception as error:  # a right checksum says nothing of who made the header
         raise CircuitError(f"{source} has a header that cannot be read: {error!r}") from error
+
+
+def _read_comparisons(header: dict[str, Any], arrays: dict[str, Any]) -> Comparisons | None:
+    if "columns" not in header:
+        return None
+    columns = columns_of_text(json.dumps(header["columns"]))
+    return Comparisons(columns, *(arrays.pop(name) for name in _COMPARISONS))
 
 
 def _read_stage(about: dict[str, Any], arrays: dict[str, Any]) -> Gates | Loop:

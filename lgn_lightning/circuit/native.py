@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base import native_build
+from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.base.instruction_sets import FLAGS, all_sets
 from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit
 from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
-_KERNELS = ("kernels.cpp", "loop_kernels.cpp")  # compiled once per instruction set
+_KERNELS = ("kernels.cpp", "loop_kernels.cpp", "row_kernels.cpp")  # compiled once per instruction set
 ISA_NAMES = ("generic", "avx2", "avx512")
 KINDS = ("interpreter", "machine-code")
 FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
@@ -41,6 +42,35 @@ class LoopStep(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("runs", "parts", "places", "window", "chunk")),
         *((name, ctypes.c_void_p) for name in ("run", "part_gates", "gates", "part_results", "results")),
         *((name, ctypes.c_void_p) for name in ("reads", "writes")),
+    )
+
+
+class Comparison(ctypes.Structure):
+    """A comparison of a row, as the library takes it."""
+
+    _fields_ = (*((name, ctypes.c_int32) for name in ("offset", "type", "op", "input")), ("constant", ctypes.c_int64))
+
+
+#: Types of stored values, by their number in the library.
+VALUE_TYPES = ("<f4", "<f8", "<i4", "<i8")
+
+
+def describe_comparisons(comparisons: Comparisons, inputs: NDArray[np.intp]) -> ctypes.Array[Comparison]:
+    """The comparisons that make some of a circuit's inputs, as the library takes them; those of a column together."""
+    fields: Any = comparisons.row_dtype.fields
+    kept = inputs[np.lexsort((inputs, comparisons.op[inputs], comparisons.column[inputs]))].tolist()
+    columns = [comparisons.columns[comparisons.column[bit]] for bit in kept]
+    return (Comparison * len(kept))(
+        *(
+            Comparison(
+                fields[column.name][1],
+                VALUE_TYPES.index(column.dtype.str),
+                int(comparisons.op[bit]),
+                bit,
+                int(comparisons.constant[bit]),
+            )
+            for bit, column in zip(kept, columns, strict=True)
+        )
     )
 
 
@@ -92,6 +122,10 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "lgn_engine_set_loops": (i32, [address, i64, i64, ctypes.POINTER(LoopStep), i64]),
         "lgn_engine_info": (i64, [address, i32]),
         "lgn_engine_bytes": (i32, [address, address, i64, address, i64, i64, i32, address, address]),
+        "lgn_engine_rows": (
+            i32,
+            [address, address, i64, ctypes.POINTER(Comparison), i64, i64, i32, address, address],
+        ),
         "lgn_engine_packed": (i32, [address, address, i64, i64, i32, address, address, address]),
     }
     for name, (restype, argtypes) in signatures.items():

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.columns import Column, make_rows, row_dtype
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
@@ -32,6 +33,9 @@ class TakesSamples(Protocol):
     @property
     def num_pixels(self) -> int | None: ...
 
+    @property
+    def columns(self) -> tuple[Column, ...] | None: ...
+
 
 def pack_bits(bits: NDArray[np.bool_]) -> Words:
     """Packs samples into words: bool ``[N, n]`` → uint64 ``[n, ceil(N/64)]``, bit j of word i is sample 64i + j."""
@@ -53,7 +57,9 @@ def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
 
     Args:
         circuit: The circuit.
-        x: bool ``[N, num_inputs]``; or, for a circuit with an encoder, uint8 pixels ``[N, C, H, W]`` or ``[N, C·H·W]``.
+        x: bool ``[N, num_inputs]``; or, for a circuit with an encoder, uint8 pixels ``[N, C, H, W]`` or ``[N, C·H·W]``;
+            or, for a circuit on columns, rows: a structured array ``[N]`` with their names, numbers ``[N, columns]``,
+            or uint8 ``[N, bytes]``, structs as `lgn_lightning.base.columns.row_dtype` lays them out.
 
     Raises:
         CircuitError: On a wrong width or dtype.
@@ -61,6 +67,8 @@ def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
     kind, samples = check_samples(circuit, x)
     if kind == "bits":
         return samples.view(np.bool_)
+    if circuit.comparisons is not None:
+        return circuit.comparisons.encode(samples.view(circuit.comparisons.row_dtype)[:, 0])
     assert circuit.levels is not None
     return (samples[:, None, :] > circuit.levels[None, :, None]).reshape(samples.shape[0], circuit.num_inputs)
 
@@ -69,7 +77,8 @@ def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.
     """Checks dtype and width of samples; a CircuitError if they are wrong.
 
     Returns:
-        ``("bits", uint8 view [N, num_inputs])`` or ``("pixels", uint8 [N, C·H·W])``; C-contiguous.
+        ``("bits", uint8 view [N, num_inputs])``, ``("pixels", uint8 [N, C·H·W])`` or ``("rows", uint8 [N, bytes])``;
+        C-contiguous.
     """
     samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
     if samples.ndim >= 2:
@@ -78,6 +87,8 @@ def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.
         if bits or (pixels and samples.dtype == np.uint8 and width == pixels):
             flat = np.ascontiguousarray(samples).reshape(samples.shape[0], width)
             return ("bits", flat.view(np.uint8)) if bits else ("pixels", flat)
+    if circuit.columns is not None:
+        return "rows", _row_bytes(circuit.columns, circuit.num_inputs, samples)
     wanted = f"bool [N, {circuit.num_inputs}]"
     if circuit.num_pixels:
         wanted += f" or uint8 [N, {circuit.num_pixels}]"
@@ -85,6 +96,37 @@ def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.
         wanted += f" ([N, {', '.join(map(str, circuit.image_shape))}])"
     hint = _hint(circuit, samples) if samples.ndim >= 2 else "; add the batch axis"
     raise CircuitError(f"samples must be {wanted}, got {samples.dtype} {list(samples.shape)}{hint}")
+
+
+def _row_bytes(columns: tuple[Column, ...], num_inputs: int, samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Rows as structs, of a structured array by the names of its fields, of numbers column by column."""
+    layout = row_dtype(columns)
+    names = samples.dtype.names
+    if samples.ndim == 2 and samples.dtype == np.uint8 and samples.shape[1] == layout.itemsize:
+        return np.ascontiguousarray(samples)
+    if samples.ndim == 2 and samples.shape[1] == len(columns) and {c.dtype for c in columns} == {samples.dtype}:
+        return np.ascontiguousarray(samples).view(np.uint8)  # the matrix is the structs
+    try:
+        if samples.dtype == layout and samples.ndim == 1:
+            rows = np.ascontiguousarray(samples)
+        elif names is not None and samples.ndim == 1:
+            lacking = [column.name for column in columns if column.name not in names]
+            if lacking:
+                raise CircuitError(f"rows lack the column {lacking[0]!r}; they have {', '.join(names[:8])}")
+            rows = make_rows(columns, [column.convert(samples[column.name]) for column in columns])
+        elif samples.ndim == 2 and samples.dtype.kind in "fiu" and samples.shape[1] == len(columns):
+            rows = make_rows(columns, [column.convert(samples[:, i]) for i, column in enumerate(columns)])
+        else:
+            raise CircuitError(
+                f"rows must be a structured array [N] with {len(columns)} columns ({columns[0].name}, …), numbers "
+                f"[N, {len(columns)}], uint8 [N, {layout.itemsize}] or bool [N, {num_inputs}], got "
+                f"{samples.dtype if names is None else 'fields ' + ', '.join(names[:8])} {list(samples.shape)}"
+            )
+    except CircuitError:
+        raise
+    except ValueError as error:
+        raise CircuitError(str(error)) from error
+    return rows.view(np.uint8).reshape(len(rows), layout.itemsize)
 
 
 def _hint(circuit: TakesSamples, samples: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""``lgn predict``: classes of images, by a circuit file, a checkpoint or a run."""
+"""``lgn predict``: classes of images or rows of a table, by a circuit file, a checkpoint or a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.columns import Column
+from lgn_lightning.base.errors import LgnError, note
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import ARGMAX, Circuit, CircuitError, Decoding, Engine, LoopedCircuit, load_circuit
@@ -34,11 +35,12 @@ _Answers = tuple[NDArray[Any], NDArray[Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.description = (
-        "Write the classes of images as CSV. Images are resized if those of the training were; otherwise they must "
-        "have the size that the net was trained on. Without images, the test split of the net's own data set is taken."
+        "Write the classes of images, or of the rows of a table, as CSV. Columns of a table go by their names. Images "
+        "are resized if those of the training were; otherwise they must "
+        "have the size that the net was trained on. Without any, the test split of the net's own data set is taken."
     )
     parser.add_argument("source", type=Path, help=f"run folder, checkpoint, or circuit file (*{SUFFIX})")
-    parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, or one .npy array")
+    parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, a table, or a .npy array")
     parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set")
     add_data_root(parser)
     parser.add_argument("--out", type=Path, help="CSV file to write (default: standard output)")
@@ -58,6 +60,8 @@ class Classifier:
         preparation: What made the images of its training of files, see `prepare_image`.
         class_names: Names of the classes, if it knows them.
         settings: The settings that it was trained with, as far as they are known.
+        columns: Columns of the table's rows that it takes; None for others.
+        tau: What the scores are divided by before the softmax that makes probabilities of them.
     """
 
     classify: Callable[[NDArray[Any]], _Answers]
@@ -66,6 +70,8 @@ class Classifier:
     class_names: Sequence[str] | None
     settings: dict[str, Any]
     decoding: Decoding = ARGMAX
+    columns: tuple[Column, ...] | None = None
+    tau: float = 1.0
 
     @classmethod
     def of_circuit(
@@ -74,7 +80,7 @@ class Classifier:
         """A circuit, run by an engine."""
         classify = Engine(circuit, engine, threads=threads).scores_and_classes
         about = circuit.image_shape, circuit.preparation, circuit.class_names
-        return cls(classify, *about, settings, circuit.decoding)
+        return cls(classify, *about, settings, circuit.decoding, circuit.columns, circuit.tau)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -141,7 +147,7 @@ def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any
 
 
 def read_inputs(classifier: Classifier, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
-    """Reads one ``.npy`` array, or images.
+    """Reads one ``.npy`` array, one table, or images.
 
     Returns:
         A name a sample, and the samples.
@@ -149,6 +155,11 @@ def read_inputs(classifier: Classifier, paths: Sequence[Path]) -> tuple[list[str
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
     """
+    if classifier.columns is not None and not any(path.suffix == ".npy" for path in paths):
+        if len(paths) > 1:
+            raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
+        rows = _read_rows(classifier.columns, paths[0])
+        return [str(index) for index in range(len(rows))], rows
     if any(path.suffix == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError("give one .npy array alone, or images")
@@ -164,6 +175,17 @@ def read_inputs(classifier: Classifier, paths: Sequence[Path]) -> tuple[list[str
     for index, file in enumerate(files):
         pixels[index] = prepare_image(file, classifier.image_shape, classifier.preparation)
     return [str(file) for file in files], pixels
+
+
+def _read_rows(columns: tuple[Column, ...], path: Path) -> NDArray[Any]:
+    """Rows of a table file; says what of it was not in training."""
+    from lgn_lightning.data.table_columns import make_table_rows
+    from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
+
+    rows, notes = make_table_rows(columns, read_table(path), str(path))
+    for line in notes.lines():
+        note(f"{path}: {line}")
+    return rows
 
 
 def _read_array(path: Path) -> NDArray[Any]:
@@ -205,7 +227,7 @@ def read_test_split(
 
     data = data_module(settings, root, source)
     data.prepare_data()
-    images = data.test_images().images.numpy()
+    images = data.test_samples()[0].numpy()
     return [str(index) for index in range(len(images))], images
 
 
@@ -218,14 +240,25 @@ def _table(
     if len(labels) != wanted:
         raise LgnError(f"there are {len(labels)} names of classes, and {groups} scores: they are of another net")
     of_groups = labels if len(labels) == groups else [str(index) for index in range(groups)]
-    if decoding.is_class:
+    of_table = classifier.columns is not None  # rows have numbers and no names
+    if decoding.is_class and of_table:
+        shares = decoding.probabilities(scores, classifier.tau)
+        assert shares is not None
+        chosen = np.take_along_axis(shares, decided[:, None].astype(int), 1)[:, 0]
+        columns, rows = (
+            ["class", "probability"],
+            [[labels[winner], f"{share:.6g}"] for winner, share in zip(decided.tolist(), chosen.tolist(), strict=True)],
+        )
+    elif decoding.is_class:
         columns, rows = ["class", "name"], [[winner, labels[winner]] for winner in decided.tolist()]
     else:
         columns = ["value"] if decoding.kind == "numbers" and groups == 1 else list(labels)
         rows = (decided if decoding.kind == "numbers" else decided.astype(int)).reshape(-1, groups).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", *columns] + [f"score_{label}" for label in of_groups if with_scores])
+    writer.writerow(
+        ["row" if of_table else "input", *columns] + [f"score_{label}" for label in of_groups if with_scores]
+    )
     for name, row, sums in zip(names, rows, scores.tolist(), strict=True):
         writer.writerow([name, *row, *(sums if with_scores else ())])
     return text.getvalue()

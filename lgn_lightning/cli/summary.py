@@ -17,7 +17,7 @@ from lgn_lightning.base.machine import processor_name
 from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.circuit import Decoding, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError
-from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
 from lgn_lightning.deploy.trial import Trial
@@ -47,6 +47,7 @@ class Summary:
         images_per_second: Throughput of the compiled C from uint8 pixels to classes, one thread.
         tested: Images of all accuracies: the first ones of the test split if ``limit_test_batches`` leaves some out.
         available: Images of the test split.
+        noun: What a sample is called.
         c_unchecked: Why nothing could be measured with the compiled C; None if it was, or there is none.
         metric: The metric that fits the target: ``acc``, or ``f1``, ``r2``, …
         metrics: All that was measured on the test split.
@@ -70,9 +71,10 @@ class Summary:
     c_unchecked: str | None = None
     metric: str = "acc"
     metrics: dict[str, float] | None = None
+    noun: str = "images"
 
 
-def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, checkpoint: Path | None) -> Summary:
+def summarize(trainer: pl.Trainer, module: LogicModule, data: SampleDataModule, checkpoint: Path | None) -> Summary:
     """Collects the result after ``trainer.test``.
 
     Args:
@@ -84,10 +86,11 @@ def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, c
     metrics = trainer.callback_metrics
     main = module.target.main
     soft, hard = (float(metrics[f"test/{main}_{kind}"]) for kind in ("soft", "hard"))
-    available = len(data.test_images().labels)
+    available = len(data.test_samples()[1])
     # The i-th batches of all ranks together are the i-th batch of the split.
     tested = int(sum(trainer.num_test_batches)) * data.eval_batch_size * trainer.world_size
-    summary = Summary(soft, hard, checkpoint=checkpoint, tested=min(tested, available), available=available)
+    sizes = {"tested": min(tested, available), "available": available}
+    summary = Summary(soft, hard, checkpoint=checkpoint, noun=data.noun, **sizes)
     values = {name.removeprefix("test/"): float(value) for name, value in metrics.items() if name.startswith("test/")}
     # JSON knows no NaN.
     values = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -107,7 +110,7 @@ def summarize(trainer: pl.Trainer, module: LogicModule, data: ImageDataModule, c
     )
 
 
-def with_compiled(summary: Summary, module: LogicModule, data: ImageDataModule) -> Summary:
+def with_compiled(summary: Summary, module: LogicModule, data: SampleDataModule) -> Summary:
     """Runs the exported C on the images that were tested, if there is a library, and adds what it measures.
 
     Raises:
@@ -120,7 +123,7 @@ def with_compiled(summary: Summary, module: LogicModule, data: ImageDataModule) 
         compiled = exported.compiled()
     except CompilerError as error:
         return replace(summary, gates_exported=exported.gates, c_file=exported.source, c_unchecked=str(error))
-    images, labels = (part[: summary.tested] for part in data.test_images())
+    images, labels = (part[: summary.tested] for part in data.test_samples())
     net = module.net.eval()
     circuit = LoopedCircuit.from_module(net).with_decoding(Decoding(**module.target.decoding()))
     trial = Trial.of_net(circuit, net, images.numpy(), "test")
@@ -159,7 +162,7 @@ def print_summary(summary: Summary) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     if summary.tested is not None and summary.tested != summary.available:
-        table.add_row("tested on", f"the first {summary.tested:,} of {summary.available:,} images")
+        table.add_row("tested on", f"the first {summary.tested:,} of {summary.available:,} {summary.noun}")
     accuracy = summary.metric == "acc"
     name, shape = ("accuracy", ".2%") if accuracy else (summary.metric, ".4f")
     gap = summary.accuracy_soft - summary.accuracy_hard
@@ -191,8 +194,8 @@ def print_summary(summary: Summary) -> None:
         table.add_row("compiled C", f"not checked: {summary.c_unchecked}")
     if summary.accuracy_c is not None:
         table.add_row(f"{name} of the compiled C", f"{summary.accuracy_c:{shape}}")
-        table.add_row("C and hard net", f"equal scores on all {summary.compared:,} test images")
-        table.add_row("throughput of the C", f"{summary.images_per_second:,.0f} images/s, one thread")
+        table.add_row("C and hard net", f"equal scores on all {summary.compared:,} test {summary.noun}")
+        table.add_row("throughput of the C", f"{summary.images_per_second:,.0f} {summary.noun}/s, one thread")
     Console().print(table)
 
 

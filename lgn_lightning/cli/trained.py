@@ -64,7 +64,7 @@ def open_trained(target: Path, recipe_given: bool, given: Collection[str] = ()) 
 def _measured(recipe: dict[str, Any], source: str, given: Collection[str]) -> dict[str, Any]:
     """What a net is measured with: nothing else that a checkpoint names is built."""
     # Lightning takes seconds to import: not before there is a checkpoint
-    from lgn_lightning.data.base import ImageDataModule
+    from lgn_lightning.data.base import SampleDataModule
     from lgn_lightning.training.checkpoint import NET_KINDS
 
     model = recipe.get("model")
@@ -73,5 +73,5 @@ def _measured(recipe: dict[str, Any], source: str, given: Collection[str]) -> di
         if isinstance(model, dict)
         else {}
     )
-    data = trusted_settings(recipe["data"], source, (ImageDataModule,), given=given)
+    data = trusted_settings(recipe["data"], source, (SampleDataModule,), given=given)
     return {"model": trusted_settings(kept, source, NET_KINDS), "data": data}

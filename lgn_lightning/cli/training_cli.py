@@ -26,11 +26,12 @@ from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings, read_text
 from lgn_lightning.callbacks import ResumePoint, StepProgressBar
+from lgn_lightning.cli.data_sizes import fill_in_sizes
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
 from lgn_lightning.cli.trained import TrainedNet
 from lgn_lightning.data import *  # noqa: F403 - --data=MNIST finds the classes that are imported
-from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.runs.checkpoints import read_checkpoint
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.loggers import make_loggers, split_names
@@ -126,7 +127,7 @@ class TrainingCLI(LightningCLI):
         self._lock: FileLock | None = None
         super().__init__(
             LogicModule,
-            ImageDataModule,
+            SampleDataModule,
             subclass_mode_data=True,
             args=[command, "--config", public_names(settings), *overrides],
             seed_everything_default=0,
@@ -233,10 +234,13 @@ class TrainingCLI(LightningCLI):
             config.trainer.callbacks = [config.trainer.callbacks]
         try:
             with named_errors(config):
+                data = fill_in_sizes(config)
                 super().instantiate_classes()
         except Exception as error:
             self._check_trained(error)
             raise
+        if data is not None:  # it has been read
+            self.datamodule = data
         self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_none=False))
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
         RandomResizedCrop,
         Shift,
     )
-    from lgn_lightning.data.base import ImageDataModule, ImageSet
     from lgn_lightning.data.cifar10 import CIFAR10
     from lgn_lightning.data.digits import Digits
+    from lgn_lightning.data.embedded_tables import Monk, SklearnTable
     from lgn_lightning.data.image_folder import ImageFolder
+    from lgn_lightning.data.images import ImageDataModule, ImageSet
     from lgn_lightning.data.loader import TensorLoader
     from lgn_lightning.data.mnist import MNIST, FashionMNIST
+    from lgn_lightning.data.packed_table import PackedTable
     from lgn_lightning.data.sampler import EpochBatchSampler
+    from lgn_lightning.data.table import RowSet, Table
 
 __all__ = [
     "CIFAR10",
@@ -38,8 +41,14 @@ __all__ = [
     "ImageDataModule",
     "ImageFolder",
     "ImageSet",
+    "Monk",
+    "PackedTable",
     "RandomResizedCrop",
+    "RowSet",
+    "SampleDataModule",
     "Shift",
+    "SklearnTable",
+    "Table",
     "TensorLoader",
 ]
 
@@ -54,8 +63,9 @@ __getattr__, __dir__ = lazy_names(
         "HorizontalFlip": "augment",
         "RandomResizedCrop": "augment",
         "Shift": "augment",
-        "ImageDataModule": "base",
-        "ImageSet": "base",
+        "SampleDataModule": "base",
+        "ImageDataModule": "images",
+        "ImageSet": "images",
         "CIFAR10": "cifar10",
         "Digits": "digits",
         "ImageFolder": "image_folder",
@@ -63,5 +73,10 @@ __getattr__, __dir__ = lazy_names(
         "MNIST": "mnist",
         "FashionMNIST": "mnist",
         "EpochBatchSampler": "sampler",
+        "Monk": "embedded_tables",
+        "SklearnTable": "embedded_tables",
+        "PackedTable": "packed_table",
+        "RowSet": "table",
+        "Table": "table",
     },
 )

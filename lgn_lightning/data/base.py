@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.lightning_private import shards_data
-from lgn_lightning.data.augment import Augmentation, Compose
+from lgn_lightning.data.augment import Augmentation
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
 
@@ -23,46 +23,43 @@ def default_root() -> Path:
     return Path(os.environ.get(ROOT_VARIABLE) or "data")
 
 
-class ImageSet(NamedTuple):
-    """Images and labels in memory: uint8 ``[N, C, H, W]`` and int64 ``[N]``."""
-
-    images: Tensor
-    labels: Tensor
+#: Samples ``[N, …]`` and labels ``[N, …]`` in memory, such as an `ImageSet`.
+Samples: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Split(NamedTuple):
-    """Part of a data set: the images whose indices, int64 ``[n]``, it has, or all of them."""
+    """Part of a data set: the samples whose indices, int64 ``[n]``, it has, or all of them."""
 
-    data: ImageSet
+    data: Samples
     indices: Tensor | None = None
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Base of the image data modules: everything in memory, batches ``(uint8 [B, C, H, W], int64 [B])``.
+class SampleDataModule(LightningDataModule, ABC):
+    """Base of all data modules: everything in memory, batches of samples and labels.
 
-    The validation split is a seeded random share of the training images; the test split comes from the test files
-    only. The shuffle order is a function of the seed and the epoch, equal on all ranks; the seed is saved in
-    checkpoints, so a resumed run sees the order that the interrupted one would have seen, also from within an epoch.
-
-    A subclass names its classes and image shape and says how its training and test images are loaded.
+    The validation split is a seeded random share of the training samples. The shuffle order is a function of the seed
+    and the epoch, equal on all ranks; the seed is saved in checkpoints, so a resumed run sees the order that the
+    interrupted one would have seen, also from within an epoch.
 
     Args:
         root: Folder of the data sets; ``None`` means the environment variable ``LGN_DATA_ROOT``, else ``data``.
-        batch_size: Training images per batch and process.
-        eval_batch_size: Images per batch and process in validation, test and prediction.
-        val_fraction: Share of the training images to validate on, 0 for no validation.
+        batch_size: Training samples per batch and process.
+        eval_batch_size: Samples per batch and process in validation, test and prediction.
+        val_fraction: Share of the training samples to validate on, 0 for no validation.
         split_seed: Seed of the train/validation split.
         drop_last: Whether training leaves out an incomplete last batch.
-        download: Whether :meth:`prepare_data` may download a missing data set.
         shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
-        resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
+        resident: Whether the samples stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
-        augment: Augmentation of the training images; a list is applied in turn.
     """
 
-    #: What the settings inside a checkpoint say of these does not count, see `lgn_lightning.base.trust`: places and
-    #: downloads are the user's to name, and nothing measured is augmented.
-    not_from_files: ClassVar = {"root": None, "download": False, "augment": None}
+    #: Arguments of which settings inside a checkpoint do not count, see `lgn_lightning.base.trust`: places are the
+    #: user's to name.
+    not_from_files: ClassVar[dict[str, Any]] = {"root": None}
+    #: What a sample is called in messages.
+    noun: ClassVar = "samples"
+    #: Augmentation of the training samples.
+    augment: Augmentation | None = None
 
     def __init__(
         self,
@@ -72,10 +69,8 @@ class ImageDataModule(LightningDataModule, ABC):
         val_fraction: float = 0.1,
         split_seed: int = 0,
         drop_last: bool = True,
-        download: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
-        augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -84,12 +79,11 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
         self.root = (default_root() if root is None else Path(root)).expanduser()
         self.batch_size, self.eval_batch_size, self.val_fraction = batch_size, eval_batch_size, val_fraction
-        self.split_seed, self.drop_last, self.download = split_seed, drop_last, download
+        self.split_seed, self.drop_last = split_seed, drop_last
         self.resident = resident
-        self.augment = Compose(augment) if isinstance(augment, list) else augment
         self.__shuffle_seed = shuffle_seed
         self.__splits: dict[str, Split] = {}
-        self.__residents: dict[str, ImageSet] = {}
+        self.__residents: dict[str, Samples] = {}
 
     # What a subclass says.
 
@@ -99,33 +93,20 @@ class ImageDataModule(LightningDataModule, ABC):
         """Names of the classes; label *i* is ``class_names[i]``."""
 
     @property
-    @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of an image."""
-
-    @property
-    def preparation(self) -> str | None:
-        """What makes the data set's images of files, a name of `lgn_lightning.data.image_file.prepare_image`.
-
-        Checkpoints and circuits keep it, for ``lgn predict``; ``None`` where files are taken as they are.
-        """
-        return None
-
-    @property
     def has_test(self) -> bool:
         """Whether there is a test split; ``lgn fit``, which ends with a test, asks before it trains."""
         return True
 
     @abstractmethod
-    def _load_train(self) -> ImageSet:
-        """All training images, the validation split included."""
+    def _load_train(self) -> Samples:
+        """All training samples, the validation split included."""
 
     @abstractmethod
-    def _load_test(self) -> ImageSet:
-        """All test images."""
+    def _load_test(self) -> Samples:
+        """All test samples."""
 
-    def _load_val(self) -> ImageSet | None:
-        """Validation images of their own, if the data set has them; ``None`` splits the training images."""
+    def _load_val(self) -> Samples | None:
+        """Validation samples of their own, if the data set has them; ``None`` splits the training samples."""
         return None
 
     def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,11 +116,18 @@ class ImageDataModule(LightningDataModule, ABC):
             count = max(count, 1)
         if count >= len(labels):
             raise DataError(
-                f"{type(self).__name__}: val_fraction={self.val_fraction} leaves none of the {len(labels)} images to "
-                "train on; use a smaller val_fraction"
+                f"{type(self).__name__}: val_fraction={self.val_fraction} leaves none of the {len(labels)} {self.noun} "
+                "to train on; use a smaller val_fraction"
             )
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
         return order[count:].sort().values, order[:count].sort().values
+
+    def _check_samples(self, data: Samples) -> Samples:
+        """Refuses samples and labels that do not belong together."""
+        samples, labels = data
+        if len(samples) != len(labels):
+            raise DataError(f"{type(self).__name__}: {len(samples)} {self.noun} and {len(labels)} labels")
+        return samples.contiguous(), labels.contiguous()
 
     # What Lightning and users call.
 
@@ -156,22 +144,22 @@ class ImageDataModule(LightningDataModule, ABC):
         return self.__shuffle_seed
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads the images that the stage (None for all) needs, once; downloads nothing.
+        """Loads the samples that the stage (None for all) needs, once; downloads nothing.
 
-        ``fit`` loads the test images, too, if there are some: a fault in them must not show after hours of training. A
+        ``fit`` loads the test samples, too, if there are some: a fault in them must not show after hours of training. A
         DataError if the data set is missing, corrupt or too small for the split.
         """
         if stage in ("fit", "validate", None) and "train" not in self.__splits:
-            train = self.__check(self._load_train())
+            train = self._check_samples(self._load_train())
             own_val = self._load_val()
             if own_val is None:
-                kept, held_out = self._split_train(train.labels)
+                kept, held_out = self._split_train(train[1])
                 self.__splits |= {"train": Split(train, kept), "val": Split(train, held_out)}
             else:
-                self.__splits |= {"train": Split(train), "val": Split(self.__check(own_val))}
+                self.__splits |= {"train": Split(train), "val": Split(self._check_samples(own_val))}
         needs_test = stage in ("test", "predict") or (stage in ("fit", None) and self.has_test)
         if needs_test and "test" not in self.__splits:
-            self.__splits["test"] = Split(self.__check(self._load_test()))
+            self.__splits["test"] = Split(self._check_samples(self._load_test()))
 
     def teardown(self, stage: str) -> None:
         self.__residents.clear()
@@ -184,7 +172,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if len(loader) == 0:
             ranks = loader.batch_sampler.world_size
             raise DataError(
-                f"{type(self).__name__}: {loader.num_samples} training images do not fill one batch of "
+                f"{type(self).__name__}: {loader.num_samples} training {self.noun} do not fill one batch of "
                 f"{self.batch_size} on {ranks} process(es); use a smaller batch_size or drop_last=false"
             )
         return loader
@@ -195,25 +183,26 @@ class ImageDataModule(LightningDataModule, ABC):
         return [] if indices is not None and len(indices) == 0 else self.__loader("val", self.eval_batch_size)
 
     def test_dataloader(self) -> TensorLoader:
-        """Test batches of this rank, in file order (rank *r* of *w* gets images *r*, *r + w*, …)."""
+        """Test batches of this rank, in file order (rank *r* of *w* gets samples *r*, *r + w*, …)."""
         return self.__loader("test", self.eval_batch_size)
 
     def predict_dataloader(self) -> TensorLoader:
         return self.test_dataloader()
 
-    def training_images(self) -> Tensor:
-        """The images that train, as they are stored and in that order: uint8 ``[N, C, H, W]``."""
-        (images, _), indices = self.__loaded("train")
-        return images if indices is None else images[indices]
+    def training_samples(self) -> Samples:
+        """What trains, as it is stored and in that order: samples and labels."""
+        (samples, labels), indices = self.__loaded("train")
+        return (samples, labels) if indices is None else (samples[indices], labels[indices])
 
-    def test_images(self) -> ImageSet:
-        """All test images in file order, whatever share of them this rank's :meth:`test_dataloader` gives."""
+    @property
+    def training_size(self) -> int:
+        """Number of samples that train."""
+        (_, labels), indices = self.__loaded("train")
+        return len(labels) if indices is None else len(indices)
+
+    def test_samples(self) -> Samples:
+        """All test samples and labels in file order, whatever share this rank's :meth:`test_dataloader` gives."""
         return self.__loaded("test").data
-
-    def pixel_histogram(self) -> Tensor:
-        """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
-        used = self.training_images()
-        return torch.stack([used[:, c].flatten().bincount(minlength=256) for c in range(used.shape[1])])
 
     def state_dict(self) -> dict[str, Any]:
         """The shuffle seed: a resumed run keeps its order whatever seed it is started with."""
@@ -233,13 +222,13 @@ class ImageDataModule(LightningDataModule, ABC):
     def __loader(self, split: str, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> TensorLoader:
         rank, world_size = self.__rank_and_world_size()
         device = self.__device()
-        data, indices = self.__loaded(split)
+        (samples, labels), indices = self.__loaded(split)
         if device.type != "cpu":
-            data, indices = self.__make_resident(split, device), None
-        length = len(data.labels) if indices is None else len(indices)
+            (samples, labels), indices = self.__make_resident(split, device), None
+        length = len(labels) if indices is None else len(indices)
         options: dict[str, Any] = {"shuffle": shuffle, "drop_last": drop_last, "rank": rank, "world_size": world_size}
         sampler = EpochBatchSampler(length, batch_size, seed=self.shuffle_seed, device=device, **options)
-        return TensorLoader(data.images, data.labels, sampler, indices)
+        return TensorLoader(samples, labels, sampler, indices)
 
     def __device(self) -> torch.device:
         """Where batches are gathered."""
@@ -247,18 +236,19 @@ class ImageDataModule(LightningDataModule, ABC):
             return torch.device("cpu")
         return self.trainer.strategy.root_device
 
-    def __make_resident(self, split: str, device: torch.device) -> ImageSet:
-        """The images of a split alone, on the device."""
+    def __make_resident(self, split: str, device: torch.device) -> Samples:
+        """The samples of a split alone, on the device."""
         kept = self.__residents.get(split)
-        if kept is None or kept.labels.device != device:
-            (images, labels), indices = self.__loaded(split)
+        if kept is None or kept[1].device != device:
+            (samples, labels), indices = self.__loaded(split)
             if indices is not None:
-                images, labels = images[indices], labels[indices]
+                samples, labels = samples[indices], labels[indices]
             try:
-                kept = ImageSet(images.to(device), labels.to(device))
+                kept = samples.to(device), labels.to(device)
             except torch.OutOfMemoryError:
+                size = samples.numel() * samples.element_size() / 1e9
                 raise DataError(
-                    f"{type(self).__name__}: {images.numel() / 1e9:.1f} GB of images do not fit into the memory of "
+                    f"{type(self).__name__}: {size:.1f} GB of {self.noun} do not fit into the memory of "
                     f"{device}; use resident=false"
                 ) from None
             self.__residents[split] = kept
@@ -271,32 +261,3 @@ class ImageDataModule(LightningDataModule, ABC):
             return 0, 1
         share = trainer.distributed_sampler_kwargs
         return (0, 1) if not share else (int(share["rank"]), int(share["num_replicas"]))
-
-    def __check(self, data: ImageSet) -> ImageSet:
-        images, labels = data
-        name = type(self).__name__
-        kinds = [(part.dtype, part.ndim) if isinstance(part, Tensor) else type(part) for part in data]
-        if kinds != [(torch.uint8, 4), (torch.int64, 1)]:
-            given = [f"{p.dtype} {list(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in data]
-            raise DataError(
-                f"{name}: its images are {given[0]} and its labels {given[1]}; they must be tensors, torch.uint8 "
-                "[N, C, H, W] with pixels from 0 to 255 and torch.int64 [N] with the number of the class: convert them "
-                "where they are loaded, such as (intensities * 255).round().to(torch.uint8) and labels.long()"
-            )
-        if len(images) != len(labels) or tuple(images.shape[1:]) != self.image_shape:
-            raise DataError(
-                f"{name}: {len(images)} images of shape {tuple(images.shape[1:])} and {len(labels)} labels in "
-                f"{self.root.absolute()}, expected as many labels as images of shape {self.image_shape}; replace the "
-                "files by those of the data set"
-            )
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise DataError(
-                f"{name}: labels {int(labels.min())} … {int(labels.max())} in {self.root.absolute()}, expected "
-                f"0 … {self.num_classes - 1}; replace the label file by the one of the data set"
-            )
-        if len(labels) < self.num_classes:
-            raise DataError(
-                f"{name}: only {len(labels)} images for {self.num_classes} classes in {self.root.absolute()}; "
-                "every class needs images"
-            )
-        return ImageSet(images.contiguous(), labels.contiguous())

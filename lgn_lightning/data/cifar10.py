@@ -6,8 +6,8 @@ import torch
 import torchvision
 from torchvision.datasets.utils import check_integrity
 
-from lgn_lightning.data.base import ImageSet
 from lgn_lightning.data.download import corrupt_file
+from lgn_lightning.data.images import ImageSet
 from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 

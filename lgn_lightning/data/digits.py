@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgn_lightning.data.base import ImageDataModule, ImageSet
+from lgn_lightning.data.images import ImageDataModule, ImageSet
 
 
 class Digits(ImageDataModule):

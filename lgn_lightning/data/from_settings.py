@@ -7,10 +7,10 @@ from jsonargparse import ArgumentParser
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.trust import trusted_settings
-from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.data.base import SampleDataModule
 
 
-def data_module(settings: dict[str, Any], root: Path | None = None, source: object = None) -> ImageDataModule:
+def data_module(settings: dict[str, Any], root: Path | None = None, source: object = None) -> SampleDataModule:
     """Makes the data module of a recipe, or of what a checkpoint keeps of it; loads and downloads nothing.
 
     Args:
@@ -27,13 +27,13 @@ def data_module(settings: dict[str, Any], root: Path | None = None, source: obje
     if not isinstance(config, dict):
         raise DataError("the settings name no data set; those of `lgn fit` do")
     if source is not None:
-        config = trusted_settings(config, source, (ImageDataModule,), given=() if root is None else ("root",))
+        config = trusted_settings(config, source, (SampleDataModule,), given=() if root is None else ("root",))
     if root is not None:
         config = {**config, "init_args": {**(config.get("init_args") or {}), "root": str(root)}}
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataModule, "data")
+    parser.add_subclass_arguments(SampleDataModule, "data")
     try:
-        module: ImageDataModule = parser.instantiate(parser.parse_object({"data": config})).data
+        module: SampleDataModule = parser.instantiate(parser.parse_object({"data": config})).data
     except Exception as error:  # what constructors raise that are given what nobody trained with
         raise DataError(f"the data module of the recipe cannot be used: {error}") from error
     return module

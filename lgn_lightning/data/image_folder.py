@@ -8,10 +8,10 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_files
 from lgn_lightning.data.image_file import is_hidden, read_image
+from lgn_lightning.data.images import ImageDataModule, ImageSet
 
 
 class ImageFolder(ImageDataModule):

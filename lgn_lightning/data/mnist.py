@@ -7,10 +7,10 @@ import torch
 import torchvision
 from torch import Tensor
 
-from lgn_lightning.data.base import ImageSet
 from lgn_lightning.data.border import BORDER, remove_border
 from lgn_lightning.data.download import corrupt_file
 from lgn_lightning.data.idx import read_idx
+from lgn_lightning.data.images import ImageSet
 from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 

@@ -3,8 +3,8 @@
 from abc import abstractmethod
 from typing import Any
 
-from lgn_lightning.data.base import ImageDataModule, ImageSet
 from lgn_lightning.data.download import download_files, missing_data
+from lgn_lightning.data.images import ImageDataModule, ImageSet
 
 
 class TorchvisionDataModule(ImageDataModule):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lgn_lightning.base.errors import ExportError, LgnError
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit
+from lgn_lightning.deploy.random_rows import random_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +50,7 @@ class Trial:
         Its circuit says what samples ``[N, …]`` are, and tau: intensities from 0 to 1 become pixels, numbers above 0.5
         bits that are one. ``origin`` is where they are from.
         """
-        inputs = random_samples(circuit) if samples is None else _as_inputs(circuit, samples)
+        inputs = random_samples(circuit) if samples is None else as_inputs(circuit, samples)
         scores = hard_counts(circuit, net, inputs)
         return cls(inputs, scores, "random" if samples is None else origin, decoding=circuit.decoding)
 
@@ -89,9 +90,9 @@ def _said(decided: NDArray[Any] | None, sample: int) -> str:
 
 
 def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArray[Any]:
-    """Random pixels where the circuit has thresholds, random bits otherwise; the same at every call.
+    """Random pixels or rows where the circuit has thresholds, random bits otherwise; the same at every call.
 
-    A comparison that is off by one shows only at its threshold, so every second image consists of the pixels at and
+    A comparison that is off by one shows only at its threshold, so every second sample consists of the values at and
     right above the thresholds, each of them in turn at every place.
 
     Raises:
@@ -99,6 +100,8 @@ def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArra
     """
     check_memory(2 * count * circuit.num_inputs, f"{count:,} samples of {circuit.num_inputs:,} bits")
     generator = np.random.default_rng(0)
+    if circuit.comparisons is not None:
+        return random_rows(circuit.comparisons, count, generator)
     if circuit.image_shape is None or circuit.levels is None:
         return generator.integers(0, 2, (count, circuit.num_inputs), dtype=np.uint8).view(np.bool_)
     pixels = generator.integers(0, 256, (count, *circuit.image_shape), dtype=np.uint8)
@@ -133,7 +136,13 @@ def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
     return scores.numpy()
 
 
-def _as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArray[Any]:
+def as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArray[Any]:
+    """Samples as a data module stores them, as `Circuit.scores` takes them."""
+    if circuit.comparisons is not None:
+        if samples.dtype != np.int64:
+            return samples
+        words = np.ascontiguousarray(samples.astype("<i8")).view(np.uint8)  # of a PackedTable
+        return np.unpackbits(words, axis=1, count=circuit.num_inputs, bitorder="little").view(np.bool_)
     if circuit.levels is None:
         return samples > 0.5
     return ((samples * 255).round() if samples.dtype.kind == "f" else samples).astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import (
     Circuit,
@@ -35,6 +37,8 @@ from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import vector_order
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
+from lgn_lightning.deploy.encoder import encoder_circuit, encoder_scores
+from lgn_lightning.deploy.random_rows import edge_rows
 from lgn_lightning.deploy.trial import Trial, hard_counts
 
 if TYPE_CHECKING:
@@ -75,6 +79,8 @@ class Verifier:
         circuit = self.circuit
         if net is not None:
             self._compare_scores("hard net in torch", hard_counts(circuit, net, self.trial.inputs))
+        if circuit.comparisons is not None:
+            self._verify_encoder(circuit.comparisons, net)
         exported, _ = optimize_for_export(circuit)
         if isinstance(circuit, LoopedCircuit):
             what = f"optimised circuit, {exported.num_gates:,} gates"
@@ -87,6 +93,24 @@ class Verifier:
             self._verify_verilog(circuit, exported)
         else:
             self._skip("proofs and Verilog: a circuit with loops has none; --form code unrolls it")
+
+    def _verify_encoder(self, comparisons: Comparisons, net: nn.Module | None) -> None:
+        """Compares the bits of rows, by a circuit whose scores they are, at all edges of all comparisons."""
+        circuit, rows = encoder_circuit(comparisons), edge_rows(comparisons)
+        trial = Trial(rows, comparisons.encode(rows.view(comparisons.row_dtype)[:, 0]).astype(np.int32))
+        encoders = {} if net is None else {"hard net": encoder_scores(net, rows)}
+        with suppress(native.BuildError):
+            for name, isa in native_engines():
+                with suppress(EngineError):
+                    encoders[f"{name} engine ({isa})"] = Engine(circuit, name, isa=isa)(rows)
+        with suppress(CompilerError), tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            compile_source(circuit.to_c(), Path(folder) / "net.so")
+            encoders["compiled C"] = CompiledCircuit(Path(folder) / "net.so").scores(rows)
+        equal = [what for what, bits in encoders.items() if not trial.differences(bits).size]
+        how = f"{len(comparisons):,} comparisons at their constants, right below and above: {', '.join(encoders)}"
+        self._compare("encoder", len(equal) == len(encoders), how, None)
+        for what in encoders.keys() - set(equal):
+            self._say("NOT EQUAL", f"encoder of the {what}")
 
     def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
         """Compares another circuit with ``circuit`` on samples, and formally."""

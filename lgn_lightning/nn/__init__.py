@@ -1,5 +1,6 @@
 """The layers of logic gate networks."""
 
+from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
 from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
@@ -13,6 +14,7 @@ from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
 
 __all__ = [
+    "Columns",
     "EdgeChannels",
     "GateLayer",
     "GroupSum",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit import Circuit, CircuitStats, Engine, PassReport, map_to_luts, optimize_with_report
 from lgn_lightning.circuit.native import BuildError
 
@@ -18,6 +19,8 @@ class CircuitFacts:
 
     ``small`` lacks only dead gates if there is no C++ compiler. ``pixel_reads`` are its operands that read each pixel,
     summed over thresholds and channels, int64 ``[H, W]``; ``threshold_reads`` are the same by level (0 to 255).
+    ``column_reads`` are a table's columns, those that are read most first: number of the column, comparisons of it that
+    are read, and operands that read them.
     """
 
     raw: Circuit
@@ -27,6 +30,7 @@ class CircuitFacts:
     engine: Engine
     pixel_reads: NDArray[np.int64] | None
     threshold_reads: list[tuple[int, int]]
+    column_reads: list[tuple[int, int, int]]
 
 
 def circuit_facts(net: nn.Module) -> CircuitFacts:
@@ -48,7 +52,15 @@ def circuit_facts(net: nn.Module) -> CircuitFacts:
         by_level = reads.reshape(len(small.levels), *small.image_shape)
         pixels = by_level.sum((0, 1))
         thresholds = list(zip(small.levels.tolist(), by_level.sum((1, 2, 3)).tolist(), strict=True))
-    return CircuitFacts(raw, small, small.stats(), passes, engine, pixels, thresholds)
+    columns = [] if small.comparisons is None else _column_reads(small.comparisons, reads)
+    return CircuitFacts(raw, small, small.stats(), passes, engine, pixels, thresholds, columns)
+
+
+def _column_reads(comparisons: Comparisons, reads: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    numbers = range(len(comparisons.columns))
+    of_column = [reads[comparisons.column == number] for number in numbers]
+    found = [(i, int((own > 0).sum()), int(own.sum())) for i, own in zip(numbers, of_column, strict=True)]
+    return sorted(found, key=lambda entry: -entry[2])
 
 
 def input_reads(circuit: Circuit) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What a report shows: everything is measured here, once, and drawn elsewhere."""
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
-from lgn_lightning.deploy.trial import Trial, net_scores
+from lgn_lightning.deploy.trial import Trial, as_inputs, net_scores
 from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
 from lgn_lightning.report.history import History, read_history
@@ -104,13 +104,14 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     test, circuit = None, None
     try:
         data = data_module(run.recipe, data_root, run.checkpoint)
-        images, labels = data.test_images()
+        images, labels = data.test_samples()
         test = TestSplit(images.numpy(), labels.numpy(), list(data.class_names))
     except (DataError, OSError) as error:
         missing.append(f"Everything that needs test images: {error}. `lgn report --data.root` names the data folder.")
     layers, measured = layer_facts(run.net, None if test is None else test.images)
     try:
         circuit = circuit_facts(run.net)
+        test = test and replace(test, images=as_inputs(circuit.raw, test.images))
     except CircuitError as error:
         missing.append(f"Circuit, passes, pixel use and throughput: {error}.")
     findings = Findings(run, history, layers, measured, test, circuit, missing=missing)

@@ -95,6 +95,8 @@ def operands(circuit: Circuit, node: int) -> list[int]:
 
 def input_name(circuit: Circuit, node: int) -> str:
     """An input in words: ``row 3, col 7 > 127``, with the channel where there are several."""
+    if circuit.comparisons is not None:
+        return circuit.comparisons.describe(node)
     if circuit.levels is None or circuit.image_shape is None:
         return f"input {node}"
     channels, height, width = circuit.image_shape

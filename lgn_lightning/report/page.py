@@ -7,13 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
 
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.machine import processor_name
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.report import figures
+from lgn_lightning.report.circuit_facts import CircuitFacts
 from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
 from lgn_lightning.report.gate_diagram import choose_piece, draw_piece
@@ -22,6 +25,8 @@ from lgn_lightning.training.checkpoint import open_net
 #: Above this many classes the confusion matrix gives way to a list of its largest entries.
 _MATRIX_CLASSES = 20
 _CONFUSIONS, _EXAMPLES = 10, 4
+#: Columns of a row that are shown.
+_ROW_COLUMNS = 8
 
 
 def write_report(
@@ -55,6 +60,7 @@ def render(findings: Findings) -> str:
         soft=findings.soft_accuracy,
         charts=_charts(findings),
         gate_names=GATE_NAMES,
+        noun="images" if findings.circuit is None or findings.circuit.small.columns is None else "rows",
         examples=_examples(findings),
         show_matrix=findings.confusion is not None and len(findings.confusion.matrix) <= _MATRIX_CLASSES,
         machine=f"{processor_name()}, one thread, torch {torch.__version__}",
@@ -86,10 +92,26 @@ def _examples(findings: Findings) -> list[dict[str, Any]]:
     result, test = findings.confusion, findings.test
     if result is None or test is None:
         return []
+    has_rows = test.images.ndim == 2 and test.images.dtype == np.uint8
+    comparisons = None if findings.circuit is None else findings.circuit.small.comparisons
     examples: list[dict[str, Any]] = []
     for true, guess, count in result.largest(_CONFUSIONS):
         shown = result.examples(test.labels, true, guess, _EXAMPLES)
-        images = [(index, image_uri(test.images[index])) for index in shown]
+        images = [(i, image_uri(test.images[i])) for i in shown if comparisons is None]
+        rows = [(i, _row_text(findings.circuit, test.images[i])) for i in shown if has_rows]
         names = {"true": test.class_names[true], "guess": test.class_names[guess]}
-        examples.append({**names, "count": count, "images": images})
+        examples.append({**names, "count": count, "images": images, "rows": rows})
     return examples
+
+
+def _row_text(circuit: CircuitFacts | None, row: NDArray[np.uint8]) -> str:
+    """A row in words: the columns that the circuit reads most."""
+    assert circuit is not None
+    assert circuit.small.comparisons is not None
+    comparisons = circuit.small.comparisons
+    values = row.view(comparisons.row_dtype)[0]
+    shown = [comparisons.columns[number] for number, _, _ in circuit.column_reads[:_ROW_COLUMNS]]
+    return ", ".join(
+        f"{column.name} {'missing' if column.is_missing(values[column.name]) else column.show(values[column.name])}"
+        for column in shown
+    )

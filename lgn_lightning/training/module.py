@@ -23,6 +23,7 @@ from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
 from lgn_lightning.runs.checkpoints import DIGEST, digest, read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
+from lgn_lightning.training.fit_columns import fit_columns
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.rank_check import check_same_start
@@ -187,6 +188,7 @@ class LogicModule(GraphedTraining):
         """Checks that net and data fit (DataError), and that all ranks built one net (RankError); DDP would hide it."""
         check_sizes(self.net, self.num_classes, datamodule_of(self), self.target.num_scores)
         if stage == "fit":
+            fit_columns(self.net, datamodule_of(self))
             check_same_start(self.net)
 
     def on_train_start(self) -> None:

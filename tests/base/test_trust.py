@@ -11,7 +11,7 @@ from torch import nn
 
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.base.trust import VARIABLE, trusted_modules, trusted_settings, trusting
-from lgn_lightning.data.base import ImageDataModule
+from lgn_lightning.data.images import ImageDataModule
 from lgn_lightning.training.checkpoint import NET_KINDS
 
 LAYER = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 
 import lgn_lightning.data
 from lgn_lightning.data import DataError, ImageDataModule, ImageSet
+from lgn_lightning.data.base import SampleDataModule
 
 
 class Numbers(ImageDataModule):
@@ -194,13 +195,15 @@ def test_private_names_of_a_subclass_are_its_own() -> None:
     """Names that a careless subclass picks, methods and attributes, leave the base working."""
 
     class Own(Numbers):
-        _check = _loader = _device = _loaded = _splits = _residents = _shuffle_seed = _rank_and_world_size = "mine"
+        _loader = _device = _loaded = _splits = _residents = _shuffle_seed = _rank_and_world_size = "mine"
 
         def _split(self) -> None:
             raise AssertionError
 
     assert pixels(Own(batch_size=5).train_dataloader()) == pixels(Numbers(batch_size=5).train_dataloader())
-    hooks = {"_load_train", "_load_val", "_load_test", "_split_train"}
-    names = {name for name in (*vars(Numbers()), *vars(ImageDataModule)) if name.startswith("_")}
+    hooks = {"_check_samples", "_load_train", "_load_val", "_load_test", "_split_train"}
+    names = {
+        name for name in (*vars(Numbers()), *vars(ImageDataModule), *vars(SampleDataModule)) if name.startswith("_")
+    }
     of_lightning = {*vars(LightningDataModule()), *dir(LightningDataModule), "__abstractmethods__", "_abc_impl"}
-    assert {name for name in names - of_lightning if not name.startswith("_ImageDataModule__")} == hooks
+    assert {name for name in names - of_lightning if not name.startswith(("_SampleDataModule__", "_abc"))} == hooks

@@ -224,19 +224,19 @@ def test_without_a_trainer_batches_are_on_the_cpu() -> None:
 def test_resident_splits_hold_the_images_of_the_split(tmp_path: Path) -> None:
     data, _ = on_device("cpu", tmp_path)
     for split in ("train", "val"):
-        indices = data._ImageDataModule__loaded(split).indices
+        indices = data._SampleDataModule__loaded(split).indices
         assert indices is not None
-        kept = data._ImageDataModule__make_resident(split, torch.device("cpu"))
-        assert torch.equal(kept.images.flatten().long(), indices)
-        assert torch.equal(kept.labels, indices % 2)
+        kept = data._SampleDataModule__make_resident(split, torch.device("cpu"))
+        assert torch.equal(kept[0].flatten().long(), indices)
+        assert torch.equal(kept[1], indices % 2)
 
 
 def test_the_order_is_that_of_the_cpu(tmp_path: Path) -> None:
     """Gathering from a split by position gives the batches that gathering by image number gives."""
     data, _ = on_device("cpu", tmp_path, shuffle_seed=7)
     usual = data.train_dataloader()
-    kept = data._ImageDataModule__make_resident("train", torch.device("cpu"))
-    sampler = EpochBatchSampler(len(kept.labels), 5, shuffle=True, seed=7, drop_last=True)
+    kept = data._SampleDataModule__make_resident("train", torch.device("cpu"))
+    sampler = EpochBatchSampler(len(kept[1]), 5, shuffle=True, seed=7, drop_last=True)
     for (x, y), (resident_x, resident_y) in zip(usual, TensorLoader(*kept, sampler), strict=True):
         assert torch.equal(x, resident_x)
         assert torch.equal(y, resident_y)

@@ -81,6 +81,18 @@ def test_deploy(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert f"{zeros}\n{ones}\n" in said
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_tables(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "tables.md", monkeypatch, capsys)
+    rows = (folder / "predictions.csv").read_text().splitlines()
+    assert rows[0] == "row,class,probability"
+    assert len(rows) == 1 + 20
+    assert "\n".join(rows) in said, "the circuit file gives the same"
+    assert "\nequal" in said
+    assert re.search(r"^class_[012]$", said, re.MULTILINE), "the C program named a class"
+    assert re.search(r"^\w+ > [\d.]+$", said, re.MULTILINE)
+
+
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="no iverilog")
 @pytest.mark.skipif(shutil.which("yosys") is None, reason="no yosys")
 def test_fpga(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit.build.lut_decomposition import add_luts
 from lgn_lightning.circuit.build.unroll import unroll_kernel
 from lgn_lightning.circuit.net.kernel import Pair, Places, check_kernel, identity_kernel
@@ -19,7 +21,7 @@ class NetlistBuilder:
     A module takes part by a method ``add_to_circuit(self, builder, wires) -> wires``: it receives the node ids of its
     input features, shaped like one sample (``[features]``, or ``[channels, height, width]`` in a convolution), adds its
     gates and returns the node ids of its output features in the same way. An input encoder is the first module: it
-    receives no wires and calls `threshold_inputs`. What does not fit is a ValueError in every method.
+    receives no wires and calls `threshold_inputs` or `column_inputs`. What does not fit is a ValueError everywhere.
 
     Args:
         input_shape: Image shape (C, H, W) for encoders that do not know it themselves.
@@ -28,6 +30,7 @@ class NetlistBuilder:
     def __init__(self, input_shape: Sequence[int] | None = None) -> None:
         self.input_shape = None if input_shape is None else _image_shape(input_shape)
         self.levels: NDArray[np.uint8] | None = None
+        self.comparisons: Comparisons | None = None
         self.num_classes: int | None = None
         self.tau = 1.0
         self._num_inputs: int | None = None
@@ -83,6 +86,18 @@ class NetlistBuilder:
         wires = self.inputs(wanted.size * int(np.prod(image)))
         self.levels, self.input_shape = wanted.astype(np.uint8), image
         return wires
+
+    def column_inputs(self, comparisons: Comparisons) -> NodeIds:
+        """Declares comparisons of a table's columns and returns their node ids, int32 ``[comparisons]``."""
+        wires = self.inputs(len(comparisons))
+        self.comparisons = comparisons
+        return wires
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What the inputs are, as arguments of a circuit."""
+        shape = self.input_shape if self.levels is not None else None
+        return {"levels": self.levels, "image_shape": shape, "comparisons": self.comparisons}
 
     def gates(self, gates: ArrayLike, a: ArrayLike, b: ArrayLike) -> NodeIds:
         """Adds two-input gates and returns their node ids, int32 ``[n]``.
@@ -175,8 +190,7 @@ class NetlistBuilder:
 
     def finish(self, outputs: ArrayLike, class_names: Sequence[str] | None = None) -> Netlist:
         """Returns the circuit of everything added; without a group sum each output is a class of its own."""
-        shape = self.input_shape if self.levels is not None else None
-        return replace(self._circuit(self.num_inputs, outputs, class_names), levels=self.levels, image_shape=shape)
+        return replace(self._circuit(self.num_inputs, outputs, class_names), **self.encoding)
 
     def _new_nodes(self, count: int) -> NodeIds:
         first, self._num_nodes = self._num_nodes, self._num_nodes + count

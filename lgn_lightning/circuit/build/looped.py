@@ -31,8 +31,7 @@ class LoopedBuilder(NetlistBuilder):
         """Returns the looped circuit of everything added; see `NetlistBuilder.finish`."""
         before = self._num_nodes - sum(part.size for part in self._gates)
         tail = self._circuit(before, outputs, class_names)  # the gates behind the last loop
-        shape = self.input_shape if self.levels is not None else None
-        return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, levels=self.levels, image_shape=shape)
+        return LoopedNetlist(self.num_inputs, tuple(self._stages), tail, **self.encoding)
 
     def _close_gates(self) -> None:
         if self._gates:
@@ -43,7 +42,7 @@ class LoopedBuilder(NetlistBuilder):
 def unroll(circuit: LoopedNetlist) -> Netlist:
     """Returns the circuit in which every place has gates of its own: the same scores."""
     builder = NetlistBuilder(circuit.image_shape)
-    builder.levels = circuit.levels
+    builder.levels, builder.comparisons = circuit.levels, circuit.comparisons
     node = builder.inputs(circuit.num_inputs)
     for _, stage in circuit.numbered():
         if isinstance(stage, Loop):

@@ -33,7 +33,8 @@ def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
     """Reads the name of the top module of exported Verilog, and the file; a ToolError if that is incomplete."""
     text = path.read_text(encoding="utf-8")
     name = _logic_module(text, path).removesuffix("_logic")
-    top = name if circuit.levels is None else f"{name}_pixels"
+    suffix = "_pixels" if circuit.levels is not None else "_rows" if circuit.comparisons is not None else ""
+    top = name + suffix
     if not re.search(rf"^module {top}\b", text, re.MULTILINE):
         raise ToolError(f"{path} has no module {top}")
     latency = re.search(r"^// Latency: (\d+) ", text, re.MULTILINE)

@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from lgn_lightning.circuit.emit.c_loops import emit_loops
+from lgn_lightning.circuit.emit.c_rows import c_string, emit_row_header, emit_rows
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import cases, fill, is_identifier, lines_of, template
 from lgn_lightning.circuit.net.decoding import KINDS, Decoding
@@ -17,6 +18,8 @@ from lgn_lightning.circuit.run.loop_program import loop_program
 WORD_BITS: Final = (8, 16, 32, 64)
 #: Flat circuits of more gates are written as tables: one statement a gate takes a C compiler minutes there.
 TABLE_ABOVE: Final = 250_000
+#: Slots of nets on tables that lie on the stack: they take a row alone, and on machines without a heap.
+STACK_BYTES: Final = 131_072
 
 _TITLE: Final = "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n"
 
@@ -92,11 +95,20 @@ def emit_c(
     else:
         gates = _functions(flat, allocation, gates_per_function, before)
     row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
-    includes = "".join(f"#include <{header}.h>\n" for header in ("stddef", "stdint", "stdlib", "string"))
+    rows, row_bytes = "", "0"
+    if circuit.comparisons is not None:
+        row, row_bytes = f"the struct {name}_row", f"(int64_t)sizeof({name}_row)"
+        read = np.unique(np.concatenate([*flat.operands, flat.outputs]))
+        read = read[read < circuit.num_inputs] if isinstance(circuit, Netlist) else np.arange(circuit.num_inputs)
+        rows = f"\n#define ROWS {name}_row\n" + emit_rows(circuit.comparisons, read.tolist(), name)
+    includes = "".join(f"#include <{header}.h>\n" for header in ("math", "stddef", "stdint", "stdlib", "string"))
     constants = _constants(circuit, outputs, allocation.count + registers, name, word_bits)
     words = _words(circuit.decoding)
-    entries = fill("entry_points.c.in", name, **words) + fill("main.c.in", name, ROW=row, **words)
-    parts = (_TITLE, includes, "\n", declarations, constants, loops, gates, template("runtime.c"), entries)
+    entries = fill("entry_points.c.in", name, ROW_BYTES=row_bytes, **words)
+    entries += fill("rows.c.in", name, **words) if rows else ""
+    entries += fill("main.c.in", name, ROW=row, **words)
+    loops = f"#define ZERO_SLOTS\n{loops}" if loops else ""
+    parts = (_TITLE, includes, "\n", declarations, constants, loops, gates, rows, template("runtime.c"), entries)
     return "".join(parts)
 
 
@@ -111,10 +123,11 @@ def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
     _check_options(name, word_bits)
     pixels = template("pixels.h.in") if circuit.levels is not None else ""
+    rows = "" if circuit.comparisons is None else emit_row_header(circuit.comparisons, name, _words(circuit.decoding))
     shape = " x ".join(map(str, circuit.image_shape or ()))
     sizes = _sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
     words = _words(circuit.decoding)
-    return fill("header.h.in", name, PIXELS=pixels, GUARD=name.upper(), **{**sizes, **words})
+    return fill("header.h.in", name, PIXELS=pixels, ROWS=rows, GUARD=name.upper(), **{**sizes, **words})
 
 
 def _words(decoding: Decoding) -> dict[str, str]:
@@ -141,8 +154,9 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
     levels = [] if circuit.levels is None else circuit.levels.tolist()
     slots = {"SLOTS": num_slots, "SLOT_TYPE": "uint16_t" if num_slots <= 0x10000 else "uint32_t"}
     pixels = {"THRESHOLDS": len(levels), "PIXELS": circuit.num_pixels, "LEVELS": ", ".join(map(str, levels))}
-    samples = template("thresholds.c.in" if levels else "bools.c")
+    samples = template("thresholds.c.in" if levels else "bools.c" if circuit.columns is None else "row_samples.c.in")
     sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length(), "NAMES": count}
+    sizes["STACK"] = 0 if circuit.comparisons is None else STACK_BYTES
     constants = fill("constants.c.in", name, **sizes, **slots, **pixels)
     lists = {
         "LIMITS": ", ".join(str(t) for t in decoding.thresholds),
@@ -152,7 +166,7 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
     decide = "decide_argmax.c" if decoding.kind == "argmax" else f"decide_{decoding.kind}.c.in"
     constants += fill(decide, name, **lists)
     return (
-        f"{constants}\nstatic const char *const CLASS_NAMES[NUM_NAMES] = {{{', '.join(map(_c_string, names))}}};\n\n"
+        f"{constants}\nstatic const char *const CLASS_NAMES[NUM_NAMES] = {{{', '.join(map(c_string, names))}}};\n\n"
         f"/* Slots of the outputs, class by class. */\nstatic const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
     )
 
@@ -196,9 +210,3 @@ def _table(circuit: Netlist, allocation: Allocation, before: str) -> str:
         return f"\nstatic void run(vec *s)\n{{\n{before}    (void)s;\n}}\n"
     about = {"ARITY": circuit.arity, "WIDTH": width, "BEFORE": before, "BRANCHES": branches}
     return fill("table.c.in", "", GATES=lines_of(rows.ravel().tolist()), RUNS=lines_of(runs), **about)
-
-
-def _c_string(text: str) -> str:
-    """Quotes a class name; bytes beyond ASCII become octal escapes, whose three digits never run on."""
-    plain = set(range(32, 127)) - set(b'"\\?')
-    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'

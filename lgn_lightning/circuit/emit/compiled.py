@@ -7,12 +7,16 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from lgn_lightning.base.columns import STORED, Column
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.circuit.net.decoding import KINDS
 from lgn_lightning.circuit.net.netlist import CircuitError
@@ -47,6 +51,11 @@ def _noexec(path: Path) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
+def _next(category: Any, column: int, codes: Iterator[int]) -> bytes | None:
+    """The next category of a column, or None after the last."""
+    return cast("bytes | None", category(column, next(codes)))
+
+
 class CompiledCircuit:
     """An exported shared library with a prefix of names, called on numpy arrays or CPU tensors.
 
@@ -74,12 +83,29 @@ class CompiledCircuit:
         self.num_inputs, self.num_classes, self.word_bits, self.num_pixels = (int(info(index)) for index in range(4))
         # Libraries of release 0.1 say nothing of these.
         self.decoding, names = KINDS[max(0, int(info(4)))], int(info(5))
+        self.columns = self._read_columns(library) if info(6) > 0 else None
         self._library = library
         self._digest = _digest(self.path)
         class_name = library[f"{name}_class_name"]
         class_name.argtypes, class_name.restype = [ctypes.c_int32], ctypes.c_char_p
         names = self.num_classes if names < 0 else names
         self.class_names = tuple(class_name(index).decode() for index in range(names))
+
+    def _read_columns(self, library: ctypes.CDLL) -> tuple[Column, ...]:
+        name, kind, category = (
+            library[f"{self.name}_{part}"] for part in ("column_name", "column_kind", "category_name")
+        )
+        name.restype = category.restype = ctypes.c_char_p
+        name.argtypes = kind.argtypes = [ctypes.c_int32]
+        category.argtypes = [ctypes.c_int32, ctypes.c_int32]
+        return tuple(
+            Column(
+                name(i).decode(),
+                list(STORED)[kind(i)],
+                tuple(found.decode() for found in iter(partial(_next, category, i, count(1)), None)),
+            )
+            for i in takewhile(lambda index: name(index) is not None, count())
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path.absolute(), self.name, self._digest)
@@ -90,8 +116,8 @@ class CompiledCircuit:
     def scores(self, x: ArrayLike) -> NDArray[np.int32]:
         """Scores of samples, int32 ``[N, classes]``.
 
-        ``x`` is bool ``[N, inputs]``, or uint8 pixels where thresholds are built in; a CircuitError on another width or
-        dtype, a MemoryError if the library finds no memory.
+        ``x`` is bool ``[N, inputs]``, or pixels or rows where thresholds are built in, see `simulate.encode`; a
+        CircuitError on another width or dtype, a MemoryError if the library finds no memory.
         """
         return self._call("scores", x, (self.num_classes,))
 
@@ -119,7 +145,7 @@ class CompiledCircuit:
     def _call(self, verb: str, x: ArrayLike, row: tuple[int, ...], dtype: DTypeLike = np.int32) -> NDArray[Any]:
         kind, samples = check_samples(self, x)
         result = np.empty((samples.shape[0], *row), dtype)
-        self._run(f"{verb}_{'bools' if kind == 'bits' else 'pixels'}", samples, result, samples.shape[0])
+        self._run(f"{verb}_{'bools' if kind == 'bits' else kind}", samples, result, samples.shape[0])
         return result
 
     def _run(self, function: str, source: NDArray[Any], result: NDArray[Any], count: int) -> None:

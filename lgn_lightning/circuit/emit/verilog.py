@@ -1,13 +1,17 @@
 """Writes a circuit as Verilog-2001: gates, adder trees, decision; combinational or pipelined; with a test bench."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.columns import Comparisons
+from lgn_lightning.circuit.emit.c_rows import identifiers
 from lgn_lightning.circuit.emit.decisions import describe_port, fixed_point, port, result_bits, result_of
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
+from lgn_lightning.circuit.emit.verilog_rows import comparators, row_ports
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
@@ -30,7 +34,8 @@ class Verilog:
 
     Attributes:
         text: The source: modules ``name`` (input bits → scores and ``class_index``, ``labels`` or ``numbers``),
-            ``name_logic`` and ``name_sums`` inside it, and ``name_pixels`` around it where the circuit has an encoder.
+            ``name_logic`` and ``name_sums`` inside it, and ``name_pixels`` or
+            ``name_rows`` around it where the circuit has an encoder.
         latency: Clock cycles from an input to its result; 0 for a combinational circuit.
         score_bits: Width of a score; class *c* has bits ``[c · score_bits +: score_bits]`` of ``scores``.
         class_bits: Width of ``class_index``, of all ``labels`` or of all ``numbers``.
@@ -65,6 +70,8 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
     text = head + logic + sums + writer.top()
     if circuit.levels is not None:
         text += writer.pixels(circuit.levels.tolist())
+    if circuit.comparisons is not None:
+        text += writer.rows(circuit.comparisons)
     return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits)
 
 
@@ -271,6 +278,25 @@ class _Writer:
             f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
         )
 
+    def rows(self, comparisons: Comparisons) -> str:
+        """Columns are ports; each bit is a wire of its own, as in `pixels`."""
+        circuit = self.circuit
+        read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
+        names = port_names(comparisons)
+        body, count = comparators(comparisons, read[read < circuit.num_inputs].tolist(), names)
+        joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
+        return f"// {count} comparators of columns with constants.\n" + self.module(
+            "_rows",
+            row_ports(comparisons, names) + self.results,
+            f"{body}    {self.name} net ({self.connect}.x({{{joined}}}),\n"
+            "        .scores(scores), .class_index(class_index));\n",
+        )
+
+
+def port_names(comparisons: Comparisons) -> list[str]:
+    """Names of the ports of the columns."""
+    return identifiers(comparisons.columns, {*_KEYWORDS, "clk", "scores", "class_index", "net"})
+
 
 def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked: bool) -> list[tuple[str, int]]:
     """Adds neighbours. Terms are names with their highest values, so that every sum is as narrow as can be."""
@@ -298,17 +324,26 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
     Args:
         circuit: The circuit whose scores are expected (the simulated ones).
         verilog: What `emit_verilog` made of it, or of an optimised one.
-        samples: Test vectors, as `Circuit.scores` takes them; pixels go through the module ``name_pixels``.
+        samples: Test vectors, as `Circuit.scores` takes them; pixels go through the module ``name_pixels``, rows
+            through ``name_rows``.
         name: Name of the top module.
     """
     kind, rows = check_samples(circuit, samples)
-    with_pixels = kind == "pixels"
+    with_pixels = kind != "bits"
     expected = scores(circuit, samples)
     if rows.shape[0] == 0:
         raise CircuitError("a test bench needs at least one sample")
     width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
     words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
-    inputs, module = ("pixels", f"{name}_pixels") if with_pixels else ("x", name)
+    inputs, module = (kind, f"{name}_{kind}") if with_pixels else ("x", name)
+    connect = f".{inputs}({inputs})"
+    if kind == "rows" and circuit.comparisons is not None:
+        fields: Any = circuit.comparisons.row_dtype.fields
+        places = [(fields[column.name][1] * 8, column.dtype.itemsize * 8) for column in circuit.comparisons.columns]
+        connect = ",\n        ".join(
+            f".{label}({inputs}[{first + width - 1}:{first}])"
+            for label, (first, width) in zip(port_names(circuit.comparisons), places, strict=True)
+        )
     score_width = verilog.score_bits * circuit.num_classes
     lines = []
     results = result_of(circuit, expected)
@@ -323,6 +358,7 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
         result=port(circuit),
         module=module,
         port=inputs,
+        connect=connect,
         clock=".clk(clk), " if clocked else "",
         width=width - 1,
         score_width=score_width - 1,

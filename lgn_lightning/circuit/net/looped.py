@@ -95,7 +95,7 @@ class LoopedNetlist(CircuitInputs):
                     stage.as_circuit(first, np.arange(first, last, dtype=np.int32))
             except ValueError as error:
                 raise CircuitError(f"stage {number}: {error}") from error
-        if self.tail.num_inputs != last or self.tail.arity != 2 or self.tail.levels is not None:
+        if self.tail.num_inputs != last or self.tail.arity != 2 or not self.tail.is_plain:
             raise CircuitError(f"the tail must be a circuit of two-input gates on {last} plain inputs: {self.tail}")
 
     def numbered(self) -> Iterator[tuple[int, Gates | Loop]]:

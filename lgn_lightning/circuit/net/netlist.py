@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base.columns import Column, Comparisons
 from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 
 #: Node ids are int32, so a circuit has fewer nodes than this.
@@ -41,7 +42,7 @@ class ArrayFields:
 
 @dataclass(frozen=True, eq=False)
 class CircuitInputs(ArrayFields):
-    """The inputs of a circuit of either form: plain booleans, or pixels in thermometer code.
+    """The inputs of a circuit of either form: plain booleans, pixels in thermometer code, or comparisons of columns.
 
     Attributes:
         num_inputs: Number of input bits.
@@ -50,16 +51,23 @@ class CircuitInputs(ArrayFields):
         image_shape: (C, H, W) of those pixels.
         preparation: What makes such images of image files, see `lgn_lightning.data.image_file`; None if they
             are taken as they are.
+        comparisons: What makes the bits of a table's row, one a input; None for pixels and plain booleans.
     """
 
     num_inputs: int
     levels: NDArray[np.uint8] | None = field(default=None, kw_only=True)
     image_shape: tuple[int, int, int] | None = field(default=None, kw_only=True)
     preparation: str | None = field(default=None, kw_only=True)
+    comparisons: Comparisons | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 < self.num_inputs < MAX_NODES:
             raise CircuitError(f"num_inputs must be in 1…{MAX_NODES - 1}, got {self.num_inputs}")
+        if self.comparisons is not None:
+            if self.levels is not None or self.image_shape is not None:
+                raise CircuitError("inputs are pixels or columns of a table: give levels or comparisons")
+            if len(self.comparisons) != self.num_inputs:
+                raise CircuitError(f"{len(self.comparisons)} comparisons are not {self.num_inputs} inputs")
         if self.levels is None and self.image_shape is None:
             return
         if self.levels is None or self.image_shape is None:
@@ -75,12 +83,28 @@ class CircuitInputs(ArrayFields):
         """Number of bytes of an image, or None where the inputs are plain booleans."""
         return None if self.image_shape is None else math.prod(self.image_shape)
 
+    @property
+    def columns(self) -> tuple[Column, ...] | None:
+        """The columns of a row, or None where the inputs are no comparisons."""
+        return None if self.comparisons is None else self.comparisons.columns
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What the inputs are, as arguments of a circuit."""
+        return {name: getattr(self, name) for name in ("levels", "image_shape", "preparation", "comparisons")}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the inputs are plain booleans."""
+        return self.levels is None and self.comparisons is None
+
     def with_preparation(self: AnyInputs, name: str | None) -> AnyInputs:
         """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
         return replace(self, preparation=name if self.image_shape is not None else None)
 
     def _describe(self, gates: str) -> str:
         pixels = "" if self.levels is None else f", {self.levels.size} thresholds on {self.image_shape}"
+        pixels += "" if self.columns is None else f" of {len(self.columns)} columns"
         return f"{type(self).__name__}({self.num_inputs} inputs{pixels}, {gates})"
 
 

@@ -3,7 +3,7 @@
 import ctypes
 import time
 import warnings
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -189,10 +189,25 @@ class Engine:
         kind, rows = check_samples(self.circuit, x)
         if self._handle is None:
             return self._with_decisions(simulate.scores(self.circuit, x))
+        if kind == "rows":
+            bits = self._row_bits
+            where = rows.ctypes.data, rows.shape[1], bits, len(bits), rows.shape[0]
+            return self._call("lgn_engine_rows", where, rows.shape[0], scores, classes)
         levels = self.circuit.levels if kind == "pixels" else np.zeros(1, np.uint8)
         assert levels is not None
         where = rows.ctypes.data, rows.shape[1], levels.ctypes.data, levels.size, rows.shape[0]
         return self._call("lgn_engine_bytes", where, rows.shape[0], scores, classes)
+
+    @cached_property
+    def _row_bits(self) -> Any:
+        """The comparisons that gates or outputs read, as the library takes them."""
+        assert self.circuit.comparisons is not None
+        flat = self._small if isinstance(self._small, Netlist) else None
+        read = np.arange(self.circuit.num_inputs)
+        if flat is not None:
+            nodes = np.unique(np.concatenate([*flat.operands, flat.outputs]))
+            read = nodes[nodes < flat.num_inputs].astype(np.intp)
+        return native.describe_comparisons(self.circuit.comparisons, read)
 
     def _packed(self, words: NDArray[np.uint64], count: int | None, *, scores: bool, classes: bool) -> _Results:
         words = self._check_words(words)

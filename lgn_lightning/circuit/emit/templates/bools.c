@@ -1,3 +1,4 @@
 #define ROW_PIXELS 0
 #define ROW_BYTES NUM_INPUTS
 #define ROW_KIND KIND_BOOLS
+#define ROW_IS_BOOLS

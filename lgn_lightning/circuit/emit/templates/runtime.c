@@ -82,6 +82,10 @@ static void pack_block(const uint8_t *x, int kind, size_t count, word *slots)
                     pack_columns(x + start * NUM_PIXELS + d, NUM_PIXELS, NUM_PIXELS - d, THRESHOLDS[t], rest,
                                  slots + (t * NUM_PIXELS + d) * LANES + lane);
 #endif
+#ifdef ROWS
+        else
+            pack_rows((const ROWS *)(const void *)x + start, rest, slots + lane);
+#endif
     }
 }
 
@@ -157,16 +161,22 @@ static void planes_to_counts(const vec *planes, int32_t *counts)
 /* Runs `count` samples; either of `scores` and `results` may be NULL. Returns 0, or -1 if memory is short. */
 static int classify(const void *x, int kind, int32_t *scores, result *results, size_t count)
 {
-    const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_PIXELS;
+    const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_BYTES;
     const size_t block = LANES * WORD_BITS;
-    /* Slots that nobody writes, the borders of images, hold 0. The counts stand in front, as a slot may be a byte. */
-    void *memory = calloc(1, 3 * block * sizeof(int32_t) + (NUM_SLOTS + 1) * sizeof(vec));
+    int32_t counts[VEC_BYTES * 8], best[VEC_BYTES * 8], arg[VEC_BYTES * 8];
+    vec planes[NUM_PLANES];
+#if NUM_SLOTS * VEC_BYTES <= LGN_STACK_BYTES
+    vec slots[NUM_SLOTS];
+#ifdef ZERO_SLOTS
+    memset(slots, 0, sizeof slots);
+#endif
+#else
+    /* Slots that nobody writes, the borders of images, hold 0. */
+    void *memory = calloc(1, (NUM_SLOTS + 1) * sizeof(vec));
     if (memory == NULL)
         return -1;
-
-    int32_t *const counts = (int32_t *)memory, *const best = counts + block, *const arg = best + block;
-    vec *slots = (vec *)(((uintptr_t)(arg + block) + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
-    vec planes[NUM_PLANES];
+    vec *slots = (vec *)(((uintptr_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+#endif
 #ifdef DECIDES
     (void)best;
     (void)arg;
@@ -205,6 +215,8 @@ static int classify(const void *x, int kind, int32_t *scores, result *results, s
             memcpy(results + start, arg, samples * sizeof(result));
 #endif
     }
+#if NUM_SLOTS * VEC_BYTES > LGN_STACK_BYTES
     free(memory);
+#endif
     return 0;
 }

@@ -1,0 +1,38 @@
+"""Sizes that a recipe leaves to its data: what is null there is looked up before net and module are built."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lgn_lightning.data.base import SampleDataModule
+from lgn_lightning.data.from_settings import data_module
+
+#: Arguments of nets, which are attributes of data modules.
+_SIZES: Final = ("num_bits", "num_classes")
+
+
+def fill_in_sizes(config: Any) -> SampleDataModule | None:
+    """Fills the sizes of a net that are null, and the module's number of classes with them.
+
+    Args:
+        config: The parsed settings of a command, with ``model`` and ``data``; changed in place, so that the run keeps
+            what was filled in.
+
+    Returns:
+        The data module that was read for it; None if nothing was null.
+
+    Raises:
+        DataError: If the data cannot be read.
+    """
+    arguments = (config.model.get("net") or {}).get("init_args") or {}
+    unknown = [name for name in _SIZES if name in arguments and arguments[name] is None]
+    if not unknown:
+        return None
+    data = data_module({"data": config.data.as_dict()})
+    data.prepare_data()
+    data.setup("fit")
+    for name in unknown:
+        arguments[name] = getattr(data, name, None)
+    if config.model.get("num_classes", 0) is None:
+        config.model.num_classes = data.num_classes
+    return data

@@ -1,0 +1,46 @@
+"""Seeded splits: every class on both sides alike, groups on one side only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import DataError
+
+_Indices = NDArray[np.int64]
+
+
+def stratified(
+    labels: NDArray[np.int64], fraction: float, seed: int, groups: NDArray[Any] | None = None
+) -> tuple[_Indices, _Indices]:
+    """Splits rows: indices of the larger and of the smaller part, each in ascending order.
+
+    Without groups this is ``sklearn.model_selection.train_test_split(…, test_size=fraction, random_state=seed,
+    stratify=labels)``, with the rows of classes that have a single one left in the larger part. Groups are drawn
+    whole, of no class in particular.
+
+    Args:
+        labels: int64 ``[N]``.
+        fraction: Share of the smaller part, above 0.
+        seed: Of the draw.
+        groups: ``[N]``, or None.
+
+    Raises:
+        DataError: If there are too few rows or groups.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split  # takes a second to import
+
+    rows = np.arange(len(labels))
+    try:
+        if groups is not None:
+            splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+            first, second = next(splitter.split(rows, labels, groups))
+        else:
+            lone = np.bincount(labels)[labels] < 2
+            first, second = train_test_split(rows[~lone], test_size=fraction, random_state=seed, stratify=labels[~lone])
+            first = np.concatenate([first, rows[lone]])
+    except ValueError as error:
+        raise DataError(f"{len(rows)} rows cannot be split by the share {fraction}: {error}") from error
+    return np.sort(first).astype(np.int64), np.sort(second).astype(np.int64)

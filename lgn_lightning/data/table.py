@@ -1,0 +1,338 @@
+"""`Table`: a data module of a CSV or Parquet file, a frame or arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.table import Table as RichTable
+from torch import Tensor
+
+from lgn_lightning.base.columns import Column, Comparisons, Op, Rows
+from lgn_lightning.base.errors import DataError, note
+from lgn_lightning.data.base import SampleDataModule, Samples
+from lgn_lightning.data.splits import stratified
+from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns, text_of
+from lgn_lightning.data.table_file import as_frame, read_table
+from lgn_lightning.data.thresholds import Encoding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+#: A table and its name for messages.
+_Named: TypeAlias = "tuple[pd.DataFrame, str]"
+
+
+class RowSet(NamedTuple):
+    """Rows and labels in memory.
+
+    Attributes:
+        rows: uint8 ``[N, bytes]``: each row is the C struct of its columns, see `lgn_lightning.base.columns`.
+        labels: int64 ``[N]``.
+    """
+
+    rows: Tensor
+    labels: Tensor
+
+
+class _Read(NamedTuple):
+    """A table that was read: training and test rows, and what was found out of the former."""
+
+    columns: tuple[Column, ...]
+    class_names: list[str]
+    rows: Rows
+    labels: NDArray[np.int64]
+    groups: NDArray[Any] | None
+    test_rows: Rows
+    test_labels: NDArray[np.int64]
+
+
+class Table(SampleDataModule):
+    """Rows of a table: numbers, whole numbers, booleans and categories, with missing values, and the class to predict.
+
+    What a column holds, its categories and its thresholds are found out of the training rows and shown before training;
+    they become part of the net (:class:`~lgn_lightning.nn.Columns`) and of every file that is made of it.
+
+    Args:
+        path: A CSV file (also ``.gz``; separator, decimal mark and encoding are found) or a Parquet file. ``None``
+            takes ``root`` for it.
+        target: Name of the column to predict.
+        test_path: A file of test rows; ``None`` takes ``test_fraction`` of the rows, of every class alike.
+        test_fraction: Share of the rows to test on, by ``split_seed``; 0 with ``test_path`` alone.
+        drop: Columns to leave out.
+        group: Column of groups that must not be on both sides of a split, such as the patient; it is left out, too.
+        types: What columns hold, where that is found wrongly: ``numeric``, ``float32``, ``float64``, ``integer``,
+            ``boolean`` or ``category``.
+        missing: Texts that stand for a missing value, besides the usual ones (empty, NA, NaN, null, …).
+        thresholds: Most thresholds of a column.
+        spacing: ``"quantile"`` or ``"even"``, see :class:`~lgn_lightning.data.thresholds.Encoding`.
+        given: By column: another number of thresholds, or the thresholds.
+        codes: By column: another code: ``one-hot``, ``binary`` or ``gray``.
+        show: Whether to show the columns before training.
+        batch_size: Training rows a batch; a table of fewer rows makes one of them all.
+        val_fraction: Share of the training rows to validate on, of every class alike.
+        **kwargs: More arguments of :class:`~lgn_lightning.data.base.SampleDataModule`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    not_from_files: ClassVar[dict[str, Any]] = {"root": None, "path": None, "test_path": None}
+    noun: ClassVar = "rows"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        target: str | None = None,
+        test_path: str | None = None,
+        test_fraction: float = 0.2,
+        drop: list[str] | None = None,
+        group: str | None = None,
+        types: dict[str, str] | None = None,
+        missing: list[str] | None = None,
+        thresholds: int = 16,
+        spacing: str = "quantile",
+        given: dict[str, int | list[float]] | None = None,
+        codes: dict[str, str] | None = None,
+        show: bool = True,
+        batch_size: int = 128,
+        val_fraction: float = 0.15,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, val_fraction=val_fraction, **kwargs)
+        if not 0 <= test_fraction < 1:
+            raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
+        self.path = None if path is None else Path(path).expanduser()
+        self.test_path = None if test_path is None else Path(test_path).expanduser()
+        self.target = target
+        self.test_fraction = test_fraction
+        self.drop = list(drop or ())
+        self.group = group
+        self.types = dict(types or {})
+        self.missing = list(missing or ())
+        self.encoding = Encoding(thresholds, spacing, dict(given or {}), dict(codes or {}))
+        self.show = show
+        self._frame: pd.DataFrame | None = None
+
+    @classmethod
+    def of_frame(cls, frame: Any, target: str, **kwargs: Any) -> Table:
+        """A pandas or polars frame, an Arrow table, or a mapping of names to arrays; other arguments as the class."""
+        table = cls(target=target, **kwargs)
+        table._frame = as_frame(frame)
+        return table
+
+    @classmethod
+    def of_arrays(cls, x: ArrayLike, y: ArrayLike, names: Sequence[str] | None = None, **kwargs: Any) -> Table:
+        """Features ``[N, columns]`` and classes ``[N]``; without names columns are called ``x0``, ``x1``, …."""
+        features = np.asarray(x)
+        if features.ndim != 2:
+            raise DataError(f"features must be [rows, columns], got {list(features.shape)}")
+        labels = np.asarray(y)
+        if labels.shape != (len(features),):
+            raise DataError(f"{len(features)} rows need as many classes, got {list(labels.shape)}")
+        names = [f"x{index}" for index in range(features.shape[1])] if names is None else list(names)
+        if len(names) != features.shape[1]:
+            raise DataError(f"{len(names)} names for {features.shape[1]} columns")
+        return cls.of_frame(
+            {name: features[:, i] for i, name in enumerate(names)} | {"class": labels}, "class", **kwargs
+        )
+
+    # What the base asks.
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes: numbers in their order, names in that of the alphabet."""
+        return self._read.class_names
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the net reads."""
+        return self._read.columns
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """What makes bits of a row, chosen by the rows that train."""
+        self.setup("fit")
+        rows = self.training_samples()[0].numpy().view(self._read.rows.dtype)[:, 0]
+        return self.encoding.fit(self.columns, rows)
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a row."""
+        return len(self.comparisons)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test rows."""
+        return self.test_path is not None or self.test_fraction > 0
+
+    def _load_train(self) -> RowSet:
+        return _row_set(self._read.rows, self._read.labels)
+
+    def _load_test(self) -> RowSet:
+        if not self.has_test:
+            raise DataError("this table has no test rows: give test_path, or a test_fraction above 0")
+        return _row_set(self._read.test_rows, self._read.test_labels)
+
+    def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.val_fraction == 0:
+            return super()._split_train(labels)
+        kept, held_out = stratified(labels.numpy(), self.val_fraction, self.split_seed, self._read.groups)
+        return torch.from_numpy(kept), torch.from_numpy(held_out)
+
+    def _check_samples(self, data: Samples) -> RowSet:
+        return RowSet(*super()._check_samples(data))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the table, and shows its columns before a training; see the base."""
+        super().setup(stage)
+        if stage in ("fit", None):
+            self.batch_size = min(self.batch_size, self.training_size)
+        if stage == "fit" and self.show and self.trainer is not None and self.trainer.is_global_zero:
+            self.show_columns()
+
+    # Parts.
+
+    @cached_property
+    def _read(self) -> _Read:
+        (frame, source), test_table = self._tables()
+        if self.target is None:
+            raise DataError(f"say what to predict: --data.target <column>; {source} has {_some(frame.columns)}")
+        frame = self._without_dropped(frame, source)
+        names, labels = self._classes(frame[self.target], source)
+        groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
+        features = frame.drop(columns=[self.target] if self.group is None else [self.target, self.group])
+        if features.empty:
+            raise DataError(f"{source} has no column besides the target {self.target!r}")
+        if test_table is None and self.test_fraction > 0:
+            train, test = stratified(labels, self.test_fraction, self.split_seed, groups)
+            test_frame, test_labels = features.iloc[test].reset_index(drop=True), labels[test]
+            features, labels = features.iloc[train].reset_index(drop=True), labels[train]
+            groups = None if groups is None else groups[train]
+            test_source = source
+        elif test_table is not None:
+            test_frame, test_source = test_table
+            require_columns(test_frame.columns, [self.target], test_source, "the target")
+            _, test_labels = self._classes(test_frame[self.target], test_source, names)
+            test_frame = test_frame.drop(columns=self.target)
+        else:
+            test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source
+        columns = find_columns(features, self.types, source)
+        for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
+            require_columns([column.name for column in columns], list(given), source, what)
+        rows, _ = make_table_rows(columns, features, source)
+        test_rows, notes = make_table_rows(columns, test_frame, test_source)
+        notes.extra = [name for name in notes.extra if name not in (*self.drop, self.group)]
+        for line in notes.lines():
+            note(f"test rows: {line}")
+        return _Read(columns, names, rows, labels, groups, test_rows, test_labels)
+
+    def _tables(self) -> tuple[_Named, _Named | None]:
+        """The table, and that of the test rows if they are not a share of it; each with its name for messages."""
+        path = self.root if self.path is None else self.path
+        if self._frame is not None and self.path is None:
+            table = self._with_gaps(self._frame), "the frame"
+        elif path.is_dir() or (not path.exists() and self.path is None):
+            raise DataError(f"say where the table is: --data.path <CSV or Parquet file>; {path} is none")
+        else:
+            table = self._with_gaps(read_table(path)), str(path)
+        if self.test_path is None:
+            return table, None
+        return table, (self._with_gaps(read_table(self.test_path)), str(self.test_path))
+
+    def _with_gaps(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Takes the user's marks of missing values out."""
+        numbers = []
+        for mark in self.missing:
+            with suppress(ValueError):
+                numbers.append(float(mark))
+        for name in frame.columns if self.missing else ():
+            is_number = frame[name].dtype.kind in "iuf"
+            marked = frame[name] if is_number else frame[name].astype(object)
+            frame = frame.assign(**{name: marked.mask(marked.isin(numbers if is_number else self.missing))})
+        return frame
+
+    def _without_dropped(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+        assert self.target is not None
+        require_columns(frame.columns, [self.target], source, "the target, data.target")
+        require_columns(frame.columns, self.drop, source, "data.drop")
+        if self.group is not None:
+            require_columns(frame.columns, [self.group], source, "data.group")
+        if self.target in self.drop:
+            raise DataError(f"the target {self.target!r} is among the columns to leave out")
+        return frame.drop(columns=self.drop)
+
+    def _classes(
+        self, values: pd.Series[Any], source: str, names: list[str] | None = None
+    ) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the classes, and the class of each row; ``names`` are those of the training, if they are known."""
+        where = f"{source}, target {self.target!r}"
+        missing = int(values.isna().sum())
+        if missing:
+            raise DataError(f"{where}: {missing:,} of {len(values):,} values are missing; remove these rows")
+        texts = values.map(text_of).to_numpy(str)
+        found, inverse, counts = np.unique(texts, return_inverse=True, return_counts=True)
+        if names is not None:
+            foreign = [name for name in found.tolist() if name not in names]
+            if foreign:
+                raise DataError(f"{where} has the class {foreign[0]!r}, of which there are no training rows")
+            return names, np.array([names.index(name) for name in found.tolist()], np.int64)[inverse]
+        if found.size == 1:
+            raise DataError(f"{where} is {found[0]!r} in all rows: there is nothing to tell apart")
+        once = found[counts == 1].tolist()
+        if len(once) > max(1, found.size // 2):
+            raise DataError(f"{where} has {found.size:,} different values in {len(values):,} rows: it is no class")
+        if once:
+            raise DataError(
+                f"{where}: the class {once[0]!r} has one row, which cannot be both learned and tested; join it with "
+                "another class, or remove it"
+            )
+        order = np.arange(found.size)
+        with suppress(ValueError):  # names
+            order = np.argsort(found.astype(np.float64), kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        return found[order].tolist(), place[inverse].astype(np.int64)
+
+    def show_columns(self) -> None:
+        """Prints a table of the columns, and what each became."""
+        comparisons, rows = self.comparisons, self._read.rows
+        table = RichTable(
+            title=f"{len(rows):,} rows, {len(self.columns)} columns, {len(comparisons)} bits a row; "
+            f"target {self.target}: {_some(self.class_names)}",
+            title_justify="left",
+        )
+        for heading in ("column", "type", "missing", "values", "bits"):
+            table.add_column(heading, justify="right" if heading in ("missing", "bits") else "left")
+        for number, column in enumerate(self.columns):
+            values = rows[column.name]
+            missing = column.is_missing(values)
+            known = values[~missing]
+            if column.kind == "category":
+                shown = f"{len(column.categories)}: {_some(column.categories)}"
+            else:
+                shown = f"{column.show(known.min())} … {column.show(known.max())}" if known.size else ""
+            bits = np.flatnonzero(comparisons.column == number)
+            ops = {Op(op) for op in comparisons.op[bits].tolist()}
+            how = "thresholds" if Op.GREATER in ops else "one-hot" if Op.EQUAL in ops else "code" if ops else "constant"
+            share = f"{missing.mean():.1%}" if missing.any() else ""
+            table.add_row(column.name, column.kind, share, shown, f"{bits.size} {how}")
+        Console().print(table)
+
+
+def _row_set(rows: Rows, labels: NDArray[np.int64]) -> RowSet:
+    flat = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+    return RowSet(torch.from_numpy(flat), torch.from_numpy(labels))
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(map(str, list(names)[:most]))
+    return shown + (f", … ({len(names)})" if len(names) > most else "")

@@ -1,0 +1,261 @@
+"""From a frame to rows: what a column holds is found once, from the training rows; every later frame must fit it."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
+from lgn_lightning.base.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a user may say that a column holds. ``numeric`` is float32, or float64 where float32 cannot tell values apart.
+TYPES: Final = ("numeric", "float32", "float64", "integer", "boolean", "category")
+#: Share of the distinct values that float32 may merge.
+_MERGED: Final = 0.1
+#: Categories that a column may have unless it is said to be one.
+MAX_CATEGORIES: Final = 1000
+_TRUTHS: Final = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
+
+
+@dataclass
+class RowNotes:
+    """What was noticed while rows were made.
+
+    Attributes:
+        unseen: Values of categories that the training had none of, by column.
+        missing: Missing values in columns that had none in training, by column.
+        extra: Columns of the frame that are not used.
+    """
+
+    unseen: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+    extra: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """One line a matter."""
+        found = [
+            f"{name}: {count:,} values are categories that the training had none of"
+            for name, count in self.unseen.items()
+        ]
+        found += [
+            f"{name}: {count:,} values are missing, and none was in training" for name, count in self.missing.items()
+        ]
+        return found + ([f"columns that are not used: {', '.join(self.extra)}"] if self.extra else [])
+
+
+def find_columns(frame: pd.DataFrame, types: Mapping[str, str], source: str) -> tuple[Column, ...]:
+    """Finds what each column holds.
+
+    Args:
+        frame: The training rows, without target and what is dropped.
+        types: What the user says some columns hold, see `TYPES`.
+        source: The file, for messages.
+
+    Raises:
+        DataError: If a column is of no use as it is: all missing, of mixed types, dates, too many categories.
+    """
+    for name, kind in types.items():
+        require_columns(frame.columns, [name], source, "data.types")
+        if kind not in TYPES:
+            raise DataError(f"data.types gives {name!r} the type {kind!r}; there are {', '.join(TYPES)}")
+    return tuple(_find(frame[name], types.get(name), f"{source}, column {name!r}") for name in frame.columns)
+
+
+def require_columns(names: Sequence[str], wanted: Sequence[str], source: str, what: str) -> None:
+    """Refuses names that a table does not have.
+
+    Raises:
+        DataError: If so, with the nearest names.
+    """
+    for name in wanted:
+        if name not in list(names):
+            near = difflib.get_close_matches(name, list(names), 3, 0.5) or list(names)[:8]
+            raise DataError(f"{source} has no column {name!r} ({what}); there is {', '.join(map(repr, near))}")
+
+
+def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
+    import pandas as pd  # takes half a second, which nothing but tables needs
+
+    name, types = str(values.name), pd.api.types
+    known = values.dropna()
+    if known.empty:
+        raise DataError(f"{where}: all {len(values)} values are missing; leave it out: --data.drop '[{name}]'")
+    kind = said or _kind(values, known, where)
+    if kind == "category":
+        categories = tuple(sorted(set(map(text_of, known))))
+        if len(categories) > MAX_CATEGORIES and said is None:
+            raise DataError(
+                f"{where} has {len(categories):,} categories in {len(known):,} values, as names or keys have; leave it "
+                f"out (--data.drop '[{name}]'), or say that it is one (--data.types '{{{name}: category}}')"
+            )
+        return Column(name, "category", categories)
+    if kind == "boolean":
+        return Column(name, "boolean")
+    if kind == "integer":
+        whole = _whole(values, where)
+        known_whole = whole[whole != np.iinfo(np.int64).min]
+        # Strictly inside: the ends stand for a missing value and for everything beyond.
+        narrow = known_whole.size == 0 or (
+            np.iinfo(np.int32).min + 1 < known_whole.min() and known_whole.max() < np.iinfo(np.int32).max
+        )
+        return Column(name, "int32" if narrow else "int64")
+    if kind == "numeric":
+        if types.is_float_dtype(values.dtype) and str(values.dtype).lower() == "float32":
+            return Column(name, "float32")
+        wide = np.unique(_floats(known, where))
+        with np.errstate(over="ignore"):
+            narrow_count = np.unique(wide.astype(np.float32)).size
+        return Column(name, "float32" if narrow_count >= (1 - _MERGED) * wide.size else "float64")
+    return Column(name, kind)
+
+
+def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
+    """The type of a column that the user says nothing of."""
+    import pandas as pd  # as above
+
+    name, types = values.name, pd.api.types
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return "category"
+    if types.is_bool_dtype(values.dtype):
+        return "boolean"
+    if types.is_integer_dtype(values.dtype):
+        return "integer"
+    if types.is_numeric_dtype(values.dtype) and not types.is_complex_dtype(values.dtype):
+        return "numeric"
+    if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype):
+        raise _date(where, str(name), known.iloc[0])
+    if {type(value) for value in known} <= {bool, np.bool_}:
+        return "boolean"
+    if any(not isinstance(value, str) for value in known):
+        kinds = sorted({type(value).__name__ for value in known})
+        if set(kinds) <= {"int", "float", "Decimal", "int64", "float64"}:
+            return "numeric"
+        raise DataError(f"{where} holds {' and '.join(kinds)}: convert it to one of {', '.join(TYPES)}")
+    numbers = pd.to_numeric(known, errors="coerce")
+    share = float(numbers.notna().mean())
+    if share > 0.5:  # else numbers are names, such as those of categories 1, 2, other
+        odd = known[numbers.isna()].unique().tolist()
+        if not odd:
+            return "numeric"
+        shown = ", ".join(map(repr, odd[:3]))
+        raise DataError(
+            f"{where} has mixed types: {share:.0%} of its values are numbers, others are {shown}; if these mean "
+            f"'missing', --data.missing '[{odd[0]!r}]' says so, else --data.types '{{{name}: category}}'"
+        )
+    if share == 0:
+        sample = known.iloc[:200]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dates = pd.to_datetime(sample, errors="coerce", format="mixed", utc=True).notna()
+        if bool(dates.all()) and sample.str.contains(r"\d").all() and sample.str.contains(r"[-/:.]").all():
+            raise _date(where, str(name), known.iloc[0])
+    return "category"
+
+
+def _date(where: str, name: str, example: object) -> DataError:
+    return DataError(
+        f"{where} holds dates ({example}): a net of gates needs what matters of them, such as the hour, the weekday or "
+        f"the days since a day, as columns of their own; leave the date out: --data.drop '[{name}]'"
+    )
+
+
+def text_of(value: object) -> str:
+    """The name of a category or class: whole floats as whole numbers."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def make_table_rows(columns: Sequence[Column], frame: pd.DataFrame, source: str) -> tuple[Rows, RowNotes]:
+    """Rows of a frame, by the names of the columns, whatever their order.
+
+    Whole numbers beyond a column's type become the largest or smallest of it, which leaves all comparisons as they are.
+
+    Raises:
+        DataError: If columns are missing, or hold what cannot be of their type.
+    """
+    notes = RowNotes()
+    names = [column.name for column in columns]
+    lacking = [name for name in names if name not in frame.columns]
+    if lacking:
+        also = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        near = difflib.get_close_matches(lacking[0], [n for n in frame.columns if n not in names], 1, 0.5)
+        renamed = f"; {near[0]!r} is nearest: rename it if it is the same" if near else ""
+        raise DataError(f"{source} lacks the column {lacking[0]!r}{also}{renamed}")
+    notes.extra = [str(name) for name in frame.columns if name not in names]
+    values = [_stored(column, frame[column.name], f"{source}, column {column.name!r}", notes) for column in columns]
+    return make_rows(columns, values), notes
+
+
+def _stored(column: Column, values: pd.Series[Any], where: str, notes: RowNotes) -> NDArray[Any]:
+    if column.kind == "category":
+        missing = values.isna().to_numpy(dtype=bool)
+        codes = codes_of(column.categories)
+        unique, inverse = np.unique(
+            values.astype(object).where(~missing, "").map(text_of).to_numpy(str), return_inverse=True
+        )
+        found = np.array([codes.get(name, UNSEEN) for name in unique.tolist()], np.int32)[inverse]
+        unseen = int(np.sum((found == UNSEEN) & ~missing))
+        if unseen:
+            notes.unseen[column.name] = unseen
+        return np.where(missing, np.int32(column.missing), found).astype(np.int32)
+    if column.is_float:
+        with np.errstate(over="ignore"):
+            return _floats(values, where).astype(column.dtype)
+    return column.convert(_whole(values, where, column.kind == "boolean"))
+
+
+def _floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
+    import pandas as pd  # as above
+
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        numbers = pd.to_numeric(values, errors="coerce")
+        odd = values[numbers.isna() & values.notna()]
+        if len(odd):
+            raise DataError(f"{where} holds numbers, but row {odd.index[0] + 1} is {odd.iloc[0]!r}")
+        values = numbers
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[np.int64]:
+    """Whole numbers, exactly; the smallest int64 stands for a missing one."""
+    import pandas as pd  # as above
+
+    missing = values.isna().to_numpy(dtype=bool)
+    least = np.iinfo(np.int64).min
+    if pd.api.types.is_integer_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+        if pd.api.types.is_unsigned_integer_dtype(values.dtype):
+            values = values.clip(upper=np.iinfo(np.int64).max)
+        whole = values.fillna(0).to_numpy(dtype=np.int64)
+        whole = np.maximum(whole, least + 1)
+    elif truths and not pd.api.types.is_numeric_dtype(values.dtype):
+        mapped = values.where(~missing, "0").map(lambda value: _TRUTHS.get(str(value).strip().lower()))
+        odd = values[mapped.isna()]
+        if len(odd):
+            raise DataError(f"{where} is true or false, but row {odd.index[0] + 1} is {odd.iloc[0]!r}")
+        whole = mapped.to_numpy(dtype=np.int64)
+    else:
+        numbers = np.where(missing, 0.0, _floats(values, where))
+        odd = np.flatnonzero(numbers != np.floor(numbers))  # false for infinities, which are clipped
+        if odd.size:
+            raise DataError(
+                f"{where} holds whole numbers, but row {odd[0] + 1} is {values.iloc[int(odd[0])]!r}; "
+                f"--data.types '{{{values.name}: numeric}}' in training takes both"
+            )
+        inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
+        whole = np.where(numbers >= 2.0**63, np.iinfo(np.int64).max, inside.astype(np.int64))
+        whole = np.where(numbers < -(2.0**63 - 1024), least + 1, whole)
+    if truths:
+        odd = np.flatnonzero((whole != 0) & (whole != 1) & ~missing)
+        if odd.size:
+            raise DataError(f"{where} is true or false, but row {odd[0] + 1} is {values.iloc[int(odd[0])]!r}")
+    return np.where(missing, least, whole).astype(np.int64)
