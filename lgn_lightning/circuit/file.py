@@ -12,8 +12,8 @@ Layout, all integers little-endian::
 Nothing in it is executed when it is read, and no length in it is trusted before the checksum agrees.
 
 What the scores say is in the header, ``decoding``, unless it is the class of the highest; the format version is then 3.
-Likewise a circuit on a table's columns has format version 3, and the header has its columns, and the arrays ``column``, ``op`` and
-``constant`` its comparisons, see `lgn_lightning.base.columns`.
+Likewise a circuit on a table's columns has format version 3; the header has the columns, and the arrays ``column``,
+``op`` and ``constant`` are its comparisons, see `lgn_lightning.base.columns`.
 
 A looped circuit has format version 2, or 3: the header lists its stages, ``gates`` or ``loop`` with the places, and the
 arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.

@@ -89,8 +89,8 @@ def summarize(trainer: pl.Trainer, module: LogicModule, data: SampleDataModule, 
     available = len(data.test_samples()[1])
     # The i-th batches of all ranks together are the i-th batch of the split.
     tested = int(sum(trainer.num_test_batches)) * data.eval_batch_size * trainer.world_size
-    sizes = {"tested": min(tested, available), "available": available}
-    summary = Summary(soft, hard, checkpoint=checkpoint, noun=data.noun, **sizes)
+    tested = min(tested, available)
+    summary = Summary(soft, hard, checkpoint=checkpoint, tested=tested, available=available, noun=data.noun)
     values = {name.removeprefix("test/"): float(value) for name, value in metrics.items() if name.startswith("test/")}
     # JSON knows no NaN.
     values = {name: value for name, value in values.items() if math.isfinite(value)}
