@@ -1,7 +1,5 @@
 """``lgn cp``: a copy of a recipe or a sweep, to edit."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -9,13 +7,11 @@ from lgn_lightning.runs.recipes import copy_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.add_argument("recipe", help="name of a recipe or a sweep")
     parser.add_argument("destination", nargs="?", type=Path, help="file or folder (default: <recipe>.yaml here)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     target = copy_recipe(arguments.recipe, arguments.destination)
     command = "wandb sweep" if arguments.recipe.startswith("sweep-") else "lgn fit"
     print(f"{target} written; run it with:  {command} {target}")

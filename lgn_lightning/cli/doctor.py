@@ -1,7 +1,5 @@
 """``lgn doctor``: everything that decides which kernels run and how fast."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform
@@ -20,12 +18,10 @@ _TOOLS = ("gcc", "clang", "ninja", "nvcc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     facts = report()
     if arguments.json:
         print(json.dumps(facts, indent=2))
@@ -38,11 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report() -> dict[str, Any]:
-    """Collects versions, compilers, devices and the state of the native extension.
-
-    Returns:
-        Plain values by name, in the order to print; None for what is not there.
-    """
+    """Versions, compilers, devices and the state of the native extension, in the order to print; None if not there."""
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     facts.update({name: package_version(name) for name in _PACKAGES})
     facts.update({tool: None if shutil.which(tool) is None else program_version([tool]) for tool in _TOOLS})

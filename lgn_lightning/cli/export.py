@@ -1,7 +1,5 @@
 """``lgn export``: the circuit of a checkpoint or circuit file as files, checked against what it was made of."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -19,48 +17,22 @@ from lgn_lightning.deploy.trial import Trial
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.description = "Export the circuit of a checkpoint, optimised and checked, with a manifest."
     parser.add_argument("source", type=Path, help="checkpoint, folder of a run, or circuit file")
     parser.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
-    parser.add_argument(
-        "--format",
-        default="c",
-        help=f"comma-separated, of {', '.join(FORMATS)}; library insists on a C compiler (default: c)",
-    )
-    parser.add_argument(
-        "--form",
-        default="auto",
-        choices=FORMS,
-        help="C with a statement or a table row a gate, or convolutions as loops over places, also in the circuit file "
-        "(default: auto, by size)",
-    )
-    parser.add_argument(
-        "--pipeline",
-        type=int,
-        default=0,
-        metavar="LEVELS",
-        help="gate levels between registers in Verilog (default: 0, combinational)",
-    )
-    parser.add_argument(
-        "--name",
-        default=STEM,
-        help="name of the files and of the Verilog module, and prefix of all C names: nets of different names fit into "
-        f"one program (default: {STEM})",
-    )
-    parser.add_argument(
-        "--word-bits",
-        type=int,
-        default=64,
-        choices=WORD_BITS,
-        help="samples in a word of the packed entry points of the C (default: 64)",
-    )
+    text = f"comma-separated, of {', '.join(FORMATS)}; library insists on a C compiler (default: c)"
+    parser.add_argument("--format", default="c", help=text)
+    text = "C with a statement or a table row a gate, or convolutions as loops over places, also in the circuit file"
+    parser.add_argument("--form", default="auto", choices=FORMS, help=f"{text} (default: auto, by size)")
+    text = "gate levels between registers in Verilog (default: 0, combinational)"
+    parser.add_argument("--pipeline", type=int, default=0, metavar="LEVELS", help=text)
+    text = "name of files and Verilog module, prefix of C names: nets of different names fit into one program"
+    parser.add_argument("--name", default=STEM, help=f"{text} (default: {STEM})")
+    text = "samples in a word of the packed entry points of the C (default: 64)"
+    parser.add_argument("--word-bits", type=int, default=64, choices=WORD_BITS, help=text)
     parser.add_argument("--raw", action="store_true", help="every gate as trained, without passes")
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count",
-    )
+    text = "map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count"
+    parser.add_argument("--report", action="store_true", help=text)
     add_trust(parser)
 
 
@@ -100,9 +72,8 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline applies to Verilog only: add --format verilog")
     if c_name(name) != name:
-        raise LgnError(
-            f"--name {name!r} is no prefix of C names: give small letters, digits and underscores, as {c_name(name)!r}"
-        )
+        wanted = f"give small letters, digits and underscores, as {c_name(name)!r}"
+        raise LgnError(f"--name {name!r} is no prefix of C names: {wanted}")
     try:
         return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
     except CircuitError as error:

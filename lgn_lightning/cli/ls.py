@@ -1,7 +1,5 @@
 """``lgn ls``: the recipes that ship with the package, beside the figures of their papers."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -14,12 +12,10 @@ _LEAST_TITLE: Final = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     recipes = list_recipes()
     if arguments.json:
         print(json.dumps([{"name": r.name, **dataclasses.asdict(r.paper)} for r in recipes], indent=2))

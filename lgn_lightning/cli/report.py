@@ -1,7 +1,5 @@
 """``lgn report``: one HTML file that shows what a run did and what its net became."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -12,17 +10,14 @@ from lgn_lightning.runs.checkpoints import chosen_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument(
-        "target", metavar="run", type=Path, help="a run folder that `lgn fit` left, or one of its checkpoints"
-    )
+    text = "a run folder that `lgn fit` left, or one of its checkpoints"
+    parser.add_argument("target", metavar="run", type=Path, help=text)
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
     add_data_root(parser)
     add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     chosen = chosen_checkpoint(arguments.target)
     if chosen.why:
         print(chosen, file=sys.stderr)

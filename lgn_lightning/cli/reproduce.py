@@ -31,7 +31,6 @@ _LENGTHS: Final = ("max_steps", "max_epochs", "T_max", "T_0", "total_steps", "to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.description = (
         "Trains each recipe once a seed, or resumes what was trained before, tests the checkpoint that validation "
         "chose, sets the result beside the paper's figure, and adds it to results/<recipe>.json."
@@ -39,19 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if not parser.add_help:  # also after a recipe, whose keys are those of `lgn fit`
         parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
     parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
-    parser.add_argument(
-        "--budget", type=_budget, default=1.0, help="share of the recipe's steps to train, as in 0.1; marks the row"
-    )
+    text = "share of the recipe's steps to train, as in 0.1; marks the row"
+    parser.add_argument("--budget", type=_budget, default=1.0, help=text)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Raises:
-        RecipeError: If a recipe or an option cannot be used.
-        RunError: If a training fails; what it has trained is kept, and the same command resumes it.
-    """
+    """Trains and collects; a RunError if a training fails: the same command resumes it."""
     if not arguments.words:
         raise RecipeError("`lgn reproduce` needs a recipe first: lgn reproduce <recipe…>; `lgn ls` lists the recipes")
     overrides = _joined(arguments.keys)
@@ -87,11 +80,7 @@ class Reproduction:
 
     @classmethod
     def of(cls, recipe: Path, budget: float = 1.0, overrides: Sequence[str] = ()) -> Reproduction:
-        """Reads a recipe.
-
-        Raises:
-            RecipeError: If the file is no recipe, or an override is the command's own business.
-        """
+        """Reads a recipe; a RecipeError if it is none, or an override is the command's own business."""
         for text in overrides:
             if re.match(r"--(seed_everything|run_name|ckpt_path)\b", text):
                 raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs and seeds itself, see --seeds")
@@ -117,12 +106,7 @@ class Reproduction:
         return RunFolder(RUNS / self.recipe.stem / f"{self.settings}-seed-{seed}")
 
     def run(self, seeds: Sequence[int], fit: Callable[[list[str]], int] | None = None) -> Result:
-        """Trains what is not trained yet and collects the results.
-
-        Args:
-            seeds: The seeds.
-            fit: Runs ``lgn`` with arguments and returns its exit code; in a process of its own by default.
-        """
+        """Trains what is not trained yet, by ``lgn`` in a process of its own, and collects the results."""
         runs = [self._seed_result(seed, fit or _lgn) for seed in sorted(set(seeds))]
         newest = max(self.folder(run.seed).result_file.stat().st_mtime for run in runs)
         date = datetime.datetime.fromtimestamp(newest, datetime.timezone.utc).date().isoformat()
@@ -147,9 +131,8 @@ class Reproduction:
                 )
         values = folder.result
         if values is None:
-            raise RunError(
-                f"{folder.path} has no result.json: its training was stopped; the same `lgn reproduce` resumes it"
-            )
+            stopped = "its training was stopped; the same `lgn reproduce` resumes it"
+            raise RunError(f"{folder.path} has no result.json: {stopped}")
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
         known = {"seed": seed, "commit": "unknown"}
         about = {name: values[name] for name in (*names, "metric", "commit") if name in values}

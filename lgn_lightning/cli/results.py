@@ -55,7 +55,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Result:
-    """A recipe, reproduced: a row of the tables.
+    """A recipe, reproduced: a row of the tables, with the paper's figures and one run a seed.
 
     Args:
         recipe: Its name.
@@ -96,16 +96,11 @@ class Result:
         return 100 * mean(run.accuracy_soft - run.accuracy_hard for run in self.runs)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Result:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: If the values are none of it.
-        """
+        """The inverse of `to_json`; a ValueError if the values are none of it."""
         result = filled(cls, values)
         if not result.runs:
             raise ValueError("runs is empty")
@@ -114,11 +109,7 @@ class Result:
 
 
 def read_results(folder: Path = RESULTS) -> list[Result]:
-    """Reads all results below a folder, by recipe, oldest first.
-
-    Raises:
-        ResultError: If there are none, or a file is not one of `lgn reproduce`.
-    """
+    """Reads all results below a folder, by recipe, oldest first; a ResultError if there are none."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise ResultError(f"there are no results in {folder.absolute()}; `lgn reproduce <recipe>` writes some")
@@ -126,11 +117,7 @@ def read_results(folder: Path = RESULTS) -> list[Result]:
 
 
 def read_result_file(file: Path) -> list[Result]:
-    """Reads the results of one recipe; none if the file is not there.
-
-    Raises:
-        ResultError: If the file is not one of `lgn reproduce`.
-    """
+    """Reads the results of one recipe, none if the file is not there; a ResultError if it is another file."""
     if not file.is_file():
         return []
     mend = "move it away"
@@ -144,11 +131,7 @@ def read_result_file(file: Path) -> list[Result]:
 
 
 def append_result(result: Result, folder: Path = RESULTS) -> Path:
-    """Adds a result to its recipe's file; the same runs, shown again, are no new result.
-
-    Returns:
-        The file.
-    """
+    """Adds a result to its recipe's file, which is returned; the same runs, shown again, are no new result."""
     file = folder / f"{result.recipe}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{result.recipe}.lock"):
@@ -201,9 +184,8 @@ def print_results(results: list[Result]) -> None:
 
     console = Console(markup=False, emoji=False)  # text of files
     rows = [cells(result) for result in results]
-    table = Table(
-        title="Hard accuracy on the test split, of the checkpoint that validation chose", title_justify="left"
-    )
+    title = "Hard accuracy on the test split, of the checkpoint that validation chose"
+    table = Table(title=title, title_justify="left")
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -214,14 +196,7 @@ def print_results(results: list[Result]) -> None:
 
 
 def write_table(page: Path, results: list[Result]) -> bool:
-    """Replaces the table between the markers of a Markdown file.
-
-    Returns:
-        Whether it changed.
-
-    Raises:
-        ResultError: If the file has no markers.
-    """
+    """Replaces the table between the markers of a Markdown file, else a ResultError; says whether it changed."""
     text = page.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
@@ -234,7 +209,6 @@ def write_table(page: Path, results: list[Result]) -> bool:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
     parser.add_argument("--all", action="store_true", help="older results of the same settings as well")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -242,7 +216,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     results = read_results(arguments.results)
     if arguments.write is not None:
         changed = write_table(arguments.write, results)

@@ -18,14 +18,10 @@ from lgn_lightning.runs.checkpoints import ChosenCheckpoint, chosen_checkpoint, 
 
 @dataclass(frozen=True)
 class TrainedNet:
-    """A net to measure.
+    """A net to measure: its checkpoint, the folder that results are left in, and the weights of its module.
 
-    Attributes:
-        chosen: Its checkpoint.
-        folder: The run's folder, or that of a checkpoint which lies elsewhere: results are left there.
-        settings: Net, loss and data that it was trained with, as YAML; None if ``lgn fit`` did not write it. Callbacks,
-            loggers, optimizer and all settings of the trainer are left out.
-        weights: The state dict of its module.
+    ``settings`` are net, loss and data that it was trained with, as YAML, and nothing else; None if ``lgn fit`` did not
+    write it.
     """
 
     chosen: ChosenCheckpoint
@@ -35,16 +31,10 @@ class TrainedNet:
 
 
 def open_trained(target: Path, recipe_given: bool, given: Collection[str] = ()) -> TrainedNet:
-    """Opens a run or a checkpoint.
+    """Opens a run or a checkpoint, as `chosen_checkpoint` takes it, with the data arguments that the user gave.
 
-    Args:
-        target: What `chosen_checkpoint` takes.
-        recipe_given: Whether there is a recipe to go by where the checkpoint holds no settings.
-        given: Arguments of the data module that the user gives.
-
-    Raises:
-        CheckpointError: If there is no checkpoint, it cannot be read, nothing says what data it is for, or it names
-            classes that are not trusted.
+    A CheckpointError if there is none, it cannot be read, nothing says what data it is for (nor a recipe that was
+    given), or it names classes that are not trusted.
     """
     chosen = chosen_checkpoint(target)
     content = read_checkpoint(chosen.path)
@@ -68,10 +58,7 @@ def _measured(recipe: dict[str, Any], source: str, given: Collection[str]) -> di
     from lgn_lightning.training.checkpoint import NET_KINDS
 
     model = recipe.get("model")
-    kept = (
-        {name: model[name] for name in ("net", "num_classes", "loss", "target") if name in model}
-        if isinstance(model, dict)
-        else {}
-    )
+    given_model = model if isinstance(model, dict) else {}
+    kept = {name: given_model[name] for name in ("net", "num_classes", "loss", "target") if name in given_model}
     data = trusted_settings(recipe["data"], source, (SampleDataModule,), given=given)
     return {"model": trusted_settings(kept, source, NET_KINDS), "data": data}

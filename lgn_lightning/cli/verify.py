@@ -1,7 +1,5 @@
 """``lgn verify``: that a net, its circuit, the passes, the engines and the emitted files all compute the same."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +18,13 @@ COMPILED_FILES = (".c", ".so")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
     parser.description = (
         "With one argument: the net, its circuit, the optimised circuit, every engine, compiled C and Verilog. "
         "With two: both of them. Exits with 1 and a counterexample if they differ."
     )
     parser.add_argument("first", type=Path, help="circuit file, checkpoint, or folder of a run")
-    parser.add_argument(
-        "second",
-        type=Path,
-        nargs="?",
-        help=f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})",
-    )
+    text = f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})"
+    parser.add_argument("second", type=Path, nargs="?", help=text)
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
@@ -40,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command."""
     second: Path | None = arguments.second
     if arguments.samples < 1:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
