@@ -143,6 +143,8 @@ def _measure(target: Target, counts: Tensor, labels: Tensor) -> float:
     """The metric that fits a target, of counts."""
     target = copy.deepcopy(target).cpu()
     metrics = target.metrics()
+    for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False  # only the first rank measures
     target.update(metrics, counts.float(), labels.cpu())
     return float(target.compute(metrics)[target.main])
 
