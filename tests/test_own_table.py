@@ -128,3 +128,24 @@ def test_settings_that_do_not_fit(
     assert main([*FIT, *settings]) == 1
     assert says in capsys.readouterr().err
     assert sorted(path.name for path in Path("runs/table").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "model", "columns"),
+    [
+        ("when", "number", "number", ["row", "value"]),
+        ("is big", "class", "yes_no", ["row", "class", "probability"]),
+        ("[is big]", "labels", "labels", ["row", "is big"]),
+    ],
+)
+def test_other_targets(
+    target: str, task: str, model: str, columns: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "my.csv")
+    assert main([*FIT, f"--data.target={target}", f"--data.task={task}", f"--model.target={model}"]) == 0
+    assert main(["predict", "runs/table", "my.csv", "--out", "p.csv"]) == 0
+    assert main(["export", "runs/table", "--format", "circuit", "--out", "c"]) == 0
+    assert main(["predict", "c/lgn_net.lgn", "my.csv", "--out", "q.csv"]) == 0
+    assert Path("p.csv").read_text() == Path("q.csv").read_text()
+    assert Path("p.csv").read_text().splitlines()[0].split(",") == columns

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.data.from_settings import data_module
+from lgn_lightning.training.targets import TARGETS, scores_of
 
 #: Arguments of nets, which are attributes of data modules.
 _SIZES: Final = ("num_bits", "num_classes")
@@ -31,8 +32,19 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
     data = data_module({"data": config.data.as_dict()})
     data.prepare_data()
     data.setup("fit")
+    sizes = {name: getattr(data, name, None) for name in _SIZES}
+    if isinstance(sizes["num_classes"], int):  # of one output for yes or no, and for levels
+        sizes["num_classes"] = scores_of(_target_word(config.model.get("target", "classes")), sizes["num_classes"])
     for name in unknown:
-        arguments[name] = getattr(data, name, None)
+        arguments[name] = sizes[name]
     if config.model.get("num_classes", 0) is None:
         config.model.num_classes = data.num_classes
     return data
+
+
+def _target_word(target: Any) -> str:
+    """The word of a target of the settings."""
+    if isinstance(target, str):
+        return target
+    name = str(target.get("class_path", "")).rpartition(".")[2]
+    return next((word for word, kind in TARGETS.items() if kind.__name__ == name), "classes")

@@ -18,10 +18,11 @@ from lgn_lightning.base.columns import Column, Comparisons, columns_of_text
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.data.base import Samples
-from lgn_lightning.data.splits import stratified
+from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table import RowSet, Table
 from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns, text_of
 from lgn_lightning.data.table_file import is_table_file, read_chunks
+from lgn_lightning.data.table_target import read_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +72,8 @@ class PackedTable(Table):
         super().__init__(*args, **kwargs)
         if sample_rows < 1 or chunk_rows < 1:
             raise ValueError(f"sample_rows={sample_rows} and chunk_rows={chunk_rows} must be 1 or more")
-        if self.group is not None or self.test_path is not None:
-            raise ValueError("a PackedTable has neither group nor test_path: its test rows are a share of each class")
+        if self.group is not None or self.test_path is not None or self.task != "class" or len(self.target) > 1:
+            raise ValueError("a PackedTable has classes, and neither group nor test_path")
         self.cache, self.sample_rows, self.chunk_rows = cache, sample_rows, chunk_rows
 
     # What differs from a table in memory.
@@ -159,12 +160,12 @@ class PackedTable(Table):
 
     def _pack(self) -> None:
         source = str(self._path())
-        if self.target is None:
+        if not self.target:
             raise DataError(f"say what to predict: --data.target <column> of {source}")
         names, labels, sample, numbers = self._first_pass()
         is_train = np.ones(len(labels), np.bool_)
         if self.test_fraction:
-            is_train[stratified(labels, self.test_fraction, self.split_seed)[1]] = False
+            is_train[split_rows(len(labels), self.test_fraction, self.split_seed, labels)[1]] = False
         held_out = np.flatnonzero(is_train)[_val_split(labels[is_train], self.val_fraction, self.split_seed)[1]]
         learns = is_train.copy()
         learns[held_out] = False
@@ -186,10 +187,10 @@ class PackedTable(Table):
         labels: list[NDArray[np.int32]] = []
         kept: list[tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.float64]]] = []
         for chunk, first in self._chunks():
-            target = chunk[self.target]
+            target = chunk[self.target[0]]
             if target.isna().any():
                 row = first + int(target.isna().argmax()) + 1
-                raise DataError(f"{self._path()}: row {row} has no {self.target!r}; remove such rows")
+                raise DataError(f"{self._path()}: row {row} has no {self.target[0]!r}; remove such rows")
             texts, inverse = np.unique(target.map(text_of).to_numpy(str), return_inverse=True)
             codes = np.array([known.setdefault(text, len(known)) for text in texts.tolist()], np.int32)
             labels.append(codes[inverse])
@@ -206,8 +207,8 @@ class PackedTable(Table):
         import pandas as pd  # takes half a second, which nothing but tables needs
 
         counted = np.concatenate(labels)
-        frame = pd.DataFrame({self.target: np.array(list(known))[counted]})
-        names, classes = self._classes(frame[self.target], str(self._path()))
+        frame = pd.DataFrame({self.target[0]: np.array(list(known))[counted]})
+        names, classes = read_target(frame, "class", str(self._path()))
         sample = pd.concat([part for part, _, _ in kept], ignore_index=True)
         return _Pass(names, classes, sample, np.concatenate([numbers for _, numbers, _ in kept]))
 
@@ -248,4 +249,4 @@ def pack_rows(comparisons: Comparisons, rows: NDArray[np.void]) -> NDArray[np.in
 def _val_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if fraction == 0:
         return np.arange(len(labels)), np.zeros(0, np.int64)
-    return stratified(labels, fraction, seed)
+    return split_rows(len(labels), fraction, seed, labels)

@@ -12,8 +12,12 @@ from lgn_lightning.base.errors import DataError
 _Indices = NDArray[np.int64]
 
 
-def stratified(
-    labels: NDArray[np.int64], fraction: float, seed: int, groups: NDArray[Any] | None = None
+def split_rows(
+    count: int,
+    fraction: float,
+    seed: int,
+    labels: NDArray[np.int64] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> tuple[_Indices, _Indices]:
     """Splits rows: indices of the larger and of the smaller part, each in ascending order.
 
@@ -22,25 +26,27 @@ def stratified(
     whole, of no class in particular.
 
     Args:
-        labels: int64 ``[N]``.
+        count: Number of rows.
         fraction: Share of the smaller part, above 0.
         seed: Of the draw.
-        groups: ``[N]``, or None.
+        labels: Classes ``[count]`` of which both parts get their share, or None.
+        groups: ``[count]``, or None.
 
     Raises:
         DataError: If there are too few rows or groups.
     """
     from sklearn.model_selection import GroupShuffleSplit, train_test_split  # takes a second to import
 
-    rows = np.arange(len(labels))
+    rows = np.arange(count)
+    lone = np.zeros(count, np.bool_) if labels is None else np.bincount(labels)[labels] < 2
     try:
         if groups is not None:
             splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
             first, second = next(splitter.split(rows, labels, groups))
         else:
-            lone = np.bincount(labels)[labels] < 2
-            first, second = train_test_split(rows[~lone], test_size=fraction, random_state=seed, stratify=labels[~lone])
+            classes = None if labels is None else labels[~lone]
+            first, second = train_test_split(rows[~lone], test_size=fraction, random_state=seed, stratify=classes)
             first = np.concatenate([first, rows[lone]])
     except ValueError as error:
-        raise DataError(f"{len(rows)} rows cannot be split by the share {fraction}: {error}") from error
+        raise DataError(f"{count} rows cannot be split by the share {fraction}: {error}") from error
     return np.sort(first).astype(np.int64), np.sort(second).astype(np.int64)

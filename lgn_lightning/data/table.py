@@ -18,9 +18,10 @@ from torch import Tensor
 from lgn_lightning.base.columns import Column, Comparisons, Op, Rows
 from lgn_lightning.base.errors import DataError, note
 from lgn_lightning.data.base import SampleDataModule, Samples
-from lgn_lightning.data.splits import stratified
-from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns, text_of
+from lgn_lightning.data.splits import split_rows
+from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
+from lgn_lightning.data.table_target import TASKS, Targets, read_target
 from lgn_lightning.data.thresholds import Encoding
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RowSet(NamedTuple):
 
     Attributes:
         rows: uint8 ``[N, bytes]``: each row is the C struct of its columns, see `lgn_lightning.base.columns`.
-        labels: int64 ``[N]``.
+        labels: classes int64 ``[N]``, numbers float32 ``[N]``, or labels float32 ``[N, labels]``.
     """
 
     rows: Tensor
@@ -49,10 +50,10 @@ class _Read(NamedTuple):
     columns: tuple[Column, ...]
     class_names: list[str]
     rows: Rows
-    labels: NDArray[np.int64]
+    labels: Targets
     groups: NDArray[Any] | None
     test_rows: Rows
-    test_labels: NDArray[np.int64]
+    test_labels: Targets
 
 
 class Table(SampleDataModule):
@@ -64,7 +65,10 @@ class Table(SampleDataModule):
     Args:
         path: A CSV file (also ``.gz``; separator, decimal mark and encoding are found) or a Parquet file. ``None``
             takes ``root`` for it.
-        target: Name of the column to predict.
+        target: Name of the column to predict, or names of several.
+        task: What it holds: ``"class"``, one of many; ``"number"``; or ``"labels"``, true or false, a column each. The
+            model has to be trained for it: ``model.target`` is ``classes`` (or ``yes_no`` or ``ordinal``), ``number``
+            or ``labels``. Numbers and labels are split at random.
         test_path: A file of test rows; ``None`` takes ``test_fraction`` of the rows, of every class alike.
         test_fraction: Share of the rows to test on, by ``split_seed``; 0 with ``test_path`` alone.
         drop: Columns to leave out.
@@ -91,7 +95,7 @@ class Table(SampleDataModule):
     def __init__(
         self,
         path: str | None = None,
-        target: str | None = None,
+        target: str | list[str] | None = None,
         test_path: str | None = None,
         test_fraction: float = 0.2,
         drop: list[str] | None = None,
@@ -105,6 +109,7 @@ class Table(SampleDataModule):
         show: bool = True,
         batch_size: int = 128,
         val_fraction: float = 0.15,
+        task: str = "class",
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, val_fraction=val_fraction, **kwargs)
@@ -112,7 +117,10 @@ class Table(SampleDataModule):
             raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()
-        self.target = target
+        if task not in TASKS:
+            raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
+        self.target = [target] if isinstance(target, str) else list(target or ())
+        self.task = task
         self.test_fraction = test_fraction
         self.drop = list(drop or ())
         self.group = group
@@ -123,7 +131,7 @@ class Table(SampleDataModule):
         self._frame: pd.DataFrame | None = None
 
     @classmethod
-    def of_frame(cls, frame: Any, target: str, **kwargs: Any) -> Table:
+    def of_frame(cls, frame: Any, target: str | list[str], **kwargs: Any) -> Table:
         """A pandas or polars frame, an Arrow table, or a mapping of names to arrays; other arguments as the class."""
         table = cls(target=target, **kwargs)
         table._frame = as_frame(frame)
@@ -149,7 +157,7 @@ class Table(SampleDataModule):
 
     @property
     def class_names(self) -> list[str]:
-        """The classes: numbers in their order, names in that of the alphabet."""
+        """The classes, numbers in their order, names in that of the alphabet; or the target columns."""
         return self._read.class_names
 
     @property
@@ -185,8 +193,14 @@ class Table(SampleDataModule):
     def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.val_fraction == 0:
             return super()._split_train(labels)
-        kept, held_out = stratified(labels.numpy(), self.val_fraction, self.split_seed, self._read.groups)
+        kept, held_out = self._split(labels.numpy(), self.val_fraction, self._read.groups)
         return torch.from_numpy(kept), torch.from_numpy(held_out)
+
+    def _split(
+        self, labels: Targets, fraction: float, groups: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        classes = labels if self.task == "class" else None
+        return split_rows(len(labels), fraction, self.split_seed, classes, groups)
 
     def _check_samples(self, data: Samples) -> RowSet:
         return RowSet(*super()._check_samples(data))
@@ -204,24 +218,24 @@ class Table(SampleDataModule):
     @cached_property
     def _read(self) -> _Read:
         (frame, source), test_table = self._tables()
-        if self.target is None:
+        if not self.target:
             raise DataError(f"say what to predict: --data.target <column>; {source} has {_some(frame.columns)}")
         frame = self._without_dropped(frame, source)
-        names, labels = self._classes(frame[self.target], source)
+        names, labels = read_target(frame[self.target], self.task, source)
         groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
-        features = frame.drop(columns=[self.target] if self.group is None else [self.target, self.group])
+        features = frame.drop(columns=[*self.target, *([] if self.group is None else [self.group])])
         if features.empty:
-            raise DataError(f"{source} has no column besides the target {self.target!r}")
+            raise DataError(f"{source} has no column besides the target {', '.join(self.target)}")
         if test_table is None and self.test_fraction > 0:
-            train, test = stratified(labels, self.test_fraction, self.split_seed, groups)
+            train, test = self._split(labels, self.test_fraction, groups)
             test_frame, test_labels = features.iloc[test].reset_index(drop=True), labels[test]
             features, labels = features.iloc[train].reset_index(drop=True), labels[train]
             groups = None if groups is None else groups[train]
             test_source = source
         elif test_table is not None:
             test_frame, test_source = test_table
-            require_columns(test_frame.columns, [self.target], test_source, "the target")
-            _, test_labels = self._classes(test_frame[self.target], test_source, names)
+            require_columns(test_frame.columns, self.target, test_source, "the target")
+            _, test_labels = read_target(test_frame[self.target], self.task, test_source, names)
             test_frame = test_frame.drop(columns=self.target)
         else:
             test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source
@@ -261,53 +275,21 @@ class Table(SampleDataModule):
         return frame
 
     def _without_dropped(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
-        assert self.target is not None
-        require_columns(frame.columns, [self.target], source, "the target, data.target")
+        require_columns(frame.columns, self.target, source, "the target, data.target")
         require_columns(frame.columns, self.drop, source, "data.drop")
         if self.group is not None:
             require_columns(frame.columns, [self.group], source, "data.group")
-        if self.target in self.drop:
-            raise DataError(f"the target {self.target!r} is among the columns to leave out")
+        both = [name for name in self.target if name in (*self.drop, self.group)]
+        if both:
+            raise DataError(f"the target {both[0]!r} is among the columns to leave out")
         return frame.drop(columns=self.drop)
-
-    def _classes(
-        self, values: pd.Series[Any], source: str, names: list[str] | None = None
-    ) -> tuple[list[str], NDArray[np.int64]]:
-        """Names of the classes, and the class of each row; ``names`` are those of the training, if they are known."""
-        where = f"{source}, target {self.target!r}"
-        missing = int(values.isna().sum())
-        if missing:
-            raise DataError(f"{where}: {missing:,} of {len(values):,} values are missing; remove these rows")
-        texts = values.map(text_of).to_numpy(str)
-        found, inverse, counts = np.unique(texts, return_inverse=True, return_counts=True)
-        if names is not None:
-            foreign = [name for name in found.tolist() if name not in names]
-            if foreign:
-                raise DataError(f"{where} has the class {foreign[0]!r}, of which there are no training rows")
-            return names, np.array([names.index(name) for name in found.tolist()], np.int64)[inverse]
-        if found.size == 1:
-            raise DataError(f"{where} is {found[0]!r} in all rows: there is nothing to tell apart")
-        once = found[counts == 1].tolist()
-        if len(once) > max(1, found.size // 2):
-            raise DataError(f"{where} has {found.size:,} different values in {len(values):,} rows: it is no class")
-        if once:
-            raise DataError(
-                f"{where}: the class {once[0]!r} has one row, which cannot be both learned and tested; join it with "
-                "another class, or remove it"
-            )
-        order = np.arange(found.size)
-        with suppress(ValueError):  # names
-            order = np.argsort(found.astype(np.float64), kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(order.size)
-        return found[order].tolist(), place[inverse].astype(np.int64)
 
     def show_columns(self) -> None:
         """Prints a table of the columns, and what each became."""
         comparisons, rows = self.comparisons, self._read.rows
         table = RichTable(
             title=f"{len(rows):,} rows, {len(self.columns)} columns, {len(comparisons)} bits a row; "
-            f"target {self.target}: {_some(self.class_names)}",
+            f"target {_some(self.target)}: {_some(self.class_names)}",
             title_justify="left",
         )
         for heading in ("column", "type", "missing", "values", "bits"):
@@ -328,7 +310,7 @@ class Table(SampleDataModule):
         Console().print(table)
 
 
-def _row_set(rows: Rows, labels: NDArray[np.int64]) -> RowSet:
+def _row_set(rows: Rows, labels: Targets) -> RowSet:
     flat = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
     return RowSet(torch.from_numpy(flat), torch.from_numpy(labels))
 

@@ -111,7 +111,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
     if kind == "numeric":
         if types.is_float_dtype(values.dtype) and str(values.dtype).lower() == "float32":
             return Column(name, "float32")
-        wide = np.unique(_floats(known, where))
+        wide = np.unique(numbers_of(known, where))
         with np.errstate(over="ignore"):
             narrow_count = np.unique(wide.astype(np.float32)).size
         return Column(name, "float32" if narrow_count >= (1 - _MERGED) * wide.size else "float64")
@@ -210,20 +210,31 @@ def _stored(column: Column, values: pd.Series[Any], where: str, notes: RowNotes)
         return np.where(missing, np.int32(column.missing), found).astype(np.int32)
     if column.is_float:
         with np.errstate(over="ignore"):
-            return _floats(values, where).astype(column.dtype)
+            return numbers_of(values, where).astype(column.dtype)
     return column.convert(_whole(values, where, column.kind == "boolean"))
 
 
-def _floats(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
+def truths_of(values: pd.Series[Any], where: str) -> NDArray[np.int64]:
+    """0 and 1 of true and false; a DataError if there is anything else."""
+    return _whole(values, where, truths=True)
+
+
+def numbers_of(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
+    """Numbers, NaN where they are missing; a DataError if a value is none."""
     import pandas as pd  # as above
 
     if not pd.api.types.is_numeric_dtype(values.dtype):
         numbers = pd.to_numeric(values, errors="coerce")
         odd = values[numbers.isna() & values.notna()]
         if len(odd):
-            raise DataError(f"{where} holds numbers, but row {odd.index[0] + 1} is {odd.iloc[0]!r}")
+            raise DataError(f"{where} holds numbers, but row {odd.index[0] + 1} is {_shown(odd.iloc[0])}")
         values = numbers
     return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: a number as Python writes it."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[np.int64]:
@@ -241,14 +252,14 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         mapped = values.where(~missing, "0").map(lambda value: _TRUTHS.get(str(value).strip().lower()))
         odd = values[mapped.isna()]
         if len(odd):
-            raise DataError(f"{where} is true or false, but row {odd.index[0] + 1} is {odd.iloc[0]!r}")
+            raise DataError(f"{where} is true or false, but row {odd.index[0] + 1} is {_shown(odd.iloc[0])}")
         whole = mapped.to_numpy(dtype=np.int64)
     else:
-        numbers = np.where(missing, 0.0, _floats(values, where))
+        numbers = np.where(missing, 0.0, numbers_of(values, where))
         odd = np.flatnonzero(numbers != np.floor(numbers))  # false for infinities, which are clipped
         if odd.size:
             raise DataError(
-                f"{where} holds whole numbers, but row {odd[0] + 1} is {values.iloc[int(odd[0])]!r}; "
+                f"{where} holds whole numbers, but row {odd[0] + 1} is {_shown(values.iloc[int(odd[0])])}; "
                 f"--data.types '{{{values.name}: numeric}}' in training takes both"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
@@ -257,5 +268,5 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
     if truths:
         odd = np.flatnonzero((whole != 0) & (whole != 1) & ~missing)
         if odd.size:
-            raise DataError(f"{where} is true or false, but row {odd[0] + 1} is {values.iloc[int(odd[0])]!r}")
+            raise DataError(f"{where} is true or false, but row {odd[0] + 1} is {_shown(values.iloc[int(odd[0])])}")
     return np.where(missing, least, whole).astype(np.int64)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lgn_lightning.base.columns import Column, Comparisons, Op
 from lgn_lightning.models import TableMLP
 
-NAMES = ("size", "größe", "1st", "int", "is big", "a@b", "Size", "x y", "while", "wire")
+NAMES = ("kind", "name", "size", "größe", "1st", "int", "is big", "a@b", "Size", "x y", "while", "wire")
 KINDS = ("float32", "float64", "int32", "int64", "boolean", "category")
 
 

@@ -52,7 +52,7 @@ def emit_row_header(comparisons: Comparisons, name: str, words: dict[str, str]) 
         what += f"a code, see {name}_code; " if column.kind == "category" else ""
         what += "0 or 1; " if column.kind == "boolean" else ""
         fields.append(f"    {kind} {identifier}; /* {_comment(what)}{missing} is missing */\n")
-    names = ", ".join(f"{name}_column_{identifier}" for identifier in identifiers(comparisons.columns))
+    names = ", ".join(f"{name}_COLUMN_{identifier}" for identifier in identifiers(comparisons.columns))
     return fill("rows.h.in", name, FIELDS="".join(fields), COLUMNS=len(comparisons.columns), NAMES=names, **words)
 
 
