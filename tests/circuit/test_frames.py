@@ -1,0 +1,75 @@
+"""From frames to circuits: hard net, simulation, engine, C and Verilog agree on raw rows of later frames."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, emit_verilog
+from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
+from lgn_lightning.circuit.emit.compiler import compile_source
+from lgn_lightning.data import Table
+from lgn_lightning.data.table_columns import make_table_rows
+from lgn_lightning.deploy.trial import Trial
+from tests.circuit.tables import NAMES, net_of
+
+ROWS = 24
+VALUES = {
+    "Int64": st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-3, 3),
+    "Int32": st.integers(-(2**31), 2**31 - 1),
+    "Float64": st.floats(allow_nan=False) | st.sampled_from([0.1, -0.0, np.inf, -np.inf]),
+    "Float32": st.floats(width=32, allow_nan=False),
+    "boolean": st.booleans(),
+    "string": st.sampled_from(["red", "grün", "a,b", 'q"q', "blue"]),
+}
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A frame to train on, and a later one: other values, missing ones, unseen categories, columns in another order."""
+    names = draw(st.permutations(NAMES))
+    kinds = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=4))
+    train, later = {}, {}
+    for name, kind in zip(names, kinds, strict=False):
+        values = VALUES[kind]
+        optional = values | st.none() if draw(st.booleans()) else values
+        first = draw(st.lists(optional, min_size=ROWS, max_size=ROWS))
+        first[:2] = draw(st.lists(values, min_size=2, max_size=2, unique_by=repr))  # something to learn from
+        again = values | st.none() | (st.just("pink") if kind == "string" else st.sampled_from(first))
+        train[name] = pd.array(first, dtype=kind)
+        later[name] = pd.array(draw(st.lists(again, min_size=ROWS, max_size=ROWS)), dtype=kind)
+    train["the target"] = np.arange(ROWS) % 2
+    order = draw(st.permutations(sorted(later)))
+    return pd.DataFrame(train), pd.DataFrame(later)[list(order)]
+
+
+@settings(max_examples=5, deadline=None)
+@given(frames(), st.sampled_from(["quantile", "even"]), st.integers(0, 9))
+def test_all_agree_on_raw_rows_of_frames(made: tuple[pd.DataFrame, pd.DataFrame], spacing: str, seed: int) -> None:
+    frame, later = made
+    table = Table.of_frame(frame, "the target", test_fraction=0, val_fraction=0, spacing=spacing, thresholds=4)
+    try:
+        comparisons = table.comparisons
+    except Exception as error:  # columns of one value alone
+        assert "nothing to learn" in str(error)  # noqa: PT017
+        return
+    net = net_of(comparisons, seed, classes=2)
+    rows, notes = make_table_rows(table.columns, later, "later")
+    unseen = {name: int((later[name] == "pink").sum()) for name in later if later[name].dtype == "string"}
+    assert notes.unseen.items() >= {name: count for name, count in unseen.items() if count}.items()
+    circuit = Circuit.from_module(net)
+    raw: Any = rows.view(np.uint8).reshape(ROWS, -1)
+    trial = Trial.of_net(circuit, net, raw)
+    trial.compare(circuit.scores(rows), "simulation")
+    trial.compare(Engine(circuit)(rows), "engine")
+    small = circuit.optimize()
+    with tempfile.TemporaryDirectory() as folder:
+        compile_source(small.to_c(), Path(folder) / "a.so")
+        trial.compare(CompiledCircuit(Path(folder) / "a.so").scores(rows), "compiled C")
+    if shutil.which("iverilog") is not None:
+        assert simulate_verilog(small, emit_verilog(small, name="net"), raw, "net").equal
