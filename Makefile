@@ -12,8 +12,9 @@ CXX_SOURCES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' ':!tests/data_0_
 demo: $(VENV)/.package
 	$(BIN)/lgn fit digits
 
+# A file's tests stay together, as they share fixtures; child processes find what they import compiled.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "not soak and not cuda" --durations=10
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not soak and not cuda" --durations=10
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m soak

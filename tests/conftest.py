@@ -1,5 +1,6 @@
 """What every test starts from: a fixed seed, and no GPU tests where there is no GPU."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ from lgn_lightning.cli.main import main
 
 settings.register_profile("lgn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("lgn")
+
+
+def pytest_collection_finish() -> None:
+    """Takes what is imported by now out of every later garbage collection, of tests and of their forks."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

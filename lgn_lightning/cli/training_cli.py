@@ -76,7 +76,7 @@ class SaveConfig(SaveConfigCallback):
                 self._lock = run.lock()
             run.remove_leftovers()
         name = "config" if stage == "fit" else TrainerFn(stage).value
-        atomic_write_text(folder / f"{name}.yaml", public_names(self.parser.dump(self.config, skip_none=False)))
+        atomic_write_text(folder / f"{name}.yaml", str(pl_module.recipe))
         for logger in trainer.loggers[1:]:  # metrics.csv has no place for settings
             logger.log_hyperparams(self.config.as_dict())
 
@@ -125,6 +125,9 @@ class TrainingCLI(LightningCLI):
         self._recipe, self._overrides = recipe, overrides
         self._run: RunLogger | None = None
         self._lock: FileLock | None = None
+        # The parsers of the other commands take as long to build as a short training.
+        asked = {command: LightningCLI.subcommands()[command]}
+        self.subcommands = lambda: asked  # type: ignore[method-assign]
         super().__init__(
             LogicModule,
             SampleDataModule,
@@ -135,6 +138,7 @@ class TrainingCLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False, "overwrite": resume is not None},
             parser_class=SettingsParser,
             auto_configure_optimizers=False,  # the module takes its optimizer as an argument
+            load_from_checkpoint_support=False,  # the module has its own, by its recipe
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

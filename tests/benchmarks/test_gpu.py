@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -56,7 +55,7 @@ class Clock:
 def small() -> Any:
     nets = {"S": (20, 40, 2), "L": (20, 60, 3)}
     return gpu.Sizes(
-        nets, batch=8, tree_factor=1, layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2
+        nets, batch=2, tree_factor=1, layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2
     )
 
 
@@ -237,13 +236,16 @@ def test_facts() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-def test_without_a_gpu_one_line_and_an_exit_status(tmp_path: Path) -> None:
+def test_without_a_gpu_one_line_and_an_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "gpu.json"
-    done = subprocess.run([sys.executable, SCRIPT, "--json", target], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "no GPU is visible to torch" in done.stderr
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--json", str(target)])
+    assert gpu.main() == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert "no GPU is visible to torch" in told.err
     assert not target.exists()
 
 

@@ -70,11 +70,12 @@ def slow_scores(circuit: Circuit, bits: np.ndarray) -> np.ndarray:
     result = []
     for row in bits:
         values = [int(value) for value in row]
-        for gate, operands in enumerate(zip(*circuit.operands, strict=True)):
+        operands = zip(*(column.tolist() for column in circuit.operands), strict=True)
+        for gate, nodes in zip(circuit.gates.tolist(), operands, strict=True):
             index = 0
-            for operand in operands:
-                index = index * 2 + values[operand]
-            values.append(int(circuit.gates[gate]) >> (2**circuit.arity - 1 - index) & 1)
+            for node in nodes:
+                index = index * 2 + values[node]
+            values.append(gate >> (2**circuit.arity - 1 - index) & 1)
         outputs = [values[node] for node in circuit.outputs]
         group = len(outputs) // circuit.num_classes
         result.append([sum(outputs[k * group : (k + 1) * group]) for k in range(circuit.num_classes)])

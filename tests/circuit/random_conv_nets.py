@@ -62,9 +62,10 @@ def hard_scores(net: Any, x: torch.Tensor) -> np.ndarray:
         return (net(x) * getattr(net[-1], "tau", 1.0)).round().int().numpy()
 
 
-def tree_net(**options: object) -> LogicTreeNet:
+def tree_net(size: int = 16, **options: object) -> LogicTreeNet:
     torch.manual_seed(0)
-    net = LogicTreeNet((1, 16, 16), 4, [8, 24], [960, 480], tau=2.0, thresholds=3, **options)  # type: ignore[arg-type]
+    dense = [60 * size, 30 * size]
+    net = LogicTreeNet((1, size, size), 4, [8, 24], dense, tau=2.0, thresholds=3, **options)  # type: ignore[arg-type]
     for layer in logic_layers(net).values():
         torch.nn.init.normal_(layer.weights)
     return net.eval()

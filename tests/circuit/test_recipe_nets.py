@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,28 @@ from lgn_lightning.nn.parametrizations import Softmax
 from lgn_lightning.runs.recipes import recipe_files
 from tests.circuit.engines import AVAILABLE
 
-NETS = ("LogicMLP", "LogicTreeNet")
+NETS = (".LogicMLP", ".LogicTreeNet")
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DLGN_MAIN"]
 #: Larger circuits are written as tables: one statement a gate takes compilers long.
-TABLE_GATES = 2_500
+TABLE_GATES = 1_000
 #: Icarus Verilog takes a minute for circuits of more inputs, and seconds a vector for more gates.
 VERILOG_INPUTS, VERILOG_GATES = 6_000, 60_000
 #: The largest nets of convolutions do not fit the memory of a usual machine once unrolled.
 FULL_SIZE_GATES = 8_000_000
 
 
+@cache
+def recipes() -> dict[str, dict[str, Any]]:
+    """What each recipe of a logic net holds; nobody may change it."""
+    content = {path.stem: yaml.safe_load(path.read_text()) for path in recipe_files()}
+    return {name: recipe for name, recipe in content.items() if recipe["model"]["net"]["class_path"].endswith(NETS)}
+
+
 def recipe_nets() -> dict[str, tuple[str, dict[str, Any]]]:
     """Class and arguments of the logic net of each recipe."""
-    found = {}
-    for path in recipe_files():
-        net = yaml.safe_load(path.read_text())["model"]["net"]
-        kind = net["class_path"].rpartition(".")[2]
-        if kind in NETS:
-            found[path.stem] = kind, net["init_args"]
-    return found
+    nets = {name: recipe["model"]["net"] for name, recipe in recipes().items()}
+    return {name: (net["class_path"].rpartition(".")[2], net["init_args"]) for name, net in nets.items()}
 
 
 def shrunken(kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -138,17 +141,11 @@ def check_verilog(circuit: Circuit, images: torch.Tensor, expected: np.ndarray, 
 
 
 def full_size_nets() -> list[str]:
-    names = []
-    for path in recipe_files():
-        gates = yaml.safe_load(path.read_text())["paper"]["gates"]
-        if path.stem in recipe_nets() and gates <= FULL_SIZE_GATES:
-            names.append(path.stem)
-    return names
+    return [name for name, recipe in recipes().items() if recipe["paper"]["gates"] <= FULL_SIZE_GATES]
 
 
 def recipes_of_this_project() -> list[str]:
-    content = {path.stem: yaml.safe_load(path.read_text()) for path in recipe_files()}
-    return [name for name in recipe_nets() if "a recipe of this project" in content[name]["paper"]["source"]]
+    return [name for name, recipe in recipes().items() if "a recipe of this project" in recipe["paper"]["source"]]
 
 
 def check_all(kind: str, arguments: dict[str, Any], samples: int, folder: Path) -> None:

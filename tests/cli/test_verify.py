@@ -134,8 +134,7 @@ def test_verify_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_verify_keeps_the_loops_of_large_nets(
     large: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = tree_net()
-    looped = LoopedCircuit.from_module(net)
+    looped = LoopedCircuit.from_module(tree_net(8))
     looped.save("loops.lgn")
     monkeypatch.setattr(verification, "LOOPS_ABOVE", looped.num_gates - large)
     assert main(["verify", "loops.lgn", "--samples", "300", "--no-proof"]) == 0

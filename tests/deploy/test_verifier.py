@@ -13,7 +13,7 @@ from tests.circuit.random_conv_nets import tree_net
 
 @pytest.mark.parametrize("loops", [False, True])
 def test_a_circuit_is_compared_with_its_net(loops: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    net = tree_net()
+    net = tree_net(8)
     looped = LoopedCircuit.from_module(net)
     circuit: Circuit | LoopedCircuit = looped if loops else looped.unroll()
     other: Circuit | LoopedCircuit = replace(looped, tail=changed(looped.tail)) if loops else changed(looped.unroll())

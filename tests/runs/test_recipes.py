@@ -1,5 +1,6 @@
 """Every shipped recipe parses, is commented throughout, and runs."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ from tests.synthetic import write_table
 
 RECIPES = recipe_files()
 NAMES = [path.stem for path in RECIPES]
+#: Gates a layer that take about as long to train a step as everything around it.
+_WIDTH = 16_000
+
+
+def _is_wide(net: dict[str, Any]) -> bool:
+    return net["class_path"].endswith(".LogicMLP") and net["init_args"]["width"] > _WIDTH
+
+
+WIDE = [path for path in RECIPES if _is_wide(yaml.safe_load(path.read_text())["model"]["net"])]
 
 
 def test_names_are_unique_and_every_experiment_of_the_original_is_there() -> None:
@@ -57,9 +67,20 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(path.read_text())
     _shrink(recipe["model"]["net"])
+    _rehearse(path.stem, recipe, tmp_path, monkeypatch)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("path", WIDE, ids=lambda path: path.stem)
+def test_runs_at_full_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _rehearse(path.stem, yaml.safe_load(path.read_text()), tmp_path, monkeypatch)
+
+
+def _rehearse(name: str, recipe: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of training, validation and test."""
+    monkeypatch.chdir(folder)
     # The data set is swapped for noise of the same shape; net, optimizer, trainer and callbacks are the recipe's.
     if "in_shape" in recipe["model"]["net"]["init_args"]:
         recipe["data"] = {
@@ -69,8 +90,8 @@ def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     else:
         recipe["data"]["init_args"]["batch_size"] = 8
         if recipe["data"]["class_path"].endswith(".Table"):
-            recipe["data"]["init_args"] |= {"path": str(write_table(tmp_path / "table.csv")), "target": "kind"}
-    local = tmp_path / f"{path.stem}.yaml"
+            recipe["data"]["init_args"] |= {"path": str(write_table(folder / "table.csv")), "target": "kind"}
+    local = folder / f"{name}.yaml"
     local.write_text(yaml.safe_dump(recipe))
     assert main(["fit", str(local), "--trainer.fast_dev_run", "true"]) == 0
 
@@ -93,8 +114,13 @@ def test_data_fits_the_net(path: Path) -> None:
 
 
 def _shrink(net: dict[str, Any]) -> None:
-    """Makes a convolutional net as small as the same kind of net can be."""
+    """Makes a convolutional net as small as its kind of net can be, and no dense layer much wider than `_WIDTH`."""
     arguments = net["init_args"]
+    if _is_wide(net):
+        thresholds = arguments["thresholds"]
+        inputs = math.prod(arguments["in_shape"]) * (thresholds if isinstance(thresholds, int) else len(thresholds))
+        classes = arguments["num_classes"]
+        arguments["width"] = -(-max(_WIDTH, inputs // 2) // classes) * classes  # every input is read
     if net["class_path"].endswith(".LogicTreeNet"):
         factor = arguments["channels"][0] // 2
         for name in ("channels", "dense"):

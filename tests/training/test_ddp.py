@@ -186,8 +186,8 @@ def _rank(rank: int, arguments: list[str], processes: int, port: int, kill_at: i
     ("processes", "strategy"),
     [
         (2, "ddp"),
-        (4, "logic_ddp"),
-        *(pytest.param(*other, marks=pytest.mark.soak) for other in ((4, "ddp"), (2, "logic_ddp"))),
+        (2, "logic_ddp"),
+        *(pytest.param(4, strategy, marks=pytest.mark.soak) for strategy in ("ddp", "logic_ddp")),
     ],
 )
 def test_curves_are_those_of_one_process(alone: Path, tmp_path: Path, processes: int, strategy: str) -> None:

@@ -10,11 +10,21 @@ from lgn_lightning.circuit.emit.compiler import compile_library, compile_source
 from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
 from tests.circuit.tools import COMPILERS, STRICT, check_library
 
+#: Every two of words, form and compiler meet in the quick ones, all three in the soak.
+WORDS = [(8, 0), (16, 0), (32, 0), (64, 0), (64, 32), (16, 64)]
+WAYS = [
+    pytest.param(
+        word_bits, vector, form, *compiler.values, marks=[*compiler.marks, *([pytest.mark.soak] if odd else [])]
+    )
+    for word, (word_bits, vector) in enumerate(WORDS)
+    for column, compiler in enumerate(COMPILERS)
+    for row, form in enumerate(["code", "table"])
+    for odd in [(word + column + row) % 2]
+]
 
-@pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("form", ["code", "table"])
-@pytest.mark.parametrize(("word_bits", "vector"), [(8, 0), (16, 0), (32, 0), (64, 0), (64, 32), (16, 64)])
-def test_compiled_c_agrees(tmp_path, compiler: str, form: str, word_bits: int, vector: int) -> None:
+
+@pytest.mark.parametrize(("word_bits", "vector", "form", "compiler"), WAYS)
+def test_compiled_c_agrees(tmp_path, word_bits: int, vector: int, form: str, compiler: str) -> None:
     flags = [*STRICT, *([f"-DLGN_VECTOR_BYTES={vector}", "-Wno-psabi"] if vector else [])]
     for number, circuit in enumerate([image_circuit(), random_circuit(5, group=70, arity=3), random_circuit(gates=0)]):
         code = circuit.to_c(word_bits=word_bits, gates_per_function=40, form=form)

@@ -12,6 +12,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdint>
@@ -45,21 +46,34 @@ constexpr int kWarp = 32;
 constexpr int kBlock = 256;
 constexpr size_t kStack = 64 * 1024;
 
+using Runner = void*;
+// A fiber or the scheduler, where it gave its turn away.
+struct Context {
+  ucontext_t start;
+  jmp_buf paused;
+  bool started = false;
+};
 // What ThreadSanitizer is told: who runs, and what a thread has seen of the others.
 #if defined(__SANITIZE_THREAD__)
-using Runner = void*;
 inline Runner current_runner() { return __tsan_get_current_fiber(); }
 inline Runner new_runner() { return __tsan_create_fiber(0); }
 inline void switch_to(Runner runner) { __tsan_switch_to_fiber(runner, __tsan_switch_to_fiber_no_sync); }
 inline void publish(char* event) { __tsan_release(event); }
 inline void observe(char* event) { __tsan_acquire(event); }
+// It follows swapcontext alone, which asks the kernel for the signal mask each time.
+inline void give_turn(Context& from, Context& to) { swapcontext(&from.start, &to.start); }
 #else
-using Runner = void*;
 inline Runner current_runner() { return nullptr; }
 inline Runner new_runner() { return nullptr; }
 inline void switch_to(Runner) {}
 inline void publish(char*) {}
 inline void observe(char*) {}
+inline void give_turn(Context& from, Context& to) {
+  if (_setjmp(from.paused) != 0) return;
+  from.started = true;
+  if (to.started) _longjmp(to.paused, 1);
+  setcontext(&to.start);
+}
 #endif
 
 struct Barrier {
@@ -74,11 +88,10 @@ struct Index {
 inline Index thread_index, block_index;
 
 struct Block {
-  ucontext_t scheduler;
-  ucontext_t fibers[kBlock];
+  Context scheduler, fibers[kBlock];
   Runner scheduling, runners[kBlock] = {};
   std::unique_ptr<char[]> stacks{new char[kStack * kBlock]};
-  bool done[kBlock];
+  bool made[kBlock] = {}, done[kBlock];
   int exited_of_warp[kBlock / kWarp];
   Barrier whole, warps[kBlock / kWarp];
   uint64_t exchange[2][kBlock];
@@ -104,7 +117,7 @@ LGN_DEVICE inline std::vector<int> any_order(int64_t count) {
 LGN_DEVICE inline int me() { return static_cast<int>(thread_index.x); }
 LGN_DEVICE inline void pause() {
   switch_to(block.scheduling);
-  swapcontext(&block.fibers[me()], &block.scheduler);
+  give_turn(block.fibers[me()], block.scheduler);
 }
 
 // Waits for all of `size` threads; threads that have returned no longer count, as on a device of Volta and later.
@@ -128,14 +141,26 @@ LGN_DEVICE inline void synchronize(Barrier& barrier, int size, const int& exited
   observe(passed);
 }
 
+// Runs a thread of one block after another: as many fibers serve all blocks.
 LGN_DEVICE inline void fiber() {
-  observe(&block.begun);
-  block.body();
-  publish(&block.ended);
-  block.done[me()] = true;
-  block.exited++;
-  block.exited_of_warp[me() / kWarp]++;
-  pause();
+  for (;;) {
+    observe(&block.begun);
+    block.body();
+    publish(&block.ended);
+    block.done[me()] = true;
+    block.exited++;
+    block.exited_of_warp[me() / kWarp]++;
+    pause();
+  }
+}
+LGN_DEVICE inline void make_fiber(int t) {
+  ucontext_t& start = block.fibers[t].start;
+  getcontext(&start);
+  start.uc_stack = {block.stacks.get() + kStack * static_cast<size_t>(t), 0, kStack};
+  start.uc_link = nullptr;
+  makecontext(&start, &fiber, 0);
+  block.runners[t] = new_runner();
+  block.made[t] = true;
 }
 
 LGN_DEVICE inline void run_block(unsigned index) {
@@ -150,11 +175,7 @@ LGN_DEVICE inline void run_block(unsigned index) {
   for (int t = 0; t < kBlock; t++) {
     block.done[t] = false;
     block.parity[t] = 0;
-    getcontext(&block.fibers[t]);
-    block.fibers[t].uc_stack = {block.stacks.get() + kStack * static_cast<size_t>(t), 0, kStack};
-    block.fibers[t].uc_link = nullptr;
-    makecontext(&block.fibers[t], &fiber, 0);
-    if (block.runners[t] == nullptr) block.runners[t] = new_runner();
+    if (!block.made[t]) make_fiber(t);
   }
   publish(&block.begun);
   while (block.exited < kBlock) {
@@ -162,7 +183,7 @@ LGN_DEVICE inline void run_block(unsigned index) {
       if (block.done[t]) continue;
       thread_index.x = static_cast<unsigned>(t);
       switch_to(block.runners[t]);
-      swapcontext(&block.scheduler, &block.fibers[t]);
+      give_turn(block.scheduler, block.fibers[t]);
     }
   }
   observe(&block.ended);
