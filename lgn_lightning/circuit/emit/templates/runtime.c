@@ -132,6 +132,19 @@ static void count_class(const vec *s, const slot_index *outputs, vec *planes)
     }
 }
 
+/* Counts the ones of a class sample by sample, which is faster for a few of them. */
+enum { FEW = 2 };
+static void count_few(const vec *s, const slot_index *outputs, size_t samples, int32_t *counts)
+{
+    for (size_t j = 0; j < samples; j++) {
+        const uint64_t bit = (uint64_t)1 << j;
+        uint64_t ones = 0;
+        for (size_t i = 0; i < GROUP_SIZE; i++)
+            ones += ((const word *)(s + outputs[i]))[0] & bit;
+        counts[j] = (int32_t)(ones >> j);
+    }
+}
+
 /* Turns the planes into one count a sample. */
 static void planes_to_counts(const vec *planes, int32_t *counts)
 {
@@ -195,8 +208,12 @@ static int classify(const void *x, int kind, int32_t *scores, result *results, s
             pack_block((const uint8_t *)x + start * row, kind, samples, (word *)slots);
         run(slots);
         for (size_t c = 0; c < NUM_CLASSES; c++) {
-            count_class(slots, OUTPUTS + c * GROUP_SIZE, planes);
-            planes_to_counts(planes, counts);
+            if (samples <= FEW) {
+                count_few(slots, OUTPUTS + c * GROUP_SIZE, samples, counts);
+            } else {
+                count_class(slots, OUTPUTS + c * GROUP_SIZE, planes);
+                planes_to_counts(planes, counts);
+            }
             if (scores != NULL)
                 for (size_t j = 0; j < samples; j++)
                     scores[(start + j) * NUM_CLASSES + c] = counts[j];
