@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", default="auto", choices=FORMS, help=f"{text} (default: auto, by size)")
     text = "gate levels between registers in Verilog (default: 0, combinational)"
     parser.add_argument("--pipeline", type=int, default=0, metavar="LEVELS", help=text)
+    text = "a table's column as a signed Verilog port of so many bits, some of them a fraction; may be given again"
+    parser.add_argument("--port", action="append", default=[], metavar="COLUMN=BITS.FRACTION", help=text)
     text = "name of files and Verilog module, prefix of C names: nets of different names fit into one program"
     parser.add_argument("--name", default=STEM, help=f"{text} (default: {STEM})")
     text = "samples in a word of the packed entry points of the C (default: 64)"
@@ -71,13 +73,24 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline applies to Verilog only: add --format verilog")
+    if arguments.port and "verilog" not in formats:
+        raise LgnError("--port applies to Verilog only: add --format verilog")
     if c_name(name) != name:
         wanted = f"give small letters, digits and underscores, as {c_name(name)!r}"
         raise LgnError(f"--name {name!r} is no prefix of C names: {wanted}")
     try:
-        return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits)
+        ports = dict(map(_port, arguments.port))
+        return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits, ports=ports)
     except CircuitError as error:
         raise LgnError(str(error)) from error
+
+
+def _port(text: str) -> tuple[str, tuple[int, int]]:
+    column, _, size = text.rpartition("=")
+    width, _, fraction = size.partition(".")
+    if not column or not width.isdecimal() or not (fraction or "0").isdecimal():
+        raise LgnError(f"--port {text}: give a column, its bits and those of the fraction, as in temperature=16.4")
+    return column, (int(width), int(fraction or 0))
 
 
 def _report(circuit: Circuit) -> None:

@@ -64,6 +64,26 @@ def test_c_and_verilog_agree_on_raw_rows(made: Comparisons) -> None:
             assert simulate_verilog(circuit, emit_verilog(circuit, name="net"), rows[:60], "net").equal
 
 
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="no iverilog")
+@settings(max_examples=8, deadline=None)
+@given(comparisons(), st.data())
+def test_ports_of_fixed_point(made: Comparisons, data: st.DataObject) -> None:
+    ports = {}
+    for column in made.columns:
+        if data.draw(st.booleans()):
+            width = data.draw(st.integers(2, 24))
+            ports[column.name] = width, data.draw(st.integers(0, width - 1)) if column.is_float else 0
+    circuit = encoder_circuit(made)
+    verilog = emit_verilog(circuit, name="net", ports=ports)
+    assert simulate_verilog(circuit, verilog, rows_for(made, 60), "net").equal
+
+
+def test_ports_that_cannot_be() -> None:
+    for ports in ({"sizes": (8, 0)}, {"size": (30, 2)}, {"count": (8, 2)}, {"size": (8, 8)}):
+        with pytest.raises(CircuitError, match="port"):
+            emit_verilog(circuit(), ports=ports)
+
+
 def circuit() -> Circuit:
     columns = (Column("size", "float32"), Column("count", "int64"), Column("colour", "category", ("red", "blue")))
     constants = np.array([np.float64(0.5).view(np.int64), 2**60, 2, 0])

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ class ExportOptions:
         form: Form of C, ``"code"`` or ``"table"``, or ``"loops"``, which keeps the loops of a looped circuit;
             ``"auto"`` chooses by size.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
+        ports: Columns of a table whose ports in ``"verilog"`` are of fixed point, see `emit_verilog`.
         word_bits: Samples in a word of the packed entry points of C.
         samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
         compiler: C compiler of ``"library"``.
@@ -54,6 +55,7 @@ class ExportOptions:
     samples: ArrayLike | None = None
     compiler: str | None = None
     opt_level: int = 1
+    ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -141,7 +143,7 @@ def _c(circuit: Netlist | LoopedNetlist, options: ExportOptions) -> Contents:
 
 
 def _verilog(circuit: Netlist, options: ExportOptions) -> Contents:
-    verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline)
+    verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline, ports=options.ports)
     contents: Contents = {"verilog": (".v", verilog.text)}
     if options.samples is not None:
         bench = emit_test_bench(circuit, verilog, options.samples, name=options.prefix)

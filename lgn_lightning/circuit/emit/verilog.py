@@ -1,17 +1,16 @@
 """Writes a circuit as Verilog-2001: gates, adder trees, decision; combinational or pipelined; with a test bench."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.base.columns import Comparisons
-from lgn_lightning.circuit.emit.c_rows import identifiers
 from lgn_lightning.circuit.emit.decisions import describe_port, fixed_point, port, result_bits, result_of
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
-from lgn_lightning.circuit.emit.verilog_rows import comparators, row_ports
+from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
@@ -47,7 +46,9 @@ class Verilog:
     class_bits: int
 
 
-def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) -> Verilog:
+def emit_verilog(
+    circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0, ports: Mapping[str, Fixed] | None = None
+) -> Verilog:
     """Writes a circuit as Verilog.
 
     Args:
@@ -55,9 +56,11 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
         name: Name of the top module.
         pipeline: Gate levels between registers; 0 for a combinational circuit. With a pipeline, every level of the
             adder trees and of the argmax has registers too, and a new input is taken every clock cycle.
+        ports: Columns of a table whose ports are signed numbers: their width, and how many bits of it are a fraction.
+            Others have the bits of their types.
 
     Raises:
-        CircuitError: If ``name`` is no identifier or ``pipeline`` is negative.
+        CircuitError: If ``name`` is no identifier, ``pipeline`` is negative, or a port cannot be.
     """
     if not is_identifier(name) or name in _KEYWORDS:
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
@@ -71,7 +74,9 @@ def emit_verilog(circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0) 
     if circuit.levels is not None:
         text += writer.pixels(circuit.levels.tolist())
     if circuit.comparisons is not None:
-        text += writer.rows(circuit.comparisons)
+        text += writer.rows(row_ports(circuit.comparisons, ports or {}))
+    elif ports:
+        raise CircuitError("ports are those of a table's columns, and this circuit has none")
     return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits)
 
 
@@ -278,24 +283,23 @@ class _Writer:
             f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
         )
 
-    def rows(self, comparisons: Comparisons) -> str:
+    def rows(self, ports: RowPorts) -> str:
         """Columns are ports; each bit is a wire of its own, as in `pixels`."""
         circuit = self.circuit
         read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
-        names = port_names(comparisons)
-        body, count = comparators(comparisons, read[read < circuit.num_inputs].tolist(), names)
+        body, count = ports.comparators(read[read < circuit.num_inputs].tolist())
         joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
-        return f"// {count} comparators of columns with constants.\n" + self.module(
+        return f"// {count} comparators of columns with constants.\n{ports.fixed_text()}" + self.module(
             "_rows",
-            row_ports(comparisons, names) + self.results,
-            f"{body}    {self.name} net ({self.connect}.x({{{joined}}}),\n"
-            "        .scores(scores), .class_index(class_index));\n",
+            ports.declarations() + self.results,
+            f"{body}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
         )
 
 
-def port_names(comparisons: Comparisons) -> list[str]:
-    """Names of the ports of the columns."""
-    return identifiers(comparisons.columns, {*_KEYWORDS, "clk", "scores", "class_index", "net"})
+def row_ports(comparisons: Comparisons, fixed: Mapping[str, Fixed]) -> RowPorts:
+    """The ports of the columns."""
+    reserved = frozenset({*_KEYWORDS, "clk", "scores", "class_index", "labels", "numbers", "net"})
+    return RowPorts(comparisons, reserved, fixed)
 
 
 def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked: bool) -> list[tuple[str, int]]:
@@ -330,26 +334,26 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
     """
     kind, rows = check_samples(circuit, samples)
     with_pixels = kind != "bits"
+    vectors: list[int] = []
+    if kind == "rows" and circuit.comparisons is not None:
+        ports = row_ports(circuit.comparisons, read_fixed(verilog.text))
+        nearest = ports.nearest(rows.view(circuit.comparisons.row_dtype)[:, 0])
+        samples, (width, vectors, connect) = nearest, ports.vectors(nearest, "rows")
     expected = scores(circuit, samples)
     if rows.shape[0] == 0:
         raise CircuitError("a test bench needs at least one sample")
-    width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
-    words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
+    if not vectors:
+        width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
+        words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
+        vectors = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in words]
     inputs, module = (kind, f"{name}_{kind}") if with_pixels else ("x", name)
-    connect = f".{inputs}({inputs})"
-    if kind == "rows" and circuit.comparisons is not None:
-        fields: Any = circuit.comparisons.row_dtype.fields
-        places = [(fields[column.name][1] * 8, column.dtype.itemsize * 8) for column in circuit.comparisons.columns]
-        connect = ",\n        ".join(
-            f".{label}({inputs}[{first + width - 1}:{first}])"
-            for label, (first, width) in zip(port_names(circuit.comparisons), places, strict=True)
-        )
+    connect = connect if kind == "rows" else f".{inputs}({inputs})"
     score_width = verilog.score_bits * circuit.num_classes
     lines = []
     results = result_of(circuit, expected)
     for index, row in enumerate(expected.tolist()):
         value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
-        lines.append(f"        vectors[{index}] = {width}'h{_hex(words[index], width)};")
+        lines.append(f"        vectors[{index}] = {width}'h{vectors[index]:x};")
         lines.append(f"        wanted_scores[{index}] = {score_width}'h{value:x};")
         lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'h{results[index]:x};")
     clocked = verilog.latency > 0
@@ -379,7 +383,3 @@ def vector_order(scores: NDArray[np.integer]) -> NDArray[np.intp]:
     for k in np.unique(classes):
         turn[classes == k] = np.arange(np.count_nonzero(classes == k))
     return np.lexsort((classes, turn))
-
-
-def _hex(row: NDArray[np.uint8], width: int) -> str:
-    return f"{int.from_bytes(row.tobytes(), 'little') & ((1 << width) - 1):x}"
