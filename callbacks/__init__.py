@@ -8,6 +8,7 @@ from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
+from lgn_lightning.callbacks.layer_summary import LayerSummary
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
@@ -22,6 +23,7 @@ __all__ = [
     "ExportCircuit",
     "FitThresholds",
     "GateEntropy",
+    "LayerSummary",
     "RefreshCandidates",
     "ResumePoint",
     "SamplerSchedule",

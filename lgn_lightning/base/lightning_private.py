@@ -40,6 +40,13 @@ def log_interval(trainer: pl.Trainer) -> int:
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
 
+def log_short_runs(trainer: pl.Trainer) -> None:
+    """Logs ten steps of a run that has fewer steps than lie between two rows of the loggers."""
+    steps = trainer.estimated_stepping_batches
+    if 0 < steps < log_interval(trainer):
+        trainer.log_every_n_steps = max(1, int(steps) // 10)  # type: ignore[attr-defined]
+
+
 def logs_this_step(trainer: pl.Trainer) -> bool:
     """Whether loggers get what is logged in the step that is being made."""
     interval = log_interval(trainer)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -19,8 +20,13 @@ from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.cli.options import add_form, add_trust
 from lgn_lightning.deploy.source import read_source
-from lgn_lightning.deploy.throughput import samples_per_second
+from lgn_lightning.deploy.throughput import rate_text, samples_per_second
 from lgn_lightning.deploy.trial import random_samples
+
+_COUNTED: Final = (
+    "gates run: what an engine evaluates a sample: the gates that its passes leave, and those that add up the scores\n"
+    "of the classes; with AVX-512, machine code has gates of three inputs, which are fewer. numpy runs the net's own."
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Timing:
         isa: Instruction set of its loops.
         threads: Threads of a call.
         build_seconds: Time to optimise the circuit and build the engine.
-        gates: Gates or instructions that a sample takes.
+        gates: Gates that it evaluates a sample, those that add up the scores included.
         images: Samples a second from pixels, or bools where there is no encoder, to classes: the median.
         packed: Samples a second from packed words to classes: the median.
     """
@@ -78,10 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
     kind = "bools" if source.circuit.levels is None else "pixels"
     table = Table("engine", "isa", "build", f"from {kind}/s", "from bits/s", "gates run")
     for row in timings:
-        build, images, packed = f"{1e3 * row.build_seconds:.1f} ms", _rate(row.images), _rate(row.packed)
+        build, images, packed = f"{1e3 * row.build_seconds:.1f} ms", rate_text(row.images), rate_text(row.packed)
         table.add_row(row.engine, row.isa, build, images, packed, f"{row.gates:,}")
     Console().print(table)
     print(f"medians of {arguments.rounds} calls with {arguments.samples:,} samples, {where}")
+    print(_COUNTED)
     for reason in skipped:
         print(reason)
     return 0
@@ -130,7 +137,3 @@ def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
     except native.BuildError:
         return []
     return optimize_with_report(circuit, level=2 if isinstance(circuit, LoopedCircuit) else 3)[1]
-
-
-def _rate(value: float) -> str:
-    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:,.0f}"

@@ -26,8 +26,8 @@ class Command:
         group: The heading that it stands under in the help.
         help: What it does, in one line.
         target: What stands first on the command line of a command that passes on the keys of a recipe. Its module's
-            ``run`` then gets the words before the first option as ``arguments.words``, and what its own options leave
-            as ``arguments.keys``.
+            ``run`` then gets the words before the first option as ``arguments.words``, what its own options leave as
+            ``arguments.keys``, and the help of these options as ``arguments.options_help``.
         module: The module below `lgn_lightning.cli`, if its name is not that of the command. It has two functions:
             ``add_arguments(parser)``, and ``run(arguments)``, which returns the exit code.
     """
@@ -69,6 +69,10 @@ def main(args: Sequence[str] | None = None) -> int:
         SIGINT and SIGPIPE, 130 after Ctrl-C, 141 if nobody reads the output any more (``| head``). After SIGTERM the
         process exits with 143.
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell that completes, see docs/quickstart.md
+        from lgn_lightning.cli.completion import complete  # most processes do without
+
+        complete(COMMANDS)
     try:
         try:
             return _run(list(sys.argv[1:] if args is None else args))
@@ -124,6 +128,7 @@ def _parse(name: str, rest: list[str], module: Any) -> argparse.Namespace:
         module.add_arguments(parser)
         arguments, keys = parser.parse_known_args(rest[count:])
         arguments.words, arguments.keys = rest[:count], keys
+        arguments.options_help = parser.format_help().partition("options:\n")[2].partition("\n\n")[0]
     arguments.command = name
     return arguments
 

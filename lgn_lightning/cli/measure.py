@@ -8,7 +8,10 @@ from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.cli.options import add_trust, key_value
+from lgn_lightning.cli.preflight import keys_named
+from lgn_lightning.cli.recipe_help import asks_help, print_keys
 from lgn_lightning.cli.trained import open_trained
+from lgn_lightning.runs.checkpoints import chosen_checkpoint, run_folder
 from lgn_lightning.runs.recipes import find_recipe, recipe_files
 
 
@@ -29,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     is_recipe = path.suffix in (".yaml", ".yml") or first in {file.stem for file in recipe_files()}
     is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
     recipe = None if is_trained else find_recipe(first)
+    if asks_help(arguments.keys):
+        return print_keys(command, first, recipe or run_folder(chosen_checkpoint(path).path) / "config.yaml", arguments)
     target = Path(checkpoint) if checkpoint else path if is_trained else None
     given = [name for name in ("root", "download") if key_value(arguments.keys, f"--data.{name}") is not None]
     trained = None if target is None else open_trained(target, recipe is not None, given)
@@ -36,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(trained.chosen, file=sys.stderr)
     if trained is not None and trained.settings is not None and recipe is not None:
         print(f"the settings are those of {trained.chosen.path}, in the place of {recipe.name}")
-    # Lightning takes seconds to import: not before it is known that there is something to measure
-    from lgn_lightning.cli.training_cli import TrainingCLI
+    with keys_named(command, first):
+        # Lightning takes seconds to import: not before it is known that there is something to measure
+        from lgn_lightning.cli.training_cli import TrainingCLI
 
-    TrainingCLI(command, recipe or path, [*others, *arguments.keys], trained=trained)
+        TrainingCLI(command, recipe or path, [*others, *arguments.keys], trained=trained)
     return 0

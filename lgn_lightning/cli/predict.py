@@ -7,27 +7,26 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import Column
-from lgn_lightning.base.errors import LgnError, note
+from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import ARGMAX, Circuit, CircuitError, Decoding, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import add_data_root, add_trust
-from lgn_lightning.data.image_file import is_hidden, prepare_image
+from lgn_lightning.cli.predict_inputs import Samples, read_inputs, read_test_split
 from lgn_lightning.deploy.source import circuit_of_checkpoint
 from lgn_lightning.deploy.trial import net_scores
 from lgn_lightning.runs.recipes import find_recipe
 
-IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: Scores, and what they say.
 _Answers = tuple[NDArray[Any], NDArray[Any]]
 
@@ -35,12 +34,14 @@ _Answers = tuple[NDArray[Any], NDArray[Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.description = (
-        "Write the classes of images, or of the rows of a table, as CSV. Columns of a table go by their names. Images "
-        "are resized if those of the training were; otherwise they must "
-        "have the size that the net was trained on. Without any, the test split of the net's own data set is taken."
+        "Write the classes of images, or of the rows of a table, as CSV. Without any, the test split of the net's own "
+        "data set is taken. Where the true classes are known, of a test split or of folders with the names of the "
+        "classes, there is a column label, and the accuracy is printed. Columns of a table go by their names. Images "
+        "are resized if those of the training were, or with --resize."
     )
     parser.add_argument("source", type=Path, help=f"run folder, checkpoint, or circuit file (*{SUFFIX})")
     parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, a table, or a .npy array")
+    parser.add_argument("--resize", action="store_true", help="bring images to the size that the net takes")
     parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set")
     add_data_root(parser)
     parser.add_argument("--out", type=Path, help="CSV file to write (default: standard output)")
@@ -89,7 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError("give what to predict once: images, folders of images or an .npy array, or else --data <recipe>")
     classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
     if arguments.inputs:
-        names, x = read_inputs(classifier, arguments.inputs)
+        shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation
+        samples = read_inputs(arguments.inputs, shape, preparation, classifier.class_names, classifier.columns)
     else:
         settings, source = classifier.settings, arguments.source
         if arguments.data:
@@ -99,14 +101,20 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{arguments.source} does not say what data it is for: give what to predict, images, folders of images "
                 "or an .npy array, or else --data <recipe>"
             )
-        names, x = read_test_split(settings, arguments.data_root, source)
-    scores, classes = classifier.classify(x)
-    text = _table(classifier, names, scores, classes, arguments.scores)
+        samples = read_test_split(settings, arguments.data_root, source)
+    if not classifier.decoding.is_class:
+        samples = replace(samples, labels=None)
+    scores, decided = classifier.classify(samples.values)
+    text = _table(classifier, samples, scores, decided, arguments.scores)
     if arguments.out is None:
         sys.stdout.write(text)
     else:
         atomic_write_text(arguments.out, text)
-        print(f"{len(classes)} predictions written to {arguments.out}")
+        print(f"{len(decided)} predictions written to {arguments.out}")
+    if samples.labels is not None:
+        pairs = zip(decided.tolist(), samples.labels, strict=True)
+        hits = [guess == label for guess, label in pairs if label is not None]
+        print(f"accuracy: {sum(hits) / len(hits):.2%} of {len(hits):,} samples with a label", file=sys.stderr)
     return 0
 
 
@@ -146,100 +154,15 @@ def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any
     return classify
 
 
-def read_inputs(classifier: Classifier, paths: Sequence[Path]) -> tuple[list[str], NDArray[Any]]:
-    """Reads one ``.npy`` array, one table, or images.
-
-    Returns:
-        A name a sample, and the samples.
-
-    Raises:
-        LgnError: If a file is missing or of no use; the message names it.
-    """
-    if classifier.columns is not None and not any(path.suffix == ".npy" for path in paths):
-        if len(paths) > 1:
-            raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
-        rows = _read_rows(classifier.columns, paths[0])
-        return [str(index) for index in range(len(rows))], rows
-    if any(path.suffix == ".npy" for path in paths):
-        if len(paths) > 1:
-            raise LgnError("give one .npy array alone, or images")
-        array = _read_array(paths[0])
-        return [str(index) for index in range(len(array))], array
-    if classifier.image_shape is None:
-        raise LgnError("this circuit has no thresholds for pixels: give bits, as a .npy array of bools")
-    channels = classifier.image_shape[0]
-    if channels not in (1, 3):
-        raise LgnError(f"this net takes images of {channels} channels; give them as a .npy array of uint8")
-    files = [file for path in paths for file in _image_files(path)]
-    pixels = np.empty((len(files), *classifier.image_shape), np.uint8)
-    for index, file in enumerate(files):
-        pixels[index] = prepare_image(file, classifier.image_shape, classifier.preparation)
-    return [str(file) for file in files], pixels
-
-
-def _read_rows(columns: tuple[Column, ...], path: Path) -> NDArray[Any]:
-    """Rows of a table file; says what of it was not in training."""
-    from lgn_lightning.data.table_columns import make_table_rows
-    from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
-
-    rows, notes = make_table_rows(columns, read_table(path), str(path))
-    for line in notes.lines():
-        note(f"{path}: {line}")
-    return rows
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LgnError(f"{path} cannot be read as a numpy array ({error}); write it with numpy.save") from error
-    if array.ndim < 2:
-        raise LgnError(f"{path} holds an array of shape {list(array.shape)}; the first axis must be the samples")
-    return np.asarray(array)
-
-
-def _image_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise LgnError(f"there is no image or folder {path}")
-    images = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    found = sorted(file for file in images if not is_hidden(file, path))
-    if not found:
-        raise LgnError(f"there are no images in {path} ({', '.join(IMAGE_SUFFIXES)})")
-    return found
-
-
-def read_test_split(
-    settings: dict[str, Any], root: Path | None, source: Path | None
-) -> tuple[list[str], NDArray[np.uint8]]:
-    """The test images of the data set that settings name.
-
-    Args:
-        settings: As plain values.
-        root: Data folder that replaces theirs.
-        source: The file that they were found in; None if it is a recipe that the user named.
-
-    Raises:
-        DataError: If they are missing.
-    """
-    from lgn_lightning.data.from_settings import data_module  # torch, as above
-
-    data = data_module(settings, root, source)
-    data.prepare_data()
-    images = data.test_samples()[0].numpy()
-    return [str(index) for index in range(len(images))], images
-
-
 def _table(
-    classifier: Classifier, names: list[str], scores: NDArray[Any], decided: NDArray[Any], with_scores: bool
+    classifier: Classifier, samples: Samples, scores: NDArray[Any], decided: NDArray[Any], with_scores: bool
 ) -> str:
     decoding, groups = classifier.decoding, scores.shape[1]
     wanted = decoding.num_names(groups)
-    labels = classifier.class_names or [str(index) for index in range(wanted)]
-    if len(labels) != wanted:
-        raise LgnError(f"there are {len(labels)} names of classes, and {groups} scores: they are of another net")
-    of_groups = labels if len(labels) == groups else [str(index) for index in range(groups)]
+    names = classifier.class_names or [str(index) for index in range(wanted)]
+    if len(names) != wanted:
+        raise LgnError(f"there are {len(names)} names of classes, and {groups} scores: they are of another net")
+    of_groups = names if len(names) == groups else [str(index) for index in range(groups)]
     of_table = classifier.columns is not None  # rows have numbers and no names
     if decoding.is_class and of_table:
         shares = decoding.probabilities(scores, classifier.tau)
@@ -247,18 +170,20 @@ def _table(
         chosen = np.take_along_axis(shares, decided[:, None].astype(int), 1)[:, 0]
         columns, rows = (
             ["class", "probability"],
-            [[labels[winner], f"{share:.6g}"] for winner, share in zip(decided.tolist(), chosen.tolist(), strict=True)],
+            [[names[winner], f"{share:.6g}"] for winner, share in zip(decided.tolist(), chosen.tolist(), strict=True)],
         )
     elif decoding.is_class:
-        columns, rows = ["class", "name"], [[winner, labels[winner]] for winner in decided.tolist()]
+        columns, rows = ["class", "name"], [[winner, names[winner]] for winner in decided.tolist()]
     else:
-        columns = ["value"] if decoding.kind == "numbers" and groups == 1 else list(labels)
+        columns = ["value"] if decoding.kind == "numbers" and groups == 1 else list(names)
         rows = (decided if decoding.kind == "numbers" else decided.astype(int)).reshape(-1, groups).tolist()
+    if samples.labels is not None:
+        columns.append("label")
+        for row, label in zip(rows, samples.labels, strict=True):
+            row.append("" if label is None else names[label] if label < len(names) else str(label))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["row" if of_table else "input", *columns] + [f"score_{label}" for label in of_groups if with_scores]
-    )
-    for name, row, sums in zip(names, rows, scores.tolist(), strict=True):
+    writer.writerow(["row" if of_table else "input", *columns, *(f"score_{name}" for name in of_groups if with_scores)])
+    for name, row, sums in zip(samples.names, rows, scores.tolist(), strict=True):
         writer.writerow([name, *row, *(sums if with_scores else ())])
     return text.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 import traceback
@@ -43,22 +42,9 @@ class SettingsParser(LightningArgumentParser):
             UsageError: With the key and the innermost cause.
             ArgumentError: In the parser of a nested class, for the parser around it.
         """
-        known = getattr(ex, "subcommand_parser", None) or self
-        options = [option.removeprefix("--") for action in known._actions for option in action.option_strings]
-        unknown = re.search(r"unrecognized arguments: (?:--)?([^\s=]+)|[Oo]ption '([^']+)'", message)
-        if unknown and "did you mean" not in message:
-            given = unknown[1] or unknown[2]
-            parent, _, word = given.rpartition(".")
-            # Keys with the same parent differ in their last word only.
-            keys = {o.rpartition(".")[2]: o for o in options if o.rpartition(".")[0] == parent}
-            if not keys:
-                word, keys = given, {o: o for o in options}
-            near = [keys[name] for name in difflib.get_close_matches(word, keys, n=1, cutoff=0.7)]
-            dashes = "--" if self.exit_on_error else ""
-            message += f"; did you mean {dashes}{near[0]}?" if near else ""
         if not self.exit_on_error:
             raise ArgumentError(None, message) from ex
-        raise UsageError(f"{_describe(message)}\n(`lgn <command> <recipe> --help` lists every key)") from ex
+        raise UsageError(_describe(message)) from ex
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lgn_lightning.circuit import Decoding, LoopedCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
-from lgn_lightning.deploy.throughput import images_per_second
+from lgn_lightning.deploy.throughput import images_per_second, rate_text
 from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.training.module import LogicModule
@@ -197,7 +197,9 @@ def print_summary(summary: Summary) -> None:
     if summary.accuracy_c is not None:
         table.add_row(f"{name} of the compiled C", f"{summary.accuracy_c:{shape}}")
         table.add_row("C and hard net", f"equal scores on all {summary.compared:,} test {summary.noun}")
-        table.add_row("throughput of the C", f"{summary.images_per_second:,.0f} {summary.noun}/s, one thread")
+        table.add_row(
+            "throughput of the C", f"{rate_text(summary.images_per_second or 0)} {summary.noun}/s, one thread"
+        )
     Console().print(table)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,16 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings, read_text
-from lgn_lightning.callbacks import ResumePoint, StepProgressBar
+from lgn_lightning.callbacks import LayerSummary, ResumePoint, StepProgressBar
 from lgn_lightning.cli.data_sizes import fill_in_sizes
+from lgn_lightning.cli.quiet import hush
+from lgn_lightning.cli.recipe_keys import RUN_KEYS
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
 from lgn_lightning.cli.trained import TrainedNet
 from lgn_lightning.data import *  # noqa: F403 - --data=MNIST finds the classes that are imported
 from lgn_lightning.data.base import SampleDataModule
+from lgn_lightning.models import *  # noqa: F403 - likewise
 from lgn_lightning.runs.checkpoints import read_checkpoint
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.loggers import make_loggers, split_names
@@ -45,9 +47,6 @@ from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.training.module import LogicModule
 from lgn_lightning.training.schedule_length import follow_max_steps
 from lgn_lightning.training.threads import spare_threads
-
-# Lightning's own use of a torch API that is about to change: nothing that a user could act on.
-warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*")
 
 #: Steps between two drawings of the progress bar, each of which takes about as long as a step of a small net.
 REFRESH_RATE = 20
@@ -105,6 +104,7 @@ class TrainingCLI(LightningCLI):
         resume: RunFolder | None = None,
         trained: TrainedNet | None = None,
     ) -> None:
+        hush()
         self.recipe_name = recipe.stem
         self.source = source_version()  # now: the working tree may change while it trains
         self.resume = resume
@@ -148,13 +148,13 @@ class TrainingCLI(LightningCLI):
             "--logger",
             type=str | list[str],
             default="csv",
-            help="csv, tensorboard, wandb, or some of them with commas between; metrics.csv is always written",
+            help=RUN_KEYS["logger"].help,
         )
         parser.add_argument(
             "--run_name",
             type=str | None,
             default=None,
-            help="the run's folder below runs/<recipe>/, which must be new; version_N if null",
+            help=RUN_KEYS["run_name"].help,
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -170,6 +170,8 @@ class TrainingCLI(LightningCLI):
         defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
         if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
             defaults.append(StepProgressBar(refresh_rate=REFRESH_RATE))
+        if config.trainer.enable_model_summary is not False and not any(name.endswith("Summary") for name in given):
+            defaults.append(LayerSummary())
         self.trainer_defaults["callbacks"] = defaults
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:

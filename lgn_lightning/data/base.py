@@ -2,7 +2,6 @@
 
 import os
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
@@ -12,16 +11,9 @@ from torch import Tensor
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.lightning_private import shards_data
 from lgn_lightning.data.augment import Augmentation
+from lgn_lightning.data.known import data_root
 from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
-
-ROOT_VARIABLE = "LGN_DATA_ROOT"
-
-
-def default_root() -> Path:
-    """The data folder of a module that was given none: ``$LGN_DATA_ROOT``, else ``data``."""
-    return Path(os.environ.get(ROOT_VARIABLE) or "data")
-
 
 #: Samples ``[N, …]`` and labels ``[N, …]`` in memory, such as an `ImageSet`.
 Samples: TypeAlias = tuple[Tensor, Tensor]
@@ -77,7 +69,7 @@ class SampleDataModule(LightningDataModule, ABC):
             raise ValueError(f"batch_size and eval_batch_size must be 1 or more, got {batch_size}, {eval_batch_size}")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction must be in [0, 1), got {val_fraction}")
-        self.root = (default_root() if root is None else Path(root)).expanduser()
+        self.root = data_root(root)
         self.batch_size, self.eval_batch_size, self.val_fraction = batch_size, eval_batch_size, val_fraction
         self.split_seed, self.drop_last = split_seed, drop_last
         self.resident = resident

@@ -8,6 +8,7 @@ from torchvision.datasets.utils import check_integrity
 
 from lgn_lightning.data.download import corrupt_file
 from lgn_lightning.data.images import ImageSet
+from lgn_lightning.data.known import IMAGE_SHAPES
 from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 
@@ -23,7 +24,7 @@ class CIFAR10(TorchvisionDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return 3, 32, 32
+        return IMAGE_SHAPES["CIFAR10"]
 
     @property
     def _dataset(self) -> Any:

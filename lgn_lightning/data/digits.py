@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.data.images import ImageDataModule, ImageSet
+from lgn_lightning.data.known import IMAGE_SHAPES
 
 
 class Digits(ImageDataModule):
@@ -35,7 +36,7 @@ class Digits(ImageDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return 1, 8, 8
+        return IMAGE_SHAPES["Digits"]
 
     def _load_train(self) -> ImageSet:
         return self._load(0)

@@ -74,6 +74,6 @@ def prepare_image(path: Path, shape: tuple[int, int, int], preparation: str | No
     if image.shape != shape:
         raise DataError(
             f"{path.absolute()} is {image.shape[1]}×{image.shape[2]} pixels, but the net was trained on "
-            f"{height}×{width}: bring it to that size as the training images were"
+            f"{height}×{width}: bring it to that size as the training images were, or give --resize"
         )
     return image

@@ -12,6 +12,7 @@ from lgn_lightning.data.cache import cached_images
 from lgn_lightning.data.decode import decode_files
 from lgn_lightning.data.image_file import is_hidden, read_image
 from lgn_lightning.data.images import ImageDataModule, ImageSet
+from lgn_lightning.data.known import class_folders
 
 
 class ImageFolder(ImageDataModule):
@@ -101,7 +102,7 @@ class ImageFolder(ImageDataModule):
                 f"ImageFolder: no folder {folder.absolute()}; data.root (or the environment variable LGN_DATA_ROOT) "
                 "must hold train/<class>/<images> and optionally val/ and test/ of the same form"
             )
-        names = _class_folders(folder)
+        names = class_folders(folder)
         if len(names) < 2:
             raise DataError(
                 f"ImageFolder: {len(names)} class folder(s) in {folder.absolute()}, 2 or more are needed; put the "
@@ -124,7 +125,7 @@ class ImageFolder(ImageDataModule):
         """Files and labels of ``train``, ``val`` or ``test``, in alphabetical order."""
         folder = self.root / part
         class_to_index = {name: index for index, name in enumerate(self.class_names)}
-        strangers = [name for name in _class_folders(folder) if name not in class_to_index]
+        strangers = [name for name in class_folders(folder) if name not in class_to_index]
         if strangers:
             raise DataError(
                 f"ImageFolder: {folder.absolute()} has class folders that train has not: {', '.join(strangers)}; "
@@ -140,7 +141,3 @@ class ImageFolder(ImageDataModule):
                 f"({', '.join(IMG_EXTENSIONS)}) or remove the class from train"
             )
         return files
-
-
-def _class_folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path, folder))

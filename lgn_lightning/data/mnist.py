@@ -11,6 +11,7 @@ from lgn_lightning.data.border import BORDER, remove_border
 from lgn_lightning.data.download import corrupt_file
 from lgn_lightning.data.idx import read_idx
 from lgn_lightning.data.images import ImageSet
+from lgn_lightning.data.known import IMAGE_SHAPES
 from lgn_lightning.data.torchvision_data import TorchvisionDataModule
 
 
@@ -26,7 +27,7 @@ class _IdxDataModule(TorchvisionDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return 1, 28, 28
+        return IMAGE_SHAPES["MNIST"]
 
     def _load(self, train: bool) -> ImageSet:
         part = "train" if train else "t10k"

@@ -25,6 +25,11 @@ def samples_per_second(calls: Sequence[Callable[[], object]], samples: int, roun
     return [samples / median(values) for values in seconds]
 
 
+def rate_text(rate: float) -> str:
+    """Samples per second as all tables show them: ``4.24 M``, ``98,765``."""
+    return f"{rate / 1e6:.2f} M" if rate >= 1e6 else f"{rate:,.0f}"
+
+
 def images_per_second(predict: Callable[[NDArray[np.uint8]], Any], images: NDArray[np.uint8]) -> float:
     """Measures a classifier on images, uint8 ``[N, C, H, W]``, repeated until a call takes long enough to time."""
     count = 256

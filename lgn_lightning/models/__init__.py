@@ -1,8 +1,25 @@
 """Nets that recipes name."""
 
-from lgn_lightning.models.mlp import MLP, LogicMLP
-from lgn_lightning.models.table import TableMLP
-from lgn_lightning.models.torchvision_net import TorchvisionNet
-from lgn_lightning.models.tree import LogicTreeNet
+from typing import TYPE_CHECKING
+
+from lgn_lightning.base.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from lgn_lightning.models.mlp import MLP, LogicMLP
+    from lgn_lightning.models.table import TableMLP
+    from lgn_lightning.models.torchvision_net import TorchvisionNet
+    from lgn_lightning.models.tree import LogicTreeNet
 
 __all__ = ["MLP", "LogicMLP", "LogicTreeNet", "TableMLP", "TorchvisionNet"]
+
+# Imported on first use: sizes are checked without torch.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "MLP": "mlp",
+        "LogicMLP": "mlp",
+        "TableMLP": "table",
+        "TorchvisionNet": "torchvision_net",
+        "LogicTreeNet": "tree",
+    },
+)

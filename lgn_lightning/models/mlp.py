@@ -10,8 +10,10 @@ from typing import Any, Literal
 from torch import nn
 
 from lgn_lightning.base.machine import check_memory
+from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
-from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
+from lgn_lightning.models.layers import dense_layers
+from lgn_lightning.models.sizes import mlp_widths
 from lgn_lightning.nn import GroupSum, Intensity, LogicSequential, Threshold, recommended_tau
 from lgn_lightning.nn.gate_layer import check_layer_memory
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
@@ -68,23 +70,16 @@ class LogicMLP(KnowsArguments, LogicSequential):
         learnable_thresholds: bool = False,
         num_candidates: int = 8,
     ) -> None:
+        widths = mlp_widths(in_shape, num_classes, width, depth, thresholds, arity, connections)
         if isinstance(width, int):
-            if depth is None or depth < 1:
-                raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
-            check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", depth * max(width, 0), 1)
-            widths = [width] * depth
-        else:
-            if not width or depth not in (None, len(width)):
-                raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
-            widths = list(width)
-        check_classes(num_classes, widths[-1])
-        wirings = per_layer("connections", connections, widths, "layers")
+            check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", sum(widths[1:]), 1)
+        wirings = per_layer("connections", connections, widths[1:], "layers")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": parametrization, "sampler": sampler}
-        layers = dense_layers([encoder.out_dim, *widths], wirings, num_candidates, arity, **options)
+        layers = dense_layers(widths, wirings, num_candidates, arity, **options)
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
-from lgn_lightning.models.layers import dense_layers, per_layer
+from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.nn import GroupSum, LogicSequential, recommended_tau
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization

@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
-from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
-from lgn_lightning.nn import EdgeChannels, GroupSum, LogicSequential, LogicTreeConv2d, OrPool2d, Threshold
+from lgn_lightning.models.layers import dense_layers
+from lgn_lightning.models.sizes import tree_sizes
+from lgn_lightning.nn import (
+    EdgeChannels,
+    GroupSum,
+    LogicSequential,
+    LogicTreeConv2d,
+    OrPool2d,
+    Threshold,
+    recommended_tau,
+)
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
@@ -31,7 +41,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         tree_depth: Levels of gates in a tree.
         channels_per_tree: Input channels of a tree; a first layer of fewer channels takes those it has.
         pool: Height and width of the windows of the OR pooling.
-        tau: Temperature of the group sum.
+        tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
         thresholds: Intensities in [0, 1) that pixels are compared with, one bit each; or how many of them.
         spacing: ``"uniform"`` or ``"quantile"``, how a number of thresholds is chosen; for the latter add the callback
             :class:`~lgn_lightning.callbacks.FitThresholds`.
@@ -68,7 +78,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         tree_depth: int = 3,
         channels_per_tree: int = 2,
         pool: int = 2,
-        tau: float = 1.0,
+        tau: float | Literal["auto"] = 1.0,
         thresholds: Sequence[float] | int = (0.5,),
         spacing: str = "uniform",
         edges: list[int] | None = None,
@@ -80,9 +90,19 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         num_candidates: int = 8,
         tree_connections: str | list[str] = "random",
     ) -> None:
-        if not channels or not dense:
-            raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
-        check_classes(num_classes, dense[-1])
+        sizes, widths = tree_sizes(
+            in_shape,
+            num_classes,
+            channels,
+            dense,
+            kernel_size,
+            padding,
+            pool,
+            thresholds,
+            edges,
+            connections,
+            tree_connections,
+        )
         wirings = per_layer("connections", connections, dense, "dense layers")
         kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
         paddings = per_layer("padding", padding, channels, "convolutions")
@@ -94,21 +114,19 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         encoder: list[Threshold | EdgeChannels] = [threshold]
         if edges:
             encoder.append(EdgeChannels(len(threshold.levels), in_shape, edges))
-        width, *size = encoder[-1].out_shape
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
-        for out, kernel, border, chosen in zip(channels, kernels, paddings, leaves, strict=True):
+        for block, out, kernel, border, chosen in zip(sizes, channels, kernels, paddings, leaves, strict=True):
+            read = block.channels
             own: dict[str, Any] = {
                 "padding": border,
-                "channels_per_tree": min(channels_per_tree, width),
+                "channels_per_tree": min(channels_per_tree, read),
                 "connections": chosen,
             }
-            conv = LogicTreeConv2d(width, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
-            windows = OrPool2d(pool)
-            before = conv.output_size(*size)
-            size, width = list(windows.output_size(*before)), out
-            gates += conv.num_neurons * math.prod(before) + out * math.prod(size) * (pool * pool - 1)
-            blocks += [conv, windows]
-        layers = dense_layers([width * math.prod(size), *dense], wirings, num_candidates, **options)
+            conv = LogicTreeConv2d(read, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
+            gates += conv.num_neurons * math.prod(block.places) + out * math.prod(block.pooled) * (pool * pool - 1)
+            blocks += [conv, OrPool2d(pool)]
+        layers = dense_layers(widths, wirings, num_candidates, **options)
+        tau = recommended_tau(dense[-1] // num_classes) if tau == "auto" else tau
         super().__init__(*encoder, *blocks, nn.Flatten(), *layers, GroupSum(num_classes, tau))
         self.num_gates = gates + sum(dense)

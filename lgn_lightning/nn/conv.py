@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.base.machine import check_memory
+from lgn_lightning.base.sizes import MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -20,7 +21,6 @@ from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import round_to_bits
 from lgn_lightning.ops import BitActivations, ConvGeometry, tree
-from lgn_lightning.ops.tree_geometry import MAX_POOL
 
 Pair = int | tuple[int, int]
 #: Levels of a tree: 2^20 leaves are more than any image has.
@@ -282,9 +282,14 @@ class LogicTreeConv2d(GateLayer):
 
     def extra_repr(self) -> str:
         defaults = {"padding": (0, 0), "stride": (1, 1), "channels_per_tree": min(2, self.in_channels)}
-        changed = self.changed_options(**defaults, init="residual", connections="random")
+        options = self.options_text(**defaults, init="residual")
         sizes = f"kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
-        return f"{self.in_channels}, {self.out_channels}, {sizes}{changed}"
+        return f"{self.in_channels}, {self.out_channels}, {sizes}{options}"
+
+    @property
+    def input_text(self) -> str:
+        """Channels, height and width of the receptive field."""
+        return f"{self.in_channels:,}×{self.kernel_size[0]}×{self.kernel_size[1]}"
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from lgn_lightning.base.sizes import check_widths
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, on_rows
@@ -39,13 +40,7 @@ class DenseLayer(GateLayer):
         self, in_dim: int, out_dim: int, connections: str, grad_factor: float, arity: int = 2, **options: Any
     ) -> None:
         name = f"{type(self).__name__}({in_dim}, {out_dim}{'' if arity == 2 else f', arity={arity}'})"
-        if in_dim < 1 or out_dim < 1:
-            raise ValueError(f"{name}: both widths must be at least 1")
-        if arity * out_dim < in_dim:
-            raise ValueError(
-                f"{name}: {out_dim} gates have {arity * out_dim} inputs and cannot use all {in_dim}; make the layer "
-                f"at least {-(-in_dim // arity)} wide"
-            )
+        check_widths(name, in_dim, out_dim, arity)
         if not _is_finite(grad_factor):
             raise ValueError(f"{name}: grad_factor={grad_factor!r} is not a finite number")
         check_choice("connections", connections, self.connection_kinds)
@@ -93,8 +88,8 @@ class DenseLayer(GateLayer):
 
     def extra_repr(self) -> str:
         arity = "" if self.arity == 2 else f", arity={self.arity}"
-        changed = self.changed_options(connections="random", init=self.default_init, grad_factor=1.0)
-        return f"{self.in_dim}, {self.out_dim}{arity}{changed}"
+        options = self.options_text(init=self.default_init, grad_factor=1.0)
+        return f"in_dim={self.in_dim}, out_dim={self.out_dim}{arity}{options}"
 
 
 def _is_finite(value: object) -> bool:

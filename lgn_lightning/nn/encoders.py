@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.base.sizes import check_image_shape, check_thresholds
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.checked_input import CheckedInput, check_range
@@ -70,17 +71,14 @@ class Threshold(CheckedInput):
             thresholds = uniform_thresholds(thresholds)
         elif spacing == "quantile":
             raise ValueError(f"spacing='quantile' chooses thresholds itself: give their number, not {list(thresholds)}")
-        in_range = all(0 <= t < 1 for t in thresholds)  # false for NaN
-        if not thresholds or not in_range or sorted(set(thresholds)) != list(thresholds):
-            raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")
+        check_thresholds(thresholds)
         if grey_in_training and len(thresholds) != 1:
             raise ValueError(f"grey_in_training needs a single threshold, not {len(thresholds)}")
         if grey_in_training and learnable:
             raise ValueError("grey_in_training feeds no bits while training, so learnable thresholds get no gradient")
         if not softness > 0:
             raise ValueError(f"softness={softness}: it is a difference of intensities and must be positive")
-        if len(in_shape) != 3 or min(in_shape) < 1:
-            raise ValueError(f"in_shape must be (channels, height, width), not {list(in_shape)}")
+        check_image_shape(in_shape)
         self.in_shape = tuple(in_shape)
         self.grey_in_training, self.flatten, self.spacing = grey_in_training, flatten, spacing
         self.learnable, self.softness = learnable, softness

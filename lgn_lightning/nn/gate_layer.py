@@ -176,13 +176,25 @@ class GateLayer(CheckedInput):
                 f"does: {_MEND}"
             )
 
-    def changed_options(self, **defaults: object) -> str:
-        """For ``extra_repr``: ``, name=value`` of each attribute that is not its default, those of all layers last."""
+    @property
+    def input_text(self) -> str:
+        """What it reads, in a word, for tables: the number of its inputs."""
+        return f"{getattr(self, 'in_dim', '–'):,}"
+
+    @property
+    def wires_text(self) -> str:
+        """How its wires are chosen, in a word or three, for tables."""
+        wires: str = getattr(self, "connections", "–")
+        return wires if self.learned is None else f"{wires}, of {self.learned.candidates.shape[2]}"
+
+    def options_text(self, **defaults: object) -> str:
+        """For ``extra_repr``: ``, name=value`` of wires and parametrization, and of what is not its default."""
         options = [(name, getattr(self, name), default) for name, default in defaults.items()]
         common = (
-            ("implementation", self.implementation, None),
-            ("parametrization", self.parametrization.name, "softmax"),
+            ("connections", getattr(self, "connections", None), None),
+            ("parametrization", self.parametrization.name, None),
             ("sampler", self.sampler.name, "soft"),
+            ("implementation", self.implementation, None),
         )
         return "".join(f", {name}={value!r}" for name, value, default in (*options, *common) if value != default)
 

@@ -109,22 +109,21 @@ def layer_chart(curves: dict[int, Curve], ylabel: str, label: str, percent: bool
     return line_chart(lines, ylabel, label, percent)
 
 
-def activity_chart(shares: Sequence[NDArray[np.float64]], label: str) -> str:
-    """One histogram a layer: how many outputs are on for which share of the images."""
-    columns = min(len(shares), 3)
-    rows = -(-len(shares) // columns)
-    figure, axes = new_figure(0.4 + 1.15 * rows, rows, columns, sharex=True, sharey=True, squeeze=False)
-    for index, axis in enumerate(axes.flat):
-        if index >= len(shares):
-            axis.set_visible(False)
-            continue
-        on = shares[index]
-        axis.hist(100 * on, bins=np.linspace(0, 100, 21), weights=np.full(len(on), 100 / len(on)), color=FILL)
-        axis.set_title(f"layer {index + 1}", color=INK, size=8)
-        axis.set_xticks([0, 50, 100])
-    figure.supxlabel("on for this share of the images, %", color=MUTED, size=8)
-    figure.supylabel("outputs, %", color=MUTED, size=8)
-    return to_svg(figure, label)
+def activity_charts(shares: Sequence[NDArray[np.float64]]) -> list[str]:
+    """A histogram a layer: how many outputs are on for which share of the images; all of one height."""
+    bins = np.linspace(0, 100, 21)
+    heights = [100 * np.histogram(100 * on, bins)[0] / len(on) for on in shares]
+    charts = []
+    for number, height in enumerate(heights, 1):
+        figure, axes = new_figure(1.5, width=2.1)
+        axes.bar(bins[:-1], height, width=5, align="edge", color=FILL)
+        axes.set_ylim(0, 1.05 * max(1.0, *map(np.max, heights)))
+        axes.set_title(f"layer {number}", color=INK, size=8)
+        axes.set_xticks([0, 50, 100])
+        axes.set_xlabel("on for, % of images")
+        axes.set_ylabel("outputs, %")
+        charts.append(to_svg(figure, f"how often the outputs of layer {number} are on"))
+    return charts
 
 
 def bar_chart(names: Sequence[str], values: Sequence[int], label: str) -> str:
@@ -172,6 +171,8 @@ def accuracy_charts(history: History) -> dict[str, str]:
         ("soft", history.get("val/loss_soft"), SOFT),
         ("hard", history.get("val/loss_hard"), HARD),
     ]
+    if rate := history.get("train/lr"):
+        charts["rate"] = line_chart([("rate", rate, INK)], "learning rate", "learning rate")
     if any(curve for _, curve, _ in losses):
         charts["loss"] = line_chart(losses, "loss", "training loss, and validation loss of the soft and the hard net")
     if entropies := history.layers("gate_entropy/layer_"):

@@ -20,6 +20,7 @@ from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.layers import LayerFacts, layer_facts
+from lgn_lightning.report.run_facts import run_facts
 from lgn_lightning.training.checkpoint import LoadedNet
 
 #: Test images on which the circuit's scores are compared with those of the net itself.
@@ -55,6 +56,11 @@ class Findings:
     missing: list[str] = field(default_factory=list)
 
     @property
+    def about(self) -> list[tuple[str, str]]:
+        """What the run was, see `run_facts`."""
+        return run_facts(self.run, self.history)
+
+    @property
     def soft_accuracy(self) -> float | None:
         """Soft accuracy on the test split as `lgn fit` logged it, if it logged it of this very checkpoint."""
         hard, soft = self.history.last("test/acc_hard"), self.history.last("test/acc_soft")
@@ -83,6 +89,7 @@ class Findings:
         }
         return {
             "run": self.run.name,
+            "about": dict(self.about),
             "checkpoint": self.run.checkpoint.name,
             "step": self.run.step,
             "test": test,

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.machine import processor_name
+from lgn_lightning.deploy.throughput import rate_text
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.report import figures
 from lgn_lightning.report.circuit_facts import CircuitFacts
 from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
 from lgn_lightning.report.gate_diagram import choose_piece, draw_piece
+from lgn_lightning.report.run_facts import settings_text
 from lgn_lightning.training.checkpoint import open_net
 
 #: Above this many classes the confusion matrix gives way to a list of its largest entries.
@@ -52,6 +54,7 @@ def render(findings: Findings) -> str:
     folder = files("lgn_lightning.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["thousands"] = lambda value: f"{value:,}"
+    environment.filters["rate"] = rate_text
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         vars(findings),
@@ -59,6 +62,9 @@ def render(findings: Findings) -> str:
         most_bits=2 ** max((layer.arity for layer in findings.layers), default=2),
         soft=findings.soft_accuracy,
         charts=_charts(findings),
+        activity=figures.activity_charts([layer.on for layer in findings.layers if layer.on is not None]),
+        about=findings.about,
+        settings=settings_text(findings.run),
         gate_names=GATE_NAMES,
         noun="images" if findings.circuit is None or findings.circuit.small.columns is None else "rows",
         examples=_examples(findings),
@@ -71,9 +77,6 @@ def render(findings: Findings) -> str:
 
 def _charts(findings: Findings) -> dict[str, str]:
     charts = figures.accuracy_charts(findings.history)
-    shares = [layer.on for layer in findings.layers if layer.on is not None]
-    if shares:
-        charts["activity"] = figures.activity_chart(shares, "how often the outputs of each layer are on")
     circuit = findings.circuit
     if circuit is None:
         return charts

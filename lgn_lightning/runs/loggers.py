@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -21,6 +21,31 @@ class RunTensorBoardLogger(TensorBoardLogger):
     @property
     def log_dir(self) -> str:
         return self._run.log_dir
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Logs settings as one plain value a key, which tables of TensorBoard can sort and filter."""
+        super().log_hyperparams(plain_values(params), *args, **kwargs)
+
+
+def plain_values(settings: Any, key: str = "") -> dict[str, bool | int | float | str]:
+    """Flattens settings: ``model.net`` is the name of the class, ``model.net.width`` its argument; null is left out."""
+    if hasattr(settings, "as_dict"):  # a Namespace of jsonargparse
+        settings = settings.as_dict()
+    if isinstance(settings, dict):
+        name = settings.get("class_path")
+        found: dict[str, bool | int | float | str] = {}
+        if isinstance(name, str):
+            found, settings = {key: name.rpartition(".")[2]}, settings.get("init_args") or {}
+        for word, value in settings.items():
+            if (key, word) != ("", "config"):  # the recipe's text, whose values these are
+                found |= plain_values(value, f"{key}.{word}".lstrip("."))
+        return found
+    if isinstance(settings, (list, tuple)):
+        parts = [plain_values(part, "it").get("it") for part in settings]
+        return {key: ", ".join(str(part) for part in parts)}
+    if settings is None:
+        return {}
+    return {key: settings if isinstance(settings, (bool, int, float, str)) else str(settings)}
 
 
 _MAKERS: Final[dict[str, Callable[[RunLogger], Logger]]] = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lgn_lightning.base.errors import TrainingError
-from lgn_lightning.base.lightning_private import datamodule_of, logs_this_step
+from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, logs_this_step
 from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
@@ -46,10 +46,10 @@ def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
 class LogicModule(GraphedTraining):
     """Trains a net for a target and logs its loss and metrics, soft and hard.
 
-    Logged for ``val`` and ``test``: metrics and ``loss_hard`` of the discrete net (``.eval()`` mode), such as
-    ``acc_hard``; metrics and ``loss_soft`` of the relaxed gates on the same bits; ``score_hard``, the metric that fits
-    the target, higher is better; and its gap, ``gap_acc = acc_soft − acc_hard``, the discretization gap. A net without
-    logic layers has one value, and it is logged as both.
+    Logged in training: ``train/loss`` and the learning rate, ``train/lr``. Logged for ``val`` and ``test``: metrics and
+    ``loss_hard`` of the discrete net (``.eval()`` mode), such as ``acc_hard``; metrics and ``loss_soft`` of the relaxed
+    gates on the same bits; ``score_hard``, the metric that fits the target, higher is better; and its gap, ``gap_acc =
+    acc_soft − acc_hard``, the discretization gap. A net without logic layers has one value, and it is logged as both.
 
     Labels of the first batch of each stage are checked. Weights are checked at logged steps, validations and
     checkpoints: NaN or +∞ among them stops the training.
@@ -170,7 +170,18 @@ class LogicModule(GraphedTraining):
                 where = f"the training loss is {value.item()} at step {self.trainer.global_step}"
                 raise TrainingError(f"{where}; lower the learning rate, or look for NaN in the data")
             self.log("train/loss", value, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+            self.log_dict(self._rates(), sync_dist=False)
         return loss
+
+    def _rates(self) -> dict[str, float]:
+        """Learning rates by the names that they are logged under: ``train/lr``, and one for each of parameter_groups.
+
+        Their patterns are shortened: ``train/lr/learned.logits`` is that of ``"*.learned.logits"``.
+        """
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        groups = [] if isinstance(optimizer, list) else optimizer.param_groups
+        names = [f"/{pattern.strip('*.')}" for pattern in self._parameter_groups][: len(groups)]
+        return {f"train/lr{name}": float(group["lr"]) for name, group in zip((*names, ""), groups, strict=False)}
 
     def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
@@ -199,6 +210,7 @@ class LogicModule(GraphedTraining):
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         warn_of_another_length(self.trainer)
+        log_short_runs(self.trainer)
         if self.target.needs_labels:
             self.target.fit(self._training_labels())
         self._check_next_batch()
@@ -290,8 +302,9 @@ class LogicModule(GraphedTraining):
         values[f"{split}/score_hard"] = values[f"{split}/{main}_hard"]
         values[f"{split}/gap_{main}"] = values[f"{split}/{main}_soft"] - values[f"{split}/{main}_hard"]
         # torchmetrics has reduced over the ranks already: every rank logs the same numbers.
+        shown = f"{split}/{main}_hard"
+        self.log(shown, values.pop(shown), prog_bar=True, sync_dist=False)
         self.log_dict(values, prog_bar=False, sync_dist=False)
-        self.log(f"{split}/{main}", values[f"{split}/{main}_hard"], prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self._make_optimizer(self._grouped_parameters())

@@ -1,12 +1,14 @@
 """Compares net, module and data before training: shape of an image, number of classes."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from torch import nn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.nn import GroupSum
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def check_sizes(net: nn.Module, num_classes: int, data: object, num_scores: int | None = None) -> None:
@@ -16,8 +18,34 @@ def check_sizes(net: nn.Module, num_classes: int, data: object, num_scores: int 
     ``Sequential``, or what a `GroupSum` or linear layer at its end gives; it must give ``num_scores`` scores, by
     default as many as there are classes. A difference is a DataError that names all keys to set.
     """
-    shape, classes = _listed(getattr(data, "image_shape", None)), getattr(data, "num_classes", None)
-    takes, gives = _in_shape(net), _num_scores(net)
+    shape, classes = getattr(data, "image_shape", None), getattr(data, "num_classes", None)
+    compare_sizes(_in_shape(net), _num_scores(net), num_classes, type(data).__name__, shape, classes, num_scores)
+
+
+def compare_sizes(
+    takes: Any,
+    gives: int | None,
+    num_classes: int | None,
+    name: str,
+    shape: Any,
+    classes: int | None,
+    num_scores: int | None = None,
+) -> None:
+    """Compares the sizes themselves; None is one that is not known.
+
+    Args:
+        takes: Shape of the images that the net takes.
+        gives: Number of its scores.
+        num_classes: As in `check_sizes`.
+        name: Name of the data module's class.
+        shape: Shape of its images.
+        classes: Number of its classes.
+        num_scores: As in `check_sizes`.
+
+    Raises:
+        DataError: As in `check_sizes`.
+    """
+    takes, shape = _listed(takes), _listed(shape)
     one_score = num_scores not in (None, num_classes)  # whatever the number of classes
     pairs = {
         "model.net.in_shape": (takes, shape),
@@ -29,20 +57,26 @@ def check_sizes(net: nn.Module, num_classes: int, data: object, num_scores: int 
         return
     has = [] if shape is None else [f"images of shape {shape}"]
     has += [] if classes is None else [f"{classes} classes"]
-    known = [f"{type(data).__name__} has {' and '.join(has)}"] if has else []
+    known = [f"{name} has {' and '.join(has)}"] if has else []
     known += [f"the net gives {gives} scores"] if classes is None else []
     found = ", ".join(f"{key} is {is_now}" for key, (is_now, _) in wrong.items())
     cure = " ".join(f"--{key}={to_be}".replace(" ", "") for key, (_, to_be) in wrong.items())
     raise DataError(f"{', '.join(known)}, but {found}; set {cure}")
 
 
-def _in_shape(net: nn.Module) -> list[int] | None:
+def _in_shape(net: nn.Module) -> Any:
+    from torch import nn  # takes seconds to import, and the command line compares before it does
+
     while not hasattr(net, "in_shape") and isinstance(net, nn.Sequential) and len(net):
         net = net[0]
-    return _listed(getattr(net, "in_shape", None))
+    return getattr(net, "in_shape", None)
 
 
 def _num_scores(net: nn.Module) -> int | None:
+    from torch import nn  # likewise
+
+    from lgn_lightning.nn import GroupSum
+
     while not hasattr(net, "num_classes") and isinstance(net, nn.Sequential) and len(net):
         net = net[-1]
     if isinstance(net, GroupSum | nn.Linear):

@@ -15,7 +15,9 @@ from tests.circuit.random_conv_nets import tree_net
 def test_bench_prints_engines_and_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--samples", "600", "--rounds", "1", "--threads", "2"]
     assert main(["bench", "net.lgn", *options]) == 0
-    assert "interpreter" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "interpreter" in printed
+    assert "gates run: " in printed
     assert main(["bench", "plain.lgn", *options, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {"interpreter"} <= {row["engine"] for row in report["engines"]}

@@ -98,7 +98,7 @@ def test_predict_prepares_images_as_mnist_20_does(folder: Path, capsys: pytest.C
 def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (7, 3)).save("wide.png")
     np.save("wide.npy", np.zeros((2, 9), np.uint8))
-    np.save("intensities.npy", np.zeros((2, 1, 3, 5)))
+    np.save("normalised.npy", np.full((2, 1, 3, 5), -0.5))
     np.save("bits.npy", np.zeros((2, 30), np.int64))
     np.save("features.npy", np.zeros((2, 12), np.float32))
     Path("broken.npy").write_bytes(b"\x93NUMPY")
@@ -108,7 +108,7 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["net.lgn"], "give what to predict"),
         (["net.lgn", "wide.png"], "is 3×7 pixels, but the net was trained on 3×5"),
         (["net.lgn", "wide.npy"], "samples must be bool"),
-        (["net.lgn", "intensities.npy"], "pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8)"),
+        (["net.lgn", "normalised.npy"], "pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8)"),
         (["net.lgn", "bits.npy"], "convert bits first: x.astype(bool)"),
         (["plain.lgn", "features.npy"], "convert bits first: x.astype(bool)"),
         (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
@@ -132,8 +132,11 @@ def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
     digits.setup("test")
     images, labels = digits.test_images()
     rows = list(csv.DictReader(io.StringIO(printed.out)))
-    hits = sum(int(row["class"]) == label for row, label in zip(rows, labels.tolist(), strict=True))
-    assert hits / len(labels) == pytest.approx(json.loads((digits_run / "result.json").read_text())["accuracy_hard"])
+    assert [row["label"] for row in rows] == [str(label) for label in labels.tolist()]
+    accuracy = json.loads((digits_run / "result.json").read_text())["accuracy_hard"]
+    assert f"accuracy: {accuracy:.2%} of 360 samples" in printed.err
+    hits = sum(row["class"] == row["label"] for row in rows)
+    assert hits / len(rows) == pytest.approx(accuracy)
     np.save("x.npy", images.numpy())
     assert main(["export", str(best), "--format", "circuit"]) == 0
     capsys.readouterr()
@@ -145,7 +148,10 @@ def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
     ):
         assert main(["predict", source, *inputs, "--scores", "--threads", "2"]) == 0
         out = capsys.readouterr().out
-        assert (Path("out.csv").read_text() if "--out" in inputs else out) == printed.out
+        table = Path("out.csv").read_text() if "--out" in inputs else out
+        again = list(csv.DictReader(io.StringIO(table)))
+        assert ["label" in row for row in again] == ["--data" in inputs] * 360
+        assert again == [{name: row[name] for name in again[0]} for row in rows]
     Image.fromarray(images[0, 0].numpy()).save("one.png")
     assert main(["predict", str(best), "one.png"]) == 0
     assert capsys.readouterr().out.splitlines()[1] == f"one.png,{rows[0]['class']},{rows[0]['name']}"
@@ -185,3 +191,52 @@ def test_predict_by_a_looped_circuit(folder: Path, capsys: pytest.CaptureFixture
     assert main(["predict", "loops.lgn", "x.npy"]) == 0
     rows = [row.split(",") for row in capsys.readouterr().out.splitlines()[1:]]
     assert [int(row[1]) for row in rows] == looped.predict(images).tolist()
+
+
+def test_labels_are_the_folders_with_names_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = random_circuit(3, inputs=30, levels=[63, 200], image_shape=(1, 3, 5), class_names=tuple("abcd"))
+    circuit.save("net.lgn")
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 1, 3, 5)).astype(np.uint8)
+    guesses = ["abcd"[k] for k in circuit.predict(pixels)]
+    true = [*guesses[:4], *("abcd"[("abcd".index(name) + 1) % 4] for name in guesses[4:])]
+    for index, (image, name) in enumerate(zip(pixels, true, strict=True)):
+        Path("test", name, "deeper").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(f"test/{name}/deeper/{index}.png")
+    Image.fromarray(pixels[0, 0]).save("test/of_no_class.png")
+    assert main(["predict", "net.lgn", "test"]) == 0
+    printed = capsys.readouterr()
+    rows = {Path(row["input"]).stem: row for row in csv.DictReader(io.StringIO(printed.out))}
+    assert [rows[str(index)]["label"] for index in range(8)] == true
+    assert rows["of_no_class"]["label"] == ""
+    assert "accuracy: 50.00% of 8 samples" in printed.err
+    assert main(["predict", "net.lgn", f"test/{true[0]}/deeper/0.png"]) == 0
+    printed = capsys.readouterr()
+    assert "label" not in printed.out + printed.err
+
+
+def test_predict_takes_arrays_as_people_have_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = (3, 4, 5)
+    circuit = random_circuit(3, inputs=120, levels=[63, 200], image_shape=shape)
+    circuit.save("colour.lgn")
+    random_circuit(4, inputs=40, levels=[63, 200], image_shape=(1, 4, 5)).save("grey.lgn")
+    pixels = np.random.default_rng(1).integers(0, 256, (6, *shape)).astype(np.uint8)
+    last = pixels.transpose(0, 2, 3, 1)
+    for net, arrays in (
+        ("colour.lgn", [pixels, last, pixels / 255, pixels.astype(np.int64), last.astype(np.float32)]),
+        ("colour.lgn", [pixels[0], last[0], pixels[:1]]),
+        ("grey.lgn", [pixels[:, :1], pixels[:, 0], last[..., :1], pixels[:, 0] / np.float32(255)]),
+        ("grey.lgn", [pixels[0, 0], pixels[0, :1], last[0, :, :, :1]]),
+    ):
+        printed = set()
+        for array in arrays:
+            np.save("x.npy", array)
+            assert main(["predict", net, "x.npy", "--scores"]) == 0
+            printed.add(capsys.readouterr().out)
+        assert len(printed) == 1, net
+
+
+def test_predict_resizes_if_it_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8)).save("large.png")
+    assert main(["predict", "net.lgn", "large.png"]) == 1
+    assert "--resize" in capsys.readouterr().err
+    assert main(["predict", "net.lgn", "large.png", "--resize"]) == 0

@@ -48,12 +48,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--trainer.callbacks=lgn_test_plugin.Hello", "trainer.callbacks (lgn_test_plugin.Hello): module"),
         ("--trainer.callbacks=nowhere.Hello", "No module named 'nowhere'; install it"),
         ("--trainer.callbacks+=lgn_test_plugin.NoCallback", "lgn_test_plugin.NoCallback is no subclass of Callback"),
-        ("--trainer.foo=1", "unrecognized arguments: --trainer.foo=1$"),
-        ("--trainer.max_step 5", "--trainer.max_step 5; did you mean --trainer.max_steps?"),
+        ("--trainer.foo=1", "trainer.foo: there is no such key$"),
+        ("--trainer.max_step 5", "trainer.max_step: there is no such key; did you mean max_steps?"),
         ("--trainer.max_steps=abc", "trainer.max_steps: expected int, got abc"),
         (
             "--model.net.dept=2",
-            "model.net (lgn_lightning.models.LogicMLP): Option 'dept' is not accepted; did you mean",
+            "model.net (lgn_lightning.models.LogicMLP): dept: there is no such key; did you mean depth?",
         ),
         (
             "--model.net.tau=abc",

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lgn_lightning.models.layers import check_classes, dense_layers, per_layer
+from lgn_lightning.base.sizes import check_classes, per_layer
+from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.nn import LogicLayer, LutLayer
 
 

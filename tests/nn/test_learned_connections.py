@@ -264,7 +264,7 @@ def test_options_of_the_net() -> None:
     assert second.leaves is None
     assert second.learned.candidates.shape == (8 * 4, 2, 3)  # type: ignore[union-attr,union-attr]
     assert "connections='learned'" in repr(second)
-    assert "connections" not in repr(first)
+    assert "connections='random'" in repr(first)
     both = LogicTreeNet((1, 8, 8), 2, [6], [60, 40], connections="learned", tree_connections="learned")
     names = [name for name, _ in both.named_parameters() if name.endswith("learned.logits")]
     assert names == ["1.learned.logits", "4.learned.logits", "5.learned.logits"]

@@ -230,9 +230,12 @@ def test_packed_bits_are_the_hard_values(bits: int) -> None:
 
 def test_repr_and_sizes() -> None:
     layer = LogicLayer(6, 8, connections="unique", init="residual", grad_factor=2.0, implementation="python")
-    text = "connections='unique', init='residual', grad_factor=2.0, implementation='python'"
-    assert repr(layer) == f"LogicLayer(6, 8, {text})"
-    assert repr(LogicLayer(4, 8)) == "LogicLayer(4, 8)"
+    chosen = (
+        "init='residual', grad_factor=2.0, connections='unique', parametrization='softmax', implementation='python'"
+    )
+    assert repr(layer) == f"LogicLayer(in_dim=6, out_dim=8, {chosen})"
+    plain = "LogicLayer(in_dim=4, out_dim=8, connections='random', parametrization='softmax')"
+    assert repr(LogicLayer(4, 8)) == plain
     assert (layer.num_neurons, layer.num_weights) == (8, 8)
 
 

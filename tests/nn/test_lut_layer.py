@@ -128,7 +128,7 @@ def test_state_dict_wires_and_copies() -> None:
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other.indices, layer.indices)
     assert torch.equal(copy.deepcopy(layer).indices, layer.indices)
-    assert repr(layer) == "LutLayer(10, 12, arity=4, parametrization='sigmoid')"
+    assert repr(layer) == "LutLayer(in_dim=10, out_dim=12, arity=4, connections='random', parametrization='sigmoid')"
 
 
 def test_statistics_of_wide_gates() -> None:

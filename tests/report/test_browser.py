@@ -41,6 +41,31 @@ def test_fits_a_phone(report: Path, tmp_path: Path) -> None:
     assert images == "true"
 
 
+def test_wide_tables_say_that_they_scroll_and_the_activity_fills_its_row(report: Path, tmp_path: Path) -> None:
+    found = {}
+    for width in (360, 1100):
+        frame = tmp_path / f"frame{width}.html"
+        frame.write_text(
+            f'<iframe src="{report.as_uri()}" width="{width}" height="700" id="f"></iframe><script>'
+            "window.onload = () => setTimeout(() => {const d = document.getElementById('f').contentDocument;"
+            "const box = e => d.querySelector(e).getBoundingClientRect();"
+            "const wide = [...d.querySelectorAll('.scroll.wide')];"
+            "const hint = wide.length ? d.defaultView.getComputedStyle(wide[0], '::before').content : 'none';"
+            "const row = [...d.querySelectorAll('#activity .row svg')].map(e => e.getBoundingClientRect());"
+            "document.body.dataset.result = [wide.length, hint.includes('scroll'),"
+            "(Math.max(...row.map(r => r.right)) - row[0].left) / box('#chart-activity').width"
+            "].join(' ')}, 500)</script>"
+        )
+        found[width] = chromium(tmp_path, frame.as_uri(), "--dump-dom").split('data-result="')[1].split('"')[0].split()
+    count, hint, share = found[360]
+    assert int(count) > 0
+    assert hint == "true"
+    assert float(share) > 0.95
+    count, hint, share = found[1100]
+    assert (int(count), hint) == (0, "false")
+    assert float(share) > 0.95
+
+
 @pytest.mark.parametrize(("scheme", "dark"), [("1", False), ("0", True)])
 def test_follows_the_colour_scheme(report: Path, tmp_path: Path, scheme: str, dark: bool) -> None:
     shot = tmp_path / "shot.png"

@@ -1,5 +1,7 @@
 """The page: well-formed, self-contained, and every figure equal to one computed another way."""
 
+import html
+import json
 import re
 import shutil
 from pathlib import Path
@@ -39,14 +41,42 @@ def test_is_html5_that_loads_nothing(page: str) -> None:
 
 
 def test_has_every_section_and_chart(page: str) -> None:
-    for section in ("training", "gates", "activity", "circuit", "confusion", "throughput"):
+    for section in ("about", "training", "gates", "activity", "circuit", "confusion", "throughput"):
         assert f'<section id="{section}">' in page
-    for chart in ("accuracy", "gap", "loss", "layer_gap", "entropy", "activity", "passes", "pixels", "piece"):
-        assert re.search(rf'<figure id="chart-{chart}">\s*<h3>.*?</h3>\s*<svg class="chart"', page)
+    for chart in ("accuracy", "gap", "loss", "layer_gap", "rate", "entropy", "activity", "passes", "pixels", "piece"):
+        assert re.search(
+            rf'<figure id="chart-{chart}">\s*<h3>.*?</h3>\s*(<div class="row">\s*)?<svg class="chart"', page
+        )
     assert 'id="missing"' not in page
     assert "<b>+0.00</b>" in page  # a straight-through net has no gap, not even -0.00
     assert "var(--soft)" in page
     assert "#0" not in re.sub(r"<style>.*?</style>|data:image[^\"]*", "", page, flags=re.DOTALL)  # no stand-in is left
+
+
+def test_says_what_the_run_was(run: Path, page: str) -> None:
+    result = json.loads((run / "result.json").read_text())
+    facts = dict(cells(page, "about-table"))
+    assert facts["recipe"] == "digits"
+    assert facts["training"] == "60 steps, seed 0"
+    assert facts["training time"] == f"{result['train_seconds']:.1f} s"
+    assert facts["commit"] == result["commit"]
+    assert re.fullmatch(r"0\.1 at first, [\d.e-]+ at last; Adam, CosineAnnealingLR", facts["learning rate"])
+    assert re.fullmatch(r"simulated circuit, .*compiled C: equal on \d+ validation samples", facts["verified"])
+    assert facts["verified on the test split"] == "compiled C: equal scores on 360 images"
+    settings = yaml.safe_load(html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)[1]))
+    assert settings["model"]["net"]["init_args"]["width"] == 300
+    assert settings["trainer"]["max_steps"] == 60
+    assert "depth: gates from an input to an output" in page
+    assert data_of(page)["about"] == {name: html.unescape(text) for name, text in facts.items()}
+
+
+def test_numbers_have_one_form(page: str) -> None:
+    shown = re.sub(r"<(script|style|svg|pre)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"\d %", shown)
+    assert not re.search(r">\d{4,}<", shown), "thousands have commas"
+    tiles = re.findall(r"<b>([^<]*)</b><span>images/s, ([^<]*)<", shown)
+    assert tiles
+    assert {name: rate for rate, name in tiles} == dict(cells(page, "throughput-table")[1:])
 
 
 def test_accuracy_and_confusion_are_those_of_the_net(run: Path, page: str, test_split: ImageSet) -> None:
@@ -61,7 +91,7 @@ def test_accuracy_and_confusion_are_those_of_the_net(run: Path, page: str, test_
     assert data["test"]["images"] == len(labels) == 360
     accuracy = float((predicted == labels).float().mean())
     assert data["test"]["acc_hard"] == pytest.approx(accuracy)
-    assert f"<b>{100 * accuracy:.2f} %</b><span>hard accuracy, 360 test images" in page
+    assert f"<b>{100 * accuracy:.2f}%</b><span>hard accuracy, 360 test images" in page
     shown = [[int(text or 0) for text in row[1:]] for row in cells(page, "confusion-table")[1:]]
     assert shown == matrix.tolist()
 

@@ -51,8 +51,8 @@ def test_learns_and_logs_what_an_independent_computation_gives(tmp_path: Path) -
     assert after["loss_soft"] < before["loss_soft"] - 0.1
     assert after["acc_hard"] > 0.8
     expected = {f"val/{name}": value for name, value in expected_metrics(model.net, *toy(130, 1)).items()}
-    assert set(logged) == {*expected, "val/acc", "train/loss"}
-    assert logged["val/acc"] == logged["val/acc_hard"]
+    assert set(logged) == {*expected, "train/loss", "train/lr"}
+    assert logged["train/lr"] == pytest.approx(0.05)
     assert {name: logged[name] for name in expected} == pytest.approx(expected, abs=1e-5)
     (tested,) = run.test(model, loader(130, seed=2), verbose=False)
     expected = {f"test/{name}": value for name, value in expected_metrics(model.net, *toy(130, 2)).items()}
@@ -329,3 +329,14 @@ def test_the_learning_rate_finder_works_through_lr() -> None:
         **options,  # type: ignore[arg-type]
     )
     trainer.fit(module, datamodule=Digits())
+
+
+def test_rates_of_parameter_groups_are_logged_by_their_patterns(tmp_path: Path) -> None:
+    groups = {"*.weights": {"lr": 0.25}}
+    learned = LogicMLP((1, 4, 4), 2, 20, 2, connections="learned")
+    model = LogicClassifier(learned, 2, optimizer=partial(torch.optim.Adam, lr=0.5), parameter_groups=groups)
+    run = trainer(tmp_path, max_steps=3, log_every_n_steps=50)
+    run.fit(model, loader())
+    logged = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("train/")}
+    assert logged.pop("train/loss") > 0, "short runs log it, too"
+    assert logged == {"train/lr": 0.5, "train/lr/weights": 0.25}

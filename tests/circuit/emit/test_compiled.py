@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,3 +31,25 @@ def test_a_file_that_is_no_library(tmp_path) -> None:
     (tmp_path / "x.so").write_text("x")
     with pytest.raises(CompilerError, match="not a compiled circuit"):
         CompiledCircuit(tmp_path / "x.so")
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # an import of it fails
+import numpy as np
+from lgn_lightning.circuit import CompiledCircuit
+library = CompiledCircuit("net.so")
+bits = np.load("bits.npy")
+np.save("scores.npy", library.scores(bits))
+assert (library.predict(bits) == library.scores(bits).argmax(1)).all()
+"""
+
+
+def test_it_runs_without_torch(tmp_path: Path) -> None:
+    circuit = random_circuit()
+    compile_source(circuit.to_c(), tmp_path / "net.so")
+    np.save(tmp_path / "bits.npy", random_bits(circuit, 50))
+    run = [sys.executable, "-c", WITHOUT_TORCH]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "scores.npy"), circuit.scores(random_bits(circuit, 50)))

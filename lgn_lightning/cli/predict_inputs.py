@@ -1,0 +1,157 @@
+"""What ``lgn predict`` is given: images, folders, an array, or a test split; with labels where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.columns import Column
+from lgn_lightning.base.errors import LgnError, note
+from lgn_lightning.data.image_file import is_hidden, prepare_image
+
+IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is to be classified.
+
+    Attributes:
+        names: A name a sample.
+        values: ``[N, …]``.
+        labels: The true class of each, None where it is not known; None if none is known.
+    """
+
+    names: list[str]
+    values: NDArray[Any]
+    labels: list[int | None] | None = None
+
+
+def read_inputs(
+    paths: Sequence[Path],
+    shape: tuple[int, int, int] | None,
+    preparation: str | None,
+    class_names: Sequence[str] | None,
+    columns: tuple[Column, ...] | None = None,
+) -> Samples:
+    """Reads one ``.npy`` array, one table, or images.
+
+    Args:
+        paths: Of the array, or of images and folders.
+        shape: (C, H, W) of the net's images; None if it takes bits.
+        preparation: As of `prepare_image`.
+        class_names: Names of the classes: an image in a folder of such a name has this label.
+        columns: Columns of the table that a net takes the rows of; None for other nets.
+
+    Raises:
+        LgnError: If a file is missing or of no use; the message names it.
+    """
+    if columns is not None and not any(path.suffix == ".npy" for path in paths):
+        if len(paths) > 1:
+            raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
+        rows = _read_rows(columns, paths[0])
+        return Samples([str(index) for index in range(len(rows))], rows)
+    if any(path.suffix == ".npy" for path in paths):
+        if len(paths) > 1:
+            raise LgnError("give one .npy array alone, or images")
+        array = _as_images(_read_array(paths[0]), shape)
+        return Samples([str(index) for index in range(len(array))], array)
+    if shape is None:
+        raise LgnError("this circuit has no thresholds for pixels: give bits, as a .npy array of bools")
+    if shape[0] not in (1, 3):
+        raise LgnError(f"this net takes images of {shape[0]} channels; give them as a .npy array of uint8")
+    files = [(file, path) for path in paths for file in _image_files(path)]
+    pixels = np.empty((len(files), *shape), np.uint8)
+    for index, (file, _) in enumerate(files):
+        pixels[index] = prepare_image(file, shape, preparation)
+    numbers = {name: number for number, name in enumerate(class_names or ())}
+    labels = [_label(file, folder, numbers) for file, folder in files]
+    known = None if all(label is None for label in labels) else labels
+    return Samples([str(file) for file, _ in files], pixels, known)
+
+
+def _label(file: Path, folder: Path, numbers: dict[str, int]) -> int | None:
+    """The class whose name the folder of a file has, below the folder that was given."""
+    inside = file.relative_to(folder).parts[:-1] if file != folder else ()
+    return next((numbers[part] for part in reversed(inside) if part in numbers), None)
+
+
+def _read_rows(columns: tuple[Column, ...], path: Path) -> NDArray[Any]:
+    """Rows of a table file; says what of it was not in training."""
+    from lgn_lightning.data.table_columns import make_table_rows
+    from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
+
+    rows, notes = make_table_rows(columns, read_table(path), str(path))
+    for line in notes.lines():
+        note(f"{path}: {line}")
+    return rows
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LgnError(f"{path} cannot be read as a numpy array ({error}); write it with numpy.save") from error
+    if not array.ndim:
+        raise LgnError(f"{path} holds a single number; the first axis must be the samples")
+    return np.asarray(array)
+
+
+def _as_images(array: NDArray[Any], shape: tuple[int, int, int] | None) -> NDArray[Any]:
+    """Gives images the axes and pixels that the net takes, if it is clear what they are.
+
+    One image gets the axis of the samples, channels that stand last move forward; intensities from 0 to 1 and whole
+    numbers from 0 to 255 become uint8. All else is left to the check of the samples.
+    """
+    if shape is None:
+        return array
+    channels, height, width = shape
+    if array.shape in (shape, (height, width, channels)) or (channels == 1 and array.shape == shape[1:]):
+        array = array[None]
+    if array.shape[1:] == (height, width, channels) and array.shape[1:] != shape:
+        array = array.transpose(0, 3, 1, 2)
+    is_image = array.shape[1:] == shape or (channels == 1 and array.shape[1:] == shape[1:])
+    if not is_image or array.dtype in (np.bool_, np.uint8) or not array.size or array.dtype.kind not in "iuf":
+        return array
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and 0 <= low <= high <= 1:
+        return (array * 255).round().astype(np.uint8)
+    whole = array.dtype.kind in "iu" or bool((array == np.round(array)).all())
+    return array.astype(np.uint8) if whole and 0 <= low <= high <= 255 else array
+
+
+def _image_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise LgnError(f"there is no image or folder {path}")
+    images = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(file for file in images if not is_hidden(file, path))
+    if not found:
+        raise LgnError(f"there are no images in {path} ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def read_test_split(settings: dict[str, Any], root: Path | None, source: Path | None) -> Samples:
+    """The test samples of the data set that settings name.
+
+    Args:
+        settings: As plain values.
+        root: Data folder that replaces theirs.
+        source: The file that they were found in; None if it is a recipe that the user named.
+
+    Raises:
+        DataError: If they are missing.
+    """
+    from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which image files do not need
+
+    data = data_module(settings, root, source)
+    data.prepare_data()
+    images, labels = (part.numpy() for part in data.test_samples())
+    names = [str(index) for index in range(len(images))]
+    return Samples(names, images, labels.tolist() if labels.ndim == 1 and labels.dtype.kind == "i" else None)

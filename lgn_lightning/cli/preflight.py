@@ -1,0 +1,90 @@
+"""Looks at a recipe and its overrides before torch and Lightning are imported, which takes seconds.
+
+What cannot be known without them, such as the arguments of classes whose source is not found, passes here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lgn_lightning.base.errors import RecipeError, UsageError
+from lgn_lightning.cli.recipe_keys import FIXED, OTHER_KEYS, RUN_KEYS, Node, nodes_of, with_overrides
+from lgn_lightning.data.known import known_data
+from lgn_lightning.models.sizes import SIZES
+from lgn_lightning.training.size_check import compare_sizes
+
+#: Arguments of nets that are numbers or lists of them.
+_NUMBERS: Final = (
+    *("in_shape", "num_classes", "width", "depth", "arity", "thresholds", "channels", "dense", "kernel_size"),
+    *("padding", "pool", "edges"),
+)
+
+
+@contextmanager
+def keys_named(command: str, target: str) -> Iterator[None]:
+    """Adds to an error about a key the command that lists all keys, such as ``lgn fit digits --help``."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}\n(`lgn {command} {target} --help` lists every key)") from error
+
+
+def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Checks keys and sizes.
+
+    Args:
+        settings: The recipe.
+        overrides: Keys and values of the command line.
+
+    Raises:
+        UsageError: If a key is not known.
+        RecipeError: If a net's sizes do not fit one another.
+        DataError: If they do not fit the data.
+    """
+    merged = with_overrides(settings, overrides)
+    if merged is None:
+        return
+    nodes = list(nodes_of(merged))
+    for name in merged.keys() - {*FIXED, *RUN_KEYS, *OTHER_KEYS}:
+        raise UsageError(f"there is no key {name}{_near(name, (*FIXED, *RUN_KEYS))}")
+    for node in nodes:
+        signature = node.signature
+        if signature is None or signature.takes_more:
+            continue
+        for name in node.values:
+            if name not in signature.arguments and "." not in name:
+                where = f"{node.key}." if node.fixed else f"{node.key} ({node.path}): "
+                raise UsageError(f"{where}{name}: there is no such key{_near(name, signature.arguments)}")
+    _check_sizes(merged, {node.key: node for node in nodes})
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_sizes(settings: dict[str, Any], nodes: dict[str, Node]) -> None:
+    net, data = nodes.get("model.net"), nodes.get("data")
+    takes = gives = None
+    if net is not None and any(isinstance(net.values.get(name), str) for name in _NUMBERS):
+        return  # said where it is parsed
+    if net is not None and net.path.startswith("lgn_lightning.models."):
+        check = SIZES.get(net.path.rpartition(".")[2])
+        takes, gives = net.values.get("in_shape"), net.values.get("num_classes")
+        try:
+            if check is not None:
+                check(**net.values)
+        except ValueError as error:
+            raise RecipeError(f"{net.key}: {error}") from error
+        except TypeError:  # another type, or an argument is missing
+            return
+    package, _, name = ("" if data is None else data.path).rpartition(".")
+    if data is not None and package == "lgn_lightning.data":
+        shape, classes = known_data(name, **data.values)
+        module = settings.get("model") or {}
+        if module.get("target") not in (None, "classes"):
+            gives = classes = None  # how many scores these targets take, torch's side knows
+        compare_sizes(takes, gives, None if classes is None else module.get("num_classes"), name, shape, classes)

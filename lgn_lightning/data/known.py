@@ -1,0 +1,52 @@
+"""What the settings of a data module tell of its images before it is made: torch is not imported for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from lgn_lightning.data.image_file import is_hidden
+
+ROOT_VARIABLE: Final = "LGN_DATA_ROOT"
+#: Shape of an image where it is always the same, or the default.
+IMAGE_SHAPES: Final = {"Digits": (1, 8, 8), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32)}
+
+
+class KnownData(NamedTuple):
+    """Images of a data set, as far as its settings say; None where they do not."""
+
+    image_shape: tuple[int, int, int] | None = None
+    num_classes: int | None = None
+
+
+def data_root(root: str | None = None) -> Path:
+    """The data folder of a module; of one that was given none ``$LGN_DATA_ROOT``, else ``data``."""
+    return Path(os.environ.get(ROOT_VARIABLE) or "data" if root is None else root).expanduser()
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders of images in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path, folder))
+
+
+def known_data(name: str, root: str | None = None, size: Any = None, image_size: Any = None, **more: Any) -> KnownData:
+    """Looks at the arguments of a data module of this package.
+
+    Args:
+        name: Name of its class.
+        root: Its argument, as the others.
+        size: Of `MNIST`.
+        image_size: Of `ImageFolder`.
+        **more: Other arguments.
+    """
+    if name == "ImageFolder":
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size or (0, 0)
+        folder = data_root(root) / "train"
+        return KnownData(
+            (1 if more.get("grayscale") else 3, height, width) if height else None,
+            len(class_folders(folder)) if folder.is_dir() else None,
+        )
+    if name not in IMAGE_SHAPES:
+        return KnownData()
+    return KnownData((1, size, size) if name == "MNIST" and size else IMAGE_SHAPES[name], 10)

@@ -1,0 +1,126 @@
+"""The sizes of nets by the arguments of their classes: known, and checked, before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+from lgn_lightning.base.sizes import (
+    ConvGeometry,
+    check_classes,
+    check_image_shape,
+    check_thresholds,
+    check_widths,
+    per_layer,
+)
+
+_DEEPEST: Final = 10_000
+
+
+class Block(NamedTuple):
+    """A convolution and the pooling behind it.
+
+    Attributes:
+        channels: Of its input.
+        places: Height and width of its output.
+        pooled: The same after the pooling.
+    """
+
+    channels: int
+    places: tuple[int, int]
+    pooled: tuple[int, int]
+
+
+def mlp_widths(
+    in_shape: Sequence[int],
+    num_classes: int,
+    width: int | list[int],
+    depth: int | None = None,
+    thresholds: Sequence[float] = (0.5,),
+    arity: int = 2,
+    connections: str | list[str] = "",
+    **_: Any,
+) -> list[int]:
+    """Inputs of a `LogicMLP`, then the gates of each layer; takes its arguments.
+
+    Raises:
+        ValueError: If they do not fit one another or the number of classes.
+    """
+    if isinstance(width, int):
+        if depth is None or not 1 <= depth <= _DEEPEST:
+            raise ValueError(f"depth={depth}: give the number of layers, 1 to {_DEEPEST:,}, or a list of widths")
+        widths = [width] * depth
+    else:
+        if not width or depth not in (None, len(width)):
+            raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
+        widths = list(width)
+    check_classes(num_classes, widths[-1])
+    per_layer("connections", connections, widths, "layers")
+    check_thresholds(thresholds)
+    check_image_shape(in_shape)
+    widths = [len(thresholds) * in_shape[0] * in_shape[1] * in_shape[2], *widths]
+    _check_layers(widths, arity)
+    return widths
+
+
+def tree_sizes(
+    in_shape: Sequence[int],
+    num_classes: int,
+    channels: list[int],
+    dense: list[int],
+    kernel_size: int | list[int] = 3,
+    padding: int | list[int] = 1,
+    pool: int = 2,
+    thresholds: Sequence[float] | int = (0.5,),
+    edges: list[int] | None = None,
+    connections: str | list[str] = "",
+    tree_connections: str | list[str] = "",
+    **_: Any,
+) -> tuple[list[Block], list[int]]:
+    """Sizes of a `LogicTreeNet`: its convolutions, and the inputs and gates of its dense layers; takes its arguments.
+
+    Raises:
+        ValueError: If they do not fit one another or the number of classes; the message names the layer.
+    """
+    if not channels or not dense:
+        raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
+    check_classes(num_classes, dense[-1])
+    per_layer("connections", connections, dense, "dense layers")
+    per_layer("tree_connections", tree_connections, channels, "convolutions")
+    if not isinstance(thresholds, int):
+        check_thresholds(thresholds)
+    check_image_shape(in_shape)
+    width = (thresholds if isinstance(thresholds, int) else len(thresholds)) + 8 * len(edges or ())
+    width, size = width * in_shape[0], (in_shape[1], in_shape[2])
+    kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
+    borders = per_layer("padding", padding, channels, "convolutions")
+    blocks = []
+    for number, (out, kernel, border) in enumerate(zip(channels, kernels, borders, strict=True), 1):
+        geometry = ConvGeometry((kernel, kernel), padding=(border, border))
+        try:
+            geometry.check(size)
+        except ValueError as error:
+            raise ValueError(f"convolution {number}: {error}") from None
+        places = geometry.output_size(size)
+        if not 1 <= pool <= min(places):
+            raise ValueError(
+                f"convolution {number}: pooling {pool}x{pool} does not fit its {places[0]}x{places[1]} outputs; change "
+                "its padding or kernel, or the pooling"
+            )
+        size = (places[0] // pool, places[1] // pool)
+        blocks.append(Block(width, places, size))
+        width = out
+    widths = [width * size[0] * size[1], *dense]
+    _check_layers(widths, 2)
+    return blocks, widths
+
+
+def _check_layers(widths: list[int], arity: int) -> None:
+    for in_dim, out_dim in pairwise(widths):
+        name = f"LogicLayer({in_dim}, {out_dim})" if arity == 2 else f"LutLayer({in_dim}, {out_dim}, arity={arity})"
+        check_widths(name, in_dim, out_dim, arity)
+
+
+#: What checks the arguments of a net, by the name of its class.
+SIZES: Final[dict[str, Callable[..., object]]] = {"LogicMLP": mlp_widths, "LogicTreeNet": tree_sizes}
