@@ -83,7 +83,10 @@ def _check_sizes(settings: dict[str, Any], nodes: dict[str, Node]) -> None:
             return
     package, _, name = ("" if data is None else data.path).rpartition(".")
     if data is not None and package == "lgn_lightning.data":
-        shape, classes = known_data(name, **data.values)
+        try:
+            shape, classes = known_data(name, **data.values)
+        except (TypeError, ValueError, OSError):  # a value of another type, or a folder that cannot be read
+            return
         module = settings.get("model") or {}
         if module.get("target") not in (None, "classes"):
             gives = classes = None  # how many scores these targets take, torch's side knows

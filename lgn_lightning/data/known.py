@@ -30,7 +30,9 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path, folder))
 
 
-def known_data(name: str, root: str | None = None, size: Any = None, image_size: Any = None, **more: Any) -> KnownData:
+def known_data(
+    name: str, /, root: str | None = None, size: Any = None, image_size: Any = None, **more: Any
+) -> KnownData:
     """Looks at the arguments of a data module of this package.
 
     Args:

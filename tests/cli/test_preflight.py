@@ -44,6 +44,7 @@ def test_every_recipe_passes(path: Path) -> None:
         ["--model.net.init_args.width=4000"],
         ["--model.net=nowhere.Net", "--model.net.anything=1"],
         ["--config=more.yaml", "--nonsense=1"],
+        ["--data=ImageFolder", "--data.image_size=large"],
         ["--model.net.width=abc", "--trainer.max_steps=abc", "stray"],
         ["--run_name=x", "--logger=csv,wandb", "--seed_everything=3", "--ckpt_path=x.ckpt", "--weights_only=true"],
         ["--model.net.width=[2000, 1000]", "--model.net.depth=null"],
