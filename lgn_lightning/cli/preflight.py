@@ -23,6 +23,10 @@ _NUMBERS: Final = (
 )
 
 
+#: Layers of a net that is no mistake.
+_DEEP: Final = 10_000
+
+
 @contextmanager
 def keys_named(command: str, target: str) -> Iterator[None]:
     """Adds to an error about a key the command that lists all keys, such as ``lgn fit digits --help``."""
@@ -71,6 +75,8 @@ def _check_sizes(settings: dict[str, Any], nodes: dict[str, Node]) -> None:
     takes = gives = None
     if net is not None and any(isinstance(net.values.get(name), str) for name in _NUMBERS):
         return  # said where it is parsed
+    if net is not None and isinstance(depth := net.values.get("depth"), int) and depth > _DEEP:
+        return  # how much memory it would take is said where it is built
     if net is not None and net.path.startswith("lgn_lightning.models."):
         check = SIZES.get(net.path.rpartition(".")[2])
         takes, gives = net.values.get("in_shape"), net.values.get("num_classes")
@@ -87,7 +93,7 @@ def _check_sizes(settings: dict[str, Any], nodes: dict[str, Node]) -> None:
             shape, classes = known_data(name, **data.values)
         except (TypeError, ValueError, OSError):  # a value of another type, or a folder that cannot be read
             return
-        module = settings.get("model") or {}
+        module = settings["model"] if isinstance(settings.get("model"), dict) else {}
         if module.get("target") not in (None, "classes"):
             gives = classes = None  # how many scores these targets take, torch's side knows
         compare_sizes(takes, gives, None if classes is None else module.get("num_classes"), name, shape, classes)

@@ -70,9 +70,9 @@ class LogicMLP(KnowsArguments, LogicSequential):
         learnable_thresholds: bool = False,
         num_candidates: int = 8,
     ) -> None:
+        if isinstance(width, int) and depth is not None:
+            check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", max(depth, 0) * max(width, 0), 1)
         widths = mlp_widths(in_shape, num_classes, width, depth, thresholds, arity, connections)
-        if isinstance(width, int):
-            check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", sum(widths[1:]), 1)
         wirings = per_layer("connections", connections, widths[1:], "layers")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard

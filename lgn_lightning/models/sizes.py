@@ -15,8 +15,6 @@ from lgn_lightning.base.sizes import (
     per_layer,
 )
 
-_DEEPEST: Final = 10_000
-
 
 class Block(NamedTuple):
     """A convolution and the pooling behind it.
@@ -48,8 +46,8 @@ def mlp_widths(
         ValueError: If they do not fit one another or the number of classes.
     """
     if isinstance(width, int):
-        if depth is None or not 1 <= depth <= _DEEPEST:
-            raise ValueError(f"depth={depth}: give the number of layers, 1 to {_DEEPEST:,}, or a list of widths")
+        if depth is None or depth < 1:
+            raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
         widths = [width] * depth
     else:
         if not width or depth not in (None, len(width)):
