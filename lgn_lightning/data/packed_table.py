@@ -72,8 +72,8 @@ class PackedTable(Table):
         super().__init__(*args, **kwargs)
         if sample_rows < 1 or chunk_rows < 1:
             raise ValueError(f"sample_rows={sample_rows} and chunk_rows={chunk_rows} must be 1 or more")
-        if self.group is not None or self.test_path is not None or self.task != "class" or len(self.target) > 1:
-            raise ValueError("a PackedTable has classes, and neither group nor test_path")
+        if self._asides or self.test_path is not None or self.task != "class" or len(self.target) > 1:
+            raise ValueError("a PackedTable has classes, and neither group nor weights nor test_path")
         self.cache, self.sample_rows, self.chunk_rows = cache, sample_rows, chunk_rows
 
     # What differs from a table in memory.

@@ -19,7 +19,7 @@ from lgn_lightning.base.columns import Column, Comparisons, Op, Rows
 from lgn_lightning.base.errors import DataError, note
 from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.splits import split_rows
-from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns
+from lgn_lightning.data.table_columns import find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
 from lgn_lightning.data.table_target import TASKS, Targets, read_target
 from lgn_lightning.data.thresholds import Encoding
@@ -52,6 +52,7 @@ class _Read(NamedTuple):
     rows: Rows
     labels: Targets
     groups: NDArray[Any] | None
+    weights: NDArray[np.float64] | None
     test_rows: Rows
     test_labels: Targets
 
@@ -73,6 +74,8 @@ class Table(SampleDataModule):
         test_fraction: Share of the rows to test on, by ``split_seed``; 0 with ``test_path`` alone.
         drop: Columns to leave out.
         group: Column of groups that must not be on both sides of a split, such as the patient; it is left out, too.
+        weights: Column of weights, also left out: rows are repeated in training in proportion to them, drawn by
+            ``split_seed`` where that is no whole number. Validation and test count every row once.
         types: What columns hold, where that is found wrongly: ``numeric``, ``float32``, ``float64``, ``integer``,
             ``boolean`` or ``category``.
         missing: Texts that stand for a missing value, besides the usual ones (empty, NA, NaN, null, …).
@@ -100,6 +103,7 @@ class Table(SampleDataModule):
         test_fraction: float = 0.2,
         drop: list[str] | None = None,
         group: str | None = None,
+        weights: str | None = None,
         types: dict[str, str] | None = None,
         missing: list[str] | None = None,
         thresholds: int = 16,
@@ -123,7 +127,7 @@ class Table(SampleDataModule):
         self.task = task
         self.test_fraction = test_fraction
         self.drop = list(drop or ())
-        self.group = group
+        self.group, self.weights = group, weights
         self.types = dict(types or {})
         self.missing = list(missing or ())
         self.encoding = Encoding(thresholds, spacing, dict(given or {}), dict(codes or {}))
@@ -191,9 +195,11 @@ class Table(SampleDataModule):
         return _row_set(self._read.test_rows, self._read.test_labels)
 
     def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if self.val_fraction == 0:
-            return super()._split_train(labels)
-        kept, held_out = self._split(labels.numpy(), self.val_fraction, self._read.groups)
+        kept, held_out = np.arange(len(labels)), np.zeros(0, np.int64)
+        if self.val_fraction:
+            kept, held_out = self._split(labels.numpy(), self.val_fraction, self._read.groups)
+        if self._read.weights is not None:
+            kept = _repeated(kept, self._read.weights[kept], self.split_seed)
         return torch.from_numpy(kept), torch.from_numpy(held_out)
 
     def _split(
@@ -223,7 +229,8 @@ class Table(SampleDataModule):
         frame = self._without_dropped(frame, source)
         names, labels = read_target(frame[self.target], self.task, source)
         groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
-        features = frame.drop(columns=[*self.target, *([] if self.group is None else [self.group])])
+        weights = None if self.weights is None else self._weights(frame[self.weights], source)
+        features = frame.drop(columns=[*self.target, *self._asides])
         if features.empty:
             raise DataError(f"{source} has no column besides the target {', '.join(self.target)}")
         if test_table is None and self.test_fraction > 0:
@@ -231,6 +238,7 @@ class Table(SampleDataModule):
             test_frame, test_labels = features.iloc[test].reset_index(drop=True), labels[test]
             features, labels = features.iloc[train].reset_index(drop=True), labels[train]
             groups = None if groups is None else groups[train]
+            weights = None if weights is None else weights[train]
             test_source = source
         elif test_table is not None:
             test_frame, test_source = test_table
@@ -244,10 +252,10 @@ class Table(SampleDataModule):
             require_columns([column.name for column in columns], list(given), source, what)
         rows, _ = make_table_rows(columns, features, source)
         test_rows, notes = make_table_rows(columns, test_frame, test_source)
-        notes.extra = [name for name in notes.extra if name not in (*self.drop, self.group)]
+        notes.extra = [name for name in notes.extra if name not in (*self.drop, *self._asides, *self.target)]
         for line in notes.lines():
             note(f"test rows: {line}")
-        return _Read(columns, names, rows, labels, groups, test_rows, test_labels)
+        return _Read(columns, names, rows, labels, groups, weights, test_rows, test_labels)
 
     def _tables(self) -> tuple[_Named, _Named | None]:
         """The table, and that of the test rows if they are not a share of it; each with its name for messages."""
@@ -277,12 +285,24 @@ class Table(SampleDataModule):
     def _without_dropped(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
         require_columns(frame.columns, self.target, source, "the target, data.target")
         require_columns(frame.columns, self.drop, source, "data.drop")
-        if self.group is not None:
-            require_columns(frame.columns, [self.group], source, "data.group")
-        both = [name for name in self.target if name in (*self.drop, self.group)]
+        require_columns(frame.columns, self._asides, source, "data.group or data.weights")
+        both = [name for name in self.target if name in (*self.drop, *self._asides)]
         if both:
             raise DataError(f"the target {both[0]!r} is among the columns to leave out")
         return frame.drop(columns=self.drop)
+
+    @property
+    def _asides(self) -> list[str]:
+        """Columns that say something of a row and are no features."""
+        return [name for name in (self.group, self.weights) if name is not None]
+
+    def _weights(self, values: pd.Series[Any], source: str) -> NDArray[np.float64]:
+        weights = numbers_of(values, f"{source}, weights {self.weights!r}")
+        if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:  # false for NaN
+            raise DataError(
+                f"{source}, weights {self.weights!r}: weights are 0 or more, not all of them 0, none missing"
+            )
+        return weights
 
     def show_columns(self) -> None:
         """Prints a table of the columns, and what each became."""
@@ -308,6 +328,12 @@ class Table(SampleDataModule):
             share = f"{missing.mean():.1%}" if missing.any() else ""
             table.add_row(column.name, column.kind, share, shown, f"{bits.size} {how}")
         Console().print(table)
+
+
+def _repeated(rows: NDArray[np.int64], weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Rows, each as often as four times its share of the mean weight says: the mean row comes four times."""
+    draws = np.random.default_rng(seed).random(len(rows))
+    return np.repeat(rows, np.floor(4 * weights / weights.mean() + draws).astype(np.int64))
 
 
 def _row_set(rows: Rows, labels: Targets) -> RowSet:

@@ -179,6 +179,10 @@ def csv_form(path: Path) -> CsvForm:
     rows = found[separator]
     names = [name.strip() for name in rows[0]]
     _check_header(path, names)
+    uneven = [number for number, row in enumerate(rows[1:], 1) if len(row) != len(names)]
+    if uneven and (uneven[0] < len(rows) - 1 or whole):  # the last may be cut off
+        row = rows[uneven[0]]
+        raise DataError(f"{path}: row {uneven[0]} has {len(row)} fields ({row[0]!r}, …), and the header {len(names)}")
     fields = [field for row in rows[1:] for field in row]
     commas = separator != "," and any(map(_COMMA.fullmatch, fields)) and not any(map(_POINT.fullmatch, fields))
     said = [f"the separator {separator!r}"] if separator != "," else []

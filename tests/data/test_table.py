@@ -129,3 +129,19 @@ def test_marks_of_missing_values() -> None:
     data = Table.of_frame({"x": values, "y": ["a", "b"] * 40}, "y", missing=["?"])
     assert [column.kind for column in data.columns] == ["float32"]
     assert "x is missing" in [data.comparisons.describe(i) for i in range(data.num_bits)]
+
+
+def test_weights_repeat_rows_in_training_alone() -> None:
+    table = {"x": np.arange(400.0), "w": np.tile([0.0, 1.0, 3.0, 4.0], 100), "y": np.repeat(["a", "b"], 200)}
+    data = Table.of_frame(table, "y", weights="w", val_fraction=0.2)
+    data.setup()
+    assert [column.name for column in data.columns] == ["x"]
+    rows = data.training_samples()[0].numpy().view(data.comparisons.row_dtype)[:, 0]["x"]
+    often = np.bincount(rows.astype(int), minlength=400).reshape(100, 4).sum(0)
+    assert often[0] == 0
+    assert often[2] / often[1] == pytest.approx(3, abs=0.7)
+    assert often[3] / often[1] == pytest.approx(4, abs=0.8)
+    assert len(data.test_samples()[0]) == 80
+    assert sum(len(y) for _, y in data.val_dataloader()) == 64  # type: ignore[misc, union-attr]
+    with pytest.raises(DataError, match="weights are 0 or more"):
+        Table.of_frame({**table, "w": np.full(400, -1.0)}, "y", weights="w").setup()

@@ -43,6 +43,7 @@ def test_text_that_is_no_utf_8_is_said(tmp_path: Path, capsys: pytest.CaptureFix
         ("a,b\n", "0 rows"),
         ("a,a\n1,2\n", "'a'"),
         (",a\n0,1\n", "column 1"),
+        ("a,b\n1,2\n3\n4,5\n", "row 2 has 1 fields"),
         ("1.5,2.5\n1,2\n", "header"),
     ],
 )
