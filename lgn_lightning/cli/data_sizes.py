@@ -13,7 +13,7 @@ _SIZES: Final = ("num_bits", "num_classes")
 
 
 def fill_in_sizes(config: Any) -> SampleDataModule | None:
-    """Fills the sizes of a net that are null, and the module's number of classes with them.
+    """Fills the sizes of a net that are null, and the module's target and number of classes with them.
 
     Args:
         config: The parsed settings of a command, with ``model`` and ``data``; changed in place, so that the run keeps
@@ -32,6 +32,8 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
     data = data_module({"data": config.data.as_dict()})
     data.prepare_data()
     data.setup("fit")
+    if config.model.get("target", "") is None:
+        config.model.target = {"class": "classes"}.get(word := getattr(data, "task", "class"), word)
     sizes = {name: getattr(data, name, None) for name in _SIZES}
     if isinstance(sizes["num_classes"], int):  # of one output for yes or no, and for levels
         sizes["num_classes"] = scores_of(_target_word(config.model.get("target", "classes")), sizes["num_classes"])

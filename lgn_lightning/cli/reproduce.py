@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     if not parser.add_help:  # also after a recipe, whose keys are those of `lgn fit`
         parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
     parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="as in 0,1,2 (the default) or 0-9")
+    text = "cross-validate: a training a fold of the training samples, tested on that fold and verified"
+    parser.add_argument("--folds", type=_folds, default=0, help=text)
     text = "share of the recipe's steps to train, as in 0.1; marks the row"
     parser.add_argument("--budget", type=_budget, default=1.0, help=text)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
@@ -48,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise RecipeError("`lgn reproduce` needs a recipe first: lgn reproduce <recipe…>; `lgn ls` lists the recipes")
     overrides = _joined(arguments.keys)
-    jobs = [Reproduction.of(find_recipe(name), arguments.budget, overrides) for name in arguments.words]
+    jobs = [
+        Reproduction.of(find_recipe(name), arguments.budget, overrides, arguments.folds) for name in arguments.words
+    ]
     results = []
     for job in jobs:
         result = job.run(arguments.seeds)
@@ -69,6 +73,8 @@ class Reproduction:
         overrides: Further arguments of ``lgn fit``, ``--key=value`` each.
         shrunk: Arguments of ``lgn fit`` that the budget amounts to.
         settings: Hash of all that decides the result but the seed.
+        folds: Parts of the training samples, on each of which a net is tested that was trained on the others; 0 for
+            the data's own test split.
     """
 
     recipe: Path
@@ -77,13 +83,14 @@ class Reproduction:
     overrides: list[str]
     shrunk: list[str]
     settings: str
+    folds: int = 0
 
     @classmethod
-    def of(cls, recipe: Path, budget: float = 1.0, overrides: Sequence[str] = ()) -> Reproduction:
+    def of(cls, recipe: Path, budget: float = 1.0, overrides: Sequence[str] = (), folds: int = 0) -> Reproduction:
         """Reads a recipe; a RecipeError if it is none, or an override is the command's own business."""
         for text in overrides:
-            if re.match(r"--(seed_everything|run_name|ckpt_path)\b", text):
-                raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs and seeds itself, see --seeds")
+            if re.match(r"--(seed_everything|run_name|ckpt_path|data\.(init_args\.)?folds?)\b", text):
+                raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs, seeds and folds itself")
         content = read_settings(recipe)
         try:
             paper = filled(PaperResult, content.pop("paper", {}))
@@ -92,41 +99,46 @@ class Reproduction:
         content.pop("seed_everything", None)
         shrunk = [] if budget == 1 else list(_shrink(content, budget, recipe))
         changes = sorted(text for text in overrides if not _PLACE.fullmatch(text))
-        described = json.dumps([content, changes, shrunk], sort_keys=True)
+        described = json.dumps([content, changes, shrunk, *([folds] if folds else [])], sort_keys=True)
         settings = hashlib.sha256(described.encode()).hexdigest()[:8]
-        return cls(recipe, paper, budget, list(overrides), shrunk, settings)
+        return cls(recipe, paper, budget, list(overrides), shrunk, settings, folds)
 
     @property
     def changes(self) -> list[str]:
         """What differs from the recipe, as a row shows it: ``model.net.tau=8``."""
         return [text.removeprefix("--") for text in self.overrides if not _PLACE.fullmatch(text)]
 
-    def folder(self, seed: int) -> RunFolder:
-        """Where the run of a seed lies: other settings, other folder."""
-        return RunFolder(RUNS / self.recipe.stem / f"{self.settings}-seed-{seed}")
+    def folder(self, seed: int, fold: int | None = None) -> RunFolder:
+        """Where the run of a seed and a fold lies: other settings, other folder."""
+        part = "" if fold is None else f"-fold-{fold}"
+        return RunFolder(RUNS / self.recipe.stem / f"{self.settings}-seed-{seed}{part}")
 
     def run(self, seeds: Sequence[int], fit: Callable[[list[str]], int] | None = None) -> Result:
         """Trains what is not trained yet, by ``lgn`` in a process of its own, and collects the results."""
-        runs = [self._seed_result(seed, fit or _lgn) for seed in sorted(set(seeds))]
-        newest = max(self.folder(run.seed).result_file.stat().st_mtime for run in runs)
+        folds = range(self.folds) if self.folds else (None,)
+        runs = [self._seed_result(seed, fold, fit or _lgn) for seed in sorted(set(seeds)) for fold in folds]
+        newest = max(self.folder(run.seed, run.fold).result_file.stat().st_mtime for run in runs)
         date = datetime.datetime.fromtimestamp(newest, datetime.timezone.utc).date().isoformat()
-        return Result(self.recipe.stem, self.paper, date, self.settings, runs, self.budget, self.changes)
+        about = self.settings, runs, self.budget, self.changes, self.folds
+        return Result(self.recipe.stem, self.paper, date, *about)
 
-    def _seed_result(self, seed: int, fit: Callable[[list[str]], int]) -> SeedResult:
-        folder = self.folder(seed)
+    def _seed_result(self, seed: int, fold: int | None, fit: Callable[[list[str]], int]) -> SeedResult:
+        folder = self.folder(seed, fold)
+        which = f"{self.recipe.stem}, seed {seed}" + ("" if fold is None else f", fold {fold + 1} of {self.folds}")
+        split = [] if fold is None else [f"--data.folds={self.folds}", f"--data.fold={fold}"]
         if folder.result is not None:
-            print(f"{self.recipe.stem}, seed {seed}: trained already, {folder.path}", flush=True)
+            print(f"{which}: trained already, {folder.path}", flush=True)
         else:
             # A run that was killed before it wrote its settings starts anew.
             resuming = folder.config.is_file()
             start = ["--resume", str(folder.path)] if resuming else [f"--run_name={folder.path.name}"]
             place = [text for text in self.overrides if _PLACE.fullmatch(text)]
-            given = place if resuming else [f"--seed_everything={seed}", *self.shrunk, *self.overrides]
-            print(f"{self.recipe.stem}, seed {seed}: {'resuming' if resuming else 'training'}", flush=True)
+            given = place if resuming else [f"--seed_everything={seed}", *self.shrunk, *split, *self.overrides]
+            print(f"{which}: {'resuming' if resuming else 'training'}", flush=True)
             code = fit(["fit", str(self.recipe), *start, *given])
             if code == 130 or (code and folder.result is None):
                 raise RunError(
-                    f"the training of {self.recipe.stem} with seed {seed} stopped with exit code {code}; its own "
+                    f"the training of {which.replace(',', ' with', 1)} stopped with exit code {code}; its own "
                     "message is above, and the same `lgn reproduce` resumes it"
                 )
         values = folder.result
@@ -134,7 +146,9 @@ class Reproduction:
             stopped = "its training was stopped; the same `lgn reproduce` resumes it"
             raise RunError(f"{folder.path} has no result.json: {stopped}")
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
-        known = {"seed": seed, "commit": "unknown"}
+        if fold is not None and values.get("gates") and fit(["verify", str(folder.path), "--no-proof"]):
+            raise RunError(f"{folder.path} has a circuit that was not verified; the message is above")
+        known = {"seed": seed, "commit": "unknown", "fold": fold}
         about = {name: values[name] for name in (*names, "metric", "commit") if name in values}
         try:
             return filled(SeedResult, known | about)
@@ -200,6 +214,12 @@ def _seeds(text: str) -> list[int]:
     if not seeds:
         raise ValueError
     return seeds
+
+
+def _folds(text: str) -> int:
+    if (folds := int(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text} folds: a cross-validation has 2 or more")
+    return folds
 
 
 def _budget(text: str) -> float:

@@ -39,6 +39,7 @@ class SeedResult:
         hardware: What it trained on.
         commit: The code that trained it.
         metric: What the accuracies are, if they are none: the metric that fits the target.
+        fold: The fold of the training samples that was tested on; None for the test split.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class SeedResult:
     hardware: str
     commit: str
     metric: str = "acc"
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Result:
         runs: One run a seed, by seed.
         budget: Share of the recipe's steps that was trained; below 1 the row is marked.
         overrides: What else differs from the recipe; the row shows it.
+        folds: Folds of a cross-validation, all of which are among the runs of each seed; 0 for the test split.
     """
 
     recipe: str
@@ -74,6 +77,7 @@ class Result:
     runs: list[SeedResult]
     budget: float = 1.0
     overrides: list[str] = field(default_factory=list)
+    folds: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -150,7 +154,9 @@ def cells(result: Result) -> dict[str, str]:
     """A row of the tables: text by column."""
     paper, runs = result.paper, result.runs
     changed = [f"{100 * result.budget:g} % of the steps"] if result.budget != 1 else []
-    spread = "1 seed" if result.deviation is None else f"± {result.deviation:.2f}, {len(runs)} seeds"
+    seeds = f"{len(runs) // max(1, result.folds)} seed{'s' if len(runs) > max(1, result.folds) else ''}"
+    seeds = f"{result.folds} folds × {seeds}" if result.folds else seeds
+    spread = seeds if result.deviation is None else f"± {result.deviation:.2f}, {seeds}"
     exported = [run.gates_exported for run in runs if run.gates_exported is not None]
     seconds = [run.train_seconds for run in runs if run.train_seconds is not None]
     return {

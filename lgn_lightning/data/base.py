@@ -41,6 +41,8 @@ class SampleDataModule(LightningDataModule, ABC):
         split_seed: Seed of the train/validation split.
         drop_last: Whether training leaves out an incomplete last batch.
         shuffle_seed: Seed of training order and augmentation; ``None`` means the one of ``seed_everything``, else 0.
+        folds: Parts of the training samples for a cross-validation; 0 for none.
+        fold: The part, from 0 on, that is the test split; the others train and validate.
         resident: Whether the samples stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
     """
@@ -63,8 +65,15 @@ class SampleDataModule(LightningDataModule, ABC):
         drop_last: bool = True,
         shuffle_seed: int | None = None,
         resident: bool = False,
+        folds: int = 0,
+        fold: int = 0,
     ) -> None:
         super().__init__()
+        if folds < 0 or folds == 1 or not 0 <= fold < max(1, folds):
+            raise ValueError(f"folds={folds}, fold={fold}: give 2 folds or more, and a fold below them")
+        self.folds, self.fold = folds, fold
+        #: Training samples that are not in the fold which is tested; None without folds.
+        self.rows_but_fold: Tensor | None = None
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"batch_size and eval_batch_size must be 1 or more, got {batch_size}, {eval_batch_size}")
         if not 0 <= val_fraction < 1:
@@ -114,6 +123,15 @@ class SampleDataModule(LightningDataModule, ABC):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
         return order[count:].sort().values, order[:count].sort().values
 
+    def _fold_of(self, labels: Tensor) -> Tensor:
+        """The fold of each training sample, int64 ``[N]``: seeded, of every class alike."""
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
+        if labels.dtype == torch.int64 and labels.ndim == 1:
+            order = order[labels[order].sort(stable=True).indices]
+        folds = torch.empty(len(labels), dtype=torch.int64)
+        folds[order] = torch.arange(len(labels)) % self.folds
+        return folds
+
     def _check_samples(self, data: Samples) -> Samples:
         """Refuses samples and labels that do not belong together."""
         samples, labels = data
@@ -142,16 +160,30 @@ class SampleDataModule(LightningDataModule, ABC):
         DataError if the data set is missing, corrupt or too small for the split.
         """
         if stage in ("fit", "validate", None) and "train" not in self.__splits:
-            train = self._check_samples(self._load_train())
+            train, used = self.__load_train()
             own_val = self._load_val()
             if own_val is None:
-                kept, held_out = self._split_train(train[1])
+                kept, held_out = self._split_train(train[1] if used is None else train[1][used])
+                kept, held_out = (kept, held_out) if used is None else (used[kept], used[held_out])
                 self.__splits |= {"train": Split(train, kept), "val": Split(train, held_out)}
             else:
-                self.__splits |= {"train": Split(train), "val": Split(self._check_samples(own_val))}
-        needs_test = stage in ("test", "predict") or (stage in ("fit", None) and self.has_test)
+                self.__splits |= {"train": Split(train, used), "val": Split(self._check_samples(own_val))}
+        needs_test = stage in ("test", "predict") or (stage in ("fit", None) and (self.has_test or self.folds > 0))
         if needs_test and "test" not in self.__splits:
-            self.__splits["test"] = Split(self._check_samples(self._load_test()))
+            if not self.folds:
+                self.__splits["test"] = Split(self._check_samples(self._load_test()))
+            else:
+                self.__load_train()
+
+    def __load_train(self) -> tuple[Samples, Tensor | None]:
+        """All training samples, and those that are in no fold which is tested, if there are folds."""
+        train = self._check_samples(self._load_train())
+        if not self.folds:
+            return train, None
+        tested = self._fold_of(train[1]) == self.fold
+        self.rows_but_fold = (~tested).nonzero()[:, 0]
+        self.__splits["test"] = Split((train[0][tested], train[1][tested]))
+        return train, self.rows_but_fold
 
     def teardown(self, stage: str) -> None:
         self.__residents.clear()
@@ -191,6 +223,11 @@ class SampleDataModule(LightningDataModule, ABC):
         """Number of samples that train."""
         (_, labels), indices = self.__loaded("train")
         return len(labels) if indices is None else len(indices)
+
+    def training_labels(self) -> Tensor:
+        """The labels of what trains."""
+        (_, labels), indices = self.__loaded("train")
+        return labels if indices is None else labels[indices]
 
     def test_samples(self) -> Samples:
         """All test samples and labels in file order, whatever share this rank's :meth:`test_dataloader` gives."""

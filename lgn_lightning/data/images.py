@@ -46,6 +46,8 @@ class ImageDataModule(SampleDataModule):
         resident: Whether the images stay in the memory of the trainer's device, where batches are then gathered: no
             copy to the GPU at any step.
         augment: Augmentation of the training images; a list is applied in turn.
+        folds: Parts of the training images for a cross-validation; 0 for none.
+        fold: The part, from 0 on, that is the test split; the others train and validate.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -67,8 +69,11 @@ class ImageDataModule(SampleDataModule):
         shuffle_seed: int | None = None,
         resident: bool = False,
         augment: Augmentation | list[Augmentation] | None = None,
+        folds: int = 0,
+        fold: int = 0,
     ) -> None:
-        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last, shuffle_seed, resident)
+        sizes = root, batch_size, eval_batch_size, val_fraction, split_seed, drop_last
+        super().__init__(*sizes, shuffle_seed, resident, folds, fold)
         self.download = download
         self.augment = Compose(augment) if isinstance(augment, list) else augment
 

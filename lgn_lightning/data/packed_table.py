@@ -72,7 +72,8 @@ class PackedTable(Table):
         super().__init__(*args, **kwargs)
         if sample_rows < 1 or chunk_rows < 1:
             raise ValueError(f"sample_rows={sample_rows} and chunk_rows={chunk_rows} must be 1 or more")
-        if self._asides or self.test_path is not None or self.task != "class" or len(self.target) > 1:
+        classes = self._task in (None, "class") and len(self.target) < 2
+        if self._asides or self.test_path is not None or not classes:
             raise ValueError("a PackedTable has classes, and neither group nor weights nor test_path")
         self.cache, self.sample_rows, self.chunk_rows = cache, sample_rows, chunk_rows
 
@@ -82,6 +83,11 @@ class PackedTable(Table):
     def class_names(self) -> list[str]:
         """The classes."""
         return list(self._about["class_names"])
+
+    @property
+    def task(self) -> str:
+        """Always classes."""
+        return "class"
 
     @property
     def columns(self) -> tuple[Column, ...]:

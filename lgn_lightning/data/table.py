@@ -21,7 +21,7 @@ from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_columns import find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
-from lgn_lightning.data.table_target import TASKS, Targets, read_target
+from lgn_lightning.data.table_target import TASKS, Targets, read_target, task_of
 from lgn_lightning.data.thresholds import Encoding
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class RowSet(NamedTuple):
 class _Read(NamedTuple):
     """A table that was read: training and test rows, and what was found out of the former."""
 
+    task: str
     columns: tuple[Column, ...]
     class_names: list[str]
     rows: Rows
@@ -67,9 +68,11 @@ class Table(SampleDataModule):
         path: A CSV file (also ``.gz``; separator, decimal mark and encoding are found) or a Parquet file. ``None``
             takes ``root`` for it.
         target: Name of the column to predict, or names of several.
-        task: What it holds: ``"class"``, one of many; ``"number"``; or ``"labels"``, true or false, a column each. The
-            model has to be trained for it: ``model.target`` is ``classes`` (or ``yes_no`` or ``ordinal``), ``number``
-            or ``labels``. Numbers and labels are split at random.
+        task: What it holds: ``"class"``, one of many; ``"number"``; or ``"labels"``, true or false, a column each. By
+            default several columns are labels, and one of numbers with fractions, or of more than 30 different whole
+            numbers, is a number. The model has to be trained for it: ``model.target`` is ``classes`` (or ``yes_no`` or
+            ``ordinal``), ``number`` or ``labels``, or null in recipes, which takes the one of the data. Numbers and
+            labels are split at random.
         test_path: A file of test rows; ``None`` takes ``test_fraction`` of the rows, of every class alike.
         test_fraction: Share of the rows to test on, by ``split_seed``; 0 with ``test_path`` alone.
         drop: Columns to leave out.
@@ -113,7 +116,7 @@ class Table(SampleDataModule):
         show: bool = True,
         batch_size: int = 128,
         val_fraction: float = 0.15,
-        task: str = "class",
+        task: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, val_fraction=val_fraction, **kwargs)
@@ -121,10 +124,10 @@ class Table(SampleDataModule):
             raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()
-        if task not in TASKS:
+        if task not in (None, *TASKS):
             raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
         self.target = [target] if isinstance(target, str) else list(target or ())
-        self.task = task
+        self._task = task
         self.test_fraction = test_fraction
         self.drop = list(drop or ())
         self.group, self.weights = group, weights
@@ -165,6 +168,11 @@ class Table(SampleDataModule):
         return self._read.class_names
 
     @property
+    def task(self) -> str:
+        """What the target holds."""
+        return self._read.task
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """The columns that the net reads."""
         return self._read.columns
@@ -195,17 +203,27 @@ class Table(SampleDataModule):
         return _row_set(self._read.test_rows, self._read.test_labels)
 
     def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        groups, weights, used = self._read.groups, self._read.weights, self.rows_but_fold
+        if used is not None:
+            groups, weights = (part if part is None else part[used.numpy()] for part in (groups, weights))
         kept, held_out = np.arange(len(labels)), np.zeros(0, np.int64)
         if self.val_fraction:
-            kept, held_out = self._split(labels.numpy(), self.val_fraction, self._read.groups)
-        if self._read.weights is not None:
-            kept = _repeated(kept, self._read.weights[kept], self.split_seed)
+            kept, held_out = self._split(labels.numpy(), self.val_fraction, groups)
+        if weights is not None:
+            kept = _repeated(kept, weights[kept], self.split_seed)
         return torch.from_numpy(kept), torch.from_numpy(held_out)
+
+    def _fold_of(self, labels: Tensor) -> Tensor:
+        if self._read.groups is None:
+            return super()._fold_of(labels)
+        groups = np.unique(self._read.groups, return_inverse=True)[1]
+        order = np.random.default_rng(self.split_seed).permutation(groups.max() + 1)
+        return torch.from_numpy(order[groups] % self.folds)
 
     def _split(
         self, labels: Targets, fraction: float, groups: NDArray[Any] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        classes = labels if self.task == "class" else None
+        classes = labels if labels.dtype == np.int64 else None
         return split_rows(len(labels), fraction, self.split_seed, classes, groups)
 
     def _check_samples(self, data: Samples) -> RowSet:
@@ -227,7 +245,8 @@ class Table(SampleDataModule):
         if not self.target:
             raise DataError(f"say what to predict: --data.target <column>; {source} has {_some(frame.columns)}")
         frame = self._without_dropped(frame, source)
-        names, labels = read_target(frame[self.target], self.task, source)
+        task = self._task or task_of(frame[self.target])
+        names, labels = read_target(frame[self.target], task, source)
         groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
         weights = None if self.weights is None else self._weights(frame[self.weights], source)
         features = frame.drop(columns=[*self.target, *self._asides])
@@ -243,7 +262,7 @@ class Table(SampleDataModule):
         elif test_table is not None:
             test_frame, test_source = test_table
             require_columns(test_frame.columns, self.target, test_source, "the target")
-            _, test_labels = read_target(test_frame[self.target], self.task, test_source, names)
+            _, test_labels = read_target(test_frame[self.target], task, test_source, names)
             test_frame = test_frame.drop(columns=self.target)
         else:
             test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source
@@ -255,7 +274,7 @@ class Table(SampleDataModule):
         notes.extra = [name for name in notes.extra if name not in (*self.drop, *self._asides, *self.target)]
         for line in notes.lines():
             note(f"test rows: {line}")
-        return _Read(columns, names, rows, labels, groups, weights, test_rows, test_labels)
+        return _Read(task, columns, names, rows, labels, groups, weights, test_rows, test_labels)
 
     def _tables(self) -> tuple[_Named, _Named | None]:
         """The table, and that of the test rows if they are not a share of it; each with its name for messages."""

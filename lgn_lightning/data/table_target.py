@@ -20,6 +20,21 @@ TASKS: Final = ("class", "number", "labels")
 Targets = NDArray[Any]
 
 
+#: A column of more different whole numbers is taken for a number, and not for classes.
+MOST_CLASSES: Final = 30
+
+
+def task_of(frame: pd.DataFrame) -> str:
+    """What target columns hold, of which the user says nothing."""
+    if len(frame.columns) > 1:
+        return "labels"
+    values = frame.iloc[:, 0].dropna()
+    if values.dtype.kind not in "iuf":
+        return "class"
+    numbers = np.unique(values.to_numpy(np.float64))
+    return "number" if numbers.size > MOST_CLASSES or (numbers != np.floor(numbers)).any() else "class"
+
+
 def read_target(
     frame: pd.DataFrame, task: str, source: str, names: list[str] | None = None
 ) -> tuple[list[str], Targets]:

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lgn_lightning.base.columns import Comparisons
-from lgn_lightning.circuit import Circuit, CircuitStats, Engine, PassReport, map_to_luts, optimize_with_report
+from lgn_lightning.circuit import (
+    ARGMAX,
+    Circuit,
+    CircuitStats,
+    Decoding,
+    Engine,
+    PassReport,
+    map_to_luts,
+    optimize_with_report,
+)
 from lgn_lightning.circuit.native import BuildError
 
 
@@ -33,9 +42,9 @@ class CircuitFacts:
     column_reads: list[tuple[int, int, int]]
 
 
-def circuit_facts(net: nn.Module) -> CircuitFacts:
+def circuit_facts(net: nn.Module, decoding: Decoding = ARGMAX) -> CircuitFacts:
     """Turns a net in ``.eval()`` mode into a circuit and looks at it; a CircuitError if a layer of it is no gates."""
-    raw = Circuit.from_module(net)
+    raw = Circuit.from_module(net).with_decoding(decoding)
     try:
         small, passes = optimize_with_report(raw, 2)
         started = time.perf_counter()

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lgn_lightning.circuit import ARGMAX, Decoding
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -33,14 +35,17 @@ class Confusion:
     def examples(self, labels: NDArray[np.int64], true: int, guess: int, count: int) -> list[int]:
         """Indices of images of one entry, those that the net was surest about first."""
         members = np.flatnonzero((labels == true) & (self.predicted == guess))
-        margin = self.scores[members, guess] - self.scores[members, true]
+        if self.scores.shape[1] == len(self.matrix):
+            margin = self.scores[members, guess] - self.scores[members, true]
+        else:  # levels of one score
+            margin = self.scores[members, 0] * (1 if guess > true else -1)
         return [int(index) for index in members[np.argsort(-margin, kind="stable")][:count]]
 
 
-def confusion(scores: NDArray[Any], labels: NDArray[np.int64]) -> Confusion:
-    """Counts classes and predictions of scores ``[N, classes]`` and labels, int64 ``[N]``."""
-    classes = scores.shape[1]
-    predicted = scores.argmax(1)
+def confusion(scores: NDArray[Any], labels: NDArray[np.int64], decoding: Decoding = ARGMAX) -> Confusion:
+    """Counts classes and predictions of scores ``[N, groups]`` and labels, int64 ``[N]``."""
+    classes = decoding.num_names(scores.shape[1])
+    predicted = decoding.decide(scores).astype(np.int64)
     matrix = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
     return Confusion(matrix, scores, predicted)
 

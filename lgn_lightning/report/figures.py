@@ -159,13 +159,15 @@ def pixel_map(reads: NDArray[np.int64], label: str) -> str:
 def accuracy_charts(history: History) -> dict[str, str]:
     """The curves of a training, by name; those that the run did not log are left out."""
     charts = {}
-    soft, hard = history.get("val/acc_soft"), history.get("val/acc_hard")
+    main = next((name.removeprefix("val/gap_") for name in history.curves if name.startswith("val/gap_")), "acc")
+    percent, metric = main == "acc", "accuracy" if main == "acc" else main
+    soft, hard = history.get(f"val/{main}_soft"), history.get(f"val/{main}_hard")
     if soft or hard:
-        both = [("soft", soft, SOFT), ("hard", hard, HARD)]
-        charts["accuracy"] = line_chart(both, "accuracy, %", "validation accuracy of the soft and the hard net", True)
-    if gap := history.get("val/gap_acc"):
-        label = "discretization gap in validation"
-        charts["gap"] = line_chart([("gap", gap, INK)], "soft − hard, points", label, True, zero=True)
+        both, axis = [("soft", soft, SOFT), ("hard", hard, HARD)], "accuracy, %" if percent else metric
+        charts["accuracy"] = line_chart(both, axis, f"validation {metric} of the soft and the hard net", percent)
+    if gap := history.get(f"val/gap_{main}"):
+        label, axis = "discretization gap in validation", "soft − hard, points" if percent else "soft − hard"
+        charts["gap"] = line_chart([("gap", gap, INK)], axis, label, percent, zero=True)
     losses = [
         ("training", history.get("train/loss"), MUTED),
         ("soft", history.get("val/loss_soft"), SOFT),

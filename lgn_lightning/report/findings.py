@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.circuit import CircuitError, CompiledCircuit
+from lgn_lightning.circuit import CircuitError, CompiledCircuit, Decoding
 from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.data.from_settings import data_module
@@ -19,12 +19,15 @@ from lgn_lightning.deploy.trial import Trial, as_inputs, net_scores
 from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
 from lgn_lightning.report.history import History, read_history
+from lgn_lightning.report.importance import Importance, importance
 from lgn_lightning.report.layers import LayerFacts, layer_facts
 from lgn_lightning.report.run_facts import run_facts
-from lgn_lightning.training.checkpoint import LoadedNet
+from lgn_lightning.training.checkpoint import LoadedNet, decoding
 
 #: Test images on which the circuit's scores are compared with those of the net itself.
 _COMPARED = 256
+#: Test rows in which every bit is flipped.
+_FLIPPED = 2000
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Findings:
     """Everything that the report shows, measured once: what is not there is None, and ``missing`` says why.
 
     ``activity_images`` test images gave the layers' activity, and on ``compared`` of them net and circuit had equal
-    scores; ``throughput`` is in images per second by what ran them.
+    scores; ``throughput`` is in images per second by what ran them. ``values`` are metrics of targets that are no
+    classes; ``importance`` is of a table's bits and columns, over ``flipped`` rows.
     """
 
     run: LoadedNet
@@ -52,6 +56,9 @@ class Findings:
     circuit: CircuitFacts | None = None
     confusion: Confusion | None = None
     compared: int = 0
+    values: list[tuple[str, float]] = field(default_factory=list)
+    importance: Importance | None = None
+    flipped: int = 0
     throughput: list[tuple[str, float]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -76,6 +83,8 @@ class Findings:
             "acc_soft": self.soft_accuracy,
             "confusion": result.matrix.tolist(),
         }
+        if self.values:
+            test = {"images": 0 if self.test is None else len(self.test.labels), **dict(self.values)}
         layers = [
             {"name": layer.name, "gates": layer.gates, "entropy": layer.entropy}
             | {"chosen": layer.counts.tolist(), "ones": layer.ones, "constant_outputs": layer.constant}
@@ -87,6 +96,11 @@ class Findings:
             "pixel_reads": None if circuit.pixel_reads is None else circuit.pixel_reads.tolist(),
             "depth": circuit.stats.depth,
         }
+        hanging = self.importance and {
+            "rows": self.flipped,
+            "columns": self.importance.groups.tolist(),
+            "bits": self.importance.bits.tolist(),
+        }
         return {
             "run": self.run.name,
             "about": dict(self.about),
@@ -95,6 +109,7 @@ class Findings:
             "test": test,
             "layers": layers,
             "circuit": gates,
+            "flips": hanging,
             "images_per_second": {name: round(value) for name, value in self.throughput},
         }
 
@@ -117,7 +132,7 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
         missing.append(f"Everything that needs test images: {error}. `lgn report --data.root` names the data folder.")
     layers, measured = layer_facts(run.net, None if test is None else test.images)
     try:
-        circuit = circuit_facts(run.net)
+        circuit = circuit_facts(run.net, decoding(run.content))
         test = test and replace(test, images=as_inputs(circuit.raw, test.images))
     except CircuitError as error:
         missing.append(f"Circuit, passes, pixel use and throughput: {error}.")
@@ -129,14 +144,19 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
 
 def _run_test_images(findings: Findings, test: TestSplit) -> None:
     net, circuit = findings.run.net, findings.circuit
+    says = decoding(findings.run.content)
     if circuit is None:
-        findings.confusion = confusion(net_scores(net, test.images), test.labels)
+        _measure(findings, test, net_scores(net, test.images), says)
         return
     scores = circuit.engine(test.images)
     trial = Trial.of_net(circuit.raw, net, test.images[:_COMPARED], "test")
     trial.compare(scores[:_COMPARED], f"circuit of {findings.run.checkpoint}")
     findings.compared = len(trial.inputs)
-    findings.confusion = confusion(scores, test.labels)
+    _measure(findings, test, scores, says)
+    if (comparisons := circuit.small.comparisons) is not None:
+        groups = [np.flatnonzero(comparisons.column == number) for number in range(len(comparisons.columns))]
+        rows = test.images[:_FLIPPED]
+        findings.importance, findings.flipped = importance(circuit.engine, rows, groups), len(rows)
     runners = {f"engine: {circuit.engine.name}": circuit.engine.predict}
     exported = ExportedCircuit.of_checkpoint(findings.run.checkpoint)
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
@@ -149,3 +169,23 @@ def _run_test_images(findings: Findings, test: TestSplit) -> None:
             except CompilerError as error:
                 findings.missing.append(f"Throughput of the compiled C: {error}.")
         findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
+
+
+def _measure(findings: Findings, test: TestSplit, scores: NDArray[Any], says: Decoding) -> None:
+    """The results of the discrete net: classes are counted, labels and numbers measured."""
+    if says.is_class:
+        findings.confusion = confusion(scores, test.labels, says)
+        return
+    from sklearn import metrics  # takes a second, which reports of classes need not
+
+    decided, labels = says.decide(scores), test.labels.reshape(len(test.labels), -1)
+    if says.kind == "labels":
+        flat = labels.ravel().astype(bool), decided.ravel()
+        findings.values = [("F1", metrics.f1_score(*flat)), ("accuracy", metrics.accuracy_score(*flat))]
+        return
+    error = decided - labels
+    findings.values = [
+        ("R²", float(metrics.r2_score(labels, decided))),
+        ("root mean squared error", float(np.sqrt((error**2).mean()))),
+        ("mean absolute error", float(np.abs(error).mean())),
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, PathPatch
 from matplotlib.path import Path
+from numpy.typing import NDArray
 
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import CONSTANT_GATES, GATE_NAMES, PASS_THROUGH_GATES
@@ -105,8 +106,20 @@ def input_name(circuit: Circuit, node: int) -> str:
     return f"{where} > {circuit.levels[level]}"
 
 
-def draw_piece(circuit: Circuit, piece: Piece, label: str) -> str:
-    """Draws a piece of a circuit as an SVG element, signals running from left to right; ``label`` is its text."""
+def node_values(circuit: Circuit, bits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Values of all nodes for the input bits of one sample: bool ``[num_inputs]`` → ``[nodes]``."""
+    values = np.empty(circuit.num_nodes, np.bool_)
+    values[: circuit.num_inputs] = bits
+    for gate, (table, a, b) in enumerate(zip(circuit.gates.tolist(), circuit.a, circuit.b, strict=True)):
+        values[circuit.num_inputs + gate] = table >> (3 - 2 * int(values[a]) - int(values[b])) & 1
+    return values
+
+
+def draw_piece(circuit: Circuit, piece: Piece, label: str, values: NDArray[np.bool_] | None = None) -> str:
+    """Draws a piece of a circuit as an SVG element, signals running from left to right; ``label`` is its text.
+
+    With the values of all nodes, those that are one are drawn as strong lines.
+    """
     place = _layout(circuit, piece)
     rows = max(y for _, y in place.values()) + 1
     columns = piece.columns
@@ -117,7 +130,8 @@ def draw_piece(circuit: Circuit, piece: Piece, label: str) -> str:
     for gate in piece.gates:
         for node, pin in _pins(circuit, gate, place):
             left, height = place[node]
-            _wire(axes, left + (0.18 if node in piece.gates else 0.3), height, place[gate][0], pin)
+            start = left + (0.18 if node in piece.gates else 0.3)
+            _wire(axes, start, height, place[gate][0], pin, values is not None and bool(values[node]))
     for node, (x, y) in place.items():
         if node in piece.gates:
             _symbol(axes, circuit, node, place)
@@ -125,7 +139,8 @@ def draw_piece(circuit: Circuit, piece: Piece, label: str) -> str:
             text = input_name(circuit, node) if node < circuit.num_inputs else "…"
             axes.annotate(text, (x + 0.25, y), ha="right", va="center", size=7.5, color=MUTED)
     x, y = place[int(circuit.outputs[piece.output])]
-    axes.plot([x + 0.18, x + 0.5], [y, y], color=INK, linewidth=1)
+    on = values is not None and bool(values[int(circuit.outputs[piece.output])])
+    axes.plot([x + 0.18, x + 0.5], [y, y], color=HARD if on else INK, linewidth=2 if on else 1)
     return to_svg(figure, label)
 
 
@@ -159,9 +174,9 @@ def _pins(circuit: Circuit, gate: int, place: dict[int, tuple[float, float]]) ->
     return list(zip(reads, pins, strict=False))
 
 
-def _wire(axes: Axes, left: float, height: float, x: float, pin: float) -> None:
-    bend = x - 0.4
-    axes.plot([left, bend - 0.12, bend, x - 0.16], [height, height, pin, pin], color=MUTED, linewidth=0.8)
+def _wire(axes: Axes, left: float, height: float, x: float, pin: float, on: bool = False) -> None:
+    bend, color, width = x - 0.4, HARD if on else MUTED, 2.0 if on else 0.8
+    axes.plot([left, bend - 0.12, bend, x - 0.16], [height, height, pin, pin], color=color, linewidth=width)
 
 
 def _symbol(axes: Axes, circuit: Circuit, node: int, place: dict[int, tuple[float, float]]) -> None:

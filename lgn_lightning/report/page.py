@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.machine import processor_name
+from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.throughput import rate_text
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.report import figures
 from lgn_lightning.report.circuit_facts import CircuitFacts
 from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
-from lgn_lightning.report.gate_diagram import choose_piece, draw_piece
+from lgn_lightning.report.gate_diagram import choose_piece, draw_piece, node_values
 from lgn_lightning.report.run_facts import settings_text
 from lgn_lightning.training.checkpoint import open_net
 
 #: Above this many classes the confusion matrix gives way to a list of its largest entries.
 _MATRIX_CLASSES = 20
-_CONFUSIONS, _EXAMPLES = 10, 4
+_CONFUSIONS, _EXAMPLES, _BITS = 10, 4, 12
 #: Columns of a row that are shown.
 _ROW_COLUMNS = 8
 
@@ -68,6 +69,8 @@ def render(findings: Findings) -> str:
         gate_names=GATE_NAMES,
         noun="images" if findings.circuit is None or findings.circuit.small.columns is None else "rows",
         examples=_examples(findings),
+        bits=_bits(findings),
+        unit="decisions" if findings.confusion is not None else "change",
         show_matrix=findings.confusion is not None and len(findings.confusion.matrix) <= _MATRIX_CLASSES,
         machine=f"{processor_name()}, one thread, torch {torch.__version__}",
         version=version("lgn-lightning"),
@@ -87,7 +90,11 @@ def _charts(findings: Findings) -> dict[str, str]:
         charts["pixels"] = figures.pixel_map(circuit.pixel_reads, "how often the circuit reads each pixel")
     piece = choose_piece(circuit.small)
     if piece is not None:
-        charts["piece"] = draw_piece(circuit.small, piece, f"the gates behind output bit {piece.output}")
+        label = f"the gates behind output bit {piece.output}"
+        charts["piece"] = draw_piece(circuit.small, piece, label)
+        if findings.test is not None and circuit.small.comparisons is not None:
+            values = node_values(circuit.small, encode(circuit.small, findings.test.images[:1])[0])
+            charts["decision"] = draw_piece(circuit.small, piece, f"{label}, for the first test row", values)
     return charts
 
 
@@ -105,6 +112,15 @@ def _examples(findings: Findings) -> list[dict[str, Any]]:
         names = {"true": test.class_names[true], "guess": test.class_names[guess]}
         examples.append({**names, "count": count, "images": images, "rows": rows})
     return examples
+
+
+def _bits(findings: Findings) -> list[tuple[str, float]]:
+    """The comparisons that most hangs on, in words."""
+    if findings.importance is None or findings.circuit is None or findings.circuit.small.comparisons is None:
+        return []
+    shares = findings.importance.bits
+    most = np.argsort(-shares, kind="stable")[:_BITS].tolist()
+    return [(findings.circuit.small.comparisons.describe(bit), float(shares[bit])) for bit in most if shares[bit] > 0]
 
 
 def _row_text(circuit: CircuitFacts | None, row: NDArray[np.uint8]) -> str:

@@ -70,7 +70,7 @@ class LogicModule(GraphedTraining):
             (wildcards as in file names), such as ``"*.learned.logits"``, to options, such as ``{"lr": 0.03}``. The
             first pattern that matches a name counts.
         target: What the net is trained to say: ``"classes"``, ``"yes_no"``, ``"labels"``, ``"number"``, ``"ordinal"``,
-            or an object of `lgn_lightning.training.targets`.
+            or an object of `lgn_lightning.training.targets`. A recipe's null is what the data says, or classes.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class LogicModule(GraphedTraining):
         compile: bool = False,
         cuda_graph: bool = False,
         parameter_groups: dict[str, dict[str, Any]] | None = None,
-        target: str | Target = "classes",
+        target: str | Target | None = "classes",
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("step", "epoch"):
             raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
         self.net = net
-        self.target = make_target(target)
+        self.target = make_target(target or "classes")
         self.target.prepare(num_classes, net)
         self.num_classes = self.target.num_classes
         self.loss = loss if loss is not None else self.target.usual_loss()

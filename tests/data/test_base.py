@@ -201,7 +201,7 @@ def test_private_names_of_a_subclass_are_its_own() -> None:
             raise AssertionError
 
     assert pixels(Own(batch_size=5).train_dataloader()) == pixels(Numbers(batch_size=5).train_dataloader())
-    hooks = {"_check_samples", "_load_train", "_load_val", "_load_test", "_split_train"}
+    hooks = {"_check_samples", "_fold_of", "_load_train", "_load_val", "_load_test", "_split_train"}
     names = {
         name for name in (*vars(Numbers()), *vars(ImageDataModule), *vars(SampleDataModule)) if name.startswith("_")
     }

@@ -95,7 +95,7 @@ def _values(data: Table) -> list[float]:
     [
         ({"target": "kinds"}, "'kind'"),
         ({"target": "kind", "drop": ["colour"]}, "'color'"),
-        ({"target": "id"}, "no class"),
+        ({"target": "id", "task": "class"}, "no class"),
         ({"target": "kind", "group": "groups"}, "'group'"),
         ({"target": "kind", "drop": ["kind"]}, "target"),
         ({"target": "kind", "types": {"colr": "category"}}, "'color'"),

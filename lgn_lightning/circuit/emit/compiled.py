@@ -93,7 +93,7 @@ class CompiledCircuit:
 
     def _read_columns(self, library: ctypes.CDLL) -> tuple[Column, ...]:
         name, kind, category = (
-            library[f"{self.name}_{part}"] for part in ("column_name", "column_kind", "category_name")
+            library[f"{self.name}_{part}"] for part in ("name_of_column", "kind_of_column", "category_name")
         )
         name.restype = category.restype = ctypes.c_char_p
         name.argtypes = kind.argtypes = [ctypes.c_int32]

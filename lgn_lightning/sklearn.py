@@ -1,0 +1,338 @@
+"""Logic gate networks as estimators of scikit-learn: arrays and frames in, predictions of the verified circuit out."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from lgn_lightning.base.columns import Column, Rows, make_rows
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.circuit import Circuit, Decoding, Engine
+from lgn_lightning.data.loader import TensorLoader
+from lgn_lightning.data.sampler import EpochBatchSampler
+from lgn_lightning.data.splits import split_rows
+from lgn_lightning.data.table_columns import find_columns, make_table_rows
+from lgn_lightning.data.thresholds import Encoding
+from lgn_lightning.models import TableMLP
+from lgn_lightning.nn import Columns
+from lgn_lightning.training.module import LogicModule
+
+__all__ = ["LogicGateClassifier", "LogicGateRegressor"]
+
+#: Validations of a training.
+_VALIDATIONS = 20
+#: Rows that are evaluated at once.
+_BATCH = 4096
+
+
+class _LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
+    """What both estimators share: rows of bits, the training, and the circuit that predicts."""
+
+    circuit_: Circuit
+    engine_: Engine
+    net_: nn.Module
+    columns_: tuple[Column, ...]
+
+    def __init__(
+        self,
+        width: int = 4000,
+        depth: int = 3,
+        thresholds: int = 32,
+        learned_layers: int = 1,
+        num_candidates: int = 16,
+        steps: int = 3000,
+        batch_size: int = 128,
+        learning_rate: float = 0.1,
+        loss: nn.Module | None = None,
+        validation_fraction: float = 0.15,
+        patience: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.thresholds = thresholds
+        self.learned_layers = learned_layers
+        self.num_candidates = num_candidates
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.loss = loss
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # a missing value is a bit of its own
+        return tags
+
+    def _rows(self, x: Any, y: Any = None, fitting: bool = False) -> tuple[Rows, Any]:
+        """Rows of an array or frame, and the labels, both checked; ``fitting`` finds what the columns hold."""
+        checks: dict[str, Any] = {"reset": fitting, "ensure_all_finite": "allow-nan"}
+        if fitting:
+            checks |= {"ensure_min_samples": 2, "y": y, "multi_output": isinstance(self, MultiOutputMixin)}
+        numbers = not hasattr(x, "dtypes") or all(np.dtype(kind).kind in "fiub" for kind in _plain(x.dtypes))
+        found = validate_data(self, x, dtype=[np.float64, np.float32] if numbers else None, **checks)
+        values, y = found if fitting else (found, None)
+        if not numbers:
+            frame = x.rename(columns=str)
+            if fitting:
+                self.columns_ = _refused(find_columns, frame, {}, "X")
+            return _refused(make_table_rows, self.columns_, frame, "X")[0], y
+        if fitting:
+            names = getattr(self, "feature_names_in_", [f"x{index}" for index in range(values.shape[1])])
+            self.columns_ = tuple(Column(str(name), str(values.dtype)) for name in names)
+        return make_rows(self.columns_, [c.convert(values[:, i]) for i, c in enumerate(self.columns_)]), y
+
+    def _train(self, rows: Rows, labels: Tensor, target: str, num_classes: int, loss: nn.Module | None) -> None:
+        """Trains a net on rows, and makes its circuit."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        train, held_out = self._split(labels, seed, target)
+        comparisons = _refused(Encoding(thresholds=self.thresholds).fit, self.columns_, rows[train])
+        samples = torch.from_numpy(rows.view(np.uint8).reshape(len(rows), -1).copy())
+        batch = min(self.batch_size, len(train))
+        loaders: list[Any] = [
+            TensorLoader(samples[part], labels[part], EpochBatchSampler(len(part), size, shuffle=shuffle, seed=seed))
+            for part, size, shuffle in ((train, batch, True), (held_out, _BATCH, False))
+            if len(part)
+        ]
+        every = max(1, self.steps // _VALIDATIONS)
+        best = _Best()
+        callbacks: list[pl.Callback] = [best]
+        if self.patience is not None:
+            callbacks.append(EarlyStopping("val/loss_hard", patience=self.patience))
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            wires = ["learned"] * self.learned_layers + ["random"] * (self.depth - self.learned_layers)
+            candidates = min(self.num_candidates, len(comparisons))
+            widths = self._widths(len(comparisons))
+            net = TableMLP(len(comparisons), num_classes, widths, connections=wires, num_candidates=candidates)
+            next(layer for layer in net.modules() if isinstance(layer, Columns)).fit(comparisons)
+            module = LogicModule(
+                net,
+                num_classes,
+                partial(torch.optim.Adam, lr=self.learning_rate, fused=True),
+                partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.steps),
+                loss=copy.deepcopy(loss),
+                target=target,
+            )
+            trainer = pl.Trainer(
+                accelerator="cpu",
+                devices=1,
+                max_steps=self.steps,
+                max_epochs=-1,
+                val_check_interval=every,
+                check_val_every_n_epoch=None,
+                num_sanity_val_steps=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                callbacks=callbacks if len(loaders) > 1 else [],
+            )
+            trainer.fit(module, *loaders)
+        if best.state is not None:
+            module.load_state_dict(best.state)
+        self.n_features_in_ = len(self.columns_)
+        self.n_iter_ = trainer.global_step
+        self.net_ = net.eval()
+        self.circuit_ = Circuit.from_module(self.net_).with_decoding(Decoding(**module.target.decoding()))
+        self.engine_ = Engine(self.circuit_)
+
+    def _widths(self, bits: int) -> list[int]:
+        """Gates of the layers: wider than asked for where a layer could not read all of the one before."""
+        widths: list[int] = []
+        for _ in range(self.depth):
+            widths.append(max(self.width, -(-(widths or [bits])[-1] // 2)))
+        return widths
+
+    def _split(self, labels: Tensor, seed: int, target: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows to train and to validate on; of very few rows none are held out."""
+        rows, nothing = np.arange(len(labels)), np.zeros(0, np.int64)
+        if self.validation_fraction <= 0 or len(rows) * self.validation_fraction < 2:
+            return rows, nothing
+        try:
+            classes = labels.numpy() if target == "classes" else None
+            return split_rows(len(rows), self.validation_fraction, seed, classes)
+        except DataError:
+            return rows, nothing
+
+    def _scores(self, x: Any) -> NDArray[np.int32]:
+        check_is_fitted(self)
+        return self.engine_(self._rows(x)[0])
+
+
+class LogicGateClassifier(ClassifierMixin, _LogicGateEstimator):  # type: ignore[misc]  # likewise
+    """A logic gate network that tells classes apart, trained straight-through on threshold bits of the columns.
+
+    Numbers are compared with quantiles of the training rows; frames may have columns of texts or categories, and
+    missing values. What predicts is the circuit. Early stopping, validation and seeds work as in scikit-learn.
+
+    Args:
+        width: Gates a layer; more where it could not read all bits or gates before it.
+        depth: Layers.
+        thresholds: Most thresholds a column.
+        learned_layers: Layers, from the first on, whose gates choose what they read.
+        num_candidates: Inputs that they choose among.
+        steps: Steps of the optimizer.
+        batch_size: Rows a step.
+        learning_rate: The highest; it falls to 0 by a cosine.
+        loss: A loss other than the usual one of the target, such as `lgn_lightning.losses.FocalLoss`.
+        validation_fraction: Share of the rows that chooses the net; 0 takes the last one.
+        patience: Validations without a lower loss after which training stops; there are 20.
+        random_state: Seed of split, wires, weights and order.
+        class_weight: ``"balanced"``, or a weight by class.
+
+    Attributes:
+        classes_: The classes.
+        circuit_: The circuit, gate for gate as the net; ``circuit_.optimize()`` is smaller, ``to_c()`` its C.
+        net_: The net.
+        engine_: What predicts.
+        columns_: What each column holds.
+        n_iter_: Steps taken.
+    """
+
+    def __init__(
+        self,
+        width: int = 4000,
+        depth: int = 3,
+        thresholds: int = 32,
+        learned_layers: int = 1,
+        num_candidates: int = 16,
+        steps: int = 3000,
+        batch_size: int = 128,
+        learning_rate: float = 0.1,
+        loss: nn.Module | None = None,
+        validation_fraction: float = 0.15,
+        patience: int | None = None,
+        random_state: Any = None,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            width=width,
+            depth=depth,
+            thresholds=thresholds,
+            learned_layers=learned_layers,
+            num_candidates=num_candidates,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            loss=loss,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: ArrayLike) -> "LogicGateClassifier":  # noqa: N803 - scikit-learn's name
+        """Trains on rows ``[N, columns]`` and classes ``[N]``."""
+        rows, y = self._rows(X, y, fitting=True)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"the rows have one class, {self.classes_[0]!r}: there is nothing to tell apart")
+        loss = self.loss
+        if self.class_weight is not None:
+            if loss is not None:
+                raise ValueError("class_weight is that of the usual loss: give the other loss its weights")
+            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            loss = nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32))
+        self._train(rows, torch.from_numpy(codes.astype(np.int64)), "classes", len(self.classes_), loss)
+        names = [str(name) for name in self.classes_]
+        if len(set(names)) == len(names) and all(name and name.isprintable() for name in names):
+            self.circuit_ = self.circuit_.with_class_names(names)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Classes ``[N]``."""
+        scores = self._scores(X)
+        return np.asarray(self.classes_[self.circuit_.decoding.decide(scores)])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Probabilities ``[N, classes]``, as the training's loss takes the scores."""
+        scores = self._scores(X)
+        found = self.circuit_.decoding.probabilities(scores, self.circuit_.tau)
+        assert found is not None
+        return found
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Scores ``[N, classes]``; of two classes how far the second is ahead, ``[N]``."""
+        counts = self._scores(X)
+        scores = counts / self.circuit_.tau
+        return np.asarray(scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores)
+
+
+class LogicGateRegressor(RegressorMixin, MultiOutputMixin, _LogicGateEstimator):  # type: ignore[misc]  # likewise
+    """A logic gate network that says a number, or several; see `LogicGateClassifier` for arguments and attributes."""
+
+    def fit(self, X: Any, y: ArrayLike) -> "LogicGateRegressor":  # noqa: N803
+        """Trains on rows ``[N, columns]`` and numbers ``[N]`` or ``[N, k]``."""
+        rows, y = self._rows(X, y, fitting=True)
+        numbers = check_array(y, ensure_2d=False, dtype=np.float64)
+        self._single = numbers.ndim == 1
+        labels = torch.from_numpy(numbers.astype(np.float64))
+        self._train(rows, labels, "number", 1 if self._single else numbers.shape[1], self.loss)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Numbers ``[N]`` or ``[N, k]``."""
+        scores = self._scores(X)
+        numbers = self.circuit_.decoding.decide(scores)
+        return np.asarray(numbers[:, 0] if self._single else numbers)
+
+
+class _Best(pl.Callback):
+    """Keeps the state of the lowest validation loss of the hard net, in memory."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] | None = None
+        self._loss = float("inf")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val/loss_hard"])
+        if loss < self._loss:
+            self._loss, self.state = loss, copy.deepcopy(pl_module.state_dict())
+
+
+def _plain(kinds: Any) -> list[Any]:
+    """Dtypes that numpy knows; others, such as categories, stand as objects."""
+    return [kind if isinstance(kind, np.dtype) else np.dtype(object) for kind in kinds]
+
+
+def _refused(call: Any, *arguments: Any) -> Any:
+    """Calls; what data is of no use is a ValueError here, as in all of scikit-learn."""
+    try:
+        return call(*arguments)
+    except DataError as error:
+        raise ValueError(str(error)) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning from telling users of scikit-learn about devices and loaders."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

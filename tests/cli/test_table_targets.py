@@ -1,0 +1,95 @@
+"""A table's targets from CSV to predictions, report and cross-validation, as a user types it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lgn_lightning.circuit import load_circuit
+from lgn_lightning.circuit.simulate import pack_bits, unpack_bits
+from lgn_lightning.cli.main import main
+from lgn_lightning.cli.reproduce import Reproduction
+from lgn_lightning.report.gate_diagram import node_values
+from lgn_lightning.runs.recipes import find_recipe
+from tests.circuit.random_circuits import random_bits, random_circuit
+
+SMALL = ["--model.net.width=200", "--trainer.max_steps=300", "--trainer.val_check_interval=100"]
+
+
+def table(path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    x, kind = generator.normal(size=160), generator.choice(["a", "b"], 160)
+    y = 20 * (x > 0) + 10 * (kind == "a") + generator.normal(size=160)
+    frame = pd.DataFrame({"x": x, "kind": kind, "y": y, "hot": (x > 0.5).astype(int), "cold": (x < -0.5).astype(int)})
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_a_number_from_csv_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = table(tmp_path / "t.csv")
+    of_number = ["--data.path", str(data), "--data.target=y", "--data.drop=[hot,cold]"]
+    assert main(["fit", "table", *of_number, *SMALL, "--run_name=number"]) == 0
+    result = json.loads(Path("runs/table/number/result.json").read_text())
+    assert result["metric"] == "r2"
+    assert result["accuracy_c"] == pytest.approx(result["accuracy_hard"])
+    assert result["metrics"]["rmse_hard"] > 0
+    assert main(["predict", "runs/table/number", "t.csv", "--out", "p.csv"]) == 0
+    rows = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
+    truth = pd.read_csv(data)["y"]
+    assert np.corrcoef([float(row["value"]) for row in rows], truth)[0, 1] > 0.7
+    assert main(["report", "runs/table/number", "--data.root", str(data)]) == 0
+    page = Path("runs/table/number/report.html").read_text()
+    found = json.loads(page.partition('id="report-data">')[2].partition("</script>")[0])
+    assert found["test"]["R²"] == pytest.approx(result["accuracy_hard"], abs=1e-5)
+    assert len(found["flips"]["columns"]) == 2
+    assert max(found["flips"]["columns"]) > 0
+    assert 'id="bit-table"' in page
+    assert "NOT EQUAL" not in capsys.readouterr().out
+
+
+def test_several_labels_from_csv_to_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = table(tmp_path / "t.csv")
+    of_labels = ["--data.path", str(data), "--data.target=[hot,cold]", "--data.drop=[y]"]
+    assert main(["fit", "table", *of_labels, *SMALL, "--run_name=labels"]) == 0
+    assert main(["predict", "runs/table/labels", "t.csv", "--out", "p.csv"]) == 0
+    rows = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
+    frame = pd.read_csv(data)
+    for name in ("hot", "cold"):
+        assert ([int(row[name]) for row in rows] == frame[name]).mean() > 0.8
+    assert main(["report", "runs/table/labels", "--data.root", str(data)]) == 0
+    circuit = main(["export", "runs/table/labels", "--format", "circuit", "--out", "exported"])
+    assert circuit == 0
+    assert load_circuit(next(Path("exported").glob("*.lgn"))).class_names == ("hot", "cold")
+
+
+def test_folds_are_trained_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = table(tmp_path / "t.csv")
+    changes = [f"--data.path={data}", "--data.target=hot", "--data.drop=[y,cold]", *SMALL]
+    job = Reproduction.of(find_recipe("table"), overrides=changes, folds=2)
+    ran: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        ran.append(arguments)
+        return main(arguments)
+
+    result = job.run([0], run)
+    assert [(r.seed, r.fold) for r in result.runs] == [(0, 0), (0, 1)]
+    assert [arguments[0] for arguments in ran] == ["fit", "verify"] * 2
+    assert result.runs[0].accuracy_hard != result.runs[1].accuracy_hard or result.accuracy == 100
+    assert job.settings != Reproduction.of(find_recipe("table"), overrides=changes).settings
+    rows = {json.dumps(json.loads((job.folder(0, f).result_file).read_text())["available"]) for f in (0, 1)}
+    assert rows == {"64"}, "the test split of a fold is that half of the training rows"
+
+
+def test_values_of_nodes_are_those_of_the_simulation() -> None:
+    circuit = random_circuit(3, inputs=8, gates=40)
+    bits = random_bits(circuit, 20)
+    every = circuit.with_gates(circuit.gates, circuit.operands, np.arange(48, dtype=np.int32))
+    values = unpack_bits(every.simulate(pack_bits(bits)), 20)
+    assert [node_values(circuit, row).tolist() for row in bits] == values.tolist()

@@ -1,0 +1,97 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from lgn_lightning.circuit import Circuit
+from lgn_lightning.losses import FocalLoss
+from lgn_lightning.sklearn import LogicGateClassifier, LogicGateRegressor
+
+SMALL = {"width": 240, "depth": 2, "steps": 300, "batch_size": 64}
+#: Enough for the rows of the checks.
+QUICK = {"width": 120, "depth": 2, "steps": 150, "batch_size": 64}
+
+
+@parametrize_with_checks(
+    [LogicGateClassifier(**QUICK), LogicGateRegressor(**QUICK)],
+)
+def test_the_checks_of_scikit_learn(estimator, check) -> None:
+    check(estimator)
+
+
+def test_classes_of_real_rows() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0, stratify=y)
+    names = np.array(["malignant", "benign"])
+    model = LogicGateClassifier(**SMALL, random_state=0).fit(x_train, names[y_train])
+    assert model.score(x_test, names[y_test]) > 0.9
+    proba = model.predict_proba(x_test)
+    assert proba.sum(1) == pytest.approx(1)
+    assert (model.classes_[proba.argmax(1)] == model.predict(x_test)).mean() > 0.99
+    circuit = model.circuit_
+    assert isinstance(circuit, Circuit)
+    assert circuit.class_names == ("benign", "malignant")
+    assert np.array_equal(model.classes_[circuit.predict(x_test)], model.predict(x_test))
+    with torch.no_grad():
+        rows = torch.from_numpy(model._rows(x_test)[0].view(np.uint8).reshape(len(x_test), -1))
+        assert np.array_equal(model.net_(rows).argmax(1).numpy(), circuit.predict(x_test))
+
+
+def test_numbers_one_and_several() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    model = LogicGateRegressor(**SMALL, random_state=0).fit(x, y)
+    assert model.score(x, y) > 0.5
+    several = LogicGateRegressor(**{**SMALL, "width": 480}, random_state=0).fit(x, np.stack([y, -2 * y + 5], 1))
+    assert several.predict(x).shape == (len(x), 2)
+    assert several.score(x, np.stack([y, -2 * y + 5], 1)) > 0.4
+
+
+def test_frames_with_texts_and_missing_values() -> None:
+    generator = np.random.default_rng(0)
+    colour = generator.choice(["red", "green", "blue"], 300)
+    size = generator.normal(size=300)
+    frame = pd.DataFrame({"colour": colour, "size": np.where(generator.random(300) < 0.1, np.nan, size)})
+    y = np.where((colour == "red") | (size > 1), "yes", "no")
+    model = LogicGateClassifier(**SMALL, random_state=0).fit(frame, y)
+    assert model.score(frame, y) > 0.9
+    assert [column.kind for column in model.columns_] == ["category", "float64"] or model.columns_[0].kind == "category"
+    other = frame.assign(colour="violet")
+    assert set(model.predict(other)) <= {"yes", "no"}
+    with pytest.raises(ValueError, match=r"feature names|lacks"):
+        model.predict(frame.drop(columns="size"))
+
+
+def test_tools_of_scikit_learn() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = LogicGateClassifier(width=120, depth=2, steps=150, random_state=0)
+    assert cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=3).mean() > 0.85
+    search = GridSearchCV(model, {"thresholds": [4, 16]}, cv=2).fit(x, y)
+    assert search.best_score_ > 0.85
+    again = pickle.loads(pickle.dumps(search.best_estimator_))
+    assert np.array_equal(again.predict(x), search.best_estimator_.predict(x))
+    assert clone(model).get_params() == model.get_params()
+
+
+def test_losses_weights_and_early_stopping() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(400, 3))
+    y = (x[:, 0] + 0.8 * generator.normal(size=400) > 1.2).astype(int)
+    plain = LogicGateClassifier(**SMALL, random_state=0).fit(x, y)
+    balanced = LogicGateClassifier(**SMALL, random_state=0, class_weight="balanced").fit(x, y)
+    assert balanced.predict(x).sum() > plain.predict(x).sum()
+    focal = LogicGateClassifier(**SMALL, random_state=0, loss=FocalLoss(2.0)).fit(x, y)
+    assert focal.score(x, y) > 0.8
+    stopped = LogicGateClassifier(**{**SMALL, "steps": 5000}, random_state=0, patience=2).fit(x, y)
+    assert stopped.n_iter_ < 5000
+    with pytest.raises(ValueError, match="class_weight is that of the usual loss"):
+        LogicGateClassifier(**SMALL, class_weight="balanced", loss=FocalLoss()).fit(x, y)
+    with pytest.raises(ValueError, match="one class"):
+        LogicGateClassifier(**SMALL).fit(x, np.zeros(400))
