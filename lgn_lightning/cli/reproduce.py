@@ -90,7 +90,7 @@ class Reproduction:
         """Reads a recipe; a RecipeError if it is none, or an override is the command's own business."""
         for text in overrides:
             if re.match(r"--(seed_everything|run_name|ckpt_path|data\.(init_args\.)?folds?)\b", text):
-                raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs, seeds and folds itself")
+                raise RecipeError(f"`lgn reproduce` cannot take {text}: it names runs itself, see --seeds and --folds")
         content = read_settings(recipe)
         try:
             paper = filled(PaperResult, content.pop("paper", {}))
