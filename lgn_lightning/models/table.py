@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
-from lgn_lightning.nn import GroupSum, LogicSequential, recommended_tau
+from lgn_lightning.nn import GroupSum, LogicSequential
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
+
+
+#: Range of the scores where tau is left open.
+SCORE_RANGE: Final = 40.0
 
 
 class TableMLP(KnowsArguments, LogicSequential):
@@ -22,7 +26,8 @@ class TableMLP(KnowsArguments, LogicSequential):
         width: Gates a layer; one number, or one a layer. The last layer gets as many more as make it divide into the
             classes.
         depth: Number of layers, if ``width`` is one number.
-        tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
+        tau: Temperature of the group sum; ``"auto"`` takes gates a class / 40. That is more than
+            :func:`~lgn_lightning.nn.recommended_tau` where classes are few: wide nets fit small tables too well.
         connections: ``"random"``, ``"unique"`` or ``"learned"``; one word, or one a layer.
         num_candidates: Inputs that learned connections choose among.
         init: ``"gaussian"`` or ``"residual"``.
@@ -31,6 +36,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
         arity: Inputs of a gate.
+        noise: Share of the input bits that are flipped in training, see :class:`~lgn_lightning.nn.Columns`.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.nn.Columns`.
 
     Shape:
@@ -57,6 +63,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         sampler: str | Sampler = "straight_through",
         arity: int = 2,
         learnable_thresholds: bool = False,
+        noise: float = 0.0,
     ) -> None:
         if num_bits is None or num_classes is None:
             raise ValueError("give num_bits and num_classes, those of the Table")
@@ -77,5 +84,5 @@ class TableMLP(KnowsArguments, LogicSequential):
             parametrization=make_parametrization(parametrization),
             sampler=make_sampler(sampler),
         )
-        tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
-        super().__init__(Columns(num_bits, learnable_thresholds), *layers, GroupSum(num_classes, tau))
+        tau = widths[-1] / num_classes / SCORE_RANGE if tau == "auto" else tau
+        super().__init__(Columns(num_bits, learnable_thresholds, noise=noise), *layers, GroupSum(num_classes, tau))

@@ -46,6 +46,8 @@ class Columns(nn.Module):
         num_bits: Number of comparisons, ``Table.num_bits``.
         learnable: Train the thresholds with the net. Bits are those of the current thresholds; their gradient is that
             of a sigmoid of (value − threshold) / (softness · distance of its neighbours), straight through.
+        noise: Share of the bits that are flipped in training, drawn anew in every batch: nets on small tables learn
+            less by heart.
         softness: Width of that sigmoid, and the unit in which the optimizer moves thresholds.
 
     Attributes:
@@ -69,14 +71,17 @@ class Columns(nn.Module):
     constant: Tensor
     about: Tensor
 
-    def __init__(self, num_bits: int, learnable: bool = False, softness: float = 0.5) -> None:
+    def __init__(self, num_bits: int, learnable: bool = False, softness: float = 0.5, noise: float = 0.0) -> None:
         super().__init__()
         if num_bits < 1:
             raise ValueError(f"Columns(num_bits={num_bits}): a row has at least 1 bit")
         if not softness > 0:
             raise ValueError(f"softness={softness} must be positive")
+        if not 0 <= noise < 0.5:
+            raise ValueError(f"noise={noise} must be in [0, 0.5)")
         self.num_bits = num_bits
         self.learnable = learnable
+        self.noise = noise
         self.softness = softness
         self.register_buffer("column", torch.zeros(num_bits, dtype=torch.int32))
         self.register_buffer("op", torch.zeros(num_bits, dtype=torch.uint8))
@@ -132,6 +137,13 @@ class Columns(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes a batch of rows."""
+        bits = self._encode(x)
+        if not self.training or not self.noise:
+            return bits
+        flips = (torch.rand(bits.t().shape, device=bits.device) < self.noise).t()
+        return torch.where(flips, 1 - bits, bits)
+
+    def _encode(self, x: Tensor) -> Tensor:
         learns = self.training and self.learnable
         if x.dtype in (torch.bool, torch.int64):
             return self._ready_bits(x, learns)
@@ -209,7 +221,8 @@ class Columns(nn.Module):
 
     def extra_repr(self) -> str:
         """Size, and columns if they are known."""
-        return f"num_bits={self.num_bits}" + (f", learnable=True, softness={self.softness}" if self.learnable else "")
+        learns = f", learnable=True, softness={self.softness}" if self.learnable else ""
+        return f"num_bits={self.num_bits}{learns}" + (f", noise={self.noise}" if self.noise else "")
 
 
 def _groups(comparisons: Comparisons, device: torch.device) -> list[_Group]:

@@ -141,3 +141,18 @@ def test_learned_thresholds_move_and_are_what_is_compared_with() -> None:
     assert 1.0 < moved.value(1) < 1.6
     assert columns.eval()(as_tensor(rows))[0].tolist() == [1, 1, 1, 0]
     assert np.array_equal(moved.encode(rows), columns(as_tensor(rows)).numpy() != 0)
+
+
+def test_noise_flips_bits_in_training_alone() -> None:
+    rows, comparisons = some()
+    columns = layer(comparisons, noise=0.25)
+    many = as_tensor(rows).repeat(2000, 1)
+    still = columns(many)
+    columns.train()
+    torch.manual_seed(0)
+    flipped = columns(many) != still
+    assert flipped.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert set(columns(many).unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(columns.eval()(many), still)
+    with pytest.raises(ValueError, match=r"\[0, 0\.5\)"):
+        Columns(3, noise=0.5)
