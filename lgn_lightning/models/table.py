@@ -12,7 +12,6 @@ from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
-
 #: Range of the scores where tau is left open.
 SCORE_RANGE: Final = 40.0
 
