@@ -109,7 +109,7 @@ class Table(SampleDataModule):
         weights: str | None = None,
         types: dict[str, str] | None = None,
         missing: list[str] | None = None,
-        thresholds: int = 16,
+        thresholds: int = 32,
         spacing: str = "quantile",
         given: dict[str, int | list[float]] | None = None,
         codes: dict[str, str] | None = None,

@@ -31,7 +31,7 @@ class Encoding:
             Gray codes are for whole numbers and categories.
     """
 
-    thresholds: int = 16
+    thresholds: int = 32
     spacing: str = "quantile"
     given: dict[str, int | list[float]] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
