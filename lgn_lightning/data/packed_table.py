@@ -22,7 +22,7 @@ from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table import RowSet, Table
 from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns, text_of
 from lgn_lightning.data.table_file import is_table_file, read_chunks
-from lgn_lightning.data.table_target import read_target
+from lgn_lightning.data.table_target import class_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,11 +212,12 @@ class PackedTable(Table):
             raise DataError(f"{self._path()} has no rows")
         import pandas as pd  # takes half a second, which nothing but tables needs
 
-        counted = np.concatenate(labels)
-        frame = pd.DataFrame({self.target[0]: np.array(list(known))[counted]})
-        names, classes = read_target(frame, "class", str(self._path()))
+        found, counted = np.array(list(known)), np.concatenate(labels)
+        order = class_order(found, np.bincount(counted), f"{self._path()}, target {self.target[0]!r}")
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
         sample = pd.concat([part for part, _, _ in kept], ignore_index=True)
-        return _Pass(names, classes, sample, np.concatenate([numbers for _, numbers, _ in kept]))
+        return _Pass(found[order].tolist(), place[counted], sample, np.concatenate([numbers for _, numbers, _ in kept]))
 
     def _second_pass(
         self,

@@ -79,10 +79,24 @@ def _classes(values: pd.Series[Any], where: str, names: list[str] | None) -> tup
         if foreign:
             raise DataError(f"{where} has the class {foreign[0]!r}, of which there are no training rows")
         return names, np.array([names.index(name) for name in found.tolist()], np.int64)[inverse]
+    order = class_order(found, counts, where)
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    return found[order].tolist(), place[inverse].astype(np.int64)
+
+
+def class_order(found: NDArray[np.str_], counts: NDArray[np.integer[Any]], where: str) -> NDArray[np.intp]:
+    """The order of classes that were found so often: numbers in theirs, names in that of the alphabet.
+
+    Raises:
+        DataError: If there is one alone, or one of a single row.
+    """
+    if found.size == 1:
+        raise DataError(f"{where} is {found[0]!r} in all rows: there is nothing to learn")
     once = found[counts == 1].tolist()
     if len(once) > max(1, found.size // 2):
         raise DataError(
-            f"{where} has {found.size:,} different values in {len(values):,} rows: it is no class; --data.task number "
+            f"{where} has {found.size:,} different values in {counts.sum():,} rows: it is no class; --data.task number "
             "and --model.target number predict a number"
         )
     if once:
@@ -90,9 +104,6 @@ def _classes(values: pd.Series[Any], where: str, names: list[str] | None) -> tup
             f"{where}: the class {once[0]!r} has one row, which cannot be both learned and tested; join it with "
             "another class, or remove it"
         )
-    order = np.arange(found.size)
     with suppress(ValueError):  # names
-        order = np.argsort(found.astype(np.float64), kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size)
-    return found[order].tolist(), place[inverse].astype(np.int64)
+        return np.argsort(found.astype(np.float64), kind="stable")
+    return np.argsort(found, kind="stable")
