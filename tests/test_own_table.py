@@ -149,3 +149,17 @@ def test_other_targets(
     assert main(["predict", "c/lgn_net.lgn", "my.csv", "--out", "q.csv"]) == 0
     assert Path("p.csv").read_text() == Path("q.csv").read_text()
     assert Path("p.csv").read_text().splitlines()[0].split(",") == columns
+
+
+def test_a_table_of_other_categories_is_not_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its codes would be others: green would be taken for red."""
+    frame = pd.read_csv("my.csv", dtype_backend="numpy_nullable")
+    frame["colour"] = frame["colour"].replace("blue", "pink")
+    frame.to_csv("pink.csv", index=False)
+    for command in (
+        ["test", "runs/table", "--data.path=pink.csv"],
+        ["predict", "runs/table", "--data-root", "pink.csv"],
+    ):
+        assert main(command) == 1
+        assert "trained on 'colour' (category, blue" in capsys.readouterr().err
+    assert main(["predict", "runs/table", "pink.csv", "--out", "pink_classes.csv"]) == 0

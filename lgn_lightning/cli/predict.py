@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{arguments.source} does not say what data it is for: give what to predict, images, folders of images "
                 "or an .npy array, or else --data <recipe>"
             )
-        samples = read_test_split(settings, arguments.data_root, source)
+        samples = read_test_split(settings, arguments.data_root, source, classifier.columns)
     if not classifier.decoding.is_class:
         samples = replace(samples, labels=None)
     scores, decided = classifier.classify(samples.values)

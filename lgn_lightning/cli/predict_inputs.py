@@ -137,21 +137,26 @@ def _image_files(path: Path) -> list[Path]:
     return found
 
 
-def read_test_split(settings: dict[str, Any], root: Path | None, source: Path | None) -> Samples:
+def read_test_split(
+    settings: dict[str, Any], root: Path | None, source: Path | None, columns: tuple[Column, ...] | None = None
+) -> Samples:
     """The test samples of the data set that settings name.
 
     Args:
         settings: As plain values.
         root: Data folder that replaces theirs.
         source: The file that they were found in; None if it is a recipe that the user named.
+        columns: What a net on tables was trained on.
 
     Raises:
-        DataError: If they are missing.
+        DataError: If they are missing, or of other columns.
     """
     from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which image files do not need
 
     data = data_module(settings, root, source)
     data.prepare_data()
     images, labels = (part.numpy() for part in data.test_samples())
+    if columns is not None:
+        data.check_columns(columns)
     names = [str(index) for index in range(len(images))]
     return Samples(names, images, labels.tolist() if labels.ndim == 1 and labels.dtype.kind == "i" else None)

@@ -2,12 +2,14 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.lightning_private import shards_data
 from lgn_lightning.data.augment import Augmentation
@@ -138,6 +140,10 @@ class SampleDataModule(LightningDataModule, ABC):
         if len(samples) != len(labels):
             raise DataError(f"{type(self).__name__}: {len(samples)} {self.noun} and {len(labels)} labels")
         return samples.contiguous(), labels.contiguous()
+
+    def check_columns(self, columns: Sequence[Column]) -> None:
+        """Refuses a net on tables, whose columns these are; of a table, one that was trained on other columns."""
+        raise DataError(f"{type(self).__name__} has no rows for a net on tables")
 
     # What Lightning and users call.
 

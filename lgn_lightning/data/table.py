@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
@@ -228,6 +229,23 @@ class Table(SampleDataModule):
 
     def _check_samples(self, data: Samples) -> RowSet:
         return RowSet(*super()._check_samples(data))
+
+    def check_columns(self, columns: Sequence[Column]) -> None:
+        """Refuses a net that was trained on other columns, types or categories: it would read other values.
+
+        Raises:
+            DataError: If so; the message names the first difference.
+        """
+        for own, of_net in zip_longest(self.columns, columns):
+            if own != of_net:
+                kinds = [
+                    "nothing" if column is None else f"{column.name!r} ({_some([column.kind, *column.categories], 4)})"
+                    for column in (own, of_net)
+                ]
+                raise DataError(
+                    f"the table has {kinds[0]} where the net was trained on {kinds[1]}: lgn predict takes tables of "
+                    "other values; to measure, give the table of the training"
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the table, and shows its columns before a training; see the base."""

@@ -23,6 +23,7 @@ from lgn_lightning.report.importance import Importance, importance
 from lgn_lightning.report.layers import LayerFacts, layer_facts
 from lgn_lightning.report.run_facts import run_facts
 from lgn_lightning.training.checkpoint import LoadedNet, decoding
+from lgn_lightning.training.fit_columns import fit_columns
 
 #: Test images on which the circuit's scores are compared with those of the net itself.
 _COMPARED = 256
@@ -127,6 +128,7 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     try:
         data = data_module(run.recipe, data_root, run.checkpoint)
         images, labels = data.test_samples()
+        fit_columns(run.net, data, fits=False)
         test = TestSplit(images.numpy(), labels.numpy(), list(data.class_names))
     except (DataError, OSError) as error:
         missing.append(f"Everything that needs test images: {error}. `lgn report --data.root` names the data folder.")

@@ -198,8 +198,8 @@ class LogicModule(GraphedTraining):
     def setup(self, stage: str) -> None:
         """Checks that net and data fit (DataError), and that all ranks built one net (RankError); DDP would hide it."""
         check_sizes(self.net, self.num_classes, datamodule_of(self), self.target.num_scores)
+        fit_columns(self.net, datamodule_of(self), fits=stage == "fit")
         if stage == "fit":
-            fit_columns(self.net, datamodule_of(self))
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
