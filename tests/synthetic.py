@@ -47,6 +47,8 @@ class SyntheticImages(ImageDataModule):
         root: str | None = None,
         augment: Augmentation | list[Augmentation] | None = None,
     ) -> None:
+        if min(shape) < 1:
+            raise ValueError(f"shape must be channels, height and width, not {shape}")
         super().__init__(root=root, batch_size=batch_size, val_fraction=0.25, augment=augment)
         self._shape = shape
         self._count = count

@@ -45,9 +45,10 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
 
     Raises:
         UsageError: If a key is not known.
-        RecipeError: If a net's sizes do not fit one another.
+        RecipeError: If a key is no text, a section no mapping, or a net's sizes do not fit one another.
         DataError: If they do not fit the data.
     """
+    _check_form(settings)
     merged = with_overrides(settings, overrides)
     if merged is None:
         return
@@ -59,14 +60,29 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
         if signature is None or signature.takes_more:
             continue
         for name in node.values:
-            if name not in signature.arguments and "." not in name:
+            if name not in signature.arguments and "." not in str(name):
                 where = f"{node.key}." if node.fixed else f"{node.key} ({node.path}): "
                 raise UsageError(f"{where}{name}: there is no such key{_near(name, signature.arguments)}")
     _check_sizes(merged, {node.key: node for node in nodes})
 
 
+def _check_form(settings: dict[str, Any]) -> None:
+    for name in ("trainer", "paper"):
+        if not isinstance(settings.get(name), dict | None):
+            raise RecipeError(f"{name} is {settings[name]!r}, and must be keys with values, such as max_steps: 1000")
+    pending: list[tuple[str, Any]] = [("", settings)]
+    while pending:
+        place, value = pending.pop()
+        if not isinstance(value, dict):
+            continue
+        for key, inner in value.items():
+            if not isinstance(key, str) and not place.startswith("data."):  # arguments of data may map numbers
+                raise RecipeError(f"{place}{key!r} is no key: keys are text")
+            pending.append((f"{place}{key}.", inner))
+
+
 def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 
 
