@@ -8,7 +8,7 @@ from pathlib import Path
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.cli.options import add_trust, key_value
-from lgn_lightning.cli.preflight import check_recipe, keys_named
+from lgn_lightning.cli.preflight import check_form, check_recipe, keys_named
 from lgn_lightning.cli.recipe_help import asks_help, print_keys
 from lgn_lightning.runs.folder import RunFolder, find_run
 from lgn_lightning.runs.recipes import find_recipe
@@ -32,7 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
         return print_keys("fit", arguments.words[0], find_recipe(arguments.words[0]), arguments)
     recipe, folder, overrides = choose_run(arguments.words, arguments.resume, arguments.keys)
     with keys_named("fit", arguments.words[0] if arguments.words else "<recipe>"):
-        check_recipe(read_settings(recipe if folder is None else folder.config), overrides)
+        source = recipe if folder is None else folder.config
+        settings = read_settings(source)
+        check_form(settings, source)
+        check_recipe(settings, overrides)
         # Lightning takes seconds to import: not before recipe, keys and sizes are known
         from lgn_lightning.cli.training_cli import TrainingCLI
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from lgn_lightning.base.errors import RecipeError, UsageError
@@ -36,6 +37,24 @@ def keys_named(command: str, target: str) -> Iterator[None]:
         raise UsageError(f"{error}\n(`lgn {command} {target} --help` lists every key)") from error
 
 
+def check_form(settings: dict[str, Any], source: Path) -> None:
+    """Checks that the parts of a recipe are mappings and keys text, which readers after this one take for granted.
+
+    Raises:
+        RecipeError: If not.
+    """
+    for name in ("trainer", "model", "paper"):
+        if not isinstance(settings.get(name), dict | None):
+            raise RecipeError(f"{source}: {name} is {settings[name]!r}, and no mapping of keys to values")
+    pending: list[tuple[str, Any]] = [("", settings)]
+    while pending:
+        place, value = pending.pop()
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            if not isinstance(key, str) and not place.startswith("data."):  # arguments of data may map numbers
+                raise RecipeError(f"{source}: {place}{key!r} is no key: keys are text")
+            pending.append((f"{place}{key}.", inner))
+
+
 def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
     """Checks keys and sizes.
 
@@ -45,10 +64,9 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
 
     Raises:
         UsageError: If a key is not known.
-        RecipeError: If a key is no text, a section no mapping, or a net's sizes do not fit one another.
+        RecipeError: If a net's sizes do not fit one another.
         DataError: If they do not fit the data.
     """
-    _check_form(settings)
     merged = with_overrides(settings, overrides)
     if merged is None:
         return
@@ -64,21 +82,6 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
                 where = f"{node.key}." if node.fixed else f"{node.key} ({node.path}): "
                 raise UsageError(f"{where}{name}: there is no such key{_near(name, signature.arguments)}")
     _check_sizes(merged, {node.key: node for node in nodes})
-
-
-def _check_form(settings: dict[str, Any]) -> None:
-    for name in ("trainer", "paper"):
-        if not isinstance(settings.get(name), dict | None):
-            raise RecipeError(f"{name} is {settings[name]!r}, and must be keys with values, such as max_steps: 1000")
-    pending: list[tuple[str, Any]] = [("", settings)]
-    while pending:
-        place, value = pending.pop()
-        if not isinstance(value, dict):
-            continue
-        for key, inner in value.items():
-            if not isinstance(key, str) and not place.startswith("data."):  # arguments of data may map numbers
-                raise RecipeError(f"{place}{key!r} is no key: keys are text")
-            pending.append((f"{place}{key}.", inner))
 
 
 def _near(name: str, known: Iterable[str]) -> str:

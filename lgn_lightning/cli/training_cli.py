@@ -19,13 +19,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lgn_lightning.base.errors import CheckpointError, LgnError, RecipeError
+from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings, read_text
 from lgn_lightning.callbacks import LayerSummary, ResumePoint, StepProgressBar
 from lgn_lightning.cli.data_sizes import fill_in_sizes
+from lgn_lightning.cli.preflight import check_form
 from lgn_lightning.cli.quiet import hush
 from lgn_lightning.cli.recipe_keys import RUN_KEYS
 from lgn_lightning.cli.setting_errors import SettingsParser, named_errors
@@ -114,10 +115,7 @@ class TrainingCLI(LightningCLI):
         self.trained, settings = trained, None if trained is None else trained.settings
         if settings is None:
             settings = read_text(recipe)
-            content = parse_settings(settings, recipe)  # before a reader of less patience
-            for key in ("trainer", "model"):
-                if not isinstance(content.get(key) or {}, dict):  # which that reader would leave out
-                    raise RecipeError(f"{recipe}: {key} is {content[key]!r}, and no mapping of keys to values")
+            check_form(parse_settings(settings, recipe), recipe)  # before a reader of less patience
         if trained is not None:
             # Not where the training logged, unless asked for.
             overrides = ["--logger=csv", *overrides, f"--ckpt_path={trained.chosen.path}"]

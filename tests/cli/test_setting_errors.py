@@ -2,6 +2,7 @@
 
 import traceback
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch  # noqa: F401 - its log goes to the stderr of its first import, not to that of a test
 import pytest
@@ -117,12 +118,24 @@ def test_what_a_class_refuses_is_one_error(
     assert not list(folder.rglob("*.*"))
 
 
-@pytest.mark.parametrize("key", ["trainer", "model"])
-def test_a_part_that_is_no_mapping_is_one_error(key: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = yaml.safe_load(find_recipe("digits").read_text()) | {key: 1}
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        ({"trainer": 1}, "trainer is 1, and no mapping of keys to values"),
+        ({"trainer": False}, "trainer is False, and no mapping"),
+        ({"model": 1}, "model is 1, and no mapping"),
+        ({"paper": [[]]}, "paper is [[]], and no mapping"),
+        ({1: {}}, "1 is no key: keys are text"),
+        ({"trainer": {"max_steps": 2, None: 3}}, "trainer.None is no key"),
+    ],
+)
+def test_a_part_that_is_no_mapping_is_one_error(
+    part: dict[Any, Any], error: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(find_recipe("digits").read_text()) | part
     Path("x.yaml").write_text(yaml.safe_dump(content))
     assert main(["fit", "x.yaml", "--trainer.max_steps=2"]) == 1
-    _assert_one_error(capsys.readouterr().err, f"x.yaml: {key} is 1, and no mapping of keys to values")
+    _assert_one_error(capsys.readouterr().err, f"x.yaml: {error}")
     assert [path.name for path in folder.iterdir()] == ["x.yaml"]
 
 
