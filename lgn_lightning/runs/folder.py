@@ -129,6 +129,10 @@ def find_run(recipe: str, given: Path | None = None, name: str | None = None) ->
     if not run.config.is_file():
         raise RunError(f"{run.path} is not the folder of a run: it has no config.yaml; runs are in {RUNS}/<recipe>/")
     if run.result_file.is_file():
+        with suppress(RunError):  # its process may have been killed when it wrote its result for the second time
+            lock = run.lock()
+            run.remove_leftovers()
+            lock.release()
         raise RunError(
             f"run {run.path} is finished: {run.result_file} holds its result. `lgn fit {recipe}` starts a new run; to "
             f"train this one on, give --ckpt_path {run.path / 'checkpoints' / 'last.ckpt'} and --trainer.max_steps"

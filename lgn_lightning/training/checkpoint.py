@@ -131,12 +131,16 @@ def load_weights(module: nn.Module, weights: dict[str, Any], path: Path) -> None
     """Loads the weights of a checkpoint; a CheckpointError if their names, shapes or values are none of the module."""
     own = module.state_dict()
     for name, value in weights.items():
-        if isinstance(own.get(name), Tensor) and own[name].is_complex() != value.is_complex():
+        if isinstance(own.get(name), Tensor) and _kind(own[name]) != _kind(value):
             raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {name} is {value.dtype}")
     try:
         module.load_state_dict(weights)
     except Exception as error:  # what modules raise that are given what they did not save
         raise CheckpointError(f"checkpoint {path} does not fit the net of its recipe: {error}") from error
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def recipe_of(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ parts=""
 set_of() { # name, flags: the kernels for one instruction set
   name=$1
   shift
-  $cxx $circuit -DLGN_SET="$name" "$@" -c "$root/ext/circuit/kernels.cpp" -o "$out/circuit_$name.o"
-  $cxx $circuit -DLGN_SET="$name" "$@" -c "$root/ext/circuit/loop_kernels.cpp" -o "$out/loops_$name.o"
-  parts="$parts $out/circuit_$name.o $out/loops_$name.o"
+  for kernels in "$root"/ext/circuit/*kernels.cpp; do
+    object="$out/$(basename "$kernels" .cpp)_$name.o"
+    $cxx $circuit -DLGN_SET="$name" "$@" -c "$kernels" -o "$object"
+    parts="$parts $object"
+  done
 }
 set_of Generic
 case $(uname -m) in

@@ -201,6 +201,9 @@ def check_kill(whole: Path, number: int, after_bytes: int | None, folder: Path) 
     if len(ended) != 1:
         return Outcome("wrong", f"{len(ended)} runs have a result", "after a resume")
     found = unlike(whole, ended[0].parent)
+    if finished and after_bytes is not None:
+        # The limit held for the C compiler as well, which a run goes on without.
+        found = [text for text in found if not text.endswith("lgn_net.so is missing")]
     if found:
         return Outcome("wrong", f"not as the whole run: {', '.join(found)}", "after a resume")
     return Outcome("refused" if killed.what in _KILLED else "valid")

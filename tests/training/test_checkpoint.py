@@ -267,3 +267,13 @@ def test_class_weights_in_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (checkpoint,) = config.parent.rglob("last.ckpt")
     assert LogicClassifier.load_from_checkpoint(checkpoint).loss.weight.tolist() == weights
     assert main(["fit", "digits", *options[:3], "[1, two]"]) == 2
+
+
+def test_weights_of_another_type_are_refused(run: Path, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(name for name, value in content["state_dict"].items() if value.is_floating_point())
+    content["state_dict"][name] = content["state_dict"][name].long()  # torch itself would make floats of them
+    content[DIGEST] = digest(content)
+    torch.save(content, tmp_path / "changed.ckpt")
+    with pytest.raises(CheckpointError, match="weights is torch.int64"):
+        load_net(tmp_path / "changed.ckpt")
