@@ -275,5 +275,5 @@ def test_weights_of_another_type_are_refused(run: Path, tmp_path: Path) -> None:
     content["state_dict"][name] = content["state_dict"][name].long()  # torch itself would make floats of them
     content[DIGEST] = digest(content)
     torch.save(content, tmp_path / "changed.ckpt")
-    with pytest.raises(CheckpointError, match="weights is torch.int64"):
+    with pytest.raises(CheckpointError, match=r"weights is torch\.int64"):
         load_net(tmp_path / "changed.ckpt")
