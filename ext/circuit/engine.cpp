@@ -348,13 +348,11 @@ int64_t lgn_engine_info(const LgnEngine* engine, int32_t what) {
   return what < 0 || what > 5 ? -1 : values[what];
 }
 
-int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, const uint8_t* levels,
-                     int64_t num_levels, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) try {
-  Job job;
-  job.rows = rows;
-  job.row = row;
-  job.levels = levels;
-  job.num_levels = num_levels;
+namespace {
+
+// Runs a job whose inputs are set on so many samples.
+int run_samples(const LgnEngine* engine, Job job, int64_t samples, int32_t threads, int32_t* scores,
+                int32_t* classes) try {
   job.samples = samples;
   job.scores = scores;
   job.classes = classes;
@@ -364,35 +362,35 @@ int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, 
   return -1;
 }
 
+}  // namespace
+
+int lgn_engine_bytes(const LgnEngine* engine, const uint8_t* rows, int64_t row, const uint8_t* levels,
+                     int64_t num_levels, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) {
+  Job job;
+  job.rows = rows;
+  job.row = row;
+  job.levels = levels;
+  job.num_levels = num_levels;
+  return run_samples(engine, job, samples, threads, scores, classes);
+}
+
 int lgn_engine_rows(const LgnEngine* engine, const uint8_t* rows, int64_t size, const LgnComparison* comparisons,
-                    int64_t count, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) try {
+                    int64_t count, int64_t samples, int32_t threads, int32_t* scores, int32_t* classes) {
   const LgnComparison none{};
   Job job;
   job.rows = rows;
   job.row = size;
   job.comparisons = count ? comparisons : &none;
   job.num_levels = count;
-  job.samples = samples;
-  job.scores = scores;
-  job.classes = classes;
-  engine->run(job, threads);
-  return 0;
-} catch (const std::bad_alloc&) {
-  return -1;
+  return run_samples(engine, job, samples, threads, scores, classes);
 }
 
 int lgn_engine_packed(const LgnEngine* engine, const uint64_t* inputs, int64_t words, int64_t samples, int32_t threads,
-                      int32_t* scores, int32_t* classes, uint64_t* output_bits) try {
+                      int32_t* scores, int32_t* classes, uint64_t* output_bits) {
   if (output_bits && engine->kind == kMachineCode) return -2;  // its sums have swallowed the outputs
   Job job;
   job.words = inputs;
   job.num_words = words;
-  job.samples = samples;
-  job.scores = scores;
-  job.classes = classes;
   job.output_bits = output_bits;
-  engine->run(job, threads);
-  return 0;
-} catch (const std::bad_alloc&) {
-  return -1;
+  return run_samples(engine, job, samples, threads, scores, classes);
 }

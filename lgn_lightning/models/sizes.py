@@ -45,14 +45,7 @@ def mlp_widths(
     Raises:
         ValueError: If they do not fit one another or the number of classes.
     """
-    if isinstance(width, int):
-        if depth is None or depth < 1:
-            raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
-        widths = [width] * depth
-    else:
-        if not width or depth not in (None, len(width)):
-            raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
-        widths = list(width)
+    widths = layer_widths(width, depth)
     check_classes(num_classes, widths[-1])
     per_layer("connections", connections, widths, "layers")
     check_thresholds(thresholds)
@@ -60,6 +53,17 @@ def mlp_widths(
     widths = [len(thresholds) * in_shape[0] * in_shape[1] * in_shape[2], *widths]
     _check_layers(widths, arity)
     return widths
+
+
+def layer_widths(width: int | list[int], depth: int | None) -> list[int]:
+    """Gates of each layer, of one width and a depth, or of a list; a ValueError if they do not fit one another."""
+    if isinstance(width, int):
+        if depth is None or depth < 1:
+            raise ValueError(f"depth={depth}: give the number of layers, at least 1, or a list of widths")
+        return [width] * depth
+    if not width or depth not in (None, len(width)):
+        raise ValueError(f"depth={depth} does not fit the {len(width)} widths {width}; leave depth out")
+    return list(width)
 
 
 def tree_sizes(

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
+from lgn_lightning.models.sizes import layer_widths
 from lgn_lightning.nn import GroupSum, LogicSequential
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
@@ -68,9 +69,7 @@ class TableMLP(KnowsArguments, LogicSequential):
             raise ValueError("give num_bits and num_classes, those of the Table")
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: a classifier has at least 1 class")
-        widths = [width] * (depth or 3) if isinstance(width, int) else list(width)
-        if not widths or depth not in (None, len(widths)):
-            raise ValueError(f"depth={depth} does not fit the widths {widths}")
+        widths = layer_widths(width, 3 if depth is None and isinstance(width, int) else depth)
         widths[-1] = -(-widths[-1] // num_classes) * num_classes
         layers = dense_layers(
             [num_bits, *widths],
