@@ -30,6 +30,11 @@ class Argument:
     default: str | None = None
     help: str = ""
 
+    @property
+    def kinds(self) -> list[str]:
+        """Names of the types that the annotation allows, such as ``["int", "None"]`` of ``Optional[int]``."""
+        return list(dict.fromkeys(_kinds(ast.parse(self.kind or "Any", mode="eval").body)))
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -201,6 +206,23 @@ def _find_dotted(module: str, name: str) -> _Found | None:
             package = f"{home}.{alias.name}" if home else alias.name
             return _find(f"{package}.{owner}" if owner else package, last)
     return None
+
+
+def _kinds(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.BinOp):
+        yield from [*_kinds(node.left), *_kinds(node.right)]
+    elif isinstance(node, ast.Subscript):
+        outer = ast.unparse(node.value).rpartition(".")[2]
+        inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if outer in ("Union", "Optional"):
+            for part in inside:
+                yield from _kinds(part)
+        else:
+            yield outer
+        if outer == "Optional":
+            yield "None"
+    else:
+        yield ast.unparse(node)
 
 
 @cache

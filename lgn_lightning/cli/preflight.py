@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from lgn_lightning.base.errors import RecipeError, UsageError
-from lgn_lightning.cli.recipe_keys import FIXED, OTHER_KEYS, RUN_KEYS, Node, nodes_of, with_overrides
+from lgn_lightning.base.signatures import Argument, classes_of
+from lgn_lightning.cli.recipe_keys import (
+    FIXED,
+    HOMES,
+    OTHER_KEYS,
+    RUN_KEYS,
+    Node,
+    class_named,
+    nodes_of,
+    with_overrides,
+)
 from lgn_lightning.data.known import known_data
 from lgn_lightning.models.sizes import SIZES
 from lgn_lightning.training.size_check import compare_sizes
@@ -23,6 +33,9 @@ _NUMBERS: Final = (
     *("padding", "pool", "edges"),
 )
 
+
+#: Types that no word stands for.
+_WORDLESS: Final = frozenset({"int", "float", "bool", "None", "list", "tuple", "Sequence", "Tensor"})
 
 #: Layers of a net that is no mistake.
 _DEEP: Final = 10_000
@@ -77,11 +90,36 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
         signature = node.signature
         if signature is None or signature.takes_more:
             continue
-        for name in node.values:
+        for name, value in node.values.items():
             if name not in signature.arguments and "." not in str(name):
                 where = f"{node.key}." if node.fixed else f"{node.key} ({node.path}): "
                 raise UsageError(f"{where}{name}: there is no such key{_near(name, signature.arguments)}")
+            _check_type(node, name, signature.arguments.get(name), value)
+            _check_class(f"{node.key}.{name}", name, value)
+    _check_class("data", "data", merged.get("data"))
     _check_sizes(merged, {node.key: node for node in nodes})
+
+
+def _check_type(node: Node, name: str, argument: Argument | None, value: Any) -> None:
+    """Finds words where numbers, switches or lists belong; other types are checked where the class is built."""
+    kinds = [] if argument is None else argument.kinds
+    if not kinds or not _WORDLESS.issuperset(kinds) or not isinstance(value, str):
+        return
+    try:
+        float(value)
+    except ValueError:
+        where = f"{node.key}.{name}" if node.fixed else f"{node.key}.{name} ({node.path})"
+        expected = " or ".join("null" if kind == "None" else kind for kind in kinds)
+        raise UsageError(f"{where}: expected {expected}, got {value}") from None
+
+
+def _check_class(key: str, name: str, value: Any) -> None:
+    """Finds names that are nearly a class's; others may be classes of modules that are imported later."""
+    for word in value if isinstance(value, list) else [value]:
+        if isinstance(word, str) and word.isidentifier() and class_named(name, word) is None:
+            known = [found for home in HOMES.get(name, ()) for found in classes_of(home)]
+            if near := _near(word, known):
+                raise UsageError(f"{key}: there is no class {word}{near}")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

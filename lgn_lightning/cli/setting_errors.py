@@ -62,7 +62,8 @@ def named_errors(settings: Namespace) -> Iterator[None]:
     except Exception as error:
         cause = _cause(error)
         key = _key_of(cause, settings)
-        if isinstance(cause, LgnError) or not isinstance(cause, _BAD_INPUT):
+        refused = isinstance(cause, _BAD_INPUT) or (key == "trainer" and isinstance(cause, TypeError))
+        if isinstance(cause, LgnError) or not refused:
             if cause is error:
                 raise
             raise cause from None
@@ -132,6 +133,8 @@ def _innermost(message: str) -> tuple[list[str], list[str], str]:
         return keys, [match[1], *classes], cause
     if head.startswith("- ") or head.startswith("Does not validate against any of the Union"):
         return _most_telling(message)
+    if match := re.search(r"dot import path string: ([\w.]+)", head):
+        return [], [], f"there is no class {match[1]}: give its name or its import path, such as package.module.Name"
     cause = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", f"{head}\n{rest}".strip())
     cause = re.sub(
         r"^Type typing\.Callable\[.*?\] expects a function or a callable class: (.*?)(\. Got value: .*)?$", r"\1", cause

@@ -61,6 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "model.net.tau (lgn_lightning.models.LogicMLP): expected float or Literal['auto'], got abc",
         ),
         ("--data.batch_size=abc", "data.batch_size (lgn_lightning.data.Digits): expected int, got abc"),
+        ("--trainer.callbacks+=Hello", "there is no class Hello: give its name or its import path"),
         ("--model.optimizer=torch.optim.Adan", "model.optimizer: module 'torch.optim' has no attribute 'Adan'"),
     ],
 )
@@ -76,6 +77,7 @@ def test_what_cannot_be_read_is_wrong_usage(
     ("arguments", "error"),
     [
         ("--trainer.enable_checkpointing=false", "trainer: Trainer was configured with `enable_checkpointing=False`"),
+        ("--trainer.devices=many", "trainer: `devices` selected with `CPUAccelerator` should be an int > 0"),
         ("--trainer.strategy=foo", "trainer: You selected an invalid strategy name"),
         ("--data.batch_size=0", "data: batch_size and eval_batch_size must be 1 or more, got 0, 1000"),
         ("--data lgn_lightning.data.ImageFolder --data.image_size 0", "data: image_size must be one or two positive"),
