@@ -20,6 +20,7 @@ from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
 from lgn_lightning.nn.straight_through import round_to_bits
+from lgn_lightning.nn.unfolded import evaluate_trees
 from lgn_lightning.ops import BitActivations, ConvGeometry, tree
 
 Pair = int | tuple[int, int]
@@ -219,7 +220,7 @@ class LogicTreeConv2d(GateLayer):
         native = not self.plain and self.weights.dtype == torch.float32
         if self.learned is not None:
             native &= self.weights.device.type == "cpu"  # elsewhere the op of learned leaves has no kernel
-        return self.training and self.sampler.hard and native
+        return self.training and native and self.sampler.runs_on_bits(self.parametrization)
 
     def forward_bits(self, x: BitActivations, pool: OrPool2d | None = None) -> BitActivations:
         """Straight-through training on packed bits, with the values, gradients and errors of :meth:`forward`."""
@@ -258,6 +259,11 @@ class LogicTreeConv2d(GateLayer):
         given, x = x, as_activations(x, self.weights.dtype)
         self.check_numbers(given)
         sample = self.sample()
+        if sample.warped:
+            unfolded = geometry._replace(pool=(1, 1))
+            hard, leaves = self.hard_of(sample), self.sample_connections()
+            y = evaluate_trees(x, sample, hard, leaves, unfolded, plain=self.plain)
+            return y if pool is None else cast(Tensor, pool(y))
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:
             table, soft_table = self.hard_values(sample.gates, table.dtype), table

@@ -145,6 +145,10 @@ class GateLayer(CheckedInput):
             return sample._replace(table=self._hooked(sample.table))
         return GateSample(self.hard_values(self.gates(), table_dtype(self.weights.dtype)))
 
+    def hard_of(self, sample: GateSample) -> Tensor | None:
+        """Tables of the hard gates of a sample, as :meth:`hard_values`; None if it has none."""
+        return None if sample.gates is None else self.hard_values(sample.gates, table_dtype(self.weights.dtype))
+
     def sample_on_bits(self) -> GateSample:
         """What the layer computes with on packed bits, in training with a hard sampler."""
         sample = self.sampler.on_bits(self.parametrization, self.weights)
@@ -155,7 +159,8 @@ class GateLayer(CheckedInput):
 
     def table(self) -> Tensor:
         """The table of each gate, ``[num_gates, 2^arity]``: the sampler's in training mode, else 0 or 1."""
-        return self.sample().table
+        sample = self.sample()
+        return sample.table.sigmoid() if sample.warped else sample.table
 
     def check_numbers(self, x: Tensor) -> None:
         """Looks at inputs that no layer before this one was trained to give, once a stage: see :class:`CheckedInput`.

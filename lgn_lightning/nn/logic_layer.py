@@ -1,5 +1,6 @@
 """The dense layer of two-input gates."""
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
+from lgn_lightning.nn.evaluate import Learn, evaluate
 from lgn_lightning.nn.gate_layer import on_rows, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.learned_connections import Connections, LearnedConnections
@@ -17,7 +19,6 @@ from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
-from lgn_lightning.nn.straight_through import straight_through
 from lgn_lightning.ops import dense
 
 
@@ -37,8 +38,8 @@ class LogicLayer(DenseLayer):
         connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"``: see :class:`LearnedConnections`.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
             trains deep nets (Petersen et al., NeurIPS 2024).
-        parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` (4
-            coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
+        parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` or
+            ``"warp"`` (4 coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
         sampler: What training computes with: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which
             layers may share, see :mod:`lgn_lightning.nn.samplers`.
         num_candidates: Inputs that learned connections choose among.
@@ -110,7 +111,7 @@ class LogicLayer(DenseLayer):
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that packed bits can do: native and in single precision."""
         native = not self.plain and self.weights.dtype != torch.float64
-        return self.training and self.sampler.hard and native
+        return self.training and native and self.sampler.runs_on_bits(self.parametrization)
 
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
         """The layer as a circuit: first inputs (int32), second ones and gate ids (uint8), each ``[out_dim]``."""
@@ -128,21 +129,14 @@ class LogicLayer(DenseLayer):
     def _on_tensor(self, x: Tensor, group_sum: GroupSum | None = None) -> Tensor:
         x = self._activations(x)
         sample = self.sample()
-        table = sample.table.to(table_dtype(x.dtype))
         a, b, shares, candidates = self.sample_connections()
-        if shares is not None and not shares.requires_grad:
-            shares = None  # frozen, or no gradient is wanted at all
-        if sample.gates is not None:
-            y = straight_through(x, table, self.hard_values(sample.gates, table.dtype), a, b, self.implementation)
-        elif self.plain:
-            y = dense.logic_reference(x, table, a, b)
-        elif group_sum is not None and shares is None:
+        learn: Learn | None = None
+        if shares is not None and candidates is not None and shares.requires_grad:  # neither frozen nor without grad
+            learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
+        elif group_sum is not None and sample.gates is None and not (sample.warped or self.plain):
+            table = sample.table.to(table_dtype(x.dtype))
             return ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.tau)
-        else:
-            y = ops.logic(x, table, a, b)
-        if shares is not None and candidates is not None:
-            read = x if sample.gates is None else (x > 0.5).to(x.dtype)
-            y = ops.learn_choices(y, shares, read, table, a, b, candidates, self.plain)
+        y = evaluate("logic", x, sample, self.hard_of(sample), (a, b), self.plain, learn)
         if group_sum is None:
             return y
         if self.plain:
@@ -157,3 +151,9 @@ class LogicLayer(DenseLayer):
         self._check_wires(wires)
         a, b, gates = (part.cpu().numpy() for part in self.gate_list())
         return builder.gates(gates, wires[a], wires[b])
+
+
+def _learn_choices(
+    shares: Tensor, wires: tuple[Tensor, Tensor, Tensor], plain: bool, y: Tensor, x: Tensor, table: Tensor
+) -> Tensor:
+    return ops.learn_choices(y, shares, x, table, *wires, plain)

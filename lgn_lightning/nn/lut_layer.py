@@ -10,12 +10,11 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import LUT_CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
-from lgn_lightning.nn.gate_layer import table_dtype
+from lgn_lightning.nn.evaluate import evaluate
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
-from lgn_lightning.nn.straight_through import straight_through_lut
-from lgn_lightning.ops.lut import MAX_INPUTS, lut_reference
+from lgn_lightning.ops.lut import MAX_INPUTS
 
 
 class LutLayer(DenseLayer):
@@ -36,9 +35,9 @@ class LutLayer(DenseLayer):
         connections: ``"random"``, each input used equally often, or ``"unique"``, where in addition no two gates have
             the same inputs. The inputs of a gate are different in both.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts close to its first input.
-        parametrization: ``"sigmoid"`` (a logit an entry), ``"walsh"`` (a coefficient a subset of the inputs), or an
-            instance, see :mod:`lgn_lightning.nn.parametrizations`. There is none with a weight for each of the
-            2^2^arity gates.
+        parametrization: ``"sigmoid"`` (a logit an entry), ``"walsh"`` or ``"warp"`` (a coefficient a subset of the
+            inputs), or an instance, see :mod:`lgn_lightning.nn.parametrizations`. There is none with a weight for each
+            of the 2^2^arity gates.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which layers may share.
 
     Shape:
@@ -79,11 +78,7 @@ class LutLayer(DenseLayer):
     def _on_tensor(self, x: Tensor) -> Tensor:
         x = self._activations(x)
         sample = self.sample()
-        table = sample.table.to(table_dtype(x.dtype))
-        if sample.gates is not None:
-            hard = self.hard_values(sample.gates, table.dtype)
-            return straight_through_lut(x, table, hard, self.indices, self.implementation)
-        return (lut_reference if self.plain else ops.lut)(x, table, self.indices)
+        return evaluate("lut", x, sample, self.hard_of(sample), (self.indices,), self.plain)
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.lut_packed(words, self.gates().long(), self.indices)

@@ -29,6 +29,8 @@ INITS = ("gaussian", "residual")
 RESIDUAL_LOGIT = 5.0
 #: Its counterpart for a table entry: 88 % to be what gate "A" has there.
 RESIDUAL_ENTRY_LOGIT = 2.0
+#: That of WARP: 95.1 % to be what gate "A" is.
+RESIDUAL_WARP_LOGIT = math.log(0.951 / 0.049)
 _PASS_A = GATE_NAMES.index("a")
 #: Offset that maps an int16 to the middle of its step of (0, 1): −32,768 + 32,768.5 is half a step above 0.
 _HALF_STEPS = 32_768.5
@@ -46,6 +48,8 @@ class Parametrization(ABC):
     soft_gate: ClassVar[str] = "a table of numbers between 0 and 1"
     #: Whether :meth:`table_of_logits` is the sigmoid and nothing else, so that an op may take it on itself.
     entries_are_sigmoids: ClassVar[bool] = False
+    #: Whether real inputs are put into the logits, of which the sigmoid is taken then, and not into the table.
+    interpolates_logits: ClassVar[bool] = False
 
     @abstractmethod
     def num_weights(self, inputs: int = 2) -> int:
@@ -310,13 +314,11 @@ class Sigmoid(_Entrywise):
 
 
 class Walsh(_Entrywise):
-    """Walsh coefficients: WARP (Gerlach et al., arXiv 2510.15655 and 2602.03527).
+    """Walsh coefficients of the table, which is interpolated as with the other parametrizations.
 
     t_ab = σ(Σ_S w_S · χ_S(a, b)) with characters χ_S = Π_{i ∈ S} (2·x_i − 1); for two inputs
-    t_ab = σ(w_0 + w_B·(2b−1) + w_A·(2a−1) + w_AB·(2a−1)(2b−1)), weights in that order. The papers take (−1)^x, which
-    changes the sign of odd coefficients only. On bits this is the papers' gate; between bits they put real inputs into
-    the characters, while here, as with every parametrization, the table is interpolated. The hard gate is the rounded
-    table.
+    t_ab = σ(w_0 + w_B·(2b−1) + w_A·(2a−1) + w_AB·(2a−1)(2b−1)), weights in that order. The hard gate is the rounded
+    table. On bits this is the gate of :class:`Warp`; between bits it is not.
 
     Args:
         residual_logit: Under residual initialization the coefficient w_A, the others being 0.
@@ -333,6 +335,26 @@ class Walsh(_Entrywise):
     def _weights_of_logits(self, logits: Tensor) -> Tensor:
         with without_autocast(logits.device.type):
             return logits @ _walsh_matrix(logits).t() / logits.shape[-1]
+
+
+class Warp(Walsh):
+    """Walsh coefficients with real inputs in the characters: WARP (Gerlach et al., arXiv 2510.15655 and 2602.03527).
+
+    y = σ(Σ_S w_S · χ_S(x) / T) at real x, with the characters, the order of the weights and the hard gates of
+    :class:`Walsh`. The sum is the multilinear interpolation of the logits, so kernels compute it as they do tables.
+    The papers take (−1)^x for 2x − 1, which changes the sign of odd coefficients only, and their sign as a whole.
+    Their stochastic smoothing, logistic noise on the sum of every gate and sample, is the sampler ``gumbel``.
+
+    Args:
+        residual_logit: As in :class:`Walsh`; by default the gate is its first input with a probability of 0.951.
+    """
+
+    name = "warp"
+    soft_gate = "the sigmoid of a Walsh sum of its inputs"
+    interpolates_logits = True
+
+    def __init__(self, residual_logit: float = RESIDUAL_WARP_LOGIT) -> None:
+        super().__init__(residual_logit)
 
 
 def _walsh_matrix(like: Tensor) -> Tensor:
@@ -359,7 +381,7 @@ def _inside(table: Tensor) -> Tensor:
 
 
 #: The choices of ``LogicLayer(parametrization=…)``.
-PARAMETRIZATIONS: dict[str, type[Parametrization]] = {kind.name: kind for kind in (Softmax, Sigmoid, Walsh)}
+PARAMETRIZATIONS: dict[str, type[Parametrization]] = {kind.name: kind for kind in (Softmax, Sigmoid, Walsh, Warp)}
 
 
 def make_parametrization(chosen: str | Parametrization) -> Parametrization:

@@ -12,8 +12,9 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
+from lgn_lightning import ops
 from lgn_lightning.nn.autocast import without_autocast
-from lgn_lightning.nn.choice import make_choice
+from lgn_lightning.nn.choice import check_choice, make_choice
 from lgn_lightning.nn.parametrizations import Parametrization
 
 
@@ -27,11 +28,17 @@ class GateSample(NamedTuple):
             forward pass is soft.
         of_logits: Whether ``table`` holds the logits whose sigmoids the table is; on packed bits only, see
             :func:`lgn_lightning.ops.bit_logic`.
+        warped: Whether ``table`` holds logits and a gate is the sigmoid of their interpolation; with ``gates`` its
+            rounding, with the gradient of the sigmoid.
+        noise: Of a warped sample the scale of logistic noise on the interpolated logits, drawn for every gate and
+            sample.
     """
 
     table: Tensor
     gates: Tensor | None = None
     of_logits: bool = False
+    warped: bool = False
+    noise: float = 0.0
 
 
 class Sampler(ABC):
@@ -76,6 +83,10 @@ class Sampler(ABC):
         """Samples a layer for packed bits; only if :attr:`hard`. A sampler may leave the sigmoids to the op."""
         return self(parametrization, weights)
 
+    def runs_on_bits(self, parametrization: Parametrization) -> bool:
+        """Whether training needs bits alone, and the slopes of a table: :meth:`on_bits`."""
+        return self.hard and not parametrization.interpolates_logits
+
     def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
         logits = self._cooled(logits)
         if not plain:
@@ -83,6 +94,13 @@ class Sampler(ABC):
         # Outside of autocast, so that the table stays float32 as in the native kernels.
         with without_autocast(logits.device.type):
             return parametrization.formula(logits)
+
+    def _soft(
+        self, parametrization: Parametrization, logits: Tensor, plain: bool, gates: Tensor | None = None
+    ) -> GateSample:
+        if parametrization.interpolates_logits:
+            return GateSample(self._cooled(logits), gates, warped=True)
+        return GateSample(self._table(parametrization, logits, plain), gates)
 
     def _cooled(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1.0 else logits / self.temperature
@@ -99,7 +117,7 @@ class Soft(Sampler):
     hard = False
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
-        return GateSample(self._table(parametrization, parametrization.logits(weights), plain))
+        return self._soft(parametrization, parametrization.logits(weights), plain)
 
     def without_noise(self) -> Sampler:
         """The same with connections chosen by the logits alone."""
@@ -111,7 +129,8 @@ class Gumbel(Sampler):
 
     table = t((w + G) / temperature) with Gumbel noise G for a softmax over gates, and its difference, logistic noise,
     for entries that are sigmoids. With ``straight_through`` the forward pass takes the gate of the largest noisy logit,
-    and the gradient is that of the noisy soft table at the hard one, as in the straight-through Gumbel-softmax.
+    and the gradient is that of the noisy soft table at the hard one, as in the straight-through Gumbel-softmax. WARP
+    adds the noise to the sum of every gate and sample, y = σ((z + G) / temperature), and rounds that.
 
     Args:
         temperature: Of the noisy logits.
@@ -131,6 +150,9 @@ class Gumbel(Sampler):
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         logits = parametrization.logits(weights)
+        if parametrization.interpolates_logits:
+            gates = parametrization.gates_of_logits(logits) if self.straight_through else None
+            return GateSample(self._cooled(logits), gates, warped=True, noise=1 / self.temperature)
         noisy = logits + parametrization.noise_like(logits.detach())
         table = self._table(parametrization, noisy, plain)
         if not self.straight_through:
@@ -151,35 +173,48 @@ class StraightThrough(Sampler):
     The forward pass evaluates the gate that the weights settle on, on bits: the net that trains is the net that ships,
     so there is no discretization gap. The backward pass is that of the soft table t(w / temperature) at those bits,
     both for the table and, along the slopes of the soft gate, for the inputs, so that a gate whose hard form ignores an
-    input still passes a gradient to it.
+    input still passes a gradient to it. With ``slopes="hard"`` gradients flow to the inputs along the slopes of the hard
+    gate, and to the weights as before: a straight-through estimate of the table alone, as torchlogix has it.
 
     Args:
         temperature: Of the soft table of the backward pass.
         noise: Scale of noise on the logits that the forward pass settles by: 1 draws gates at their probability, 0 has
             no randomness. Lower it to 0 while training, or the net that trains is not quite the net that ships.
         choice_noise: The same for the choice of learned connections.
+        slopes: ``"soft"`` or ``"hard"``: which gate's slopes pass the gradient to the inputs.
 
     Raises:
-        ValueError: If the temperature is not positive or the noise is negative.
+        ValueError: If the temperature is not positive, the noise is negative or there are no such slopes.
     """
 
     name = "straight_through"
     hard = True
     same_on_ranks = True  # noise is in the gates of the forward pass and not in the table
 
-    def __init__(self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0) -> None:
+    def __init__(
+        self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0, slopes: str = "soft"
+    ) -> None:
         super().__init__(temperature, choice_noise)
         if not noise >= 0:
             raise ValueError(f"StraightThrough(noise={noise}): the noise must not be negative")
-        self.noise = noise
+        check_choice("slopes", slopes, ("soft", "hard"))
+        self.noise, self.slopes = noise, slopes
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         logits = parametrization.logits(weights)
-        return GateSample(self._table(parametrization, logits, plain), self._gates(parametrization, logits))
+        gates = self._gates(parametrization, logits)
+        if self.slopes == "soft":
+            return self._soft(parametrization, logits, plain, gates)
+        table = self._table(parametrization, logits, plain)
+        return GateSample(hard_tables(gates, table) + (table - table.detach()), gates)
+
+    def runs_on_bits(self, parametrization: Parametrization) -> bool:
+        """As in the base; with hard slopes those of WARP are the table's, too."""
+        return self.slopes == "hard" or super().runs_on_bits(parametrization)
 
     def on_bits(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
         """Gives the same, the sigmoids of a table's entries left to the op."""
-        if not parametrization.entries_are_sigmoids:
+        if self.slopes == "hard" or not parametrization.entries_are_sigmoids:
             return super().on_bits(parametrization, weights)
         logits = parametrization.logits(weights)
         return GateSample(self._cooled(logits), self._gates(parametrization, logits), of_logits=True)
@@ -192,7 +227,14 @@ class StraightThrough(Sampler):
 
     def without_noise(self) -> Sampler:
         """The same with noise 0."""
-        return StraightThrough(self.temperature)
+        return StraightThrough(self.temperature, slopes=self.slopes)
+
+
+def hard_tables(gates: Tensor, like: Tensor) -> Tensor:
+    """Tables of gate ids, 0 or 1, in the shape ``[n, 2^k]`` and dtype of ``like``."""
+    if like.shape[1] == 4:
+        return ops.hard_table(gates, like.dtype)
+    return ops.lut_table(gates.long(), like.shape[1].bit_length() - 1, like.dtype)
 
 
 #: The choices of ``LogicLayer(sampler=…)``.

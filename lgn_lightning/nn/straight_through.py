@@ -13,7 +13,7 @@ from lgn_lightning.ops import dense, library
 from lgn_lightning.ops.lut import lut_backward_reference, lut_reference
 
 #: The ops of a layer by name, as formulas in plain torch, and their gradients.
-_FORMULAS: dict[str, tuple[Any, Any]] = {
+FORMULAS: dict[str, tuple[Any, Any]] = {
     "logic": (dense.logic_reference, dense.logic_backward_reference),
     "lut": (lut_reference, lut_backward_reference),
 }
@@ -58,7 +58,7 @@ class _StraightThrough(torch.autograd.Function):
         bits = x.clamp(0, 1).round()  # 0.5 to 0, and NaN stays
         ctx.save_for_backward(bits, table, *indices)
         ctx.name, ctx.plain = name, plain
-        op = _FORMULAS[name][0] if plain else getattr(ops, name)
+        op = FORMULAS[name][0] if plain else getattr(ops, name)
         return cast(Tensor, op(bits, hard, *indices))
 
     @staticmethod
@@ -66,7 +66,7 @@ class _StraightThrough(torch.autograd.Function):
         need_x, need_table = ctx.needs_input_grad[2:4]
         arguments = grads[0], *ctx.saved_tensors, need_x
         if ctx.plain:
-            grad_x, grad_table = _FORMULAS[ctx.name][1](*arguments)
+            grad_x, grad_table = FORMULAS[ctx.name][1](*arguments)
         else:
             grad_x, grad_table = library.backward(f"{ctx.name}_backward", *arguments)
         none = [None] * (len(ctx.needs_input_grad) - 4)

@@ -42,7 +42,7 @@ def test_shapes_on_the_meta_device(name: str, connections: str, sampler: str) ->
     make, shape = NETS[name]
     net = make(sampler=sampler, connections=connections)
     x = torch.rand(shape).round()
-    for parametrization in ("sigmoid", "walsh") if name == "lut" else ("softmax", "sigmoid", "walsh"):
+    for parametrization in ("sigmoid", "walsh", "warp", *(() if name == "lut" else ("softmax",))):
         meta = make(sampler=sampler, connections=connections, parametrization=parametrization, device="meta")
         for mode in (True, False):
             y = meta.train(mode)(x.to("meta"))

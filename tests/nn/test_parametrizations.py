@@ -8,6 +8,7 @@ from lgn_lightning import LogicLayer
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import TRUTH_TABLES
 from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn import LutLayer
 from lgn_lightning.nn.parametrizations import (
     PARAMETRIZATIONS,
     RESIDUAL_ENTRY_LOGIT,
@@ -94,6 +95,8 @@ def test_residual_init_is_close_to_the_first_input(name: str) -> None:
     assert 0.85 < t11 < 0.96
     if name == "sigmoid":
         assert t11 == pytest.approx(1 / (1 + math.exp(-RESIDUAL_ENTRY_LOGIT)))
+    if name == "warp":
+        assert t11 == pytest.approx(0.951)
     if name == "walsh":
         torch.testing.assert_close(weights[0].tolist(), [0.0, 0.0, RESIDUAL_ENTRY_LOGIT, 0.0])
 
@@ -201,6 +204,28 @@ def test_python_implementation_is_the_default_one() -> None:
         torch.testing.assert_close(layer(x), other(x))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert layer.table().dtype == other.table().dtype == torch.float32
+
+
+@pytest.mark.parametrize("implementation", [None, "python"])
+@pytest.mark.parametrize("inputs", [2, 3, 4, 6])
+def test_warp_puts_real_inputs_into_the_characters(inputs: int, implementation: str | None) -> None:
+    """Arxiv 2602.03527: y = σ(Σ_S w_S Π_{i ∈ S} (2·x_i − 1)) at real inputs."""
+    options = {"parametrization": "warp", "implementation": implementation, "init": "gaussian"}
+    layer = LogicLayer(9, 30, **options) if inputs == 2 else LutLayer(9, 30, inputs, **options)
+    x = torch.rand(11, 9, requires_grad=True)
+    indices = torch.stack(layer.indices) if inputs == 2 else layer.indices
+    signed = [2 * x[:, wires.long()] - 1 for wires in indices]
+    total = torch.zeros(11, 30)
+    for subset in range(2**inputs):
+        character = torch.ones(11, 30)
+        for i in range(inputs):
+            character = character * (signed[i] if subset >> (inputs - 1 - i) & 1 else 1)
+        total = total + layer.weights[:, subset] * character
+    expected, upper = total.sigmoid(), torch.rand(11, 30)
+    y = layer(x)
+    torch.testing.assert_close(y, expected)
+    wanted = torch.autograd.grad(expected, (x, layer.weights), upper)
+    torch.testing.assert_close(torch.autograd.grad(y, (x, layer.weights), upper), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_bad_names() -> None:

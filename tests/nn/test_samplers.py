@@ -19,7 +19,9 @@ def test_temperature_divides_the_logits(name: str) -> None:
     parametrization = PARAMETRIZATIONS[name]()
     weights = torch.randn(9, parametrization.num_weights())
     for sampler in (Soft(0.5), StraightThrough(0.5)):
-        torch.testing.assert_close(sampler(parametrization, weights).table, parametrization.table(2 * weights))
+        sample = sampler(parametrization, weights)
+        table = sample.table.sigmoid() if sample.warped else sample.table
+        torch.testing.assert_close(table, parametrization.table(2 * weights))
 
 
 def test_gumbel_is_the_table_of_noisy_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,10 +68,13 @@ def test_noise_of_straight_through_moves_the_forward_pass_only() -> None:
 def reference_step(layer: LogicLayer, x: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hard forward by table look-up; soft gradient by autograd of the multilinear formula at the bits."""
     bits = (x > 0.5).to(x.dtype).requires_grad_()
-    table = layer.parametrization.table(layer.weights)
+    warped = layer.parametrization.interpolates_logits
+    parametrization = layer.parametrization
+    table = parametrization.logits(layer.weights) if warped else parametrization.table(layer.weights)
     u, v = bits[:, layer.indices_a.long()], bits[:, layer.indices_b.long()]
     t00, t01, t10, t11 = table.t()
     soft = t00 * (1 - u) * (1 - v) + t01 * (1 - u) * v + t10 * u * (1 - v) + t11 * u * v
+    soft = soft.sigmoid() if warped else soft
     grads = torch.autograd.grad(soft, (bits, layer.weights), upper)
     hard = TABLES[layer.gates().long(), (2 * u + v).long()].to(x.dtype)
     return hard, *grads
@@ -153,6 +158,39 @@ def test_without_noise() -> None:
     assert (quiet.temperature, quiet.noise) == (2.0, 0.0)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_hard_slopes_are_a_straight_through_estimate_of_the_table(name: str) -> None:
+    """As torchlogix: the hard table forward, its slopes for the inputs, the soft table's gradient for the weights."""
+    net = LogicMLP((1, 4, 4), 2, width=20, depth=2, parametrization=name, sampler=StraightThrough(slopes="hard"))
+    x = torch.rand(33, 1, 4, 4)
+    bits = (x.flatten(1) > 0.5).float()
+    values = bits
+    for layer in (net[1], net[2]):
+        soft = layer.parametrization.table(layer.weights)
+        t00, t01, t10, t11 = (layer.hard_table().float() + (soft - soft.detach())).t()
+        u, v = (values[:, wires.long()] for wires in layer.indices)
+        values = t00 * (1 - u) * (1 - v) + t01 * (1 - u) * v + t10 * u * (1 - v) + t11 * u * v
+    expected = values.view(33, 2, 10).sum(2)
+    weights = list(net.parameters())
+    upper = torch.rand(33, 2)
+    wanted = torch.autograd.grad(expected, weights, upper)
+    for implementation in (net, nn.Sequential(*net)):  # on packed bits, and layer by layer
+        y = implementation(x)
+        torch.testing.assert_close(y, expected.detach())
+        torch.testing.assert_close(torch.autograd.grad(y, weights, upper), wanted)
+
+
+def test_gumbel_draws_of_warp_are_of_every_gate_and_sample() -> None:
+    layer = LogicLayer(6, 300, parametrization="warp", init="residual", sampler=Gumbel(straight_through=True))
+    x = torch.ones(200, 6)
+    y = layer(x)
+    assert ((y == 0) | (y == 1)).all()
+    assert y.mean().item() == pytest.approx(0.951, abs=0.01)
+    assert 0.9 < y[:, 0].mean().item() < 1  # the samples draw for themselves
+    layer.sampler = Gumbel(0.5)
+    assert layer(x).std() > 0.02
+
+
 def test_sampler_is_shared_by_the_layers_of_a_model() -> None:
     net = LogicMLP((1, 4, 4), 2, width=20, depth=2, sampler="gumbel")
     assert net[1].sampler is net[2].sampler
@@ -168,6 +206,8 @@ def test_bad_arguments() -> None:
             kind(0)
     with pytest.raises(ValueError, match=r"noise=-1\): the noise must not be negative"):
         StraightThrough(noise=-1)
+    with pytest.raises(ValueError, match=r"slopes='steep' is not one of 'soft', 'hard'"):
+        StraightThrough(slopes="steep")
     with pytest.raises(ValueError, match=r"Soft\(choice_noise=-1"):
         Soft(choice_noise=-1)
-    assert repr(StraightThrough()) == "StraightThrough(temperature=1.0, choice_noise=0.0, noise=0.0)"
+    assert repr(StraightThrough()) == "StraightThrough(temperature=1.0, choice_noise=0.0, noise=0.0, slopes=soft)"
