@@ -33,8 +33,10 @@ BATCH, CLASSES, TAU = 100, 10, 10.0
 METHODS: dict[str, dict[str, Any]] = {
     "sigmoid": {"parametrization": "sigmoid"},
     "walsh": {"parametrization": "walsh"},
+    "warp": {"parametrization": "warp"},
     "straight_through": {"parametrization": "sigmoid", "sampler": "straight_through"},
     "straight_through softmax": {"sampler": "straight_through"},
+    "straight_through warp": {"parametrization": "warp", "sampler": "straight_through"},
     "straight_through walsh": {"parametrization": "walsh", "sampler": "straight_through"},
     "straight_through noise": {"parametrization": "sigmoid"},
     "gumbel": {"sampler": "gumbel"},

@@ -35,11 +35,11 @@ class LogicMLP(KnowsArguments, LogicSequential):
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers. With a
             straight-through one the net trains on bits, whatever ``grey_in_training`` says.
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
-            ``"sigmoid"`` or ``"walsh"``.
+            ``"sigmoid"``, ``"walsh"`` or ``"warp"``.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
         num_candidates: Inputs that learned connections choose among.
 

@@ -33,7 +33,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
         arity: Inputs of a gate.
         noise: Share of the input bits that are flipped in training, see :class:`~lgn_lightning.nn.Columns`.

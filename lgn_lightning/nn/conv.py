@@ -261,8 +261,8 @@ class LogicTreeConv2d(GateLayer):
         sample = self.sample()
         if sample.warped:
             unfolded = geometry._replace(pool=(1, 1))
-            hard, leaves = self.hard_of(sample), self.sample_connections()
-            y = evaluate_trees(x, sample, hard, leaves, unfolded, plain=self.plain)
+            wires = self.sample_connections()
+            y = evaluate_trees(x, sample, self.hard_of(sample), wires, unfolded, plain=self.plain)
             return y if pool is None else cast(Tensor, pool(y))
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:

@@ -36,7 +36,9 @@ def evaluate(
         learn: Gives the outputs the gradient of the choice of wires.
     """
     table = sample.table.to(table_dtype(x.dtype))
-    run = FORMULAS[op][0] if plain else getattr(ops, op)
+    run: Callable[..., Tensor] = getattr(ops, op)
+    if plain:
+        run = FORMULAS[op][0]
     if hard is not None:
         hard = hard.to(table.dtype)
         if not sample.warped:
@@ -48,15 +50,15 @@ def evaluate(
     if learn is not None:
         y = learn(y, x, table)
     if not sample.warped:
-        return cast(Tensor, y)
+        return y
     if sample.noise:
         y = y + sample.noise * _logistic(y)
     values = None if hard is None or sample.noise else run(x.detach(), hard, *wires)
     if plain:
         soft = y.sigmoid()
         if hard is None:
-            return cast(Tensor, soft)
-        return cast(Tensor, (soft.detach().round() if values is None else values) + (soft - soft.detach()))
+            return soft
+        return (soft.detach().round() if values is None else values) + (soft - soft.detach())
     return cast(Tensor, _Sigmoid.apply(y, values, hard is not None))
 
 

@@ -173,8 +173,8 @@ class StraightThrough(Sampler):
     The forward pass evaluates the gate that the weights settle on, on bits: the net that trains is the net that ships,
     so there is no discretization gap. The backward pass is that of the soft table t(w / temperature) at those bits,
     both for the table and, along the slopes of the soft gate, for the inputs, so that a gate whose hard form ignores an
-    input still passes a gradient to it. With ``slopes="hard"`` gradients flow to the inputs along the slopes of the hard
-    gate, and to the weights as before: a straight-through estimate of the table alone, as torchlogix has it.
+    input still passes a gradient to it. With ``slopes="hard"`` gradients flow to the inputs along the slopes of the
+    hard gate, and to the weights as before: a straight-through estimate of the table alone, as torchlogix has it.
 
     Args:
         temperature: Of the soft table of the backward pass.

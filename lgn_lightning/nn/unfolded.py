@@ -63,7 +63,7 @@ def evaluate_trees(
         values = evaluate(op, values, part, level(hard), indices, plain, learn)
         wires = torch.arange(trees * count, device=x.device, dtype=torch.int32).view(trees, count)
         first, learn = first + count, None
-    return values.t().unflatten(1, (*places, x.shape[0])).permute(3, 0, 1, 2)
+    return values.t().view(trees, *places, x.shape[0]).permute(3, 0, 1, 2)
 
 
 def _unfold(x: Tensor, geometry: ConvGeometry) -> Tensor:
@@ -81,7 +81,7 @@ def _unfold(x: Tensor, geometry: ConvGeometry) -> Tensor:
 
 def _level(trees: tuple[int, int], gates: slice, tables: Tensor | None) -> Any:
     """The tables of some gates of every tree, of those of all gates of all trees."""
-    return None if tables is None else tables.unflatten(0, trees)[:, gates].flatten(0, 1)
+    return None if tables is None else tables.view(*trees, *tables.shape[1:])[:, gates].flatten(0, 1)
 
 
 def _learn(

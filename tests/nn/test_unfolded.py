@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.nn import GroupSum, LogicSequential, LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.unfolded import evaluate_trees
-from lgn_lightning.ops import ConvGeometry, tree
+from lgn_lightning.ops import ConvGeometry
 
 
 @pytest.mark.parametrize("sampler", ["soft", "straight_through"])
@@ -37,8 +37,7 @@ def warp_by_formula(layer: LogicTreeConv2d, x: Tensor) -> Tensor:
     maps = []
     for o in range(layer.out_channels):
         nodes = [
-            padded[:, c, i : i + height, j : j + width]
-            for c, i, j in zip(channel[o], row[o], column[o], strict=True)
+            padded[:, c, i : i + height, j : j + width] for c, i, j in zip(channel[o], row[o], column[o], strict=True)
         ]
         for w in weights[o]:
             u, v = 2 * nodes.pop(0) - 1, 2 * nodes.pop(0) - 1
@@ -67,14 +66,13 @@ def test_a_warp_net_trains_with_pooling_and_exports(connections: str, sampler: s
     x = torch.rand(64, 1, 6, 6).round()
     y = x[:, 0, 2, 2].long()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
-    losses = []
-    for _ in range(30):
+    before = conv.weights.detach().clone()
+    for _ in range(10):
         loss = nn.functional.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert min(losses[-5:]) < losses[0]
+    assert ((conv.weights - before).abs() > 0.01).float().mean() > 0.1
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     net.eval()
     circuit = Circuit.from_module(net, input_shape=(1, 6, 6))
