@@ -36,13 +36,11 @@ def evaluate(
         learn: Gives the outputs the gradient of the choice of wires.
     """
     table = sample.table.to(table_dtype(x.dtype))
-    run: Callable[..., Tensor] = getattr(ops, op)
-    if plain:
-        run = FORMULAS[op][0]
+    run: Callable[..., Tensor] = FORMULAS[op][0] if plain else getattr(ops, op)
     if hard is not None:
         hard = hard.to(table.dtype)
         if not sample.warped:
-            rounding = {"logic": straight_through, "lut": straight_through_lut}[op]
+            rounding: Callable[..., Tensor] = straight_through if op == "logic" else straight_through_lut
             y = rounding(x, table, hard, *wires, implementation="python" if plain else None)
             return y if learn is None else learn(y, (x > 0.5).to(x.dtype), table)
         x = round_to_bits(x)
