@@ -3,7 +3,14 @@
 from typing import TYPE_CHECKING
 
 from lgn_lightning.base.lazy import lazy_names
-from lgn_lightning.circuit.api import Circuit, CircuitBuilder, LoopedCircuit, circuit_of_net, load_circuit
+from lgn_lightning.circuit.api import (
+    Circuit,
+    CircuitBuilder,
+    LoopedCircuit,
+    SequentialCircuit,
+    circuit_of_net,
+    load_circuit,
+)
 from lgn_lightning.circuit.check.stats import CircuitStats
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.c import emit_c
@@ -23,6 +30,8 @@ from lgn_lightning.circuit.passes.flat import (
 )
 from lgn_lightning.circuit.passes.optimize import PassReport, optimize, optimize_for_export, optimize_with_report
 from lgn_lightning.circuit.run.engine import Engine, EngineError
+from lgn_lightning.circuit.run.sequences import SequenceEngine
+from lgn_lightning.circuit.run.stream import Stream
 
 if TYPE_CHECKING:
     from lgn_lightning.circuit.compiled_net import CompiledLogicNet
@@ -42,6 +51,9 @@ __all__ = [
     "ExportedFiles",
     "LoopedCircuit",
     "PassReport",
+    "SequenceEngine",
+    "SequentialCircuit",
+    "Stream",
     "Verification",
     "Verilog",
     "absorb_inverters",

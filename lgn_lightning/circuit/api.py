@@ -1,4 +1,4 @@
-"""`Circuit`, `LoopedCircuit`, `CircuitBuilder`: netlists, with what can be done with them as methods."""
+"""`Circuit`, `LoopedCircuit`, `SequentialCircuit`, `CircuitBuilder`: netlists with what can be done with them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from lgn_lightning.base.machine import check_memory
 from lgn_lightning.circuit import simulate as simulation
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.looped import LoopedBuilder, unroll
+from lgn_lightning.circuit.build.sequential import SequentialBuilder, state_of
 from lgn_lightning.circuit.check.stats import CircuitStats, circuit_stats
 from lgn_lightning.circuit.check.verify import Verification, verify
 from lgn_lightning.circuit.emit.c import emit_c
+from lgn_lightning.circuit.emit.c_stream import emit_c_stream
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import read_circuit, save_circuit
 from lgn_lightning.circuit.net.looped import LoopedNetlist
-from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.passes.optimize import optimize
+from lgn_lightning.circuit.passes.state import reduce_state
 from lgn_lightning.circuit.run.engine import Engine
+from lgn_lightning.circuit.run.sequences import SequenceEngine
+from lgn_lightning.circuit.run.stream import Stream
 
 if TYPE_CHECKING:
     from torch import nn
 
 #: What a node takes while a circuit is built or runs: its operands, a level, a word of samples.
 _NODE_BYTES: Final = 24
-_Class = TypeVar("_Class", bound=Netlist | LoopedNetlist)
-_Form = TypeVar("_Form", bound="_Methods")
+_Class = TypeVar("_Class", bound=Netlist | LoopedNetlist | SequentialNetlist)
+_Form = TypeVar("_Form")
 
 
 class _Methods:
@@ -67,15 +73,19 @@ class _Methods:
     @classmethod
     def load(cls: type[_Form], path: str | os.PathLike[str]) -> _Form:
         """Reads a circuit file; errors as `load_circuit`, also if it holds a circuit of the other form."""
-        circuit = load_circuit(path)
-        if isinstance(circuit, cls):
-            return circuit
-        other = type(circuit).__name__
-        raise CircuitError(f"{os.fspath(path)} holds a {other}: read it with {other}.load; a looped one can unroll()")
+        return _loaded(cls, path)
 
     def to_c(self, **options: Any) -> str:
         """Returns the circuit as C99 source; see `emit_c` for the options."""
         return emit_c(_data(self), **options)
+
+
+def _loaded(cls: type[_Form], path: str | os.PathLike[str]) -> _Form:
+    circuit = load_circuit(path)
+    if isinstance(circuit, cls):
+        return circuit
+    other = type(circuit).__name__
+    raise CircuitError(f"{os.fspath(path)} holds a {other}: read it with {other}.load; a looped one can unroll()")
 
 
 def _data(circuit: object) -> Netlist | LoopedNetlist:
@@ -147,6 +157,77 @@ class LoopedCircuit(_Methods, LoopedNetlist):
         return optimize(self, level)
 
 
+class SequentialCircuit(SequentialNetlist):
+    """A circuit that remembers; its fields are those of `SequentialNetlist`."""
+
+    @classmethod
+    def from_module(cls, net: nn.Module, class_names: Sequence[str] | None = None) -> SequentialCircuit:
+        """Turns a net with `LogicRecurrent` layers into the circuit of one step, gate for gate.
+
+        Args:
+            net: As `Circuit.from_module` takes it, with state.
+            class_names: One name a class.
+
+        Raises:
+            CircuitError: If a module cannot become gates, or none has state.
+        """
+        # torch takes seconds to import, and circuits run without it
+        from lgn_lightning.circuit.build.walker import walk_module
+
+        builder = SequentialBuilder(state_of(net))
+        if not builder.num_state:
+            raise CircuitError(f"{type(net).__name__} has no state: Circuit.from_module makes its circuit")
+        return _public(cls, walk_module(net, builder, lambda wires: builder.finish_sequential(wires, class_names)))
+
+    def scores(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
+        """Simulates sequences: int32 ``[N, num_classes]``; see `SequenceEngine` for ``x`` and ``lengths``."""
+        return SequenceEngine(self, "numpy")(x, lengths)
+
+    def predict(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
+        """Simulates sequences and returns what the scores say, see `Decoding.decide`."""
+        return self.decoding.decide(self.scores(x, lengths))
+
+    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Simulates sequences: scores of each step alone, int32 ``[N, steps, num_classes]``."""
+        return SequenceEngine(self, "numpy").every_step(x)
+
+    def compile(self, engine: str = "auto", *, threads: int = 1) -> SequenceEngine:
+        """Returns a callable sequences → scores; see `SequenceEngine`."""
+        return SequenceEngine(self, engine, threads=threads)
+
+    def stream(self, streams: int = 1, engine: str = "auto") -> Stream:
+        """Begins one or more streams, which take one step at a call; see `Stream`."""
+        return Stream(self, streams, engine)
+
+    def optimize(self) -> SequentialCircuit:
+        """Returns a smaller circuit of equal scores: without state that is constant, equal or never read."""
+        return reduce_state(self)
+
+    def verify(self, other: SequentialCircuit, steps: int = 256) -> bool:
+        """Compares the scores of two circuits at every step of 64 random sequences; a CircuitError on other widths."""
+        if (self.num_inputs, self.num_classes) != (other.num_inputs, other.num_classes):
+            raise CircuitError(f"the circuits differ in inputs or classes: {self!r}, {other!r}")
+        bits = np.random.default_rng(0).integers(0, 2, (64, steps, self.num_inputs)).astype(np.bool_)
+        return self.readout == other.readout and np.array_equal(self.every_step(bits), other.every_step(bits))
+
+    def stats(self) -> CircuitStats:
+        """Counts gates, live gates, depth and gates by kind of a step."""
+        return circuit_stats(self.step)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the circuit file (see `lgn_lightning.circuit.file`), beside its place and renamed."""
+        save_circuit(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SequentialCircuit:
+        """Reads a circuit file; errors as `load_circuit`, also if it holds a circuit of another form."""
+        return _loaded(cls, path)
+
+    def to_c(self, **options: Any) -> str:
+        """Returns the circuit as C99 source: a struct of the state, reset and step; see `emit_c_stream`."""
+        return emit_c_stream(self, **options)
+
+
 class CircuitBuilder(NetlistBuilder):
     """Collects the gates of a net and makes a `Circuit` of them; see `NetlistBuilder` for how a module takes part."""
 
@@ -155,14 +236,17 @@ class CircuitBuilder(NetlistBuilder):
         return _public(Circuit, super().finish(outputs, class_names))
 
 
-def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit:
-    """Reads a circuit file of either form; a CircuitError if it is none, too new, corrupt or too large."""
+def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit | SequentialCircuit:
+    """Reads a circuit file of any form; a CircuitError if it is none, too new, corrupt or too large."""
     data = read_circuit(path)
+    if isinstance(data, SequentialNetlist):
+        _check_size(data, data.step.num_nodes)
+        return _public(SequentialCircuit, data)
     _check_size(data, data.num_places if isinstance(data, LoopedNetlist) else data.num_nodes)
     return _public(Circuit, data) if isinstance(data, Netlist) else _public(LoopedCircuit, data)
 
 
-def _check_size(circuit: Netlist | LoopedNetlist, count: int) -> None:
+def _check_size(circuit: CircuitInputs, count: int) -> None:
     """Refuses circuits that no simulation fits into memory of.
 
     Raises:
@@ -176,15 +260,17 @@ def _check_size(circuit: Netlist | LoopedNetlist, count: int) -> None:
 
 def circuit_of_net(
     net: nn.Module, class_names: Sequence[str] | None = None, form: str = "auto", formats: Sequence[str] = ()
-) -> Circuit | LoopedCircuit:
-    """Turns a net into a circuit of the form that suits its size and what it will be exported as.
+) -> Circuit | LoopedCircuit | SequentialCircuit:
+    """Turns a net into a circuit of the form that suits its state, its size and what it will be exported as.
 
     ``net`` and ``class_names`` as `Circuit.from_module` takes them, ``form`` and ``formats`` as `keeps_loops`, whose
     errors these are.
     """
+    if state_of(net):
+        return SequentialCircuit.from_module(net, class_names)
     looped = LoopedCircuit.from_module(net, class_names)
     return looped if keeps_loops(looped, form, formats) else looped.unroll()
 
 
-def _public(kind: type[_Class], data: Netlist | LoopedNetlist) -> _Class:
-    return kind(**{part.name: getattr(data, part.name) for part in fields(data)})
+def _public(kind: type[_Class], data: CircuitInputs) -> _Class:
+    return kind(**{part.name: getattr(data, part.name) for part in fields(kind)})

@@ -15,6 +15,9 @@ What the scores say is in the header, ``decoding``, unless it is the class of th
 Likewise a circuit on a table's columns has format version 3; the header has the columns, and the arrays ``column``,
 ``op`` and ``constant`` are its comparisons, see `lgn_lightning.base.columns`.
 
+A sequential circuit has format version 4: the header says in ``sequence`` how sequences are scored, and the arrays are
+those of its step and ``initial``, see `lgn_lightning.circuit.net.sequential`.
+
 A looped circuit has format version 2, or 3: the header lists its stages, ``gates`` or ``loop`` with the places, and the
 arrays of stage *i* are named ``i.gates``, ``i.a``, …; those without a number are the tail's.
 """
@@ -27,7 +30,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -37,15 +40,16 @@ from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
 
 MAGIC: Final = b"LGNCIRC\n"
-VERSION: Final = 3
+VERSION: Final = 4
 SUFFIX: Final = ".lgn"
 
 _PREFIX = struct.Struct("<8sII")
 _DIGEST = hashlib.sha256().digest_size
 _ARRAYS: Final = (
-    dict.fromkeys(("gates", "levels", "op"), "<u1")
+    dict.fromkeys(("gates", "levels", "op", "initial"), "<u1")
     | dict.fromkeys(("a", "b", "c", "outputs", "wires", "column"), "<i4")
     | {"constant": "<i8"}
 )
@@ -53,12 +57,20 @@ _COMPARISONS: Final = ("column", "op", "constant")
 _PLACES: Final = tuple(part.name for part in fields(Places))
 
 
-def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
+#: A circuit of any form.
+AnyCircuit: TypeAlias = Netlist | LoopedNetlist | SequentialNetlist
+
+
+def circuit_to_bytes(circuit: AnyCircuit) -> bytes:
     """Returns the contents of a circuit file; equal circuits give equal bytes."""
     stages: list[dict[str, Any]] = []
     looped = isinstance(circuit, LoopedNetlist)
     tail, all_stages = (circuit.tail, circuit.stages) if isinstance(circuit, LoopedNetlist) else (circuit, ())
-    arrays = _arrays_of(tail) | _arrays_of(circuit, ("levels",)) | _arrays_of(circuit.comparisons, _COMPARISONS)
+    if isinstance(circuit, SequentialNetlist):
+        arrays = _arrays_of(circuit.step) | _arrays_of(circuit, ("initial",))
+    else:
+        arrays = _arrays_of(tail)
+    arrays |= _arrays_of(circuit, ("levels",)) | _arrays_of(circuit.comparisons, _COMPARISONS)
     for number, stage in enumerate(all_stages):
         if isinstance(stage, Loop):
             places = {name: getattr(stage.places, name) for name in _PLACES}
@@ -77,8 +89,11 @@ def circuit_to_bytes(circuit: Netlist | LoopedNetlist) -> bytes:
         header["decoding"] = circuit.decoding.to_dict()
     if circuit.comparisons is not None:
         header["columns"] = json.loads(circuit.comparisons.columns_text())
+    if isinstance(circuit, SequentialNetlist):
+        header["sequence"] = {"readout": circuit.readout, "scan": circuit.scan}
     text = json.dumps(header | ({"stages": stages} if looped else {}), separators=(",", ":")).encode()
-    prefix = _PREFIX.pack(MAGIC, 3 if header.keys() & {"decoding", "columns"} else 2 if looped else 1, len(text))
+    oldest = 4 if "sequence" in header else 3 if header.keys() & {"decoding", "columns"} else 2 if looped else 1
+    prefix = _PREFIX.pack(MAGIC, oldest, len(text))
     parts = (array.astype(_dtype(name), copy=False).tobytes() for name, array in arrays.items())
     body = b"".join([prefix, text, *parts])
     return body + hashlib.sha256(body).digest()
@@ -93,7 +108,7 @@ def _dtype(name: str) -> str:
     return _ARRAYS[name.rpartition(".")[2]]
 
 
-def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | LoopedNetlist:
+def circuit_from_bytes(data: bytes, source: str = "circuit file") -> AnyCircuit:
     """Reads a circuit file; a CircuitError that names the ``source`` if it is none, of a later version or corrupt."""
     if len(data) < _PREFIX.size + _DIGEST or not data.startswith(MAGIC):
         raise CircuitError(f"{source} is not a circuit file (it does not begin with {MAGIC!r}, or is too short)")
@@ -126,6 +141,8 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | L
         if not 0 < about["tau"] < math.inf:
             raise ValueError(f"tau is {about['tau']}")
         inputs = int(header["num_inputs"])
+        if "sequence" in header:
+            return _read_sequential(inputs, header["sequence"], arrays, about, encoding)
         if "stages" not in header:
             return Netlist(num_inputs=inputs, **about, **arrays, **encoding)
         stages = [_read_stage(*pair) for pair in zip(header["stages"], parts, strict=True)]
@@ -135,6 +152,18 @@ def circuit_from_bytes(data: bytes, source: str = "circuit file") -> Netlist | L
         raise CircuitError(f"{source} holds no valid circuit: {error}") from error
     except Exception as error:  # a right checksum says nothing of who made the header
         raise CircuitError(f"{source} has a header that cannot be read: {error!r}") from error
+
+
+def _read_sequential(
+    inputs: int, form: dict[str, Any], arrays: dict[str, Any], about: dict[str, Any], encoding: dict[str, Any]
+) -> SequentialNetlist:
+    initial = arrays.pop("initial")
+    if initial.size and initial.max() > 1:
+        raise ValueError("a bit of the initial state is neither 0 nor 1")
+    step = Netlist(num_inputs=inputs + initial.size, num_classes=arrays["outputs"].size, **arrays)
+    scan = None if form["scan"] is None else str(form["scan"])
+    parts = {"step": step, "initial": initial.astype(np.bool_), "readout": str(form["readout"]), "scan": scan}
+    return SequentialNetlist(inputs, **parts, **about, **encoding)
 
 
 def _read_comparisons(header: dict[str, Any], arrays: dict[str, Any]) -> Comparisons | None:
@@ -167,10 +196,10 @@ def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> di
     return arrays
 
 
-def save_circuit(circuit: Netlist | LoopedNetlist, path: str | os.PathLike[str]) -> None:
+def save_circuit(circuit: AnyCircuit, path: str | os.PathLike[str]) -> None:
     atomic_write_bytes(path, circuit_to_bytes(circuit))
 
 
-def read_circuit(path: str | os.PathLike[str]) -> Netlist | LoopedNetlist:
+def read_circuit(path: str | os.PathLike[str]) -> AnyCircuit:
     """Reads a circuit file; see `circuit_from_bytes` for the errors."""
     return circuit_from_bytes(Path(path).read_bytes(), str(path))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.base.columns import Column, make_rows, row_dtype
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Loop, LoopedNetlist
-from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
 from lgn_lightning.gates import TRUTH_TABLES
 
 #: Samples that `scores` packs and evaluates at once.
@@ -52,7 +52,7 @@ def unpack_bits(words: Words, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(little.view(np.uint8), axis=1, count=count, bitorder="little").T.astype(bool)
 
 
-def encode(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.bool_]:
+def encode(circuit: CircuitInputs, x: ArrayLike) -> NDArray[np.bool_]:
     """Brings samples into input bits, bool ``[N, num_inputs]``.
 
     Args:

@@ -8,20 +8,32 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.machine import pin_to_one_core
-from lgn_lightning.circuit import Circuit, Engine, EngineError, LoopedCircuit, PassReport, native, optimize_with_report
+from lgn_lightning.circuit import (
+    Engine,
+    EngineError,
+    LoopedCircuit,
+    PassReport,
+    SequenceEngine,
+    SequentialCircuit,
+    native,
+    optimize_for_export,
+    optimize_with_report,
+)
 from lgn_lightning.circuit.run.engine import native_engines
+from lgn_lightning.circuit.run.sequences import sequence_frames, step_words
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.cli.options import add_form, add_trust
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import rate_text, samples_per_second
-from lgn_lightning.deploy.trial import random_samples
+from lgn_lightning.deploy.trial import AnyCircuit, random_samples
 
 _COUNTED: Final = (
     "gates run: what an engine evaluates a sample: the gates that its passes leave, and those that add up the scores\n"
@@ -82,7 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     if reports:
         print(f"{reports[0].before:,} gates", *(f"{report.after:,} {report.name}" for report in reports), sep=" → ")
     kind = "bools" if source.circuit.levels is None else "pixels"
-    table = Table("engine", "isa", "build", f"from {kind}/s", "from bits/s", "gates run")
+    unit = " steps" if isinstance(source.circuit, SequentialCircuit) else ""
+    table = Table("engine", "isa", "build", f"{unit} from {kind}/s".strip(), f"{unit} from bits/s".strip(), "gates run")
     for row in timings:
         build, images, packed = f"{1e3 * row.build_seconds:.1f} ms", rate_text(row.images), rate_text(row.packed)
         table.add_row(row.engine, row.isa, build, images, packed, f"{row.gates:,}")
@@ -94,21 +107,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure(
-    circuit: Circuit | LoopedCircuit, threads: int, samples: int, rounds: int
-) -> tuple[list[Timing], list[str]]:
+def measure(circuit: AnyCircuit, threads: int, samples: int, rounds: int) -> tuple[list[Timing], list[str]]:
     """Times all engines of this machine in turn, so that a busy spell slows all of them.
 
     Returns:
-        A row for each engine, and why others are missing.
+        A row for each engine, and why others are missing. Rates of a circuit with state are those of single steps.
     """
     x = random_samples(circuit, samples)
-    words = pack_bits(encode(circuit, x))
     engines, skipped = _engines(circuit, threads)
     calls: list[Callable[[], object]] = []
-    for engine, _ in engines:
-        calls += [partial(engine.predict, x), partial(engine.predict_packed, words, samples)]
-    rates = samples_per_second(calls, samples, rounds)
+    if isinstance(circuit, SequentialCircuit):
+        frames = sequence_frames(circuit, x)
+        steps = np.stack([step_words(circuit, frames[:, t]) for t in range(frames.shape[1])])
+        for engine, _ in engines:
+            calls += [partial(engine.predict, x), partial(engine.packed, steps, samples)]
+        counted = samples * frames.shape[1]
+    else:
+        words, counted = pack_bits(encode(circuit, x)), samples
+        for engine, _ in engines:
+            assert isinstance(engine, Engine)
+            calls += [partial(engine.predict, x), partial(engine.predict_packed, words, samples)]
+    rates = samples_per_second(calls, counted, rounds)
     rows = []
     for (engine, isa), images, packed in zip(engines, rates[::2], rates[1::2], strict=True):
         gates = engine.info.get("operations", circuit.num_gates)
@@ -116,24 +135,30 @@ def measure(
     return rows, skipped
 
 
-def _engines(circuit: Circuit | LoopedCircuit, threads: int) -> tuple[list[tuple[Engine, str]], list[str]]:
+_AnyEngine: TypeAlias = Engine | SequenceEngine
+
+
+def _engines(circuit: AnyCircuit, threads: int) -> tuple[list[tuple[_AnyEngine, str]], list[str]]:
     try:
         kinds = native_engines()
     except native.BuildError as error:
-        return [(Engine(circuit, "numpy"), "numpy")], [f"no native engine: {error}"]
+        return [(circuit.compile("numpy"), "numpy")], [f"no native engine: {error}"]
     skipped: list[str] = []
-    engines = []
+    engines: list[tuple[_AnyEngine, str]] = []
     for name, isa in kinds:
         try:
-            engines.append((Engine(circuit, name, threads=threads, isa=isa), isa))
+            make = SequenceEngine if isinstance(circuit, SequentialCircuit) else Engine
+            engines.append((make(circuit, name, threads=threads, isa=isa), isa))  # type: ignore[arg-type]
         except EngineError as error:  # the same for all sets: no executable memory
             skipped = [str(error)]
     return engines, skipped
 
 
-def _passes(circuit: Circuit | LoopedCircuit) -> list[PassReport]:
+def _passes(circuit: AnyCircuit) -> list[PassReport]:
     try:
         native.library()
     except native.BuildError:
         return []
+    if isinstance(circuit, SequentialCircuit):
+        return optimize_for_export(circuit)[1]
     return optimize_with_report(circuit, level=2 if isinstance(circuit, LoopedCircuit) else 3)[1]

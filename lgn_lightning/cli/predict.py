@@ -18,7 +18,15 @@ from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.circuit import ARGMAX, Circuit, CircuitError, Decoding, Engine, LoopedCircuit, load_circuit
+from lgn_lightning.circuit import (
+    ARGMAX,
+    Circuit,
+    CircuitError,
+    Decoding,
+    LoopedCircuit,
+    SequentialCircuit,
+    load_circuit,
+)
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import add_data_root, add_trust
@@ -76,10 +84,10 @@ class Classifier:
 
     @classmethod
     def of_circuit(
-        cls, circuit: Circuit | LoopedCircuit, engine: str, threads: int, settings: dict[str, Any]
+        cls, circuit: Circuit | LoopedCircuit | SequentialCircuit, engine: str, threads: int, settings: dict[str, Any]
     ) -> Classifier:
         """A circuit, run by an engine."""
-        classify = Engine(circuit, engine, threads=threads).scores_and_classes
+        classify = circuit.compile(engine, threads=threads).scores_and_classes
         about = circuit.image_shape, circuit.preparation, circuit.class_names
         return cls(classify, *about, settings, circuit.decoding, circuit.columns, circuit.tau)
 

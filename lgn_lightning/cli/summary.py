@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lgn_lightning.base.machine import processor_name
 from lgn_lightning.callbacks import GateEntropy
-from lgn_lightning.circuit import Decoding, LoopedCircuit
+from lgn_lightning.circuit import Decoding, circuit_of_net
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
@@ -125,7 +125,7 @@ def with_compiled(summary: Summary, module: LogicModule, data: SampleDataModule)
         return replace(summary, gates_exported=exported.gates, c_file=exported.source, c_unchecked=str(error))
     images, labels = (part[: summary.tested] for part in data.test_samples())
     net = module.net.eval()
-    circuit = LoopedCircuit.from_module(net).with_decoding(Decoding(**module.target.decoding()))
+    circuit = circuit_of_net(net, form="loops").with_decoding(Decoding(**module.target.decoding()))
     trial = Trial.of_net(circuit, net, images.numpy(), "test")
     scores = compiled.scores(trial.inputs)
     trial.compare(scores, f"C source {exported.source}", compiled.predict(trial.inputs))

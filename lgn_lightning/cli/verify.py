@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import LoopedCircuit
+from lgn_lightning.circuit import LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
 from lgn_lightning.cli.options import add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
+from lgn_lightning.deploy.stream_verifier import SequentialVerifier
 from lgn_lightning.deploy.verifier import Verifier
 
 LOGIC_FILES = (".v", ".blif", ".aig")
 COMPILED_FILES = (".c", ".so")
+#: Random sequences at most: their compiled C runs one after the other.
+_MOST_SEQUENCES = 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"there is no file or folder {second}")
     source = _read(arguments.first, second, arguments.form)
     print(f"{source.title}: {source.circuit}")
-    verifier = Verifier(source.circuit, arguments.samples, None if arguments.no_proof else arguments.timeout)
+    timeout = None if arguments.no_proof else arguments.timeout
+    if isinstance(source.circuit, SequentialCircuit):
+        return _run_sequential(source, source.circuit, second, arguments.samples, timeout)
+    verifier = Verifier(source.circuit, arguments.samples, timeout)
     if second is None:
         verifier.verify_all(source.net)
     elif second.suffix in LOGIC_FILES:
@@ -51,10 +57,38 @@ def run(arguments: argparse.Namespace) -> int:
         other = read_source(second, form="code")
         print(f"{other.title}: {other.flat}")
         verifier.verify_circuit("both circuits", source.flat, other.flat)
+    return _conclude(verifier, _show(verifier), "gates proven for all inputs")
+
+
+def _run_sequential(
+    source: CircuitSource, circuit: SequentialCircuit, second: Path | None, samples: int, timeout: float | None
+) -> int:
+    """The same for a circuit with state, whose samples are sequences."""
+    verifier = SequentialVerifier(circuit, min(samples, _MOST_SEQUENCES), timeout)
+    if second is None:
+        verifier.verify_all(source.net)
+    elif second.suffix in LOGIC_FILES + COMPILED_FILES:
+        verifier.verify_file(second)
+    else:
+        other = read_source(second)
+        print(f"{other.title}: {other.circuit}")
+        if not isinstance(other.circuit, SequentialCircuit):
+            raise LgnError(f"{second} holds a circuit without state, and {source.path} one with state")
+        verifier.verify_other("both circuits", other.circuit)
+    bits = verifier.counterexample
+    shown = (
+        ""
+        if bits is None
+        else f", for example in a step of these inputs and state: {''.join(map(str, bits.astype(int)))}"
+    )
+    return _conclude(verifier, shown, "a step proven for all inputs and states, and so all sequences")
+
+
+def _conclude(verifier: Verifier, shown: str, proven: str) -> int:
     if not verifier.equal:
-        print("\nNOT EQUAL" + _show(verifier))
+        print(f"\nNOT EQUAL{shown}")
         return 1
-    found = ", gates proven for all inputs" if verifier.proven else " on everything tried; not proven"
+    found = f", {proven}" if verifier.proven else " on everything tried; not proven"
     print(f"\nequal{found}" + ("; what was skipped is not checked" if verifier.skipped else ""))
     return 0
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lgn_lightning.data.loader import TensorLoader
     from lgn_lightning.data.mnist import MNIST, FashionMNIST
     from lgn_lightning.data.packed_table import PackedTable
+    from lgn_lightning.data.parity import ParityStream
     from lgn_lightning.data.sampler import EpochBatchSampler
     from lgn_lightning.data.table import RowSet, Table
 
@@ -43,6 +44,7 @@ __all__ = [
     "ImageSet",
     "Monk",
     "PackedTable",
+    "ParityStream",
     "RandomResizedCrop",
     "RowSet",
     "SampleDataModule",
@@ -76,6 +78,7 @@ __getattr__, __dir__ = lazy_names(
         "Monk": "embedded_tables",
         "SklearnTable": "embedded_tables",
         "PackedTable": "packed_table",
+        "ParityStream": "parity",
         "RowSet": "table",
         "Table": "table",
     },

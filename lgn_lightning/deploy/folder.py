@@ -19,7 +19,17 @@ from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
 from lgn_lightning.base.plain_values import filled
-from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, LoopedCircuit, native, optimize_for_export
+from lgn_lightning.circuit import (
+    Circuit,
+    CompiledCircuit,
+    Engine,
+    LoopedCircuit,
+    SequenceEngine,
+    SequentialCircuit,
+    native,
+    optimize_for_export,
+)
+from lgn_lightning.circuit.emit.compiled_stream import open_library
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.export import ExportOptions, c_name, export_files
 from lgn_lightning.circuit.emit.verilog import vector_order
@@ -28,6 +38,8 @@ from lgn_lightning.deploy.trial import Trial
 MANIFEST: Final = "manifest.json"
 #: Samples of the trial that a Verilog test bench gets as vectors.
 _BENCH_VECTORS: Final = 64
+#: Likewise, where each is a sequence.
+_BENCH_SEQUENCES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class ExportedCircuit:
             raise ExportError(f"{self.folder} holds no shared library: there was no C compiler when it was exported")
         if hashlib.sha256(library.read_bytes()).hexdigest() != self.manifest["files"][library.name]:
             raise ExportError(f"{library} is not the library that {self.folder / MANIFEST} describes; export it again")
-        return CompiledCircuit(library, name=self.manifest["prefix"])
+        return open_library(library, name=self.manifest["prefix"])
 
     def _file(self, suffix: str) -> Path | None:
         paths = (self.folder / name for name in self.manifest["files"] if name.endswith(suffix))
@@ -118,14 +130,14 @@ def check_replaceable(folder: Path) -> None:
 
 
 def write_circuit_folder(
-    circuit: Circuit | LoopedCircuit,
+    circuit: Circuit | LoopedCircuit | SequentialCircuit,
     trial: Trial,
     folder: Path,
     about: dict[str, Any],
     options: ExportOptions,
     compiler: Sequence[str] | None,
     optimize: bool = True,
-) -> Circuit | LoopedCircuit:
+) -> Circuit | LoopedCircuit | SequentialCircuit:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
     The passes run if there is a C++ compiler; without one only dead gates are removed. What is exported, and returned,
@@ -152,7 +164,8 @@ def write_circuit_folder(
         scores, decided = engine.scores_and_classes(trial.inputs)
         compared.append(trial.compare(scores, f"{engine.name} engine", decided))
     with atomic_folder(folder) as temporary:
-        vectors = trial.inputs[vector_order(trial.scores)[:_BENCH_VECTORS]]
+        most = _BENCH_SEQUENCES if isinstance(circuit, SequentialCircuit) else _BENCH_VECTORS
+        vectors = trial.inputs[vector_order(trial.scores)[:most]]
         formats = tuple(dict.fromkeys("c" if name == "library" else name for name in options.formats))
         exported = export_files(smaller, temporary, replace(options, formats=formats, samples=vectors))
         samples = {"samples": len(trial.inputs), "samples_from": trial.origin}
@@ -170,6 +183,7 @@ def write_circuit_folder(
                 "stored": smaller.num_stored_gates if isinstance(smaller, LoopedCircuit) else smaller.num_gates,
                 "passes": [{"name": report.name, "gates": report.after} for report in reports],
             },
+            **({"state": smaller.num_state} if isinstance(smaller, SequentialCircuit) else {}),
             "engine": None if engine is None else {"name": engine.name, **engine.info},
             "check": {"result": "equal", "reference": trial.reference, "compared": compared, **samples},
             "prefix": exported.name,
@@ -195,7 +209,7 @@ def add_library(exported: ExportedCircuit, trial: Trial, compiler: Sequence[str]
     library = source.with_suffix(".so")
     compile_library(source, library, compiler=shlex.join(compiler))
     try:
-        compiled = CompiledCircuit(library, name=exported.manifest["prefix"])
+        compiled = open_library(library, name=exported.manifest["prefix"])
         result = trial.compare(compiled.scores(trial.inputs), "compiled C", compiled.predict(trial.inputs))
     except ExportError:
         shutil.rmtree(exported.folder, ignore_errors=True)
@@ -219,11 +233,13 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def _engine_of(circuit: Circuit | LoopedCircuit) -> Engine | None:
+def _engine_of(circuit: Circuit | LoopedCircuit | SequentialCircuit) -> Engine | SequenceEngine | None:
     if circuit.arity != 2:
         return None
     try:
         native.library()
     except native.BuildError:
         return None
+    if isinstance(circuit, SequentialCircuit):
+        return SequenceEngine(circuit, optimized=True)
     return Engine(circuit, optimized=True)

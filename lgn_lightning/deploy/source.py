@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import Circuit, LoopedCircuit, circuit_of_net, load_circuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit, circuit_of_net, load_circuit
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.runs.checkpoints import ChosenCheckpoint
@@ -22,7 +22,7 @@ class CircuitSource:
     """A circuit file or checkpoint (and why this one of the run), its circuit and, of a checkpoint, its net."""
 
     path: Path
-    circuit: Circuit | LoopedCircuit
+    circuit: Circuit | LoopedCircuit | SequentialCircuit
     net: nn.Module | None = None
     why: str = ""
 
@@ -34,6 +34,8 @@ class CircuitSource:
     @property
     def flat(self) -> Circuit:
         """The circuit without loops: unrolled, if it has some."""
+        if isinstance(self.circuit, SequentialCircuit):
+            raise LgnError(f"{self.path} holds a circuit with state, which has no form without")
         return self.circuit.unroll() if isinstance(self.circuit, LoopedCircuit) else self.circuit
 
 
@@ -58,6 +60,8 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
         if isinstance(circuit, LoopedCircuit):
             # Such a file was written because the net is large, or on demand.
             return CircuitSource(path, circuit if keeps_loops(circuit, form, formats, 0) else circuit.unroll())
+        if isinstance(circuit, SequentialCircuit):
+            return CircuitSource(path, circuit)
         if form == "loops":
             raise LgnError(f"{path} holds a circuit without loops; give the checkpoint that it was made of")
         return CircuitSource(path, circuit)
@@ -70,7 +74,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 
 def circuit_of_checkpoint(
     net: nn.Module, content: dict[str, Any], form: str = "auto", formats: Sequence[str] = ()
-) -> Circuit | LoopedCircuit:
+) -> Circuit | LoopedCircuit | SequentialCircuit:
     """Turns the net of a checkpoint's content into a circuit, as `circuit_of_net`, that knows what the content does."""
     from lgn_lightning.training.checkpoint import class_names, decoding, preparation  # torch, as above
 

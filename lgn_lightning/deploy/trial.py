@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import ExportError, LgnError
 from lgn_lightning.base.machine import check_memory
-from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit
+from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit, SequentialCircuit
 from lgn_lightning.deploy.random_rows import random_rows
 
 if TYPE_CHECKING:
     from torch import nn
 
 _BLOCK = 256  # samples that go through a net at once
+#: Steps of random sequences, a square: pixels of images of as many rows and columns.
+_STEPS = 16
+
+#: A circuit of any form.
+AnyCircuit: TypeAlias = Circuit | LoopedCircuit | SequentialCircuit
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Trial:
     @classmethod
     def of_net(
         cls,
-        circuit: Circuit | LoopedCircuit,
+        circuit: AnyCircuit,
         net: nn.Module,
         samples: NDArray[Any] | None = None,
         origin: str = "validation",
@@ -55,7 +60,7 @@ class Trial:
         return cls(inputs, scores, "random" if samples is None else origin, decoding=circuit.decoding)
 
     @classmethod
-    def of_circuit(cls, circuit: Circuit | LoopedCircuit, count: int = 256) -> Trial:
+    def of_circuit(cls, circuit: AnyCircuit, count: int = 256) -> Trial:
         """Simulates a circuit as it was given on random samples."""
         inputs = random_samples(circuit, count)
         reference = "simulated circuit as it was given"
@@ -89,7 +94,7 @@ def _said(decided: NDArray[Any] | None, sample: int) -> str:
     return "" if decided is None else f", and says {decided[sample].tolist()}"
 
 
-def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArray[Any]:
+def random_samples(circuit: AnyCircuit, count: int = 256) -> NDArray[Any]:
     """Random pixels or rows where the circuit has thresholds, random bits otherwise; the same at every call.
 
     A comparison that is off by one shows only at its threshold, so every second sample consists of the values at and
@@ -98,7 +103,25 @@ def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArra
     Raises:
         ValueError: If they do not fit into memory.
     """
+    if isinstance(circuit, SequentialCircuit):
+        return _random_sequences(circuit, count)
     check_memory(2 * count * circuit.num_inputs, f"{count:,} samples of {circuit.num_inputs:,} bits")
+    return _random_samples(circuit, count)
+
+
+def _random_sequences(circuit: SequentialCircuit, count: int) -> NDArray[Any]:
+    """Random samples as steps, or as images that are scanned."""
+    check_memory(2 * count * _STEPS * circuit.num_inputs, f"{count:,} sequences of {circuit.num_inputs:,} bits")
+    steps = _random_samples(circuit, count * _STEPS)
+    if circuit.scan is None:
+        return steps.reshape(count, _STEPS, -1)
+    steps = steps.reshape(count, _STEPS, *steps.shape[1:])[:, :, :, 0]  # [N, steps, C, columns]
+    if circuit.scan == "pixels":
+        return steps[..., 0].transpose(0, 2, 1).reshape(count, -1, 4, _STEPS // 4)
+    return np.ascontiguousarray(steps.transpose(0, 2, 1, 3))
+
+
+def _random_samples(circuit: AnyCircuit, count: int) -> NDArray[Any]:
     generator = np.random.default_rng(0)
     if circuit.comparisons is not None:
         return random_rows(circuit.comparisons, count, generator)
@@ -112,7 +135,7 @@ def random_samples(circuit: Circuit | LoopedCircuit, count: int = 256) -> NDArra
     return pixels
 
 
-def hard_counts(circuit: Circuit | LoopedCircuit, net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.int32]:
+def hard_counts(circuit: AnyCircuit, net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.int32]:
     """Ones in each class by a net in ``.eval()`` mode, int32 ``[N, classes]``; its circuit tells tau."""
     # The net divides the counts by tau: undone, they are whole up to rounding.
     return np.rint(net_scores(net, inputs) * circuit.tau).astype(np.int32)
@@ -136,7 +159,7 @@ def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
     return scores.numpy()
 
 
-def as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArray[Any]:
+def as_inputs(circuit: AnyCircuit, samples: NDArray[Any]) -> NDArray[Any]:
     """Samples as a data module stores them, as `Circuit.scores` takes them."""
     if circuit.comparisons is not None:
         if samples.dtype != np.int64:
@@ -144,5 +167,6 @@ def as_inputs(circuit: Circuit | LoopedCircuit, samples: NDArray[Any]) -> NDArra
         words = np.ascontiguousarray(samples.astype("<i8")).view(np.uint8)  # of a PackedTable
         return np.unpackbits(words, axis=1, count=circuit.num_inputs, bitorder="little").view(np.bool_)
     if circuit.levels is None:
-        return samples > 0.5
+        as_they_are = isinstance(circuit, SequentialCircuit) and samples.dtype == np.uint8  # 255 is padding
+        return samples if as_they_are else samples > 0.5
     return ((samples * 255).round() if samples.dtype.kind == "f" else samples).astype(np.uint8)

@@ -20,6 +20,7 @@ from lgn_lightning.circuit import (
     Engine,
     EngineError,
     LoopedCircuit,
+    SequentialCircuit,
     Verilog,
     emit_verilog,
     native,
@@ -39,7 +40,7 @@ from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.encoder import encoder_circuit, encoder_scores
 from lgn_lightning.deploy.random_rows import edge_rows
-from lgn_lightning.deploy.trial import Trial, hard_counts
+from lgn_lightning.deploy.trial import AnyCircuit, Trial, hard_counts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,7 @@ class Verifier:
         counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
     """
 
-    def __init__(self, circuit: Circuit | LoopedCircuit, samples: int, timeout: float | None) -> None:
+    def __init__(self, circuit: AnyCircuit, samples: int, timeout: float | None) -> None:
         self.circuit, self.samples, self.timeout = circuit, samples, timeout
         self.equal, self.proven, self.skipped = True, False, False
         self.counterexample: NDArray[np.bool_] | None = None
@@ -77,6 +78,7 @@ class Verifier:
     def verify_all(self, net: nn.Module | None = None) -> None:
         """Compares everything that can be made of the circuit here, and its net if there is one."""
         circuit = self.circuit
+        assert not isinstance(circuit, SequentialCircuit)  # a verifier of their own
         if net is not None:
             self._compare_scores("hard net in torch", hard_counts(circuit, net, self.trial.inputs))
         if circuit.comparisons is not None:
@@ -87,7 +89,7 @@ class Verifier:
             self._compare_scores(what, exported.scores(self.trial.inputs))
         else:
             self._verify_passes(circuit)
-        self._verify_engines()
+        self._verify_engines(circuit)
         self._verify_c(exported)
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
@@ -163,7 +165,7 @@ class Verifier:
         self.verify_circuit(f"optimised circuit, {small.num_gates:,} gates", circuit, small)
         self.verify_circuit(f"circuit of three-input gates, {mapped.num_gates:,} gates", circuit, mapped)
 
-    def _verify_engines(self) -> None:
+    def _verify_engines(self, circuit: Circuit | LoopedCircuit) -> None:
         try:
             engines = native_engines()
         except native.BuildError as error:
@@ -172,7 +174,7 @@ class Verifier:
         for name, isa in engines:
             what = f"{name} engine ({isa})"
             try:
-                engine = Engine(self.circuit, name, isa=isa)
+                engine = Engine(circuit, name, isa=isa)
             except EngineError as error:
                 self._skip(f"{what}: {error}")
             else:

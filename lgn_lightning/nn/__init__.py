@@ -1,5 +1,6 @@
 """The layers of logic gate networks."""
 
+from lgn_lightning.nn.cell import LogicCell
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
@@ -11,7 +12,9 @@ from lgn_lightning.nn.logic_layer import LogicLayer
 from lgn_lightning.nn.lut_layer import LutLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict
 from lgn_lightning.nn.packed import PackBitsTensor
+from lgn_lightning.nn.recurrent import LogicRecurrent, Steps
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
+from lgn_lightning.nn.steps import StepEncoder
 
 __all__ = [
     "Columns",
@@ -21,12 +24,16 @@ __all__ = [
     "Intensity",
     "LearnedConnections",
     "LearnedLeaves",
+    "LogicCell",
     "LogicLayer",
+    "LogicRecurrent",
     "LogicSequential",
     "LogicTreeConv2d",
     "LutLayer",
     "OrPool2d",
     "PackBitsTensor",
+    "StepEncoder",
+    "Steps",
     "Threshold",
     "load_difflogic_state_dict",
     "logic_layers",

@@ -18,7 +18,7 @@ from lgn_lightning.nn.learned_connections import Connections, LearnedConnections
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
-from lgn_lightning.nn.samplers import Sampler
+from lgn_lightning.nn.samplers import GateSample, Sampler
 from lgn_lightning.ops import dense
 
 
@@ -112,6 +112,19 @@ class LogicLayer(DenseLayer):
         """Whether the layer is in straight-through training that packed bits can do: native and in single precision."""
         native = not self.plain and self.weights.dtype != torch.float64
         return self.training and native and self.sampler.runs_on_bits(self.parametrization)
+
+    def bit_layer(self, sample: GateSample, connections: Connections) -> ops.BitLayer:
+        """The layer as ops on packed bits take it, of what a step sampled."""
+        a, b, shares, candidates = connections
+        gates = cast(Tensor, sample.gates)
+        logits = None if self.learned is None or shares is None else self.learned.logits.float()
+        drawn = logits, shares, candidates
+        return ops.BitLayer(sample.table.float(), gates, a, b, self.grad_factor, sample.of_logits, *drawn)
+
+    def hard_bit_layer(self) -> ops.BitLayer:
+        """The gates that the layer settled on, as ops on packed bits take them; they have no gradient."""
+        a, b = self.indices
+        return ops.BitLayer(self.weights.new_zeros(self.out_dim, 4, dtype=torch.float32), self.gates(), a, b)
 
     def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
         """The layer as a circuit: first inputs (int32), second ones and gate ids (uint8), each ``[out_dim]``."""

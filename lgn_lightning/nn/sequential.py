@@ -14,9 +14,8 @@ from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
-from lgn_lightning.nn.learned_connections import Connections
 from lgn_lightning.nn.logic_layer import LogicLayer
-from lgn_lightning.nn.samplers import GateSample
+from lgn_lightning.nn.recurrent import LogicRecurrent
 
 #: Where ops on packed bits have native kernels; elsewhere torch runs single layers faster than their references.
 _NATIVE = ("cpu", "cuda")
@@ -25,11 +24,11 @@ _NATIVE = ("cpu", "cuda")
 class LogicSequential(nn.Sequential):
     """``nn.Sequential`` that runs layers that belong together as one op.
 
-    These are a :class:`LogicLayer` with a :class:`GroupSum` right behind it, a :class:`LogicTreeConv2d` with an
-    :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that lead to a :class:`GroupSum`,
-    which then compute on packed bits. Convolutions do so, too, and hand their bits to the next layer as they are. The
-    values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused, and get no packed bits,
-    while one of them has hooks, so that hooks see what they would see there.
+    These are a :class:`LogicLayer` or :class:`LogicRecurrent` with a :class:`GroupSum` right behind it, a
+    :class:`LogicTreeConv2d` with an :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that
+    lead to a :class:`GroupSum`, which then compute on packed bits. Convolutions do so, too, and hand their bits to the
+    next layer as they are. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused,
+    and get no packed bits, while one of them has hooks, so that hooks see what they would see there.
     """
 
     def __getitem__(self, index: slice | int) -> Any:
@@ -79,7 +78,7 @@ def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
 def _fusible(module: nn.Module, following: nn.Module) -> bool:
     if type(module) is LogicTreeConv2d:
         return type(following) is OrPool2d and following.fusible
-    return type(module) is LogicLayer and type(following) is GroupSum
+    return type(module) in (LogicLayer, LogicRecurrent) and type(following) is GroupSum
 
 
 def _takes_bits(module: nn.Module, x: Any) -> bool:
@@ -140,17 +139,8 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     samples = [layer.sample_on_bits() for layer in stack]  # before any wires: of noise, all layers draw in this order
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.sample_connections() for layer in stack]
-    layers = [_bit_layer(*parts) for parts in zip(stack, samples, wires, strict=True)]
+    layers = [layer.bit_layer(sample, wired) for layer, sample, wired in zip(stack, samples, wires, strict=True)]
     return ops.bit_logic(_as_bits(x), layers, group_sum.k, group_sum.tau, words)
-
-
-def _bit_layer(layer: LogicLayer, sample: GateSample, connections: Connections) -> ops.BitLayer:
-    a, b, shares, candidates = connections
-    gates = cast(Tensor, sample.gates)
-    logits = None if layer.learned is None or shares is None else layer.learned.logits.float()
-    return ops.BitLayer(
-        sample.table.float(), gates, a, b, layer.grad_factor, sample.of_logits, logits, shares, candidates
-    )
 
 
 def _hooked(*modules: nn.Module) -> bool:

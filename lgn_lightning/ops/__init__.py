@@ -4,7 +4,17 @@ A file a family. Each holds, in this order, its public functions, the oracles (`
 fake kernels, and the gradients. In all of them a wrong shape or number is a ValueError, a wrong dtype a TypeError.
 """
 
-from lgn_lightning.ops import bit_tree, bits, bits_activations, choices, dense, straight_through, tree, tree_geometry
+from lgn_lightning.ops import (
+    bit_tree,
+    bits,
+    bits_activations,
+    choices,
+    dense,
+    straight_through,
+    straight_through_steps,
+    tree,
+    tree_geometry,
+)
 from lgn_lightning.ops.bit_tree import *
 from lgn_lightning.ops.bits import *
 from lgn_lightning.ops.bits_activations import *
@@ -13,6 +23,7 @@ from lgn_lightning.ops.dense import *
 from lgn_lightning.ops.lut import *
 from lgn_lightning.ops.lut import __all__ as _of_lut
 from lgn_lightning.ops.straight_through import *
+from lgn_lightning.ops.straight_through_steps import *
 from lgn_lightning.ops.tree import *
 from lgn_lightning.ops.tree_geometry import *
 
@@ -23,5 +34,6 @@ __all__ += bits_activations.__all__
 __all__ += choices.__all__
 __all__ += dense.__all__
 __all__ += straight_through.__all__
+__all__ += straight_through_steps.__all__
 __all__ += tree.__all__
 __all__ += tree_geometry.__all__

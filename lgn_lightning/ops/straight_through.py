@@ -71,7 +71,7 @@ def bit_logic(x: Tensor, layers: Sequence[BitLayer], k: int, tau: float = 1.0, w
         raise ValueError("bit_logic takes at least one layer")
     check_matrix(x)
     for layer in layers:
-        _check(layer)
+        check_layer(layer)
     check_groups(len(layers[-1].gates), k)
     # Autograd sees no tensor inside a record or a list: the fields come one after the other, each of all layers.
     table, gates, a, b, factors, of_logits, logits, shares, candidates = map(list, zip(*layers, strict=True))
@@ -80,7 +80,8 @@ def bit_logic(x: Tensor, layers: Sequence[BitLayer], k: int, tau: float = 1.0, w
     return cast(Tensor, _BitLogic.apply(stack, x, words, *table, *logits, *gates, *a, *b, *shares, *candidates))
 
 
-def _check(layer: BitLayer) -> None:
+def check_layer(layer: BitLayer) -> None:
+    """Refuses a layer whose parts do not fit one another."""
     tensors = {name: getattr(layer, name) for name in ("table", "gates", "a", "b")}
     n = len(layer.gates)
     if [tuple(tensor.shape) for tensor in tensors.values()] != [(n, 4), (n,), (n,), (n,)]:
@@ -115,7 +116,7 @@ class _BitLogic(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, stack: _Stack, x: Tensor, words: Tensor | None, *fields: Tensor | None) -> Tensor:
-        tables, _, gates, a, b, shares, candidates = _by_field(fields, stack.layers)
+        tables, _, gates, a, b, shares, candidates = by_field(fields, stack.layers)
         candidates = [x.new_empty((0,), dtype=torch.int32) if wires is None else wires for wires in candidates]
         scores, bits = torch.ops.lgn.bit_logic(x, gates, a, b, candidates, stack.k, stack.tau, words)
         ctx.stack, ctx.dtype = stack, x.dtype
@@ -125,7 +126,7 @@ class _BitLogic(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         stack, need_x = ctx.stack, ctx.needs_input_grad[1]
-        *kept, shares, candidates = _by_field(ctx.saved_tensors, stack.layers)
+        *kept, shares, candidates = by_field(ctx.saved_tensors, stack.layers)
         empty = grads[0].new_empty((0,), dtype=torch.float32)
         learn = ctx.needs_input_grad[3 + stack.layers : 3 + 2 * stack.layers]
         shares = [share if share is not None and wanted else empty for share, wanted in zip(shares, learn, strict=True)]
@@ -136,7 +137,8 @@ class _BitLogic(torch.autograd.Function):
         return None, grad_x, None, *grad_tables, *grad_logits, *[None] * (5 * stack.layers)
 
 
-def _by_field(tensors: Sequence[Any], layers: int) -> list[list[Any]]:
+def by_field(tensors: Sequence[Any], layers: int) -> list[list[Any]]:
+    """Groups tensors that come field by field, each of all layers."""
     return [list(tensors[i : i + layers]) for i in range(0, len(tensors), layers)]
 
 

@@ -72,25 +72,29 @@ def _counts(layer: GateLayer) -> NDArray[np.int64]:
 def _activity(
     net: nn.Module, layers: dict[str, GateLayer], images: NDArray[np.uint8]
 ) -> tuple[dict[str, NDArray[np.float64]], int]:
-    packed = _takes_packed_bits(net)
+    packed = _takes_packed_bits(net, layers)
     count = len(images) if packed else min(len(images), _UNPACKED_IMAGES)
     ones: dict[str, NDArray[np.int64]] = {}
+    seen = dict.fromkeys(layers, 0)  # of a recurrent net every step
 
     def add(name: str, output: Tensor | PackBitsTensor) -> None:
         block = _ones_of(output)
+        seen[name] += output.shape[0]
         ones[name] = ones[name] + block if name in ones else block
 
     with _hooks(layers, add, packed):
         for start in range(0, count, _BLOCK):
             net(torch.from_numpy(images[start : min(start + _BLOCK, count)]))
-    return {name: total / count for name, total in ones.items()}, count
+    return {name: total / seen[name] for name, total in ones.items()}, count
 
 
-def _takes_packed_bits(net: nn.Module) -> bool:
+def _takes_packed_bits(net: nn.Module, layers: dict[str, GateLayer]) -> bool:
     """Whether everything from the first gates on computes on packed bits, which is some 30 times faster."""
     if not isinstance(net, nn.Sequential):
         return False
     modules = list(net)
+    if not {id(layer) for layer in layers.values()} <= {id(module) for module in modules}:
+        return False
     first = next((index for index, module in enumerate(modules) if isinstance(module, GateLayer)), len(modules))
     return all(type(module) in (LogicLayer, LutLayer, GroupSum) for module in modules[first:])
 

@@ -40,7 +40,7 @@ def blocks(page: Path) -> list[Block]:
     return [Block(*block) for block in found]
 
 
-def follow(page: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> str:
+def follow(page: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str], shorten: bool = True) -> str:
     """Does what a page says, starting in the working directory, and returns what was printed."""
     said = []
     page_variables = {"__name__": "__main__"}
@@ -50,11 +50,11 @@ def follow(page: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture
         elif language == "python":
             exec(compile(text, f"{page.name}: {text.splitlines()[0]}", "exec"), page_variables)
         elif language == "shell":
-            said += [_run(line, patch, capture) for line in text.replace("\\\n", " ").splitlines()]
+            said += [_run(line, patch, capture, shorten) for line in text.replace("\\\n", " ").splitlines()]
     return "".join(said) + capture.readouterr().out
 
 
-def _run(line: str, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> str:
+def _run(line: str, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str], shorten: bool) -> str:
     words = shlex.split(line, comments=True)
     if not words or line.startswith(_NOT_RUN):
         return ""
@@ -68,7 +68,7 @@ def _run(line: str, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[st
             patch.syspath_prepend(value)
         return ""
     if words[0] == "lgn":
-        short = SHORT if words[1] == "fit" else []
+        short = SHORT if words[1] == "fit" and shorten else []
         narrow = [NARROW] if short and not any("width" in word for word in words) else []
         code = main([*words[1:], *short, *narrow])
         said = capture.readouterr()

@@ -12,6 +12,7 @@ import pytest
 
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.cli.main import main
+from tests.circuit.tools import needs_abc
 from tests.docs.pages import DOCS, NARROW, SHORT, follow
 
 IMAGES = DOCS / "images"
@@ -54,6 +55,15 @@ def test_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     [head, *rows] = said.partition("input,")[2].splitlines()
     assert head.endswith("score_one,score_two,score_zero"), "the circuit names the classes"
     assert sum(row.split(",")[2] == "two" for row in rows) > 0.7 * len(rows) > 10
+
+
+@needs_abc
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.soak
+def test_streams(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = follow(DOCS / "streams.md", monkeypatch, capsys, shorten=False)
+    assert "so all sequences" in said
+    assert said.count("1 odd\n0 odd\n1 even\n1 odd\n") == 2, "Python and C"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

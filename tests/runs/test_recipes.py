@@ -61,8 +61,17 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
     elif kind == "LogicTreeNet":
         with torch.device("meta"):
             assert recipe["paper"]["gates"] == LogicTreeNet(**arguments).num_gates
+    elif kind == "LogicRNN":
+        assert recipe["paper"]["gates"] == gates_of_cells(**arguments)
     else:
         assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"]
+
+
+def gates_of_cells(
+    state: int, width: int | list[int], out: int, depth: int = 1, gated: bool = False, layers: int = 1, **_: Any
+) -> int:
+    hidden = sum(width) if isinstance(width, list) else width * depth
+    return layers * (hidden + out + (2 if gated else 1) * state)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
@@ -107,7 +116,8 @@ def test_data_fits_the_net(path: Path) -> None:
     parser.add_subclass_arguments(SampleDataModule, "data")
     data = parser.instantiate(parser.parse_object({"data": recipe["data"]})).data
     if not isinstance(data, ImageDataModule):  # its sizes are filled in
-        assert recipe["model"]["net"]["init_args"]["num_bits"] is None
+        net = recipe["model"]["net"]["init_args"]
+        assert net.get("in_bits") or net["num_bits"] is None
         return
     assert list(data.image_shape) == recipe["model"]["net"]["init_args"]["in_shape"]
     assert data.num_classes == recipe["model"]["num_classes"]

@@ -29,6 +29,11 @@ def walk_module(net: nn.Module, builder: NetlistBuilder, finish: Callable[[NodeI
         raise CircuitError(f"{path}: {error}") from error
 
 
+def walk_part(part: nn.Module, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
+    """Lets a part of a net write into a builder, on wires that there are; for modules that hold others."""
+    return _walk(part, type(part).__name__, builder, wires)
+
+
 def _walk(module: nn.Module, path: str, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
     add = getattr(module, "add_to_circuit", None)
     if add is None and isinstance(module, nn.Sequential):

@@ -19,17 +19,22 @@ from lgn_lightning.circuit.simulate import encode
 
 def simulate_verilog(circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str) -> Verification:
     """Compares Verilog, of the top module ``name``, with a circuit on samples; a ToolError without Icarus Verilog."""
+    output = run_bench(verilog.text, emit_test_bench(circuit, verilog, vectors, name=name), name)
+    wrong = re.search(r"^vector (\d+):", output, re.MULTILINE)
+    example = encode(circuit, vectors[int(wrong[1])][None])[0] if wrong else None
+    return Verification(output.strip().startswith("PASS"), False, len(vectors), example)
+
+
+def run_bench(text: str, bench: str, name: str) -> str:
+    """What a test bench prints; a ToolError without Icarus Verilog, an LgnError if that refuses the sources."""
     if shutil.which("iverilog") is None or shutil.which("vvp") is None:
         raise ToolError("Icarus Verilog is not on PATH (Debian: apt-get install iverilog)")
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
-        (folder / "net.v").write_text(verilog.text, encoding="utf-8")
-        (folder / "net_tb.v").write_text(emit_test_bench(circuit, verilog, vectors, name=name), encoding="utf-8")
+        (folder / "net.v").write_text(text, encoding="utf-8")
+        (folder / "net_tb.v").write_text(bench, encoding="utf-8")
         command = ["iverilog", "-g2001", "-o", "net.vvp", "net.v", "net_tb.v"]
         compiled = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if compiled.returncode:
             raise LgnError(f"Icarus Verilog refuses module {name}:\n{compiled.stderr.strip()[-2000:]}")
-        output = subprocess.run(["vvp", "net.vvp"], cwd=folder, check=True, capture_output=True, text=True).stdout
-    wrong = re.search(r"^vector (\d+):", output, re.MULTILINE)
-    example = encode(circuit, vectors[int(wrong[1])][None])[0] if wrong else None
-    return Verification(output.strip().startswith("PASS"), False, len(vectors), example)
+        return subprocess.run(["vvp", "net.vvp"], cwd=folder, check=True, capture_output=True, text=True).stdout

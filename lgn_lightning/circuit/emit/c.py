@@ -1,5 +1,6 @@
 """Writes a circuit as portable C99."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ TABLE_ABOVE: Final = 250_000
 #: Slots of nets on tables that lie on the stack: they take a row alone, and on machines without a heap.
 STACK_BYTES: Final = 131_072
 
-_TITLE: Final = "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n"
+TITLE: Final = "/* A logic gate network as a boolean circuit, written by lgn-lightning. */\n"
 
 _KEYS: Final = ("RESULT", "RESULTS", "NAMED", "PRINTED", "SHOWN", "MEANING")
 _CLASS: Final = ("int32_t", "classes", "class", "%s", "CLASS_NAMES[results[j]]")
@@ -70,7 +71,7 @@ def emit_c(
     Raises:
         CircuitError: If ``name`` is no C identifier, or ``word_bits`` or ``form`` is not known.
     """
-    _check_options(name, word_bits)
+    check_options(name, word_bits)
     if form is None:
         form = "table" if isinstance(circuit, LoopedNetlist) else "code"
     if form not in ("code", "table"):
@@ -93,7 +94,7 @@ def emit_c(
     if form == "table":
         gates = _table(flat, allocation, before)
     else:
-        gates = _functions(flat, allocation, gates_per_function, before)
+        gates = gate_functions(flat, allocation, gates_per_function, before)
     row = "one byte a pixel" if circuit.levels is not None else "one byte 0 or 1 an input"
     rows, row_bytes = "", "0"
     if circuit.comparisons is not None:
@@ -103,12 +104,12 @@ def emit_c(
         rows = f"\n#define ROWS {name}_row\n" + emit_rows(circuit.comparisons, read.tolist(), name)
     includes = "".join(f"#include <{header}.h>\n" for header in ("math", "stddef", "stdint", "stdlib", "string"))
     constants = _constants(circuit, outputs, allocation.count + registers, name, word_bits)
-    words = _words(circuit.decoding)
+    words = decision_words(circuit.decoding)
     entries = fill("entry_points.c.in", name, ROW_BYTES=row_bytes, **words)
-    entries += fill("rows.c.in", name, **words) if rows else ""
+    entries += fill("rows.c.in", name, **words) + "\n" + fill("row_names.c.in", name) if rows else ""
     entries += fill("main.c.in", name, ROW=row, **words)
     loops = f"#define ZERO_SLOTS\n{loops}" if loops else ""
-    parts = (_TITLE, includes, "\n", declarations, constants, loops, gates, rows, template("runtime.c"), entries)
+    parts = (TITLE, includes, "\n", declarations, constants, loops, gates, rows, template("runtime.c"), entries)
     return "".join(parts)
 
 
@@ -121,16 +122,21 @@ def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
 
 def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word_bits: int = 64) -> str:
     """Writes the header that belongs to `emit_c` with the same ``name`` and ``word_bits``."""
-    _check_options(name, word_bits)
+    check_options(name, word_bits)
     pixels = template("pixels.h.in") if circuit.levels is not None else ""
-    rows = "" if circuit.comparisons is None else emit_row_header(circuit.comparisons, name, _words(circuit.decoding))
+    rows = (
+        ""
+        if circuit.comparisons is None
+        else emit_row_header(circuit.comparisons, name, decision_words(circuit.decoding))
+    )
     shape = " x ".join(map(str, circuit.image_shape or ()))
     sizes = _sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
-    words = _words(circuit.decoding)
+    words = decision_words(circuit.decoding)
     return fill("header.h.in", name, PIXELS=pixels, ROWS=rows, GUARD=name.upper(), **{**sizes, **words})
 
 
-def _words(decoding: Decoding) -> dict[str, str]:
+def decision_words(decoding: Decoding) -> dict[str, str]:
+    """Words of templates that name what the scores say."""
     return dict(zip(_KEYS, _WORDS[decoding.kind], strict=True)) | {"DECODING": str(KINDS.index(decoding.kind))}
 
 
@@ -139,7 +145,8 @@ def _sizes(circuit: Netlist | LoopedNetlist, word_bits: int) -> dict[str, Any]:
     return {"INPUTS": circuit.num_inputs, "CLASSES": circuit.num_classes, "GROUP": group, "BITS": word_bits}
 
 
-def _check_options(name: str, word_bits: int) -> None:
+def check_options(name: str, word_bits: int) -> None:
+    """Refuses, by a CircuitError, what is no prefix of C names and no size of words."""
     if not is_identifier(name):
         raise CircuitError(f"{name!r} cannot be the prefix of C names: use letters, digits and underscores")
     if word_bits not in WORD_BITS:
@@ -158,20 +165,23 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
     sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length(), "NAMES": count}
     sizes["STACK"] = 0 if circuit.comparisons is None else STACK_BYTES
     constants = fill("constants.c.in", name, **sizes, **slots, **pixels)
+    constants += decide(decoding, names, name)
+    table = f"static const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
+    return f"{constants}/* Slots of the outputs, class by class. */\n{table}"
+
+
+def decide(decoding: Decoding, names: Sequence[str], name: str) -> str:
+    """What the scores say: a type, its function where that is not the highest score, and the names."""
     lists = {
         "LIMITS": ", ".join(str(t) for t in decoding.thresholds),
         "SCALES": ", ".join(map(repr, decoding.scale)),
         "OFFSETS": ", ".join(map(repr, decoding.offset)),
     }
-    decide = "decide_argmax.c" if decoding.kind == "argmax" else f"decide_{decoding.kind}.c.in"
-    constants += fill(decide, name, **lists)
-    return (
-        f"{constants}\nstatic const char *const CLASS_NAMES[NUM_NAMES] = {{{', '.join(map(c_string, names))}}};\n\n"
-        f"/* Slots of the outputs, class by class. */\nstatic const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
-    )
+    text = fill("decide_argmax.c" if decoding.kind == "argmax" else f"decide_{decoding.kind}.c.in", name, **lists)
+    return f"{text}\nstatic const char *const CLASS_NAMES[NUM_NAMES] = {{{', '.join(map(c_string, names))}}};\n\n"
 
 
-def _functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before: str) -> str:
+def gate_functions(circuit: Netlist, allocation: Allocation, chunk_size: int, before: str) -> str:
     """One statement a gate; values that leave their function go through the slots ``s``. ``before`` comes first."""
     slot = allocation.slot
     inputs = circuit.num_inputs

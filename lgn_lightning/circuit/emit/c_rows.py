@@ -43,7 +43,7 @@ def identifiers(columns: Sequence[Column], reserved: Iterable[str] = _KEYWORDS) 
     return names
 
 
-def emit_row_header(comparisons: Comparisons, name: str, words: dict[str, str]) -> str:
+def emit_row_header(comparisons: Comparisons, name: str, words: dict[str, str], source: str = "rows.h.in") -> str:
     """The part of the header that declares the struct and what takes it; ``words`` are those of the decoding."""
     fields = []
     for column, identifier in zip(comparisons.columns, identifiers(comparisons.columns), strict=True):
@@ -53,7 +53,7 @@ def emit_row_header(comparisons: Comparisons, name: str, words: dict[str, str]) 
         what += "0 or 1; " if column.kind == "boolean" else ""
         fields.append(f"    {kind} {identifier}; /* {_comment(what)}{missing} is missing */\n")
     names = ", ".join(f"{name}_COLUMN_{identifier}" for identifier in identifiers(comparisons.columns))
-    return fill("rows.h.in", name, FIELDS="".join(fields), COLUMNS=len(comparisons.columns), NAMES=names, **words)
+    return fill(source, name, FIELDS="".join(fields), COLUMNS=len(comparisons.columns), NAMES=names, **words)
 
 
 def emit_rows(comparisons: Comparisons, read: Sequence[int], name: str) -> str:

@@ -12,12 +12,15 @@ from numpy.typing import ArrayLike
 
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.emit.c import WORD_BITS, c_form, emit_c, emit_header
+from lgn_lightning.circuit.emit.c_stream import emit_c_stream, emit_stream_header
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
-from lgn_lightning.circuit.file import SUFFIX, circuit_to_bytes
+from lgn_lightning.circuit.emit.verilog_stream import emit_stream_bench, emit_verilog_stream
+from lgn_lightning.circuit.file import SUFFIX, AnyCircuit, circuit_to_bytes
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
 
 #: Stem of exported files and prefix of their C names unless another is given: a newer net takes an older one's place.
 STEM: Final = "lgn_net"
@@ -94,7 +97,7 @@ class ExportedFiles:
 
 
 def export_circuit(
-    circuit: Netlist | LoopedNetlist,
+    circuit: AnyCircuit,
     folder: str | os.PathLike[str],
     stem: str,
     formats: Sequence[str] = ("c",),
@@ -103,7 +106,8 @@ def export_circuit(
     """Writes a circuit into files ``folder/stem.*``, each beside its place and renamed.
 
     Args:
-        circuit: The circuit; `optimize` it before. A looped one is written as C and circuit file only.
+        circuit: The circuit; `optimize` it before. A looped one is written as C and circuit file only, one with state
+            as Verilog, too.
         folder: Made if it is missing.
         stem: Name of the files without suffix, `ExportOptions.name`.
         formats: Some of ``"c"``, ``"library"``, ``"circuit"``, ``"verilog"``, ``"blif"`` and ``"aiger"``.
@@ -117,8 +121,10 @@ def export_circuit(
     return export_files(circuit, Path(folder), ExportOptions(tuple(formats), stem, **options))
 
 
-def export_files(circuit: Netlist | LoopedNetlist, folder: Path, options: ExportOptions) -> ExportedFiles:
+def export_files(circuit: AnyCircuit, folder: Path, options: ExportOptions) -> ExportedFiles:
     """Does what `export_circuit` does, with its options in one object."""
+    if isinstance(circuit, SequentialNetlist):
+        _refuse_state(options)
     if isinstance(circuit, LoopedNetlist):
         _refuse_loops(options.formats, "export circuit.unroll()")
     exported = ExportedFiles(options.prefix)
@@ -136,13 +142,24 @@ def export_files(circuit: Netlist | LoopedNetlist, folder: Path, options: Export
 Contents = dict[str, tuple[str, str | bytes]]
 
 
-def _c(circuit: Netlist | LoopedNetlist, options: ExportOptions) -> Contents:
-    name, word_bits, form = options.prefix, options.word_bits, c_form(circuit, options.form)
+def _c(circuit: AnyCircuit, options: ExportOptions) -> Contents:
+    name, word_bits = options.prefix, options.word_bits
+    if isinstance(circuit, SequentialNetlist):
+        source = emit_c_stream(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h")
+        return {"c": (".c", source), "header": (".h", emit_stream_header(circuit, name=name, word_bits=word_bits))}
+    form = c_form(circuit, options.form)
     source = emit_c(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h", form=form)
     return {"c": (".c", source), "header": (".h", emit_header(circuit, name=name, word_bits=word_bits))}
 
 
-def _verilog(circuit: Netlist, options: ExportOptions) -> Contents:
+def _verilog(circuit: Netlist | SequentialNetlist, options: ExportOptions) -> Contents:
+    if isinstance(circuit, SequentialNetlist):
+        clocked = emit_verilog_stream(circuit, name=options.prefix)
+        files: Contents = {"verilog": (".v", clocked.text)}
+        if options.samples is not None:
+            bench = emit_stream_bench(circuit, clocked, options.samples, name=options.prefix)
+            files["test_bench"] = ("_tb.v", bench)
+        return files
     verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline, ports=options.ports)
     contents: Contents = {"verilog": (".v", verilog.text)}
     if options.samples is not None:
@@ -153,11 +170,12 @@ def _verilog(circuit: Netlist, options: ExportOptions) -> Contents:
 
 @dataclass(frozen=True)
 class Format:
-    """A format of `export_circuit`: in words, what makes its files, and whether it can hold loops."""
+    """A format of `export_circuit`: in words, what makes its files, and whether it can hold loops, and state."""
 
     what: str
     contents: Callable[[Any, ExportOptions], Contents]
     loops: bool = False
+    state: bool = True
 
 
 #: A new export target is a file beside this one and a line here.
@@ -168,14 +186,23 @@ FORMATS: Final[dict[str, Format]] = {
         "circuit file, for lgn predict", lambda x, _: {"circuit": (SUFFIX, circuit_to_bytes(x))}, loops=True
     ),
     "verilog": Format("Verilog, and with samples a self-checking test bench", _verilog),
-    "blif": Format("BLIF of the output bits", lambda x, options: {"blif": (".blif", emit_blif(x, options.prefix))}),
-    "aiger": Format("binary AIGER of the output bits", lambda x, _: {"aiger": (".aig", emit_aiger(x))}),
+    "blif": Format(
+        "BLIF of the output bits", lambda x, options: {"blif": (".blif", emit_blif(x, options.prefix))}, state=False
+    ),
+    "aiger": Format("binary AIGER of the output bits", lambda x, _: {"aiger": (".aig", emit_aiger(x))}, state=False),
 }
 
 
 def _check_form(form: str) -> None:
     if form not in FORMS:
         raise CircuitError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+
+
+def _refuse_state(options: ExportOptions) -> None:
+    if without := [name for name in options.formats if not FORMATS[name].state]:
+        raise CircuitError(f"{', '.join(without)} cannot hold state: export c, verilog or circuit")
+    if options.pipeline or options.ports or options.form not in ("auto", "code"):
+        raise CircuitError("a circuit with state has neither a pipeline nor ports of fixed point, and code as its form")
 
 
 def _refuse_loops(formats: Sequence[str], mend: str) -> None:

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from lgn_lightning.circuit import native
 from lgn_lightning.circuit.net.looped import AnyNet, LoopedNetlist
-from lgn_lightning.circuit.net.netlist import CircuitError
+from lgn_lightning.circuit.net.netlist import AnyInputs, CircuitError, Netlist
+from lgn_lightning.circuit.net.sequential import AnySequential, SequentialNetlist
 from lgn_lightning.circuit.passes import flat, looped
+from lgn_lightning.circuit.passes.state import reduce_state
 
 _Passes = tuple[Callable[[Any], Any], ...]
 
@@ -81,11 +83,34 @@ def optimize_with_report(circuit: AnyNet, level: int = 2) -> tuple[AnyNet, list[
     return circuit, reports
 
 
-def optimize_for_export(circuit: AnyNet) -> tuple[AnyNet, list[PassReport]]:
-    """Runs all two-input passes and puts flat gates into chain order; without a C++ compiler, level 1 alone."""
+def optimize_for_export(circuit: AnyInputs) -> tuple[AnyInputs, list[PassReport]]:
+    """Runs all two-input passes and puts flat gates into chain order; without a C++ compiler, level 1 alone.
+
+    A circuit with state also loses the state that is constant, equal or never read.
+    """
+    found: tuple[Any, list[PassReport]]
+    if isinstance(circuit, SequentialNetlist):
+        found = _optimize_sequential(circuit)
+        return found
+    assert isinstance(circuit, Netlist | LoopedNetlist)
     try:
         native.library()
     except native.BuildError:
-        return optimize_with_report(circuit, level=1)
+        found = optimize_with_report(circuit, level=1)
+        return found
     small, reports = optimize_with_report(circuit, level=2)
-    return small if isinstance(small, LoopedNetlist) else flat.order_in_chains(small), reports
+    found = small if isinstance(small, LoopedNetlist) else flat.order_in_chains(small), reports
+    return found
+
+
+def _optimize_sequential(circuit: AnySequential) -> tuple[AnySequential, list[PassReport]]:
+    try:
+        native.library()
+    except native.BuildError:
+        step, reports = optimize_with_report(circuit.step, level=1)
+        return circuit.with_step(step), reports
+    started = time.perf_counter()
+    small = reduce_state(circuit)
+    seconds = round(time.perf_counter() - started, 6)
+    report = PassReport("reduce_state", circuit.num_gates, small.num_gates, seconds)
+    return small.with_step(flat.order_in_chains(small.step)), [report]

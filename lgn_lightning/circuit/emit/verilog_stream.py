@@ -1,0 +1,215 @@
+"""Writes a sequential circuit as clocked Verilog-2001: one step a clock, with reset and enable; and its test bench."""
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit.emit.decisions import port, result_of
+from lgn_lightning.circuit.emit.expressions import gate_expression
+from lgn_lightning.circuit.emit.text import template
+from lgn_lightning.circuit.emit.verilog import Verilog, emit_verilog, row_ports
+from lgn_lightning.circuit.net.decoding import Decoding
+from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
+from lgn_lightning.circuit.passes.flat import remove_dead_gates
+from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequence_frames, sequence_lengths
+from lgn_lightning.circuit.simulate import check_samples
+
+#: Width of a score that is summed over steps.
+_SUM_BITS: Final = 32
+_ZERO, _ONE = "1'b0", "1'b1"
+
+
+def emit_verilog_stream(circuit: SequentialNetlist, *, name: str = "lgn_net") -> Verilog:
+    """Writes a sequential circuit as Verilog.
+
+    At a rising edge of ``clk`` with ``enable`` the top module takes a step; from then on, while ``valid``, its outputs
+    are the scores and what they say, until the next edge. ``reset``, at an edge, is the state before the first step.
+    Between edges a step's gates come before a register, sums and decision behind it.
+
+    Args:
+        circuit: The circuit; only dead gates are left out, so optimise it before.
+        name: Name of the top module.
+
+    Raises:
+        CircuitError: If ``name`` is no identifier, or scores that are summed over the steps decide on something else
+            than classes.
+    """
+    summed = circuit.readout == "sum"
+    if summed and circuit.decoding.kind != "argmax":
+        raise CircuitError("Verilog decides on scores that are summed over the steps for classes alone")
+    outputs, state = circuit.counted.outputs.size, circuit.num_state
+    score = emit_verilog(_sums_alone(circuit), name=f"{name}_score")
+    decision = port(circuit.counted)
+    bits = _SUM_BITS if summed else score.score_bits
+    parts = [
+        f"// A logic gate network with {state} bits of state, written by lgn-lightning. A step a clock with enable.\n"
+        f"// Latency: 1 clock cycles. The score of class c is scores[{bits} * c +: {bits}].\n`default_nettype none\n\n",
+        _logic(circuit, name),
+        _without_head(score.text),
+    ]
+    ports, connect = f"    input wire [{circuit.num_inputs - 1}:0] x,\n", "    "
+    if not circuit.is_plain:
+        encoder = emit_verilog(_encoder_alone(circuit), name=f"{name}_encoder").text
+        parts.append(_without_head(encoder))
+        module = f"{name}_encoder_{'pixels' if circuit.levels is not None else 'rows'}"
+        ports, joined = _ports_of(encoder, module)
+        connect = (
+            f"    wire [{circuit.num_inputs - 1}:0] x;\n    {module} encoder ({joined}, .scores(), .labels(x));\n    "
+        )
+    top = template("stream.v.in").format(
+        name=name,
+        ports=ports,
+        results=f"    output wire [{bits * circuit.num_classes - 1}:0] scores,\n"
+        f"    output wire [{score.class_bits - 1}:0] {decision}",
+        encoder=connect,
+        state=f"    reg [{state - 1}:0] state;\n    wire [{state - 1}:0] next;\n" if state else "",
+        state_and_input="{state, x}" if state else "x",
+        last=outputs - 1,
+        wires=",\n        ".join(
+            f".y{i}({f'out[{i}]' if i < outputs else f'next[{i - outputs}]'})" for i in range(outputs + state)
+        ),
+        begin=f"            state <= {state}'b{_binary(circuit.initial)};\n" if state else "",
+        follow="                state <= next;\n" if state else "",
+        clear="            sums <= 0;\n" if summed else "",
+        add="            if (valid) sums <= scores;\n" if summed else "",
+        scoring=_summed(circuit, name, score, bits)
+        if summed
+        else f"    {name}_score score (.x(y), .scores(scores), .{decision}({decision}));\n",
+    )
+    text = "".join(parts) + top + "`default_nettype wire\n"
+    return Verilog(text, 1, bits, score.class_bits)
+
+
+def _logic(circuit: SequentialNetlist, name: str) -> str:
+    """The gates of a step as a combinational module, as `emit_verilog` writes those of any circuit."""
+    step = remove_dead_gates(circuit.step)
+    inputs = step.num_inputs
+
+    def wire(node: int) -> str:
+        return f"x[{node}]" if node < inputs else f"n{node - inputs}"
+
+    operands = [operand.tolist() for operand in step.operands]
+    lines = []
+    for gate, table in enumerate(step.gates.tolist()):
+        names = [wire(operand[gate]) for operand in operands]
+        lines.append(f"    wire n{gate} = {gate_expression(table, names, zero=_ZERO, one=_ONE)};\n")
+    lines += [f"    assign y{index} = {wire(node)};\n" for index, node in enumerate(step.outputs.tolist())]
+    ports = ",\n".join(f"    output wire y{index}" for index in range(step.outputs.size))
+    unused = f"    // verilator lint_off UNUSED\n    input wire [{inputs - 1}:0] x,\n    // verilator lint_on UNUSED\n"
+    return f"module {name}_logic (\n{unused}{ports}\n);\n{''.join(lines)}endmodule\n\n"
+
+
+def _sums_alone(circuit: SequentialNetlist) -> Netlist:
+    """A circuit without gates that counts the output bits and decides."""
+    none, count = np.zeros(0, np.int32), circuit.counted.outputs.size
+    bits = np.arange(count, dtype=np.int32)
+    gates = none.astype(np.uint8), none, none
+    return Netlist(count, *gates, bits, circuit.num_classes, tau=circuit.tau, decoding=circuit.decoding)
+
+
+def _encoder_alone(circuit: SequentialNetlist) -> Netlist:
+    """A circuit without gates each of whose labels is one input bit."""
+    none, count = np.zeros(0, np.int32), circuit.num_inputs
+    bits = np.arange(count, dtype=np.int32)
+    labels = Decoding("labels", (1,) * count, (1.0,) * count, (0.0,) * count)
+    return replace(Netlist(count, none.astype(np.uint8), none, none, bits, count, decoding=labels), **circuit.encoding)
+
+
+def _without_head(text: str) -> str:
+    """The modules of a file alone."""
+    start, end = text.index("\nmodule ") + 1, text.rindex("endmodule") + len("endmodule")
+    return text[start:end] + "\n\n"
+
+
+def _ports_of(text: str, module: str) -> tuple[str, str]:
+    """Declarations of the inputs of a module, and how they are connected to wires of the same names."""
+    head = re.search(rf"^module {module} \(\n(.*?)^    output", text, re.MULTILINE | re.DOTALL)
+    assert head is not None
+    names = re.findall(r"^ *input wire (?:\[[^\]]*\] )?(\w+),", head[1], re.MULTILINE)
+    return head[1], ", ".join(f".{name}({name})" for name in names)
+
+
+def _binary(bits: NDArray[np.bool_]) -> str:
+    return "".join("1" if bit else "0" for bit in bits[::-1])
+
+
+def _summed(circuit: SequentialNetlist, name: str, score: Verilog, bits: int) -> str:
+    """Scores that are summed over the steps, and the class of the highest of the sums."""
+    classes, narrow = circuit.num_classes, score.score_bits
+    adders = "".join(
+        f"    assign scores[{bits * c + bits - 1}:{bits * c}] = sums[{bits * c + bits - 1}:{bits * c}] +\n"
+        f"        (valid ? {{{bits - narrow}'b0, counts[{narrow * c + narrow - 1}:{narrow * c}]}} : {bits}'d0);\n"
+        for c in range(classes)
+    )
+    return template("stream_sums.v.in").format(
+        name=name,
+        top=bits * classes - 1,
+        counts=narrow * classes - 1,
+        adders=adders,
+        bits=bits,
+        classes=classes,
+        best=score.class_bits - 1,
+    )
+
+
+def emit_stream_bench(
+    circuit: SequentialNetlist,
+    verilog: Verilog,
+    sequences: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    name: str = "lgn_net",
+) -> str:
+    """Writes a self-checking test bench over sequences: it prints ``PASS``, or each wrong step and ``FAIL``.
+
+    Before each sequence stands a reset, and at every third clock there is none with enable, so that both are tried.
+    What is expected is simulated; other arguments as of `emit_verilog_stream` and `SequenceEngine`.
+    """
+    frames = sequence_frames(circuit, sequences)
+    ends = sequence_lengths(circuit, frames, lengths)
+    engine = SequenceEngine(circuit, "numpy")
+    each = engine.every_step(frames).astype(np.int64)
+    if circuit.readout == "sum":
+        each = each.cumsum(axis=1)
+    chosen = np.arange(frames.shape[1]) < ends[:, None]
+    samples, wanted = frames[chosen], each[chosen]
+    first = np.zeros(len(samples), np.int64)
+    first[np.cumsum(ends) - ends] = 1
+    width, vectors, connect = _vectors(circuit, samples)
+    decision = port(circuit.counted)
+    results = result_of(circuit.counted, wanted)
+    lines = []
+    for index, row in enumerate(wanted.tolist()):
+        value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
+        lines.append(f"        vectors[{index}] = {width}'h{vectors[index]:x};")
+        lines.append(f"        first[{index}] = 1'b{first[index]};")
+        lines.append(f"        wanted_scores[{index}] = {verilog.score_bits * circuit.num_classes}'h{value:x};")
+        lines.append(f"        wanted_result[{index}] = {verilog.class_bits}'h{results[index]:x};")
+    return template("stream_bench.v.in").format(
+        name=name,
+        connect=connect,
+        result=decision,
+        width=width - 1,
+        score_width=verilog.score_bits * circuit.num_classes - 1,
+        class_width=verilog.class_bits - 1,
+        count=len(samples),
+        vectors="\n".join(lines),
+    )
+
+
+def _vectors(circuit: SequentialNetlist, samples: NDArray[Any]) -> tuple[int, list[int], str]:
+    """Width of the inputs of a step, their bits for each sample, and how the signal ``vector`` feeds them."""
+    kind, rows = check_samples(circuit, plain_bits(circuit, samples))
+    if kind == "rows" and circuit.comparisons is not None:
+        ports = row_ports(circuit.comparisons, {})
+        return ports.vectors(rows.view(circuit.comparisons.row_dtype)[:, 0], "vector")
+    if kind == "pixels":
+        width, words = 8 * rows.shape[1], rows
+    else:
+        width, words = circuit.num_inputs, np.packbits(rows.view(np.bool_), axis=1, bitorder="little")
+    bits = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in words]
+    return width, bits, f".{'pixels' if kind == 'pixels' else 'x'}(vector)"

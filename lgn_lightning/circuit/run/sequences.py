@@ -1,0 +1,216 @@
+"""Runs sequential circuits over whole sequences, many at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lgn_lightning.circuit.net.netlist import CircuitError
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
+from lgn_lightning.circuit.run.engine import Engine
+from lgn_lightning.circuit.simulate import TakesSamples, Words, encode, pack_bits, unpack_bits
+
+#: Sequences that are packed and run at once.
+_BLOCK: Final = 4096
+#: What all bytes of a step are that only fills up a batch of sequences of different lengths.
+PADDING: Final = 255
+
+
+class TakesSteps(TakesSamples, Protocol):
+    """Whatever knows the inputs of a step: a sequential netlist, or the library compiled of one."""
+
+    @property
+    def scan(self) -> str | None: ...
+
+
+def sequence_frames(circuit: TakesSteps, x: ArrayLike) -> NDArray[Any]:
+    """Sequences, each step of which is a sample as `encode` takes it: ``[N, steps, …]``.
+
+    Args:
+        circuit: The circuit.
+        x: bool ``[N, steps, num_inputs]``, or uint8 0 and 1, and 255 for padding, if the inputs are plain; uint8
+            pixels ``[N, steps, C·H·W]`` or ``[N, steps, C, H, W]``, or, where the
+            circuit scans images, ``[N, C, rows, columns]``; or rows of columns, a structured array ``[N, steps]``,
+            numbers ``[N, steps, columns]`` or uint8 ``[N, steps, bytes]``.
+
+    Raises:
+        CircuitError: If they are none of these, or have no step.
+    """
+    samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    if circuit.scan is not None and samples.ndim == 4 and samples.dtype == np.uint8:
+        steps = samples.transpose(0, 2, 1, 3)  # [N, rows, C, columns]
+        if circuit.scan == "pixels":
+            steps = samples.transpose(0, 2, 3, 1).reshape(len(samples), -1, samples.shape[1])
+        if math.prod(steps.shape[2:]) != circuit.num_pixels:
+            raise CircuitError(f"images {list(samples.shape)} do not scan into steps of {circuit.num_pixels} pixels")
+        samples = steps.reshape(*steps.shape[:2], -1)
+    if samples.ndim < (2 if samples.dtype.names else 3):
+        raise CircuitError(
+            f"sequences are [N, steps, …], got {samples.dtype} {list(samples.shape)}; of one alone add the first axis"
+        )
+    if samples.shape[1] == 0:
+        raise CircuitError("a sequence has no step: give at least one")
+    return samples
+
+
+def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Steps of each sequence ``[N, steps, …]`` that count, int64 ``[N]``; a CircuitError if they do not fit.
+
+    Without ``lengths`` all do; but of a table's rows, and of bits as uint8, steps at the end all of whose bytes are 255
+    are padding.
+    """
+    count, steps = x.shape[:2]
+    if lengths is None:
+        if circuit.num_pixels is not None or x.dtype == np.bool_:
+            return np.full(count, steps, np.int64)
+        raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(count, steps, -1)
+        return _lengths_of(~(raw == PADDING).all(axis=2))
+    found = np.asarray(lengths)
+    if found.shape != (count,) or found.dtype.kind not in "iu":
+        raise CircuitError(f"lengths are whole numbers [{count}], got {found.dtype} {list(found.shape)}")
+    if count and not 1 <= found.min() <= found.max() <= steps:
+        raise CircuitError(f"lengths from {found.min()} to {found.max()} do not fit sequences of {steps} steps")
+    return np.asarray(found, np.int64)
+
+
+def _lengths_of(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = valid.sum(axis=1, dtype=np.int64)
+    wrong = np.flatnonzero((valid != (np.arange(valid.shape[1]) < lengths[:, None])).any(axis=1))
+    if wrong.size:
+        raise CircuitError(f"sequence {wrong[0]} has a step that is padding (all bytes 255) before one that is not")
+    if lengths.size and lengths.min() < 1:
+        raise CircuitError(f"sequence {int(lengths.argmin())} has no step: give at least one")
+    return lengths
+
+
+class SequenceEngine:
+    """A sequential circuit, ready to run over sequences: 64 of them in a word.
+
+    Args:
+        circuit: The circuit, of two-input gates.
+        engine: As in `Engine`; ``numpy`` is the simulation that all else is compared with.
+        threads: Threads of a call.
+        isa: As in `Engine`.
+        optimized: Whether the step went through the passes already.
+
+    Attributes:
+        name: The engine that runs.
+        circuit: The circuit.
+        build_seconds: Time to build the engine.
+        info: As in `Engine`.
+
+    Raises:
+        CircuitError: As in `Engine`.
+        EngineError: Likewise.
+    """
+
+    def __init__(
+        self,
+        circuit: SequentialNetlist,
+        engine: str = "auto",
+        *,
+        threads: int = 1,
+        isa: str | None = None,
+        optimized: bool = False,
+    ) -> None:
+        self.circuit = circuit
+        self._engine = Engine(circuit.step, engine, threads=threads, isa=isa, optimized=optimized)
+        self.name, self.info = self._engine.name, self._engine.info
+        self.build_seconds, self.threads = self._engine.build_seconds, self._engine.threads
+
+    def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
+        """Scores of sequences, int32 ``[N, classes]``: of the last step, or summed, as the circuit says.
+
+        Args:
+            x: See `sequence_frames`.
+            lengths: Steps of each that count, whole numbers ``[N]``; see `sequence_lengths` for those by default.
+        """
+        frames = sequence_frames(self.circuit, x)
+        ends = sequence_lengths(self.circuit, frames, lengths)
+        scores = np.zeros((len(frames), self.circuit.num_classes), np.int32)
+        for start in range(0, len(frames), _BLOCK):
+            block, end = frames[start : start + _BLOCK], ends[start : start + _BLOCK]
+            words = (self._words(block[:, t]) for t in range(int(end.max())))
+            self._add(scores[start : start + _BLOCK], words, end)
+        return scores
+
+    def predict(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
+        """What the scores say, see `Decoding.decide`."""
+        return self.circuit.decoding.decide(self(x, lengths))
+
+    def scores_and_classes(
+        self, x: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """Both."""
+        scores = self(x, lengths)
+        return scores, self.circuit.decoding.decide(scores)
+
+    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
+        """Scores of each step alone, int32 ``[N, steps, classes]``."""
+        frames = sequence_frames(self.circuit, x)
+        result = np.zeros((*frames.shape[:2], self.circuit.num_classes), np.int32)
+        for start in range(0, len(frames), _BLOCK):
+            block = frames[start : start + _BLOCK]
+            state = initial_words(self.circuit, len(block))
+            for t in range(frames.shape[1]):
+                outputs, state = self.step(self._words(block[:, t]), state)
+                result[start : start + _BLOCK, t] = self._count(outputs, len(block))
+        return result
+
+    def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
+        """Scores of packed sequences, uint64 ``[steps, num_inputs, w]`` as `pack_bits` makes them of each step."""
+        if words.ndim != 3 or not len(words):
+            raise CircuitError(f"packed sequences are [steps, {self.circuit.num_inputs}, w], got {list(words.shape)}")
+        count = words.shape[2] * 64 if count is None else count
+        scores = np.zeros((count, self.circuit.num_classes), np.int32)
+        self._add(scores, iter(words), np.full(count, len(words), np.int64))
+        return scores
+
+    def step(self, inputs: Words, state: Words) -> tuple[Words, Words]:
+        """One step on packed bits: ``[num_inputs, w]`` and ``[state, w]`` to the counted bits and the next state."""
+        outputs = self._engine.outputs(np.concatenate([inputs, state]))
+        counted = len(outputs) - self.circuit.num_state
+        return outputs[:counted], outputs[counted:]
+
+    def _words(self, samples: NDArray[Any]) -> Words:
+        return step_words(self.circuit, samples)
+
+    def _add(self, scores: NDArray[np.int32], words: Iterator[Words], ends: NDArray[np.int64]) -> None:
+        """Runs sequences and adds what counts to their scores."""
+        state = initial_words(self.circuit, len(ends))
+        last = self.circuit.readout == "last"
+        for t, inputs in enumerate(words, 1):
+            outputs, state = self.step(inputs, state)
+            counts = ends == t if last else ends >= t
+            if counts.any():
+                scores[counts] += self._count(outputs, len(ends))[counts]
+
+    def _count(self, outputs: Words, count: int) -> NDArray[np.int32]:
+        bits = unpack_bits(outputs, count).reshape(count, self.circuit.num_classes, -1)
+        return np.asarray(bits.sum(axis=2, dtype=np.int32))
+
+    def __repr__(self) -> str:
+        return f"SequenceEngine({self.name}, {self.circuit!r})"
+
+
+def step_words(circuit: SequentialNetlist, samples: NDArray[Any]) -> Words:
+    """The bits of one step of sequences, packed; a CircuitError as `encode` raises it."""
+    return pack_bits(encode(circuit, plain_bits(circuit, samples)))
+
+
+def plain_bits(circuit: TakesSteps, samples: NDArray[Any]) -> NDArray[Any]:
+    """Samples as `encode` takes them: bits that are uint8 as booleans; a CircuitError if they are none."""
+    if circuit.num_pixels is not None or circuit.columns is not None or samples.dtype != np.uint8:
+        return samples
+    if not np.isin(samples, (0, 1, PADDING)).all():
+        raise CircuitError("bits as uint8 are 0 or 1, and 255 in steps that are padding")
+    return np.asarray(samples == 1)
+
+
+def initial_words(circuit: SequentialNetlist, count: int) -> Words:
+    """The initial state of so many sequences, uint64 ``[state, words]``."""
+    return np.repeat(np.where(circuit.initial, ~np.uint64(0), np.uint64(0))[:, None], -(-count // 64), axis=1)

@@ -1,0 +1,154 @@
+"""Compares everything that is made of a circuit with state with it: step by step, by proof of one step, in Verilog."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import EngineError, SequenceEngine, SequentialCircuit, native, optimize_for_export
+from lgn_lightning.circuit.check.prove_sequential import prove_reduced, prove_sequential
+from lgn_lightning.circuit.check.prove_verilog import prove_verilog
+from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
+from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
+from lgn_lightning.circuit.emit.export import c_name
+from lgn_lightning.circuit.emit.verilog import Verilog
+from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
+from lgn_lightning.circuit.run.engine import native_engines
+from lgn_lightning.deploy.trial import hard_counts
+from lgn_lightning.deploy.verifier import Verifier
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Sequences that Icarus simulates.
+_SEQUENCES = 4
+
+
+class SequentialVerifier(Verifier):
+    """A `Verifier` of circuits with state: what it compares on samples are sequences from the state at the beginning.
+
+    A step that is proven equal on all states, reachable or not, with equal states at the beginning, is equal for all
+    sequences of any length.
+    """
+
+    def verify_all(self, net: nn.Module | None = None) -> None:
+        """Compares everything that can be made of the circuit here, and its net if there is one."""
+        circuit = self._sequential
+        if net is not None:
+            self._compare_scores("hard net in torch", hard_counts(circuit, net, self.trial.inputs))
+        if circuit.comparisons is not None:
+            self._verify_encoder(circuit.comparisons, net)
+        exported, _ = optimize_for_export(circuit)
+        what = f"optimised circuit, {exported.num_gates:,} gates and {exported.num_state:,} bits of state"
+        self.verify_reduced(what, exported)
+        self._verify_step_engines()
+        self._verify_step_c(exported)
+        self._verify_step_verilog(exported)
+
+    def verify_reduced(self, what: str, other: SequentialCircuit) -> None:
+        """Compares what the passes leave of the circuit."""
+        self._compare_scores(what, other.scores(self.trial.inputs))
+        self._compare_steps(what, other)
+        self._prove(what, lambda timeout: prove_reduced(self._sequential, other, timeout))
+
+    @property
+    def _sequential(self) -> SequentialCircuit:
+        assert isinstance(self.circuit, SequentialCircuit)
+        return self.circuit
+
+    def verify_other(self, what: str, other: SequentialCircuit) -> None:
+        """Compares another circuit, with the same state or with what the passes leave of it."""
+        self._compare_steps(what, other)
+        if other.num_state == self._sequential.num_state:
+            self._prove(what, lambda timeout: prove_sequential(self._sequential, other, timeout))
+        else:
+            self._prove(what, lambda timeout: prove_reduced(self._sequential, optimize_for_export(other)[0], timeout))
+
+    def _compare_steps(self, what: str, other: SequentialCircuit, steps: int = 1000) -> None:
+        self._compare(what, self._sequential.verify(other, steps), f"64 sequences of {steps:,} steps, each step", None)
+
+    def verify_file(self, path: Path) -> None:
+        """Compares an exported Verilog, C file or library with the circuit."""
+        if path.suffix == ".v":
+            text = path.read_text(encoding="utf-8")
+            name = text.partition("\nmodule ")[2].partition("_logic")[0]
+            exported, _ = optimize_for_export(self._sequential)
+            bits = emit_verilog_stream(exported, name=name)
+            verilog = Verilog(text, 1, bits.score_bits, bits.class_bits)
+            self._prove(path.name, lambda timeout: prove_verilog(exported.step, path, timeout))
+            self._simulate_stream(verilog, name, f"simulated {path.name}")
+            return
+        if path.suffix not in (".c", ".so"):
+            raise LgnError(f"{path} cannot be compared with a circuit with state: give .v, .c, .so or a circuit file")
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            library = path
+            if path.suffix == ".c":
+                library = Path(folder) / "net.so"
+                compile_library(path, library)
+            compiled = CompiledStream(library, c_name(path.stem))
+            if (compiled.num_inputs, compiled.num_classes) != (
+                self._sequential.num_inputs,
+                self._sequential.num_classes,
+            ):
+                raise LgnError(
+                    f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes: another net"
+                )
+            inputs = self.trial.inputs
+            self._compare_scores(path.name, compiled.scores(inputs), compiled.predict(inputs))
+
+    def _verify_step_engines(self) -> None:
+        try:
+            engines = native_engines()
+        except native.BuildError as error:
+            self._skip(f"engines: {error}")
+            return
+        for name, isa in engines:
+            what = f"{name} engine ({isa})"
+            try:
+                engine = SequenceEngine(self._sequential, name, isa=isa)
+            except EngineError as error:
+                self._skip(f"{what}: {error}")
+            else:
+                self._compare_scores(what, *engine.scores_and_classes(self.trial.inputs))
+
+    def _verify_step_c(self, exported: SequentialCircuit) -> None:
+        try:
+            find_compiler()
+        except CompilerError as error:
+            self._skip(f"compiled C: {error}")
+            return
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            library = Path(folder) / "net.so"
+            compile_source(exported.to_c(), library)
+            compiled = CompiledStream(library)
+            inputs = self.trial.inputs
+            self._compare_scores("compiled C", compiled.scores(inputs), compiled.predict(inputs))
+
+    def _verify_step_verilog(self, exported: SequentialCircuit) -> None:
+        verilog = emit_verilog_stream(exported, name="net")
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            path = Path(folder) / "net.v"
+            path.write_text(verilog.text, encoding="utf-8")
+            what = "step in Verilog, read back by yosys"
+            self._prove(what, lambda timeout: prove_verilog(exported.step, path, timeout))
+        self._simulate_stream(verilog, "net", "simulated Verilog")
+
+    def _simulate_stream(self, verilog: Verilog, name: str, what: str) -> None:
+        try:
+            result = simulate_verilog_stream(self._sequential, verilog, self.trial.inputs[:_SEQUENCES], name=name)
+        except ToolError as error:
+            self._skip(f"{what}: {error}")
+        else:
+            how = f"{result.samples} steps in Icarus Verilog, with resets and pauses, decisions included"
+            self._compare(what, result.equal, how, None)
+
+    def _compare_scores(self, what: str, actual: NDArray[np.int32], decided: NDArray[np.int32] | None = None) -> None:
+        wrong = self.trial.differences(actual, decided)
+        self._compare(what, not wrong.size, f"{len(actual):,} sequences", None)

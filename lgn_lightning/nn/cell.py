@@ -1,0 +1,140 @@
+"""`LogicCell`: one step of a net that remembers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.build.walker import walk_part
+from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.nn.gate_layer import GateLayer
+from lgn_lightning.nn.straight_through import round_to_bits
+
+_INITIALS = ("zeros", "learned")
+#: Gates of a state bit that is kept or exchanged.
+_MULTIPLEXER = ("and", "a_and_not_b", "or")
+
+
+class LogicCell(nn.Module):
+    """One step: (input bits, state bits) → (output bits, next state bits), by a net of gates.
+
+    The net reads ``[input, state]`` and gives ``[output, next state]``; of a gated cell ``[output, update, candidate]``
+    instead, and the next state is a multiplexer, ``update ? candidate : state``, as in gated recurrent units (RDDLGN,
+    arXiv 2508.06097, has them of gates). Without output bits of its own the cell's output is its next state.
+
+    Args:
+        net: Maps ``[..., in_dim + state_dim]`` to ``[..., out_dim + state_dim]``, or ``+ 2 · state_dim`` if gated.
+        in_dim: Bits of an input.
+        state_dim: Bits of state.
+        out_dim: Bits of output; 0 for the next state.
+        gated: Whether the state passes a multiplexer.
+        initial: State before the first step: ``"zeros"``, or ``"learned"`` bits.
+
+    Attributes:
+        initial_logits: Of learned bits, one where positive, ``[state_dim]``; None without.
+
+    Shape:
+        - Input: ``[batch, in_dim]`` and state ``[batch, state_dim]``, numbers in [0, 1].
+        - Output: ``[batch, out_dim or state_dim]`` and ``[batch, state_dim]``.
+
+    Raises:
+        ValueError: If the widths do not close, or an argument is not one of the choices.
+    """
+
+    initial_logits: nn.Parameter | None
+
+    def __init__(
+        self,
+        net: nn.Module,
+        in_dim: int,
+        state_dim: int,
+        out_dim: int = 0,
+        gated: bool = False,
+        initial: str = "zeros",
+    ) -> None:
+        super().__init__()
+        if in_dim < 1 or state_dim < 1 or out_dim < 0:
+            raise ValueError(f"a cell has 1 input bit and 1 state bit or more, not {in_dim} and {state_dim}")
+        if initial not in _INITIALS:
+            raise ValueError(f"initial={initial!r} is none of {', '.join(_INITIALS)}")
+        self.net, self.gated, self.initial = net, gated, initial
+        self.in_dim, self.state_dim, self.own_dim = in_dim, state_dim, out_dim
+        self._check_widths()
+        self.initial_logits = None
+        if initial == "learned":
+            device = next((weights.device for weights in net.parameters()), None)
+            self.initial_logits = nn.Parameter(torch.full((state_dim,), -0.1, device=device))
+
+    @property
+    def out_dim(self) -> int:
+        """Bits of output: those of its own, or the state's."""
+        return self.own_dim or self.state_dim
+
+    @property
+    def net_dims(self) -> tuple[int, int]:
+        """Inputs and outputs of the net."""
+        return self.in_dim + self.state_dim, self.own_dim + (2 if self.gated else 1) * self.state_dim
+
+    def _check_widths(self) -> None:
+        wanted = self.net_dims
+        layers = [module for module in self.net.modules() if hasattr(module, "in_dim") and hasattr(module, "out_dim")]
+        ends = (getattr(layers[0], "in_dim", None), getattr(layers[-1], "out_dim", None)) if layers else wanted
+        if ends != wanted:
+            parts = "[output, update, candidate]" if self.gated else "[output, next state]"
+            raise ValueError(
+                f"the cell does not close: its net takes {ends[0]} bits and gives {ends[1]}, but [input, state] are "
+                f"{self.in_dim} + {self.state_dim} = {wanted[0]} bits, and {parts} {wanted[1]}"
+            )
+
+    def initial_state(self) -> Tensor | None:
+        """The bits before the first step, floats ``[state_dim]``; None for zeros.
+
+        In soft training learned ones are the sigmoids of their logits, with straight-through layers, and in evaluation,
+        they are bits with that gradient.
+        """
+        if self.initial_logits is None:
+            return None
+        soft = torch.sigmoid(self.initial_logits)
+        return soft if self.training and not self._hard else round_to_bits(soft)
+
+    @property
+    def _hard(self) -> bool:
+        return all(layer.sampler.hard for layer in self.net.modules() if isinstance(layer, GateLayer))
+
+    def initial_bits(self) -> NDArray[np.bool_]:
+        """The bits before the first step, bool ``[state_dim]``."""
+        if self.initial_logits is None:
+            return np.zeros(self.state_dim, np.bool_)
+        return np.asarray((self.initial_logits.detach() > 0).cpu().numpy(), np.bool_)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        y = self.net(torch.cat([x, state], -1))
+        own, rest = y[..., : self.own_dim], y[..., self.own_dim :]
+        if self.gated:
+            update, candidate = rest.split(self.state_dim, -1)
+            state = update * candidate + (1 - update) * state
+        else:
+            state = rest
+        return (own if self.own_dim else state), state
+
+    def step_in_circuit(self, builder: NetlistBuilder, wires: NodeIds, state: NodeIds) -> tuple[NodeIds, NodeIds]:
+        """Adds the gates of a step: nodes of the inputs and of the state to those of output and next state."""
+        y = walk_part(self.net, builder, np.concatenate([wires, state]))
+        own, rest = y[: self.own_dim], y[self.own_dim :]
+        if not self.gated:
+            return (own if self.own_dim else rest), rest
+        update, candidate = rest[: self.state_dim], rest[self.state_dim :]
+        taken, kept, either = (np.full(self.state_dim, GATE_NAMES.index(name)) for name in _MULTIPLEXER)
+        following = builder.gates(either, builder.gates(taken, candidate, update), builder.gates(kept, state, update))
+        return (own if self.own_dim else following), following
+
+    def extra_repr(self) -> str:
+        gated = ", gated=True" if self.gated else ""
+        return (
+            f"in_dim={self.in_dim}, state_dim={self.state_dim}, out_dim={self.own_dim}{gated}, initial={self.initial}"
+        )

@@ -1,0 +1,167 @@
+"""A recurrent net, the engine, the C and the Verilog agree at every step, for 1,000 of them."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lgn_lightning.base.columns import Column, Comparisons, Op
+from lgn_lightning.circuit import SequentialCircuit
+from lgn_lightning.circuit.check.prove_verilog import prove_verilog
+from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
+from lgn_lightning.circuit.emit.compiled_stream import CompiledStream, open_library
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
+from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
+from lgn_lightning.models import LogicRNN
+from tests.circuit.random_streams import random_sequences, random_stream
+from tests.circuit.tools import COMPILERS, STRICT, needs, needs_abc
+
+
+def random_net(seed: int = 0, **options: Any) -> LogicRNN:
+    torch.manual_seed(seed)
+    net = LogicRNN(3, **{"in_bits": 5, "state": 12, "width": 24, "out": 9, "tau": 2.0, **options})
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter)
+    return net.eval()
+
+
+nets = st.builds(
+    random_net,
+    seed=st.integers(0, 2**31),
+    state=st.integers(2, 12),
+    width=st.sampled_from([20, [24, 22]]),
+    gated=st.booleans(),
+    layers=st.integers(1, 2),
+    initial=st.sampled_from(["zeros", "learned"]),
+    readout=st.sampled_from(["last", "sum"]),
+)
+
+
+def steps_of_net(net: LogicRNN, x: np.ndarray) -> np.ndarray:
+    """Scores after each step by the hard net."""
+    lengths = range(1, x.shape[1] + 1)
+    return np.stack([(net(torch.from_numpy(x[:, :t])) * 2).round().int().numpy() for t in lengths], axis=1)
+
+
+def steps_of_c(library: CompiledStream, x: np.ndarray) -> np.ndarray:
+    """Scores after each step by the compiled C, a stream a sequence."""
+    lib, name = library._library, library.name
+    scores = np.zeros((*x.shape[:2], library.num_classes), np.int32)
+    for sequence, rows in zip(np.ascontiguousarray(x.astype(np.uint8)), scores, strict=True):
+        stream = ctypes.create_string_buffer(library.stream_bytes)
+        lib[f"{name}_reset"](stream)
+        for step, row in zip(sequence, rows, strict=True):
+            lib[f"{name}_step_bools"](stream, ctypes.c_void_p(step.ctypes.data), ctypes.c_void_p(row.ctypes.data))
+    return scores
+
+
+@needs("gcc", "iverilog", "vvp")
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(net=nets)
+def test_net_engine_c_and_verilog_agree_for_1000_steps(net: LogicRNN, tmp_path_factory: pytest.TempPathFactory) -> None:
+    circuit = SequentialCircuit.from_module(net)
+    small = circuit.optimize()
+    x = np.random.default_rng(0).integers(0, 2, (2, 1000, 5)).astype(bool)
+    each = circuit.every_step(x)
+    wanted = each.cumsum(1) if circuit.readout == "sum" else each
+    assert np.array_equal(steps_of_net(net, x[:, :12]), wanted[:, :12])
+    assert np.array_equal((net(torch.from_numpy(x)) * 2).round().int().numpy(), wanted[:, -1])
+    assert np.array_equal(small.compile().every_step(x), each)
+    folder = tmp_path_factory.mktemp("stream")
+    compile_source(small.to_c(word_bits=8), folder / "net.so")
+    assert np.array_equal(steps_of_c(CompiledStream(folder / "net.so"), x), wanted)
+    assert simulate_verilog_stream(circuit, emit_verilog_stream(small, name="net"), x[:1])
+
+
+def columns_of_net(net: LogicRNN) -> None:
+    columns = (Column("a b", "float32"), Column("input", "float32"))
+    ops = np.array([Op.GREATER, Op.GREATER, Op.MISSING, Op.GREATER, Op.GREATER, Op.GREATER, Op.MISSING])
+    constants = np.array([0.5, -0.5, 0, 0.0, 0.25, -1, 0]).view(np.int64)
+    net[0].encoder.fit(Comparisons(columns, np.array([0, 0, 0, 1, 1, 1, 1]), ops, constants))
+
+
+@needs("gcc", "iverilog", "vvp", "yosys")
+@needs_abc
+@pytest.mark.parametrize("readout", ["last", "sum"])
+@pytest.mark.parametrize("kind", ["rows", "pixels", "images"])
+def test_encoders_are_part_of_it(kind: str, readout: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    if kind == "rows":
+        net = random_net(num_bits=7, in_bits=None, readout=readout)
+        columns_of_net(net)
+        x = generator.normal(size=(20, 6, 2)).astype(np.float32)
+        x[0, 0, 0] = np.nan
+        x = x.view(np.uint8)
+        x[np.arange(6) >= generator.integers(1, 7, 20)[:, None]] = 255
+    else:
+        scan = "rows" if kind == "images" else "pixels"
+        options: dict[str, Any] = {"in_shape": (2, 6, 4), "scan": scan, "thresholds": (0.3, 0.6)}
+        net = random_net(in_bits=None, readout=readout, **options)
+        x = generator.integers(0, 256, (20, 2, 6, 4)).astype(np.uint8)
+    wanted = (net(torch.from_numpy(x)) * 2).round().int().numpy()
+    circuit = SequentialCircuit.from_module(net, ["a", "b", "c"])
+    small = circuit.optimize()
+    assert np.array_equal(circuit.scores(x), wanted)
+    assert np.array_equal(small.compile()(x), wanted)
+    compile_source(small.to_c(), tmp_path / "net.so")
+    library = open_library(tmp_path / "net.so")
+    assert isinstance(library, CompiledStream)
+    assert np.array_equal(library.scores(x), wanted)
+    assert np.array_equal(library.predict(x), wanted.argmax(1))
+    assert library.class_names == ("a", "b", "c")
+    verilog = emit_verilog_stream(small, name="net")
+    assert simulate_verilog_stream(circuit, verilog, x[:5])
+    (tmp_path / "net.v").write_text(verilog.text)
+    assert prove_verilog(small.step, tmp_path / "net.v")
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_c_compiles_without_warnings_and_main_takes_steps(compiler: str, tmp_path: Path) -> None:
+    circuit = random_stream(readout="sum")
+    (tmp_path / "net.c").write_text(circuit.to_c(word_bits=8))
+    command = [compiler, "-std=c99", *STRICT, "-Wconversion", "-DLGN_MAIN", "-o", "main", "net.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    x = random_sequences(circuit, 1, 5)
+    run = subprocess.run([tmp_path / "main"], input=x.astype(np.uint8).tobytes(), capture_output=True, check=True)
+    lines = [list(map(int, line.split())) for line in run.stdout.decode().splitlines()]
+    sums = circuit.every_step(x)[0].cumsum(0)
+    assert lines == [[int(row.argmax()), *row.tolist()] for row in sums]
+    short = subprocess.run([tmp_path / "main"], input=b"\x00", capture_output=True, check=False)
+    assert short.returncode == 1
+    assert b"ends within a step" in short.stderr
+
+
+def test_packed_steps_of_c_are_those_of_64_streams(tmp_path: Path) -> None:
+    circuit = random_stream()
+    compile_source(circuit.to_c(), tmp_path / "net.so")
+    library = CompiledStream(tmp_path / "net.so")
+    from lgn_lightning.circuit.run.sequences import initial_words
+
+    generator = np.random.default_rng(0)
+    stream = ctypes.create_string_buffer(library.stream_bytes)
+    library._library["lgn_net_reset"](stream)
+    state = initial_words(circuit, 64)
+    for _ in range(5):
+        words = generator.integers(0, 2**63, (circuit.num_inputs, 1)).astype(np.uint64)
+        outputs, state = circuit.compile().step(words, state)
+        found = np.zeros(library.num_outputs, np.uint64)
+        library._library["lgn_net_step_packed"](
+            stream, ctypes.c_void_p(words.ctypes.data), ctypes.c_void_p(found.ctypes.data)
+        )
+        assert np.array_equal(found, outputs[:, 0])
+
+
+def test_a_library_without_state_is_no_stream(tmp_path: Path) -> None:
+    from tests.circuit.random_circuits import random_circuit
+
+    compile_source(random_circuit().to_c(), tmp_path / "net.so")
+    with pytest.raises(CompilerError, match="without state"):
+        CompiledStream(tmp_path / "net.so")

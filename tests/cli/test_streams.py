@@ -1,0 +1,64 @@
+"""A recurrent net from the command line: fit, export, verify, predict, bench, report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lgn_lightning.circuit import SequentialCircuit
+from lgn_lightning.cli.main import main
+from tests.circuit.tools import needs, needs_abc
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", "parity-stream", "--trainer.enable_progress_bar", "false"]) == 0
+    return folder / "runs/parity-stream/version_0"
+
+
+def test_parity_is_learned_for_streams_of_any_length(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert result["accuracy_hard"] == result["accuracy_c"] == 1.0
+    assert json.loads((run / "circuits/best/manifest.json").read_text())["state"] <= 2
+
+
+@needs_abc
+@needs("gcc", "iverilog", "vvp", "yosys")
+def test_verify_and_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["verify", str(run), "--samples", "64"]) == 0
+    assert "a step proven for all inputs and states, and so all sequences" in capsys.readouterr().out
+    assert main(["export", str(run), "--format", "c,verilog,circuit"]) == 0
+    for name in ("export/lgn_net.v", "export/lgn_net.c", "export/lgn_net.so", "export/lgn_net.lgn"):
+        assert main(["verify", str(run), name, "--samples", "64"]) == 0
+    # An exclusive or of all bits, by hand.
+    circuit = SequentialCircuit.load("export/lgn_net.lgn")
+    x = np.random.default_rng(0).integers(0, 2, (20, 3000, 1)).astype(bool)
+    assert np.array_equal(circuit.compile().predict(x), x.sum((1, 2)) % 2)
+    wrong = replace(circuit, initial=~circuit.initial)
+    wrong.save("wrong.lgn")
+    capsys.readouterr()
+    assert main(["verify", str(run), "wrong.lgn"]) == 1
+    assert "NOT EQUAL" in capsys.readouterr().out
+    assert main(["export", str(run), "--format", "blif", "--out", "other"]) == 1
+    assert "blif cannot hold state" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_predict_bench_and_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.array([[[1], [0], [1]], [[1], [0], [0]]], np.uint8))
+    assert main(["predict", str(run), str(tmp_path / "x.npy")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["0,0,even", "1,1,odd"]
+    assert main(["bench", str(run), "--samples", "256", "--rounds", "1"]) == 0
+    assert "steps from" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    assert "parity-stream" in (run / "report.html").read_text()

@@ -1,0 +1,55 @@
+"""One step of a recurrent net: its widths, its gates, how its state begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lgn_lightning.nn import LogicCell, LogicLayer
+
+
+def cell(state: int = 4, own: int = 3, gated: bool = False, **options: str) -> LogicCell:
+    out = own + (2 if gated else 1) * state
+    return LogicCell(nn.Sequential(LogicLayer(5 + state, 12), LogicLayer(12, out)), 5, state, own, gated, **options)
+
+
+def test_widths_that_do_not_close_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"takes 9 bits and gives 12, but .* 5 \+ 4 = 9 bits, and .* 7"):
+        LogicCell(LogicLayer(9, 12), 5, 4, 3)
+    with pytest.raises(ValueError, match="does not close"):
+        LogicCell(LogicLayer(8, 7), 5, 4, 3)
+    for sizes in ((0, 4, 3), (5, 0, 3), (5, 4, -1)):
+        with pytest.raises(ValueError, match="1 input bit and 1 state bit"):
+            LogicCell(LogicLayer(9, 7), *sizes)
+    with pytest.raises(ValueError, match="initial='ones'"):
+        cell(initial="ones")
+
+
+@pytest.mark.parametrize("own", [0, 3])
+def test_a_gated_cell_is_a_multiplexer(own: int) -> None:
+    made = cell(own=own, gated=True).eval()
+    x, state = torch.randint(2, (50, 5)).float(), torch.randint(2, (50, 4)).float()
+    out, following = made(x, state)
+    y = made.net(torch.cat([x, state], 1))
+    update, candidate = y[:, own : own + 4].bool(), y[:, own + 4 :]
+    assert torch.equal(following, torch.where(update, candidate, state))
+    assert torch.equal(out, y[:, :own] if own else following)
+
+
+def test_learned_initial_bits() -> None:
+    made = cell(initial="learned")
+    assert made.initial_logits is not None
+    with torch.no_grad():
+        made.initial_logits.copy_(torch.tensor([1.0, -1.0, 2.0, -0.1]))
+    assert made.initial_bits().tolist() == [True, False, True, False]
+    soft = made.initial_state()
+    assert soft is not None
+    assert torch.allclose(soft, torch.sigmoid(made.initial_logits))
+    hard = made.eval().initial_state()
+    assert hard is not None
+    assert np.array_equal(hard.detach().numpy(), made.initial_bits())
+    hard.sum().backward()
+    assert (made.initial_logits.grad > 0).all()
+    assert cell().initial_state() is None

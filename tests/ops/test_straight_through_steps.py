@@ -1,0 +1,91 @@
+"""All steps on packed bits have the values and the gradients of the steps one after the other."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgn_lightning import ops
+from lgn_lightning.nn.straight_through import straight_through
+from lgn_lightning.ops import BitLayer, BitSteps
+
+pytestmark = pytest.mark.usefixtures("native_device")
+
+BATCH, STEPS, IN, STATE = 70, 6, 5, 4
+
+
+def layers_of(own: int, gated: bool, generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Logits of tables and wires of two layers."""
+    widths = [IN + STATE, 9, own + (2 if gated else 1) * STATE]
+    return [
+        (
+            torch.randn(n, 4, generator=generator).requires_grad_(),
+            torch.randint(width, (n,), generator=generator, dtype=torch.int32),
+            torch.randint(width, (n,), generator=generator, dtype=torch.int32),
+        )
+        for width, n in pairwise(widths)
+    ]
+
+
+def one_by_one(
+    x: Tensor, layers: list[tuple[Tensor, Tensor, Tensor]], steps: BitSteps, initial: Tensor, lengths: Tensor | None
+) -> Tensor:
+    state, scores = (initial > 0.5).float() + (initial - initial.detach()), []
+    state = state.expand(len(x), -1)
+    for t in range(x.shape[1]):
+        if steps.truncate and t and t % steps.truncate == 0:
+            state = state.detach()
+        y, before = torch.cat([x[:, t], state], 1), state
+        for logits, a, b in layers:
+            y = straight_through(y, torch.sigmoid(logits), (logits > 0).float(), a, b, "python")
+        own, rest = y[:, : steps.own], y[:, steps.own :]
+        state = rest
+        if steps.gated:
+            update, candidate = rest.split(STATE, 1)
+            state = update * candidate + (1 - update) * before
+        scores.append((own if steps.own else state).unflatten(1, (steps.k, -1)).sum(2) / steps.tau)
+    every = torch.stack(scores, 1)
+    ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+    counts = torch.arange(x.shape[1]) < ends[:, None]
+    if steps.readout == "every":
+        return every
+    if steps.readout == "last":
+        counts = torch.arange(1, x.shape[1] + 1) == ends[:, None]
+    return (every * counts[:, :, None]).sum(1)
+
+
+@pytest.mark.parametrize("truncate", [0, 2])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("readout", ["last", "sum", "every"])
+@pytest.mark.parametrize("own", [0, 6])
+@pytest.mark.parametrize("gated", [False, True])
+def test_values_and_gradients(gated: bool, own: int, readout: str, masked: bool, truncate: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layers = layers_of(own, gated, generator)
+    x = torch.randint(2, (BATCH, STEPS, IN), generator=generator).float().requires_grad_()
+    initial = torch.rand(STATE, generator=generator).requires_grad_()
+    lengths = torch.randint(1, STEPS + 1, (BATCH,), generator=generator) if masked else None
+    steps = BitSteps(own, STATE, gated, readout, 2, 1.5, truncate)
+    found, wanted = [], []
+    for packed, grads in ((True, found), (False, wanted)):
+        if packed:
+            given = [BitLayer(logits, ops.gate_ids(logits), a, b, of_logits=True) for logits, a, b in layers]
+            y = ops.bit_steps(x, given, steps, initial, lengths)
+        else:
+            y = one_by_one(x, layers, steps, initial, lengths)
+        weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+        grads += [y, *torch.autograd.grad((y * weights).sum(), [x, initial, *(logits for logits, _, _ in layers)])]
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
+    layers = layers_of(0, False, torch.Generator().manual_seed(0))
+    given = [BitLayer(logits.detach(), ops.gate_ids(logits), a, b, of_logits=True) for logits, a, b in layers]
+    x = torch.randint(2, (3, STEPS, IN)).bool()
+    y = ops.bit_steps(x, given, BitSteps(0, STATE, False, "last", 4))
+    assert y.shape == (3, 4)
+    assert y.grad_fn is None
