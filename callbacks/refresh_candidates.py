@@ -95,17 +95,19 @@ def _learned(module: pl.LightningModule) -> list[LearnedConnections]:
 
 @torch.no_grad()
 def refresh(connections: LearnedConnections, count: int, handicap: float, generator: torch.Generator) -> Tensor:
-    """Replaces the weakest ``count`` candidates of each input of a gate, in place; says which: bool ``[n, 2, K]``."""
-    logits, candidates = connections.logits, connections.candidates
-    sources = torch.unique(candidates)
-    if len(sources) <= candidates.shape[2]:  # there is nothing that an input does not see
-        return torch.zeros_like(logits, dtype=torch.bool)
-    weakest = logits.topk(count, dim=2, largest=False).indices
-    rows = torch.zeros_like(logits, dtype=torch.bool).scatter_(2, weakest, True)
-    start = logits.amax(2, keepdim=True).sub(handicap).expand_as(logits)
-    logits[rows] = start[rows]
-    redraw(candidates.flatten(0, 1), rows.flatten(0, 1), sources, generator)
-    return rows
+    """Replaces the weakest ``count`` candidates of each input of a gate, in place; says which, bool as the logits."""
+    replaced = torch.zeros_like(connections.logits, dtype=torch.bool)
+    parts = (tensor.chunk(connections.groups) for tensor in (connections.logits, connections.candidates, replaced))
+    for logits, candidates, rows in zip(*parts, strict=True):
+        sources = torch.unique(candidates)
+        if len(sources) <= candidates.shape[2]:  # there is nothing that an input does not see
+            continue
+        weakest = logits.topk(count, dim=2, largest=False).indices
+        rows.scatter_(2, weakest, True)
+        start = logits.amax(2, keepdim=True).sub(handicap).expand_as(logits)
+        logits[rows] = start[rows]
+        redraw(candidates.flatten(0, 1), rows.flatten(0, 1), sources, generator)
+    return replaced
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:

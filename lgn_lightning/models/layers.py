@@ -13,8 +13,9 @@ def dense_layers(
 ) -> list[LogicLayer] | list[LutLayer]:
     """Makes dense layers of these widths, inputs first; two-input gates lie in the order that trains fastest."""
     dims = list(zip(connections, pairwise(widths), strict=True))
+    options["num_candidates"] = num_candidates
     if arity != 2:
         return [LutLayer(*dim, arity, connections=kind, **options) for kind, dim in dims]
-    layers = [LogicLayer(*dim, connections=kind, num_candidates=num_candidates, **options) for kind, dim in dims]
+    layers = [LogicLayer(*dim, connections=kind, **options) for kind, dim in dims]
     order_gates(layers)
     return layers

@@ -30,14 +30,16 @@ class LogicMLP(KnowsArguments, LogicSequential):
         depth: Number of logic layers, if ``width`` is one number.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
         thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
-        grey_in_training: Train on intensities and evaluate on bits, as the original does on MNIST.
-        connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"`` ones; one word, or one a layer.
+        grey_in_training: Train on numbers between 0 and 1 and evaluate on bits, as the original does on MNIST, see
+            :class:`~lgn_lightning.Threshold`.
+        connections: ``"random"``, ``"unique"`` or ``"balanced"`` inputs, or ``"learned"`` or ``"mixture"`` ones; one
+            word, or one a layer.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
-        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers. With a
-            straight-through one the net trains on bits, whatever ``grey_in_training`` says.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
+            all layers. With a straight-through one the net trains on bits, whatever ``grey_in_training`` says.
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
             ``"sigmoid"``, ``"walsh"`` or ``"warp"``.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.

@@ -78,6 +78,8 @@ def tree_sizes(
     edges: list[int] | None = None,
     connections: str | list[str] = "",
     tree_connections: str | list[str] = "",
+    arity: int = 2,
+    groups: int | list[int] = 1,
     **_: Any,
 ) -> tuple[list[Block], list[int]]:
     """Sizes of a `LogicTreeNet`: its convolutions, and the inputs and gates of its dense layers; takes its arguments.
@@ -95,10 +97,13 @@ def tree_sizes(
     check_image_shape(in_shape)
     width = (thresholds if isinstance(thresholds, int) else len(thresholds)) + 8 * len(edges or ())
     width, size = width * in_shape[0], (in_shape[1], in_shape[2])
+    split = per_layer("groups", groups, channels, "convolutions")
     kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
     borders = per_layer("padding", padding, channels, "convolutions")
     blocks = []
-    for number, (out, kernel, border) in enumerate(zip(channels, kernels, borders, strict=True), 1):
+    for number, (out, kernel, border, parts) in enumerate(zip(channels, kernels, borders, split, strict=True), 1):
+        if parts < 1 or width % parts or out % parts:
+            raise ValueError(f"convolution {number}: groups={parts} do not divide its {width} and {out} channels")
         geometry = ConvGeometry((kernel, kernel), padding=(border, border))
         try:
             geometry.check(size)
@@ -114,7 +119,7 @@ def tree_sizes(
         blocks.append(Block(width, places, size))
         width = out
     widths = [width * size[0] * size[1], *dense]
-    _check_layers(widths, 2)
+    _check_layers(widths, arity)
     return blocks, widths
 
 

@@ -28,13 +28,15 @@ class TableMLP(KnowsArguments, LogicSequential):
         depth: Number of layers, if ``width`` is one number.
         tau: Temperature of the group sum; ``"auto"`` takes gates a class / 40. That is more than
             :func:`~lgn_lightning.nn.recommended_tau` where classes are few: wide nets fit small tables too well.
-        connections: ``"random"``, ``"unique"`` or ``"learned"``; one word, or one a layer.
+        connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"`` or ``"mixture"``; one word, or one a
+            layer.
         num_candidates: Inputs that learned connections choose among.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
-        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
+            all layers.
         arity: Inputs of a gate.
         noise: Share of the input bits that are flipped in training, see :class:`~lgn_lightning.nn.Columns`.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.nn.Columns`.

@@ -46,14 +46,19 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         spacing: ``"uniform"`` or ``"quantile"``, how a number of thresholds is chosen; for the latter add the callback
             :class:`~lgn_lightning.callbacks.FitThresholds`.
         edges: Contrasts of :class:`~lgn_lightning.nn.EdgeChannels`, in steps of the thresholds; none for bits alone.
-        connections: ``"random"`` or ``"unique"`` input pairs of the dense layers, or ``"learned"`` ones; one word, or
-            one a layer.
+        connections: ``"random"``, ``"unique"`` or ``"balanced"`` inputs of the dense layers, or ``"learned"`` or
+            ``"mixture"`` ones; one word, or one a layer.
         init: ``"residual"`` or ``"gaussian"``.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
         num_candidates: What each input of a gate, or leaf, chooses among where connections are learned.
-        tree_connections: ``"random"`` leaves of the trees, or ``"learned"`` ones; one word, or one a convolution.
+        tree_connections: ``"random"`` leaves of the trees, or ``"learned"`` or ``"mixture"`` ones; one word, or one a
+            convolution.
+        arity: Inputs of a gate, in trees and dense layers; more than 2 make trees of ``arity^tree_depth`` leaves and
+            layers of :class:`~lgn_lightning.LutLayer`.
+        groups: Groups of channels of the convolutions that stay apart; one number, or one a convolution.
+        grad_factor: Factor on the gradient between layers.
 
     Attributes:
         num_gates: Gates of the net as a circuit before passes, with the gates of convolutions counted at every place
@@ -89,6 +94,9 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         sampler: str | Sampler = "soft",
         num_candidates: int = 8,
         tree_connections: str | list[str] = "random",
+        arity: int = 2,
+        groups: int | list[int] = 1,
+        grad_factor: float = 1.0,
     ) -> None:
         sizes, widths = tree_sizes(
             in_shape,
@@ -102,13 +110,16 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             edges,
             connections,
             tree_connections,
+            arity,
+            groups,
         )
         wirings = per_layer("connections", connections, dense, "dense layers")
         kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
         paddings = per_layer("padding", padding, channels, "convolutions")
         leaves = per_layer("tree_connections", tree_connections, channels, "convolutions")
+        split = per_layer("groups", groups, channels, "convolutions")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
-        options: dict[str, Any] = {"init": init, "implementation": implementation}
+        options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
         encoder: list[Threshold | EdgeChannels] = [threshold]
@@ -116,17 +127,21 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             encoder.append(EdgeChannels(len(threshold.levels), in_shape, edges))
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
-        for block, out, kernel, border, chosen in zip(sizes, channels, kernels, paddings, leaves, strict=True):
+        for block, out, kernel, border, chosen, parts in zip(
+            sizes, channels, kernels, paddings, leaves, split, strict=True
+        ):
             read = block.channels
             own: dict[str, Any] = {
                 "padding": border,
-                "channels_per_tree": min(channels_per_tree, read),
+                "channels_per_tree": min(channels_per_tree, read // parts),
                 "connections": chosen,
+                "arity": arity,
+                "groups": parts,
             }
             conv = LogicTreeConv2d(read, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
             gates += conv.num_neurons * math.prod(block.places) + out * math.prod(block.pooled) * (pool * pool - 1)
             blocks += [conv, OrPool2d(pool)]
-        layers = dense_layers(widths, wirings, num_candidates, **options)
+        layers = dense_layers(widths, wirings, num_candidates, arity, **options)
         tau = recommended_tau(dense[-1] // num_classes) if tau == "auto" else tau
         super().__init__(*encoder, *blocks, nn.Flatten(), *layers, GroupSum(num_classes, tau))
         self.num_gates = gates + sum(dense)

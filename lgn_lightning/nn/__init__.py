@@ -5,6 +5,7 @@ from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
 from lgn_lightning.nn.encoders import Intensity, Threshold, uniform_thresholds
+from lgn_lightning.nn.folded_conv import LogicTreeConv1d, LogicTreeConv3d, OrPool1d, OrPool3d
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.group_sum import GroupSum, recommended_tau
 from lgn_lightning.nn.learned_connections import LearnedConnections, LearnedLeaves
@@ -28,9 +29,13 @@ __all__ = [
     "LogicLayer",
     "LogicRecurrent",
     "LogicSequential",
+    "LogicTreeConv1d",
     "LogicTreeConv2d",
+    "LogicTreeConv3d",
     "LutLayer",
+    "OrPool1d",
     "OrPool2d",
+    "OrPool3d",
     "PackBitsTensor",
     "StepEncoder",
     "Steps",

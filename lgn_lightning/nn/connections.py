@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,6 +40,27 @@ def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | N
     b = torch.cat([first + distance for first, distance in zip(firsts, distances, strict=True)])
     order = torch.randperm(out_dim, generator=generator)
     return a[:out_dim][order].to(torch.int32), b[:out_dim][order].to(torch.int32)
+
+
+def balanced_lut_connections(in_dim: int, out_dim: int, arity: int) -> Tensor:
+    """Gives every gate ``arity`` neighbouring inputs, the first following the last: int32 ``[arity, out_dim]``.
+
+    Every input, and every set of neighbours, is read equally often, as far as ``out_dim`` is a multiple of ``in_dim``.
+    Nothing is drawn. From a gate to the next the inputs move on by a golden section of all inputs, so that neighbours
+    in the next layer join distant ones.
+    """
+    _check_arity(in_dim, arity)
+    golden = max(round(in_dim * (math.sqrt(5) - 1) / 2), 1)
+    step = next(n for n in range(golden, golden + in_dim + 1) if math.gcd(n, in_dim) == 1)
+    rest = out_dim % in_dim
+    firsts = torch.cat((torch.arange(out_dim - rest) * step % in_dim, torch.arange(rest) * in_dim // max(rest, 1)))
+    return ((firsts + torch.arange(arity)[:, None]) % in_dim).to(torch.int32)
+
+
+def balanced_connections(in_dim: int, out_dim: int) -> tuple[Tensor, Tensor]:
+    """The same of gates with two inputs, int32 ``[out_dim]`` each."""
+    a, b = balanced_lut_connections(in_dim, out_dim, 2).unbind(0)
+    return a, b
 
 
 def random_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
@@ -160,7 +181,7 @@ def _stands_before(candidates: Tensor, kept: Tensor | None = None) -> Tensor:
 
 
 def draw_leaves(
-    in_channels: int, out_channels: int, kernel_size: tuple[int, int], leaves: int, channels_per_tree: int
+    in_channels: int, out_channels: int, kernel_size: Sequence[int], leaves: int, channels_per_tree: int
 ) -> Tensor:
     """Draws what the leaves of every tree read (Petersen et al., 2024, sec. 3.1).
 
@@ -190,9 +211,11 @@ def draw_leaves(
 CONNECTIONS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
     "random": random_connections,
     "unique": unique_connections,
+    "balanced": balanced_connections,
 }
 #: The choices of ``LutLayer(connections=…)``.
 LUT_CONNECTIONS: dict[str, Callable[[int, int, int], Tensor]] = {
     "random": random_lut_connections,
     "unique": unique_lut_connections,
+    "balanced": balanced_lut_connections,
 }

@@ -1,7 +1,8 @@
 """Convolution with trees of gates, and the pooling that goes with it (Petersen et al., NeurIPS 2024)."""
 
 import math
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +12,24 @@ from lgn_lightning.base.machine import check_memory
 from lgn_lightning.base.sizes import MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
-from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
+from lgn_lightning.nn.dense_layer import is_finite, scale_gradient
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
-from lgn_lightning.nn.learned_connections import LeafConnections, LearnedLeaves
+from lgn_lightning.nn.learned_connections import LEARNED, LeafConnections, LearnedLeaves
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
-from lgn_lightning.nn.samplers import Sampler
+from lgn_lightning.nn.samplers import GateSample, Sampler
 from lgn_lightning.nn.straight_through import round_to_bits
 from lgn_lightning.nn.unfolded import evaluate_trees
 from lgn_lightning.ops import BitActivations, ConvGeometry, tree
+from lgn_lightning.ops.lut import MAX_INPUTS
+from lgn_lightning.ops.tree import decode_places, encode_places
 
 Pair = int | tuple[int, int]
-#: Levels of a tree: 2^20 leaves are more than any image has.
-_MAX_DEPTH = 20
+#: Leaves of a tree: more than any image has.
+_MAX_LEAVES = 2**20
 #: What a place of a kernel takes while leaves are drawn: a number and an index.
 _DRAWING_BYTES = 12
 
@@ -107,7 +111,9 @@ class LogicTreeConv2d(GateLayer):
 
     Every output channel is a complete binary tree of ``2^tree_depth - 1`` gates; its leaves are random, distinct
     positions of the receptive field in ``channels_per_tree`` random input channels. The gates are the same at all
-    places of the image. In ``.train()`` mode they are soft, in ``.eval()`` mode hard.
+    places of the image. In ``.train()`` mode they are soft, in ``.eval()`` mode hard. Trees of gates with more inputs,
+    and of what is neither a table nor has slopes of one, are evaluated level by level on the unfolded image, see
+    :mod:`lgn_lightning.nn.unfolded`.
 
     Args:
         in_channels: Channels of the input.
@@ -122,8 +128,13 @@ class LogicTreeConv2d(GateLayer):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: Likewise.
         sampler: Likewise; a straight-through one evaluates hard gates on bits, inputs rounded, in the forward pass.
-        connections: ``"random"`` leaves, or ``"learned"``: each chooses among candidates, see :class:`LearnedLeaves`.
+        connections: ``"random"`` leaves, or ``"learned"`` or ``"mixture"``: each has candidates, see
+            :class:`LearnedLeaves`.
         num_candidates: Places that learned leaves choose among.
+        arity: Inputs of a gate, 2 to 6, for parametrizations of as many: trees of lookup tables with
+            ``arity^tree_depth`` leaves.
+        groups: Equal parts of the input channels, each read by an equal part of the trees alone.
+        grad_factor: Factor on the gradient that flows to the inputs.
 
     Shape:
         - Input: ``[batch, in_channels, H, W]``, floats in [0, 1] or bools.
@@ -131,12 +142,15 @@ class LogicTreeConv2d(GateLayer):
           in memory, so that ``Flatten`` behind it copies nothing.
 
     Attributes:
-        leaves: int32 ``[3, out_channels, 2^tree_depth]``: channel, row and column in the kernel of each leaf; None if
-            they are learned, see :meth:`settled_leaves`.
+        leaves: int32 ``[3, out_channels, arity^tree_depth]``: channel, row and column in the kernel of each leaf; None
+            if they are learned, see :meth:`settled_leaves`.
         learned: The :class:`LearnedLeaves`; None if leaves are fixed.
         weights: One row a gate, ``[out_channels · (2^tree_depth - 1), 16]`` for the softmax; tree by tree, each from
-            the leaves to the root: gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands, where nodes
-            are first the leaves, then the gates.
+            the leaves to the root: gate ``j`` of a tree has the nodes ``2j`` and ``2j + 1`` as operands (of more
+            inputs ``arity · j`` and the next ones), where nodes are first the leaves, then the gates.
+
+    Raises:
+        ValueError: If a size or choice is none, or sizes do not fit one another.
     """
 
     leaves: Tensor | None
@@ -158,38 +172,63 @@ class LogicTreeConv2d(GateLayer):
         sampler: str | Sampler = "soft",
         connections: str = "random",
         num_candidates: int = 8,
+        arity: int = 2,
+        groups: int = 1,
+        grad_factor: float = 1.0,
     ) -> None:
-        name = f"LogicTreeConv2d({in_channels}, {out_channels}, {kernel_size}, {tree_depth})"
+        name = f"{type(self).__name__}({in_channels}, {out_channels}, {kernel_size}, {tree_depth})"
         kernel, steps, border = _pair(kernel_size), _pair(stride), _pair(padding)
-        if channels_per_tree is None:
-            channels_per_tree = min(2, in_channels)
-        if min(in_channels, out_channels, tree_depth, channels_per_tree, *kernel, *steps) < 1 or min(border) < 0:
+        if min(in_channels, out_channels, tree_depth, groups, *kernel, *steps) < 1 or min(border) < 0:
             raise ValueError(f"{name}: all sizes must be at least 1, padding={padding} at least 0")
-        if channels_per_tree > in_channels:
+        field = self._field(in_channels, kernel)
+        if field[0] % groups or out_channels % groups:
+            raise ValueError(f"{name}: groups={groups} do not divide both numbers of channels")
+        channels = field[0] // groups
+        if channels_per_tree is None:
+            channels_per_tree = min(2, channels)
+        if not 1 <= channels_per_tree <= channels:
             raise ValueError(
-                f"{name}: a tree takes channels_per_tree={channels_per_tree} input channels, but there are only "
-                f"{in_channels}; pass channels_per_tree={in_channels}"
+                f"{name}: a tree takes channels_per_tree={channels_per_tree} input channels, but there are "
+                f"{channels}{'' if groups == 1 else ' in a group'}; pass channels_per_tree={channels}"
             )
-        if tree_depth > _MAX_DEPTH:
-            raise ValueError(f"{name}: a tree has at most {_MAX_DEPTH} levels")
-        if channels_per_tree > 2**tree_depth:
-            raise ValueError(f"{name}: {2**tree_depth} leaves a tree cannot use channels_per_tree={channels_per_tree}")
-        check_choice("connections", connections, ("random", "learned"))
-        super().__init__(out_channels * (2**tree_depth - 1), device, implementation, init, parametrization, sampler)
+        if not 2 <= arity <= MAX_INPUTS:
+            raise ValueError(f"{name}: arity={arity}, but a gate has 2 to {MAX_INPUTS} inputs")
+        if arity**tree_depth > _MAX_LEAVES:
+            raise ValueError(f"{name}: a tree has at most {_MAX_LEAVES:,} leaves, of gates with 2 inputs 20 levels")
+        leaves = arity**tree_depth
+        if channels_per_tree > leaves:
+            raise ValueError(f"{name}: {leaves} leaves a tree cannot use channels_per_tree={channels_per_tree}")
+        if not is_finite(grad_factor):
+            raise ValueError(f"{name}: grad_factor={grad_factor!r} is not a finite number")
+        check_choice("connections", connections, ("random", *LEARNED))
+        gates = (leaves - 1) // (arity - 1)
+        super().__init__(out_channels * gates, device, implementation, init, parametrization, sampler, arity)
         self._name = name
         self.in_channels = in_channels
         self.out_channels = self.out_dim = out_channels
         self.kernel_size, self.stride, self.padding = kernel, steps, border
         self.tree_depth, self.channels_per_tree, self.connections = tree_depth, channels_per_tree, connections
-        sizes = (in_channels, out_channels, kernel, 2**tree_depth, channels_per_tree)
-        places = out_channels * channels_per_tree * math.prod(kernel) + out_channels + in_channels
-        check_memory(_DRAWING_BYTES * places, f"{name}: drawing the leaves")
-        if connections == "learned":
-            self.learned = LearnedLeaves(*sizes, num_candidates, self.weights.device)
-        self.register_buffer("leaves", None if self.learned else draw_leaves(*sizes).to(self.weights.device))
+        self.groups, self.grad_factor = groups, grad_factor
+        numbers = out_channels * channels_per_tree * math.prod(kernel) + out_channels + in_channels
+        check_memory(_DRAWING_BYTES * numbers, f"{name}: drawing the leaves")
+        drawn = None
+        if connections in LEARNED:
+            sizes = (field[0], out_channels, field[1:], leaves, channels_per_tree, num_candidates)
+            self.learned = LearnedLeaves(*sizes, self.weights.device, arity, connections == "mixture", groups)
+            self.learned.kernel_size = kernel
+        else:
+            part = (channels, out_channels // groups, field[1:], leaves, channels_per_tree)
+            first = channels * field[1] * field[2]
+            places = [encode_places(draw_leaves(*part), field[1:]) + group * first for group in range(groups)]
+            drawn = decode_places(torch.cat(places), kernel).to(self.weights.device)
+        self.register_buffer("leaves", drawn)
         limits = {"channels": in_channels, "rows": kernel[0], "columns": kernel[1]}
         check_indices_when_loaded(self, {"leaves": limits})
         self.reset_parameters()
+
+    def _field(self, channels: int, kernel: tuple[int, int]) -> tuple[int, int, int]:
+        """Channels, rows and columns of the receptive field that leaves are drawn from."""
+        return channels, *kernel
 
     def settled_leaves(self) -> Tensor:
         """Channel, row and column in the kernel of each leaf, as :attr:`leaves`; learned ones by their logits."""
@@ -217,7 +256,7 @@ class LogicTreeConv2d(GateLayer):
     @property
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that :meth:`forward_bits` can do."""
-        native = not self.plain and self.weights.dtype == torch.float32
+        native = not self.plain and self.weights.dtype == torch.float32 and self.arity == 2 and not self.reads_mixture
         if self.learned is not None:
             native &= self.weights.device.type == "cpu"  # elsewhere the op of learned leaves has no kernel
         return self.training and native and self.sampler.runs_on_bits(self.parametrization)
@@ -225,6 +264,7 @@ class LogicTreeConv2d(GateLayer):
     def forward_bits(self, x: BitActivations, pool: OrPool2d | None = None) -> BitActivations:
         """Straight-through training on packed bits, with the values, gradients and errors of :meth:`forward`."""
         geometry = self._check_input(x.edge, pool)
+        x = x._replace(edge=scale_gradient(x.edge, self.grad_factor))
         sample = self.sample()
         table, gates = sample.table.float(), cast(Tensor, sample.gates)
         leaves, shares, candidates = self.sample_connections()
@@ -258,11 +298,10 @@ class LogicTreeConv2d(GateLayer):
             raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")
         given, x = x, as_activations(x, self.weights.dtype)
         self.check_numbers(given)
+        x = scale_gradient(x, self.grad_factor)
         sample = self.sample()
-        if sample.warped:
-            unfolded = geometry._replace(pool=(1, 1))
-            wires = self.sample_connections()
-            y = evaluate_trees(x, sample, self.hard_of(sample), wires, unfolded, plain=self.plain)
+        if self.arity != 2 or sample.warped or sample.slopes is not None or (self.learns_wires and self.reads_mixture):
+            y = self._unfolded(x, sample, geometry._replace(pool=(1, 1)))
             return y if pool is None else cast(Tensor, pool(y))
         table, soft_table = sample.table.to(table_dtype(x.dtype)), None
         if sample.gates is not None:
@@ -277,17 +316,37 @@ class LogicTreeConv2d(GateLayer):
             y = ops.logic_tree_conv(x, table, leaves, geometry, soft_table)
         return y if pool is None or pool.fusible else cast(Tensor, pool(y))
 
+    def _unfolded(self, x: Tensor, sample: GateSample, geometry: ConvGeometry) -> Tensor:
+        read = None
+        if self.learned is not None and self.learns_wires:
+            read = partial(self.learned.read, noise=self.sampler.choice_noise, plain=self.plain)
+        leaves, hard = self.settled_leaves(), self.hard_of(sample)
+        return evaluate_trees(x, sample, hard, leaves, geometry, self.arity, self.plain, read)
+
+    def _kernel(self) -> Netlist:
+        """The circuit of one place."""
+        leaves = self.settled_leaves().cpu()
+        if self.arity == 2:
+            return tree_kernel(self.gates().cpu().numpy(), leaves.numpy(), self.in_channels, self.kernel_size)
+        tables = self.hard_table().view(self.out_channels, -1, 1 << self.arity).cpu().numpy()
+        builder, first = NetlistBuilder(), 0
+        nodes = builder.inputs(self.in_channels * math.prod(self.kernel_size))
+        nodes = nodes[encode_places(leaves, self.kernel_size).numpy()]
+        while (count := nodes.shape[1] // self.arity) > 0:
+            level = tables[:, first : first + count].reshape(-1, 1 << self.arity)
+            nodes, first = builder.luts(level, nodes.reshape(-1, self.arity)).reshape(-1, count), first + count
+        return builder.finish(nodes)
+
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the trees at all places of an image to a circuit; ``wires`` are ``[in_channels, H, W]``."""
         if wires.ndim != 3 or wires.shape[0] != self.in_channels:
             raise ValueError(f"it takes wires [{self.in_channels}, height, width], got {list(wires.shape)}")
         self.output_size(*wires.shape[1:])
-        gates, leaves = self.gates().cpu().numpy(), self.settled_leaves().cpu().numpy()
-        kernel = tree_kernel(gates, leaves, self.in_channels, self.kernel_size)
-        return builder.convolve(wires, kernel, self.kernel_size, self.stride, self.padding)
+        return builder.convolve(wires, self._kernel(), self.kernel_size, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        defaults = {"padding": (0, 0), "stride": (1, 1), "channels_per_tree": min(2, self.in_channels)}
+        defaults: dict[str, Any] = {"padding": (0, 0), "stride": (1, 1), "arity": 2, "groups": 1, "grad_factor": 1.0}
+        defaults["channels_per_tree"] = min(2, self.in_channels // self.groups)
         options = self.options_text(**defaults, init="residual")
         sizes = f"kernel_size={self.kernel_size}, tree_depth={self.tree_depth}"
         return f"{self.in_channels}, {self.out_channels}, {sizes}{options}"

@@ -41,7 +41,7 @@ class DenseLayer(GateLayer):
     ) -> None:
         name = f"{type(self).__name__}({in_dim}, {out_dim}{'' if arity == 2 else f', arity={arity}'})"
         check_widths(name, in_dim, out_dim, arity)
-        if not _is_finite(grad_factor):
+        if not is_finite(grad_factor):
             raise ValueError(f"{name}: grad_factor={grad_factor!r} is not a finite number")
         check_choice("connections", connections, self.connection_kinds)
         super().__init__(out_dim, arity=arity, **options)
@@ -79,7 +79,7 @@ class DenseLayer(GateLayer):
     def _activations(self, x: Tensor) -> Tensor:
         activations = as_activations(x, self.weights.dtype)
         self.check_numbers(x)
-        return _scale_gradient(activations, self.grad_factor)
+        return scale_gradient(activations, self.grad_factor)
 
     def _check_wires(self, wires: NodeIds) -> None:
         """Refuses the nodes of an image, of which a circuit would be built wrongly: Flatten is missing."""
@@ -92,11 +92,12 @@ class DenseLayer(GateLayer):
         return f"in_dim={self.in_dim}, out_dim={self.out_dim}{arity}{options}"
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether a value is a number, and neither infinite nor NaN."""
     return isinstance(value, Real) and math.isfinite(value)
 
 
-def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """Gives ``x``; in the backward pass its gradient is multiplied by ``factor``."""
     return x if factor == 1.0 else cast(Tensor, _ScaleGradient.apply(x, factor))
 

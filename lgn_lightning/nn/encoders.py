@@ -22,8 +22,9 @@ class Threshold(CheckedInput):
         thresholds: Increasing intensities in [0, 1); or a number k of them, for the callback
             :class:`~lgn_lightning.callbacks.FitThresholds` or :func:`uniform_thresholds` to choose.
         in_shape: Shape of an image, ``(channels, height, width)``.
-        grey_in_training: Feed the intensities themselves while training and bits only in ``.eval()`` mode, as the
-            original library does on MNIST. Needs a single threshold.
+        grey_in_training: Feed numbers between 0 and 1 while training and bits only in ``.eval()`` mode. Of a single
+            threshold these are the intensities themselves, as the original library does on MNIST; of several every bit
+            is a ramp around its level, 0 up to the level below and 1 from the level above on (0 and 255 at the ends).
         flatten: Whether the bits of an image become a vector, for dense layers, or stay an image, for convolutions.
         spacing: How a number of thresholds is chosen: ``"uniform"`` puts them at i / (k + 1); ``"quantile"`` gives
             every channel levels of its own, with equally many training pixels between them, which
@@ -47,8 +48,8 @@ class Threshold(CheckedInput):
           memory.
 
     Raises:
-        ValueError: If the thresholds are not increasing in [0, 1), or grey input has several of them or learns them;
-            when called, if the image has another shape, holds NaN or floats outside [0, 1].
+        ValueError: If the thresholds are not increasing in [0, 1), or grey input is to learn them; when called, if the
+            image has another shape, holds NaN or floats outside [0, 1].
         TypeError: When called, if the image is neither uint8 nor floating point.
     """
 
@@ -72,8 +73,6 @@ class Threshold(CheckedInput):
         elif spacing == "quantile":
             raise ValueError(f"spacing='quantile' chooses thresholds itself: give their number, not {list(thresholds)}")
         check_thresholds(thresholds)
-        if grey_in_training and len(thresholds) != 1:
-            raise ValueError(f"grey_in_training needs a single threshold, not {len(thresholds)}")
         if grey_in_training and learnable:
             raise ValueError("grey_in_training feeds no bits while training, so learnable thresholds get no gradient")
         if not softness > 0:
@@ -153,11 +152,14 @@ class Threshold(CheckedInput):
             )
         check_pixels(self, x)
         pixels = x.flatten(1).t().contiguous()
-        if self.training and self.grey_in_training:
+        if self.training and self.grey_in_training and self.num_thresholds == 1:
             bits = as_intensity(pixels)
         else:
             pixels = pixels.view(self.in_shape[0], math.prod(self.in_shape[1:]), x.shape[0])
-            bits = self._learned_bits(pixels) if self.training and self.learnable else self._bits(pixels)
+            encode = self._bits
+            if self.training and (self.grey_in_training or self.learnable):
+                encode = self._ramps if self.grey_in_training else self._learned_bits
+            bits = encode(pixels)
         if self.flatten:
             return bits.reshape(self.out_dim, x.shape[0]).t()
         return bits.reshape(*self.out_shape, x.shape[0]).permute(3, 0, 1, 2)
@@ -166,6 +168,15 @@ class Threshold(CheckedInput):
         # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
         levels = self.current_levels().view(self.num_thresholds, -1, 1, 1)
         return (_whole(pixels) > levels).float()
+
+    def _ramps(self, pixels: Tensor) -> Tensor:
+        """Where a pixel is between the levels below and above each one, which is 0.5 itself."""
+        levels = self.current_levels().view(self.num_thresholds, -1, 1, 1).float() + 0.5  # a bit is pixel > level
+        ends = torch.zeros_like(levels[:1]), torch.full_like(levels[:1], PIXEL_MAX)
+        below, above = torch.cat((ends[0], levels[:-1])), torch.cat((levels[1:], ends[1]))
+        distance = (pixels.float() * PIXEL_MAX if pixels.is_floating_point() else pixels.float()) - levels
+        width = torch.where(distance < 0, levels - below, above - levels)
+        return (0.5 + distance / (2 * width)).clamp(0, 1)
 
     def _learned_bits(self, pixels: Tensor) -> Tensor:
         bits = self._bits(pixels)

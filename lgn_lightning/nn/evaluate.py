@@ -10,6 +10,7 @@ from lgn_lightning import ops
 from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.nn.samplers import GateSample
 from lgn_lightning.nn.straight_through import FORMULAS, round_to_bits, straight_through, straight_through_lut
+from lgn_lightning.ops import library
 
 #: From outputs, inputs and table of a layer to the same outputs, with the gradient of what chose its wires.
 Learn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,6 +40,9 @@ def evaluate(
     run: Callable[..., Tensor] = FORMULAS[op][0] if plain else getattr(ops, op)
     if hard is not None:
         hard = hard.to(table.dtype)
+        if sample.slopes is not None:
+            slopes = sample.slopes.to(table.dtype)
+            return cast(Tensor, _WithSlopes.apply(op, run, round_to_bits(x), table, hard, slopes, *wires))
         if not sample.warped:
             rounding: Callable[..., Tensor] = straight_through if op == "logic" else straight_through_lut
             y = rounding(x, table, hard, *wires, implementation="python" if plain else None)
@@ -58,6 +62,36 @@ def evaluate(
             return soft
         return (soft.detach().round() if values is None else values) + (soft - soft.detach())
     return cast(Tensor, _Sigmoid.apply(y, values, hard is not None))
+
+
+class _WithSlopes(torch.autograd.Function):
+    """Hard gates on bits, with the gradient of the table that the op has, and slopes of each input by table."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, op: str, run: Any, x: Tensor, table: Tensor, hard: Tensor, slopes: Tensor, *wires: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, table, slopes, *wires)
+        ctx.op, ctx.run = op, run
+        return cast(Tensor, run(x, hard, *wires))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        x, table, slopes, *wires = ctx.saved_tensors
+        (grad,) = grads
+        grad_x = grad_table = None
+        if ctx.needs_input_grad[2]:
+            sums = torch.zeros(x.t().shape, dtype=x.dtype, device=x.device)
+            inputs = wires[0] if ctx.op == "lut" else wires
+            for slope, index in zip(slopes, inputs, strict=True):
+                sums.index_add_(0, index, (grad * ctx.run(x, slope, *wires)).t())
+            grad_x = sums.t()
+        if ctx.needs_input_grad[3]:
+            if ctx.run is FORMULAS[ctx.op][0]:
+                grad_table = FORMULAS[ctx.op][1](grad, x, table, *wires, False)[1]
+            else:
+                grad_table = library.backward(f"{ctx.op}_backward", grad, x, table, *wires, False)[1]
+        return None, None, grad_x, grad_table, *(None,) * (len(ctx.needs_input_grad) - 4)
 
 
 class _Sigmoid(torch.autograd.Function):

@@ -101,6 +101,16 @@ class GateLayer(CheckedInput):
         return self.implementation == "python"
 
     @property
+    def learns_wires(self) -> bool:
+        """Whether the wires of a training step are being learned, and not frozen."""
+        return self.training and self.learned is not None and self.learned.logits.requires_grad
+
+    @property
+    def reads_mixture(self) -> bool:
+        """Whether a training step reads mixtures of candidates."""
+        return self.learned is not None and self.learned.mixture
+
+    @property
     def num_neurons(self) -> int:
         """Number of gates with weights of their own."""
         return len(self.weights)

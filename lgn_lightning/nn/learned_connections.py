@@ -7,12 +7,22 @@ from torch import Tensor, nn
 
 from lgn_lightning import ops
 from lgn_lightning.base.machine import check_memory
-from lgn_lightning.nn.connections import distinct_candidates, draw_leaves, random_connections
+from lgn_lightning.nn.connections import (
+    distinct_candidates,
+    draw_leaves,
+    random_connections,
+    random_lut_connections,
+)
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
-from lgn_lightning.ops.tree import decode_places
+from lgn_lightning.nn.operands import read_operands
+from lgn_lightning.ops.tree import decode_places, encode_places
 
 #: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
 INIT_STD = 0.01
+
+
+#: The words for connections that are learned: a step reads the chosen candidates, or the mixture of all.
+LEARNED = ("learned", "mixture")
 
 
 class Connections(NamedTuple):
@@ -39,10 +49,12 @@ class LeafConnections(NamedTuple):
 
 
 class LearnedConnections(nn.Module):
-    """Chooses the two inputs of each gate among candidates (Bacellar et al., LILogic, arXiv 2511.12340).
+    """Chooses the inputs of each gate among candidates (Bacellar et al., LILogic, arXiv 2511.12340).
 
     A step reads the chosen candidates, so the net stays one of plain wires; the gradient is that of the mixture of all
-    candidates by the softmax of their logits. Memory and time grow with the number of candidates, not of inputs.
+    candidates by the softmax of their logits. With ``mixture`` a step reads that mixture itself, as the authors'
+    library does: the wires settle in evaluation alone, and there is a gap. Memory and time grow with the number of
+    candidates, not of inputs.
 
     Args:
         in_dim: Number of inputs.
@@ -50,11 +62,14 @@ class LearnedConnections(nn.Module):
         num_candidates: Candidates of each input of a gate, at least 2, all different; from ``in_dim`` on, all inputs.
             Each place among them uses all inputs equally often, or about so if there are fewer than 2K.
         device: Device of the parameters.
-        candidates: Those to choose among, int32 ``[out_dim, 2, num_candidates]``; drawn if not given.
+        candidates: Those to choose among, int32 ``[out_dim, arity, num_candidates]``; drawn if not given.
+        arity: Inputs of a gate.
+        mixture: Whether a training step reads mixtures.
 
     Attributes:
-        candidates: int32 ``[out_dim, 2, K]``; K is ``num_candidates``, or ``in_dim`` if that is less.
+        candidates: int32 ``[out_dim, arity, K]``; K is ``num_candidates``, or ``in_dim`` if that is less.
         logits: Parameter of the same shape. Frozen logits leave the wires as they are.
+        groups: Number of equal parts of the gates whose candidates stay apart, one after the other.
         change_soon: Whether frozen logits are to learn on within a few steps. The wires are then taken as those of one
             step, for which no order of visiting gates is worked out.
 
@@ -71,6 +86,8 @@ class LearnedConnections(nn.Module):
         num_candidates: int = 8,
         device: torch.device | str | None = None,
         candidates: Tensor | None = None,
+        arity: int = 2,
+        mixture: bool = False,
     ) -> None:
         super().__init__()
         if num_candidates < 2:
@@ -80,12 +97,12 @@ class LearnedConnections(nn.Module):
             )
         self.in_dim = in_dim
         self.num_candidates = num_candidates
-        self.change_soon = False
+        self.change_soon, self.mixture, self.groups = False, mixture, 1
         count = min(num_candidates, in_dim)
-        check_memory(16 * out_dim * count, f"{count:,} candidates for each input of {out_dim:,} gates")
+        check_memory(8 * arity * out_dim * count, f"{count:,} candidates for each input of {out_dim:,} gates")
         if candidates is None:
-            drawn = [torch.stack(random_connections(in_dim, out_dim), dim=1) for _ in range(count)]
-            candidates = distinct_candidates(drawn, in_dim, 2 * out_dim)
+            drawn = [_drawn(in_dim, out_dim, arity) for _ in range(count)]
+            candidates = distinct_candidates(drawn, in_dim, arity * out_dim)
         self.logits = nn.Parameter(torch.empty(candidates.shape, device=device))
         self.register_buffer("candidates", candidates.to(self.logits.device))
         check_indices_when_loaded(self, {"candidates": {"inputs": in_dim}})
@@ -103,22 +120,45 @@ class LearnedConnections(nn.Module):
         """Draws the logits anew; the candidates stay."""
         nn.init.normal_(self.logits, std=INIT_STD)
 
-    def settled(self, plain: bool = False) -> tuple[Tensor, Tensor]:
-        """The wires that the logits settle on: int32 ``[out_dim]`` each, without a gradient."""
-        a, b, _ = ops.choose(self.logits.detach(), self.candidates, plain=plain)
-        return a, b
+    def settled(self, plain: bool = False) -> tuple[Tensor, ...]:
+        """The wires that the logits settle on, a tensor an input of gates: int32 ``[out_dim]``, without a gradient."""
+        return self.choose(self.logits.detach(), plain=plain)[0]
 
     def sample(self, noise: float, plain: bool = False) -> Connections:
         """The wires of a training step, chosen with noise of a scale, see :func:`lgn_lightning.ops.choose`.
 
         While the logits are frozen, by ``logits.requires_grad_(False)``, they are the settled ones, and the layer
-        trains by the kernels of fixed wires, unless they are to change soon.
+        trains by the kernels of fixed wires, unless they are to change soon. Of gates with two inputs.
         """
-        if self.logits.requires_grad:
-            return Connections(*ops.choose(self.logits, self.candidates, noise, plain), self.candidates)
-        if self.change_soon:
-            return Connections(*ops.choose(self.logits, self.candidates, plain=plain), self.candidates)
-        return Connections(*self.settled(plain))
+        if not self.logits.requires_grad and not self.change_soon:
+            return Connections(*self.settled(plain))
+        (a, b), shares = self.choose(self.logits, noise if self.logits.requires_grad else 0.0, plain)
+        return Connections(a, b, shares, self.candidates)
+
+    def choose(self, logits: Tensor, noise: float = 0.0, plain: bool = False) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Chosen inputs of the gates, a tensor an input, and the shares of the candidates, ``[out_dim, arity, K]``."""
+        gates, arity, count = logits.shape
+        pairs, candidates = logits, self.candidates
+        if arity != 2:  # the op takes inputs by two
+            rows, candidates = logits.reshape(-1, count), candidates.reshape(-1, count)
+            if len(rows) % 2:
+                rows, candidates = torch.cat((rows, rows[:1])), torch.cat((candidates, candidates[:1]))
+            pairs, candidates = rows.view(-1, 2, count), candidates.view(-1, 2, count)
+        a, b, shares = ops.choose(pairs, candidates, noise, plain)
+        if arity == 2:
+            return (a, b), shares
+        chosen = torch.stack((a, b), dim=1).flatten()[: gates * arity].view(gates, arity).t().contiguous()
+        return chosen.unbind(0), shares.flatten(0, 1)[: gates * arity].view(logits.shape)
+
+    def read(self, x: Tensor, noise: float, plain: bool = False) -> Tensor:
+        """Reads the inputs of all gates in a training step: ``[batch, in_dim]`` to ``[batch, arity · out_dim]``.
+
+        First inputs of all gates, then second ones, and so on: chosen, or with ``mixture`` mixed, either with the
+        gradient of the candidates.
+        """
+        wires, shares = self.choose(self.logits, noise, plain)
+        shares, candidates = (part.transpose(0, 1).flatten(0, 1) for part in (shares, self.candidates))
+        return read_operands(x, shares, candidates, None if self.mixture else torch.cat(wires), plain)
 
     def extra_repr(self) -> str:
         return f"{self.candidates.shape[2]} candidates an input"
@@ -140,9 +180,12 @@ class LearnedLeaves(LearnedConnections):
         channels_per_tree: Channels of a tree in one draw.
         num_candidates: Candidates of a leaf, at least 2, else a ValueError; all different, at most all places.
         device: Device of the parameters.
+        arity: Inputs of a gate.
+        mixture: As in :class:`LearnedConnections`.
+        groups: As in :class:`LogicTreeConv2d`.
 
     Attributes:
-        candidates: int32 ``[trees · leaves / 2, 2, K]``: a row a gate that has leaves as its inputs.
+        candidates: int32 ``[trees · leaves / arity, arity, K]``: a row a gate that has leaves as its inputs.
         logits: Parameter of the same shape.
     """
 
@@ -155,15 +198,20 @@ class LearnedLeaves(LearnedConnections):
         channels_per_tree: int,
         num_candidates: int,
         device: torch.device | str | None = None,
+        arity: int = 2,
+        mixture: bool = False,
+        groups: int = 1,
     ) -> None:
-        height, width = kernel_size
-        field, pairs = in_channels * height * width, out_channels * leaves // 2
-        sizes = (in_channels, out_channels, kernel_size, leaves, channels_per_tree)
-        drawn = [draw_leaves(*sizes) for _ in range(min(num_candidates, field))]
-        places = [((channel * height + row) * width + column).view(-1, 2) for channel, row, column in drawn]
-        candidates = distinct_candidates(places, field, leaves) if places else None
-        super().__init__(field, pairs, num_candidates, device, candidates)
-        self.kernel_size = kernel_size
+        field = in_channels * kernel_size[0] * kernel_size[1]
+        sizes = (in_channels // groups, out_channels // groups, kernel_size, leaves, channels_per_tree)
+        count = min(num_candidates, field // groups)
+        parts = []
+        for group in range(groups if count else 0):
+            draws = [encode_places(draw_leaves(*sizes), kernel_size).view(-1, arity) for _ in range(count)]
+            parts.append(distinct_candidates(draws, field // groups, leaves) + group * (field // groups))
+        candidates = torch.cat(parts) if parts else None
+        super().__init__(field, out_channels * leaves // arity, num_candidates, device, candidates, arity, mixture)
+        self.kernel_size, self.groups = kernel_size, groups
         self.shape = (out_channels, leaves)
 
     def settled_leaves(self, plain: bool = False) -> Tensor:
@@ -174,14 +222,23 @@ class LearnedLeaves(LearnedConnections):
         """The leaves of a training step, chosen with noise of a scale, as :meth:`LearnedConnections.sample` does."""
         if not self.logits.requires_grad:
             return LeafConnections(self.settled_leaves(plain))
-        a, b, shares, candidates = self.sample(noise, plain)
-        assert shares is not None
-        assert candidates is not None
-        by_leaf = (*self.shape, candidates.shape[2])
-        return LeafConnections(self._places(a, b), shares.view(by_leaf), candidates.view(by_leaf))
+        wires, shares = self.choose(self.logits, noise, plain)
+        by_leaf = (*self.shape, self.candidates.shape[2])
+        return LeafConnections(self._places(*wires), shares.view(by_leaf), self.candidates.view(by_leaf))
 
-    def _places(self, a: Tensor, b: Tensor) -> Tensor:
-        return decode_places(torch.stack((a, b), dim=1).view(self.shape), self.kernel_size)
+    def _places(self, *wires: Tensor) -> Tensor:
+        return decode_places(torch.stack(wires, dim=1).view(self.shape), self.kernel_size)
 
     def extra_repr(self) -> str:
         return f"{self.candidates.shape[2]} candidates a leaf"
+
+
+def _drawn(in_dim: int, gates: int, arity: int) -> Tensor:
+    if arity == 2:
+        return torch.stack(random_connections(in_dim, gates), dim=1)
+    return random_lut_connections(in_dim, gates, arity).t().contiguous()
+
+
+def own_inputs(gates: int, arity: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Wires of gates that read what :meth:`LearnedConnections.read` gives: int32 ``[gates]`` an input."""
+    return torch.arange(arity * gates, dtype=torch.int32, device=device).view(arity, gates).unbind(0)

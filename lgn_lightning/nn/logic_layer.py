@@ -14,7 +14,7 @@ from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.evaluate import Learn, evaluate
 from lgn_lightning.nn.gate_layer import on_rows, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
-from lgn_lightning.nn.learned_connections import Connections, LearnedConnections
+from lgn_lightning.nn.learned_connections import LEARNED, Connections, LearnedConnections, own_inputs
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
@@ -35,7 +35,8 @@ class LogicLayer(DenseLayer):
         grad_factor: Factor on the gradient that flows to the inputs; 2 helps nets of more than 6 layers.
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
             ``"cpu"`` and ``"cuda"`` the native kernels of that device.
-        connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"``: see :class:`LearnedConnections`.
+        connections: ``"random"``, ``"unique"`` or ``"balanced"`` input pairs, or ``"learned"`` or ``"mixture"`` ones:
+            see :class:`LearnedConnections`.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
             trains deep nets (Petersen et al., NeurIPS 2024).
         parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` or
@@ -60,7 +61,7 @@ class LogicLayer(DenseLayer):
 
     indices_a: Tensor | None
     indices_b: Tensor | None
-    connection_kinds = (*CONNECTIONS, "learned")
+    connection_kinds = (*CONNECTIONS, *LEARNED)
     default_init = "gaussian"
 
     def __init__(
@@ -80,8 +81,9 @@ class LogicLayer(DenseLayer):
         options |= {"parametrization": parametrization, "sampler": sampler}
         super().__init__(in_dim, out_dim, connections, grad_factor, **options)
         a = b = None
-        if connections == "learned":
-            self.learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device)
+        if connections in LEARNED:
+            mixture = connections == "mixture"
+            self.learned = LearnedConnections(in_dim, out_dim, num_candidates, self.weights.device, mixture=mixture)
         else:
             a, b = (indices.to(self.weights.device) for indices in CONNECTIONS[connections](in_dim, out_dim))
         self.register_buffer("indices_a", a)
@@ -93,7 +95,8 @@ class LogicLayer(DenseLayer):
     def indices(self) -> tuple[Tensor, Tensor]:
         """Indices of the first and of the second inputs, int32 ``[out_dim]`` each: if learned, those settled on."""
         if self.learned is not None:
-            return self.learned.settled(self.plain)
+            a, b = self.learned.settled(self.plain)
+            return a, b
         return cast(Tensor, self.indices_a), cast(Tensor, self.indices_b)
 
     def sample_connections(self) -> Connections:
@@ -110,7 +113,7 @@ class LogicLayer(DenseLayer):
     @property
     def runs_on_bits(self) -> bool:
         """Whether the layer is in straight-through training that packed bits can do: native and in single precision."""
-        native = not self.plain and self.weights.dtype != torch.float64
+        native = not self.plain and self.weights.dtype != torch.float64 and not self.reads_mixture
         return self.training and native and self.sampler.runs_on_bits(self.parametrization)
 
     def bit_layer(self, sample: GateSample, connections: Connections) -> ops.BitLayer:
@@ -142,8 +145,13 @@ class LogicLayer(DenseLayer):
     def _on_tensor(self, x: Tensor, group_sum: GroupSum | None = None) -> Tensor:
         x = self._activations(x)
         sample = self.sample()
-        a, b, shares, candidates = self.sample_connections()
         learn: Learn | None = None
+        shares = candidates = None
+        if self.learned is not None and self.learns_wires and (self.reads_mixture or sample.slopes is not None):
+            x = self.learned.read(x, self.sampler.choice_noise, self.plain)
+            a, b = own_inputs(self.out_dim, 2, x.device)
+        else:
+            a, b, shares, candidates = self.sample_connections()
         if shares is not None and candidates is not None and shares.requires_grad:  # neither frozen nor without grad
             learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
         elif group_sum is not None and sample.gates is None and not (sample.warped or self.plain):

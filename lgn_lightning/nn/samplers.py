@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lgn_lightning import ops
@@ -30,6 +31,8 @@ class GateSample(NamedTuple):
             :func:`lgn_lightning.ops.bit_logic`.
         warped: Whether ``table`` holds logits and a gate is the sigmoid of their interpolation; with ``gates`` its
             rounding, with the gradient of the sigmoid.
+        slopes: Of hard gates the slope of the output along each input at every entry of the table, ``[k, n, 2^k]``,
+            where these are not the differences of ``table``.
         noise: Of a warped sample the scale of logistic noise on the interpolated logits, drawn for every gate and
             sample.
     """
@@ -39,6 +42,7 @@ class GateSample(NamedTuple):
     of_logits: bool = False
     warped: bool = False
     noise: float = 0.0
+    slopes: Tensor | None = None
 
 
 class Sampler(ABC):
@@ -230,6 +234,56 @@ class StraightThrough(Sampler):
         return StraightThrough(self.temperature, slopes=self.slopes)
 
 
+class FiniteDifference(StraightThrough):
+    """Hard gates with the extended finite difference of DWN (Bacellar et al., ICML 2024, arXiv 2410.11112).
+
+    The forward pass and the gradient of the table are those of :class:`StraightThrough`. At the entry a that the bits
+    address, the slope along input j is that of all entries of the table, the nearer ones weighing more:
+
+    ∂y/∂x_j = Σ_e (−1)^(1 − e_j) · t_e / (H_j(e, a) + 1)
+
+    with H_j the number of inputs but j in which e and a differ: of the entries with H_j = 0 it is the difference that
+    :class:`StraightThrough` takes. Native kernels give the values of the forward pass and the slopes, on floats.
+
+    Args:
+        temperature: As in :class:`StraightThrough`.
+        noise: Likewise.
+        choice_noise: Likewise.
+    """
+
+    name = "finite_difference"
+
+    def __init__(self, temperature: float = 1.0, noise: float = 0.0, choice_noise: float = 0.0) -> None:
+        super().__init__(temperature, noise, choice_noise)
+
+    def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
+        logits = parametrization.logits(weights)
+        table = self._table(parametrization, logits, plain)
+        return GateSample(table, self._gates(parametrization, logits), slopes=extended_slopes(table.detach()))
+
+    def runs_on_bits(self, parametrization: Parametrization) -> bool:
+        return False
+
+    def without_noise(self) -> Sampler:
+        """The same with noise 0."""
+        return FiniteDifference(self.temperature)
+
+
+def extended_slopes(table: Tensor) -> Tensor:
+    """Extended finite differences of tables ``[n, 2^k]`` along each input at each entry: ``[k, n, 2^k]``."""
+    inputs = table.shape[1].bit_length() - 1
+    entry = torch.arange(table.shape[1], device=table.device)
+    differ = entry[:, None] ^ entry
+    slopes = []
+    for place in range(inputs - 1, -1, -1):  # the first input is the most significant digit
+        others = differ & ~(1 << place)
+        distance = sum((others >> i & 1 for i in range(inputs)), start=torch.zeros_like(others))
+        sign = 2 * (entry >> place & 1) - 1
+        with without_autocast(table.device.type):
+            slopes.append(table @ (sign[:, None] / (distance + 1)).to(table.dtype))
+    return torch.stack(slopes)
+
+
 def hard_tables(gates: Tensor, like: Tensor) -> Tensor:
     """Tables of gate ids, 0 or 1, in the shape ``[n, 2^k]`` and dtype of ``like``."""
     if like.shape[1] == 4:
@@ -238,7 +292,7 @@ def hard_tables(gates: Tensor, like: Tensor) -> Tensor:
 
 
 #: The choices of ``LogicLayer(sampler=…)``.
-SAMPLERS: dict[str, type[Sampler]] = {kind.name: kind for kind in (Soft, Gumbel, StraightThrough)}
+SAMPLERS: dict[str, type[Sampler]] = {kind.name: kind for kind in (Soft, Gumbel, StraightThrough, FiniteDifference)}
 
 
 def make_sampler(chosen: str | Sampler) -> Sampler:

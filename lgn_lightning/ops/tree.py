@@ -112,6 +112,12 @@ def check_leaf_candidates(shares: Tensor, leaves: Tensor, candidates: Tensor) ->
     check_candidates(shares, candidates, leaves.shape[1:], f"leaves {list(leaves.shape)}")
 
 
+def encode_places(leaves: Tensor, kernel_size: Sequence[int]) -> Tensor:
+    """The inverse of :func:`decode_places`."""
+    channel, row, column = leaves.unbind(0)
+    return (channel * kernel_size[0] + row) * kernel_size[1] + column
+
+
 def decode_places(places: Tensor, kernel_size: Sequence[int]) -> Tensor:
     """Channel, row and column of places of a receptive field, ``[3, …]`` of the shape and dtype of ``places``."""
     height, width = kernel_size

@@ -36,7 +36,6 @@ def test_a_line_switches_the_method(method: str, tmp_path: Path, monkeypatch: py
 
 #: What the page says that trees do not take.
 NOT_OF_TREES = (
-    "--model.net.arity",
     "--model.net.learnable_thresholds",
     "--trainer.callbacks+=lgn_lightning.callbacks.Avoid",
 )

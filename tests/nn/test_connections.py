@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from lgn_lightning.nn.connections import (
     CONNECTIONS,
     LUT_CONNECTIONS,
+    balanced_connections,
+    balanced_lut_connections,
     distinct_candidates,
     draw_leaves,
     random_connections,
@@ -164,3 +166,20 @@ def test_shapes_of_candidates_without_values() -> None:
         for in_dim, count in ((40, 8), (17, 9), (5, 8)):
             draws = [torch.stack(random_connections(in_dim, 20), dim=1) for _ in range(count)]
             assert distinct_candidates(draws, in_dim, 40).shape == (20, 2, min(count, in_dim))
+
+
+@pytest.mark.parametrize(("inputs", "gates", "arity"), [(12, 36, 2), (12, 12, 3), (7, 16, 2), (50, 50, 6), (9, 5, 2)])
+def test_balanced_connections_cover_inputs_and_neighbours_equally(inputs: int, gates: int, arity: int) -> None:
+    indices = balanced_lut_connections(inputs, gates, arity).long()
+    assert torch.equal(indices, balanced_lut_connections(inputs, gates, arity).long())  # fixed
+    assert ((indices[1:] - indices[:-1]) % inputs == 1).all()  # neighbours
+    of_sets = torch.bincount(indices[0], minlength=inputs)
+    of_inputs = torch.bincount(indices.flatten(), minlength=inputs)
+    assert of_sets.max() - of_sets.min() <= (gates % inputs > 0)
+    assert of_inputs.max() - of_inputs.min() <= (arity if gates % inputs else 0)
+
+
+def test_balanced_connections_of_the_next_layer_join_distant_inputs() -> None:
+    firsts = balanced_connections(100, 1000)[0].long()
+    apart = (firsts[1:] - firsts[:-1]).abs()
+    assert torch.minimum(apart, 100 - apart).float().mean() > 5

@@ -144,7 +144,7 @@ def test_bad_arguments() -> None:
         LogicLayer(4, 4, connections="learned", num_candidates=1)
     with pytest.raises(ValueError, match=r"connections=.* 3 layers"):
         LogicMLP((1, 4, 4), 2, 40, 3, connections=["learned"])
-    with pytest.raises(ValueError, match=r"'learnt'.* 'random', 'unique', 'learned'"):
+    with pytest.raises(ValueError, match=r"'learnt'.* 'random', 'unique', 'balanced', 'learned', 'mixture'"):
         LogicLayer(4, 4, connections="learnt")
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lgn_lightning import GroupSum, LogicLayer, soft_gates
 from lgn_lightning.gates import TRUTH_TABLES
 from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn import LutLayer
 from lgn_lightning.nn.parametrizations import PARAMETRIZATIONS, Sigmoid, Softmax
 from lgn_lightning.nn.samplers import SAMPLERS, Gumbel, Sampler, Soft, StraightThrough, make_sampler
 
@@ -180,6 +181,41 @@ def test_hard_slopes_are_a_straight_through_estimate_of_the_table(name: str) -> 
         torch.testing.assert_close(torch.autograd.grad(y, weights, upper), wanted)
 
 
+@pytest.mark.parametrize("implementation", [None, "python"])
+@pytest.mark.parametrize("inputs", [2, 3, 6])
+def test_finite_differences_are_the_formula(inputs: int, implementation: str | None) -> None:
+    """Arxiv 2410.11112: hard forward, straight-through to the table, and sums over all entries to the inputs."""
+    options = {"parametrization": "sigmoid", "init": "gaussian", "implementation": implementation}
+    options["sampler"] = "finite_difference"
+    layer = LogicLayer(9, 30, **options) if inputs == 2 else LutLayer(9, 30, inputs, **options)
+    x = torch.rand(11, 9, requires_grad=True)
+    bits = (x > 0.5).long()
+    indices = torch.stack(layer.indices) if inputs == 2 else layer.indices
+    shifts = torch.arange(inputs - 1, -1, -1)
+    address = (bits[:, indices.long()] << shifts[:, None]).sum(1)  # [batch, n]
+    hard = layer.hard_table().float()
+    y = layer(x)
+    gates = torch.arange(30)
+    assert torch.equal(y, hard[gates, address])
+    upper = torch.rand(11, 30)
+    grad_x, grad_weights = torch.autograd.grad(y, (x, layer.weights), upper)
+    table = torch.sigmoid(layer.weights)
+    (wanted,) = torch.autograd.grad(table[gates, address], layer.weights, upper)
+    torch.testing.assert_close(grad_weights, wanted)
+    sums = torch.zeros(11, 9)
+    for sample in range(11):
+        for gate in range(30):
+            a = int(address[sample, gate])
+            for j in range(inputs):
+                place = inputs - 1 - j
+                slope = sum(
+                    (1 if e >> place & 1 else -1) * table[gate, e].item() / (((e ^ a) & ~(1 << place)).bit_count() + 1)
+                    for e in range(2**inputs)
+                )
+                sums[sample, int(indices[j, gate])] += upper[sample, gate] * slope
+    torch.testing.assert_close(grad_x, sums, atol=1e-4, rtol=1e-4)
+
+
 def test_gumbel_draws_of_warp_are_of_every_gate_and_sample() -> None:
     layer = LogicLayer(6, 300, parametrization="warp", init="residual", sampler=Gumbel(straight_through=True))
     x = torch.ones(200, 6)
@@ -199,7 +235,7 @@ def test_sampler_is_shared_by_the_layers_of_a_model() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match=r"'hard'.* 'soft', 'gumbel', 'straight_through'"):
+    with pytest.raises(ValueError, match=r"'hard'.* 'soft', 'gumbel', 'straight_through', 'finite_difference'"):
         make_sampler("hard")
     for kind in SAMPLERS.values():
         with pytest.raises(ValueError, match="temperature=0"):

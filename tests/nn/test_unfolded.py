@@ -1,5 +1,7 @@
 """Trees on unfolded images against the reference of the trees' own op, and against formulas."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,9 @@ def test_trees_of_two_input_gates_are_those_of_their_op(plain: bool, connections
     x = torch.rand(7, 2, 6, 5).round().requires_grad_()
     geometry = ConvGeometry((3, 2), (1, 2), (1, 0))
     parameters = list(layer.parameters())
-    sample, leaves = layer.sample(), layer.sample_connections()
-    y = evaluate_trees(x, sample, layer.hard_of(sample), leaves, geometry, plain=plain)
+    sample, leaves = layer.sample(), layer.settled_leaves()
+    read = None if layer.learned is None else partial(layer.learned.read, noise=0.0, plain=plain)
+    y = evaluate_trees(x, sample, layer.hard_of(sample), leaves, geometry, plain=plain, read=read)
     expected = layer(x)
     torch.testing.assert_close(y, expected)
     upper = torch.rand(y.shape)
