@@ -21,7 +21,7 @@ from lgn_lightning.base.lightning_private import (
     is_rehearsal,
     log_interval,
     validates_after_batch,
-    write_last_again,
+    write_last,
 )
 
 #: The file in a run's folder that ``lgn fit --resume`` resumes from.
@@ -125,7 +125,7 @@ class ResumePoint(pl.Callback):
         self._release()
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
-                write_last_again(callback)
+                write_last(callback, wanted=not is_rehearsal(trainer))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._release()

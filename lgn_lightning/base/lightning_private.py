@@ -89,10 +89,10 @@ def end_restart(trainer: pl.Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
-def write_last_again(checkpoint: ModelCheckpoint) -> None:
-    """Makes a callback write ``last.ckpt`` at the end of the training, whatever it wrote before.
+def write_last(checkpoint: ModelCheckpoint, wanted: bool) -> None:
+    """Makes a callback write ``last.ckpt`` at the end of the training, or not, whatever it wrote before.
 
     Lightning writes it together with the best checkpoint, and at the end only in a process that wrote none: the file of
-    a resumed run would differ from that of an uninterrupted one.
+    a resumed run would differ from that of an uninterrupted one, and a rehearsal would leave one.
     """
-    checkpoint._last_checkpoint_saved = ""
+    checkpoint._last_checkpoint_saved = "" if wanted else "none is wanted"

@@ -30,7 +30,7 @@ from lgn_lightning.circuit import (
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.run.sequences import sequence_frames, step_words
 from lgn_lightning.circuit.simulate import encode, pack_bits
-from lgn_lightning.cli.options import add_form, add_trust
+from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import rate_text, samples_per_second
 from lgn_lightning.deploy.trial import AnyCircuit, random_samples
@@ -66,7 +66,7 @@ class Timing:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("source", type=Path, help="circuit file, checkpoint, or folder of a run")
+    parser.add_argument("source", type=Path, help=f"circuit file, checkpoint, or folder of a run; {SHIPPED}")
     parser.add_argument("--threads", type=int, default=1, help="threads of a call (default: 1)")
     parser.add_argument("--samples", type=int, default=65_536, help="random samples of a call (default: 65536)")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls, of which the median is shown (default: 7)")

@@ -10,7 +10,7 @@ from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
-from lgn_lightning.cli.options import add_trust
+from lgn_lightning.cli.options import SHIPPED, add_trust
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.trial import Trial
@@ -18,7 +18,7 @@ from lgn_lightning.deploy.trial import Trial
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Export the circuit of a checkpoint, optimised and checked, with a manifest."
-    parser.add_argument("source", type=Path, help="checkpoint, folder of a run, or circuit file")
+    parser.add_argument("source", type=Path, help=f"checkpoint, folder of a run, or circuit file; {SHIPPED}")
     parser.add_argument("--out", type=Path, default=Path("export"), help="folder to write to (default: export)")
     text = f"comma-separated, of {', '.join(FORMATS)}; library insists on a C compiler (default: c)"
     parser.add_argument("--format", default="c", help=text)

@@ -51,7 +51,7 @@ COMMANDS: Final = {
     "bench": Command("deploy", "measure how fast a circuit runs here"),
     "report": Command("look", "show a run and its net in one HTML file"),
     "results": Command("look", "show what `lgn reproduce` measured, or write it into a Markdown file"),
-    "ls": Command("look", "list the recipes"),
+    "ls": Command("look", "list the recipes, and the circuits that ship with the package"),
     "cp": Command("look", "copy a recipe or a sweep for editing"),
     "build": Command("set up", "build the native kernels now instead of on first use"),
     "doctor": Command("set up", "show versions, compilers, GPU, backend in use and cache folder"),

@@ -3,6 +3,10 @@
 import argparse
 import re
 from pathlib import Path
+from typing import Final
+
+#: What else a command takes where it takes a circuit: the order of precedence is part of the promise.
+SHIPPED: Final = "if there is no such path, the name of a circuit that ships with the package (lgn ls)"
 
 
 def add_form(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning import hub
 from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
@@ -29,9 +30,9 @@ from lgn_lightning.circuit import (
 )
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
-from lgn_lightning.cli.options import add_data_root, add_trust
+from lgn_lightning.cli.options import SHIPPED, add_data_root, add_trust
 from lgn_lightning.cli.predict_inputs import Samples, read_inputs, read_test_split
-from lgn_lightning.deploy.source import circuit_of_checkpoint
+from lgn_lightning.deploy.source import circuit_of_checkpoint, find_source
 from lgn_lightning.deploy.trial import net_scores
 from lgn_lightning.runs.recipes import find_recipe
 
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classes, there is a column label, and the accuracy is printed. Columns of a table go by their names. Images "
         "are resized if those of the training were, or with --resize."
     )
-    parser.add_argument("source", type=Path, help=f"run folder, checkpoint, or circuit file (*{SUFFIX})")
+    parser.add_argument("source", type=Path, help=f"run folder, checkpoint, circuit file (*{SUFFIX}); {SHIPPED}")
     parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, a table, or a .npy array")
     parser.add_argument("--resize", action="store_true", help="bring images to the size that the net takes")
     parser.add_argument("--data", metavar="RECIPE", help="predict the test split of this recipe's data set")
@@ -128,10 +129,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
     """Opens a circuit file, or the checkpoint that a path stands for; says which one it took."""
-    if source.suffix == SUFFIX:
-        if not source.is_file():
-            raise LgnError(f"there is no circuit file {source}; lgn export --format circuit writes one")
-        return Classifier.of_circuit(load_circuit(source), engine, threads, {})
+    path = find_source(source)
+    if path.suffix == SUFFIX:
+        shipped = path != source
+        settings = read_settings(find_recipe(hub.find(path.stem).manifest.recipe)) if shipped else {}
+        return Classifier.of_circuit(load_circuit(path), engine, threads, settings)
     # torch takes seconds to import, which a circuit file does not need
     from lgn_lightning.training.checkpoint import class_names, decoding, open_net, preparation
 

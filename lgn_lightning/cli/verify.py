@@ -9,7 +9,7 @@ import numpy as np
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
-from lgn_lightning.cli.options import add_form, add_trust
+from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.stream_verifier import SequentialVerifier
 from lgn_lightning.deploy.verifier import Verifier
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "With one argument: the net, its circuit, the optimised circuit, every engine, compiled C and Verilog. "
         "With two: both of them. Exits with 1 and a counterexample if they differ."
     )
-    parser.add_argument("first", type=Path, help="circuit file, checkpoint, or folder of a run")
+    parser.add_argument("first", type=Path, help=f"circuit file, checkpoint, or folder of a run; {SHIPPED}")
     text = f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})"
     parser.add_argument("second", type=Path, nargs="?", help=text)
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")

@@ -1,17 +1,20 @@
-"""Where a circuit comes from: a circuit file, a checkpoint, or the folder of a run."""
+"""Where a circuit comes from: a circuit file, a checkpoint, the folder of a run, or what ships with the package."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lgn_lightning import hub
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit, circuit_of_net, load_circuit
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.runs.checkpoints import ChosenCheckpoint
+from lgn_lightning.runs.recipes import recipe_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +42,33 @@ class CircuitSource:
         return self.circuit.unroll() if isinstance(self.circuit, LoopedCircuit) else self.circuit
 
 
+def find_source(path: Path) -> Path:
+    """The path, if there is something; else the file of the shipped circuit of this name.
+
+    Raises:
+        LgnError: If there is neither.
+    """
+    if path.exists():
+        return path
+    if path.name == str(path) and not path.suffix:
+        shipped = hub.names()
+        if path.name in shipped:
+            return hub.find(path.name).path
+        if near := difflib.get_close_matches(path.name, shipped, n=1):
+            raise LgnError(f"there is no file, folder or shipped circuit {path}; did you mean {near[0]}?")
+    wanted = "a circuit file, a checkpoint, the folder of a run or the name of a shipped circuit (`lgn ls`)"
+    if path.name == str(path) and path.name in {recipe.stem for recipe in recipe_files()}:
+        raise LgnError(f"{path} is a recipe, which `lgn fit {path}` trains; give {wanted}")
+    raise LgnError(f"there is no file or folder {path}; give {wanted}")
+
+
 def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> CircuitSource:
     """Reads the circuit of a file or folder.
 
     Args:
         path: A circuit file (``.lgn``), a checkpoint (``.ckpt``), the folder of a run, or ``runs/<recipe>``, of which
-            the newest run is taken. A run stands for the checkpoint that `chosen_checkpoint` gives.
+            the newest run is taken, or else the name of a shipped circuit. A run stands for the checkpoint that
+            `chosen_checkpoint` gives.
         form: Whether the circuit of a net keeps its loops, see `circuit_of_net`. A circuit file holds what it holds;
             its loops are unrolled where another form is asked for.
         formats: What it will be exported as; likewise.
@@ -53,8 +77,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
         LgnError: If there is nothing, or nothing that holds a net; the message says what was looked for.
         CircuitError: If a circuit file is damaged, or the net has layers that are no gates, or the form does not fit.
     """
-    if not path.exists():
-        raise LgnError(f"there is no file or folder {path}; give a circuit file, a checkpoint or the folder of a run")
+    path = find_source(path)
     if path.suffix == SUFFIX:
         circuit = load_circuit(path)
         if isinstance(circuit, LoopedCircuit):

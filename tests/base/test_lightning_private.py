@@ -109,7 +109,7 @@ def test_a_resumed_epoch_can_be_like_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_the_last_checkpoint_is_written_again(tmp_path: Path, again: bool) -> None:
     saves = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_last=True)
-    watch = See("on_train_end", lambda _: private.write_last_again(saves) if again else None)
+    watch = See("on_train_end", lambda _: private.write_last(saves, wanted=True) if again else None)
     trainer(tmp_path, watch, saves, enable_checkpointing=True).fit(Module())
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == (8 if again else 6)
 

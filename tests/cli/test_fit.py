@@ -81,6 +81,7 @@ def test_a_run_is_not_overwritten_by_another_of_its_name(here: Path, capsys: pyt
     assert "`lgn fit --resume runs/digits/mine`" in error_of(capsys)
     assert all(path.read_bytes() == content for path, content in before.items() if path.is_file())
     assert main([*named, "--trainer.fast_dev_run=true"]) == 0, "a rehearsal writes nothing"
+    assert not Path("checkpoints").exists()
 
 
 def test_without_a_logger_a_run_has_its_folder_all_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     Path("broken.npy").write_bytes(b"\x93NUMPY")
     (folder / "empty").mkdir()
     for arguments, message in (
-        (["none.lgn", "x.npy"], "there is no circuit file none.lgn"),
+        (["none.lgn", "x.npy"], "there is no file or folder none.lgn"),
         (["net.lgn"], "give what to predict"),
         (["net.lgn", "wide.png"], "is 3×7 pixels, but the net was trained on 3×5"),
         (["net.lgn", "wide.npy"], "samples must be bool"),

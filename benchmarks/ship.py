@@ -1,0 +1,69 @@
+"""Puts the circuit of a finished run among those that ship with the package (lgn_lightning/hub).
+
+    python benchmarks/ship.py runs/mnist-8k-learned-aug/version_0 --name mnist-8k --title "MNIST, 2 × 4,000 gates"
+
+The run's checkpoint is verified first: what cannot be proven or compared equal does not ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.circuit import optimize_for_export
+from lgn_lightning.circuit.file import SUFFIX
+from lgn_lightning.deploy.source import read_source
+from lgn_lightning.deploy.verifier import Verifier
+from lgn_lightning.hub import FOLDER, Manifest
+
+#: Samples of the comparisons that no proof covers, and seconds of a proof.
+SAMPLES, TIMEOUT = 10_000, 600.0
+
+
+def ship(run: Path, name: str, title: str, command: str) -> Manifest:
+    """Verifies the run's circuit and writes circuit file and manifest into the hub."""
+    result = json.loads((run / "result.json").read_text())
+    source = read_source(run)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        verifier = Verifier(source.circuit, SAMPLES, TIMEOUT)
+        verifier.verify_all(source.net)
+    print(said.getvalue(), end="")
+    if not verifier.equal or not verifier.proven:
+        raise SystemExit(f"{run} does not ship: something differs, or nothing was proven")
+    circuit, _ = optimize_for_export(source.circuit)
+    path = FOLDER / f"{name}{SUFFIX}"
+    circuit.save(path)
+    taken = ("recipe", "seed", "commit", "accuracy_hard", "gates", "train_seconds", "hardware")
+    manifest = Manifest(
+        title=title,
+        command=command or f"lgn fit {result['recipe']} --seed_everything {result['seed']}",
+        date=datetime.date.today().isoformat(),
+        test_samples=result["tested"],
+        gates_shipped=circuit.num_gates,
+        proofs=[" ".join(line.split()) for line in said.getvalue().splitlines()],
+        **{name: result[name] for name in taken},
+    )
+    atomic_write_text(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
+    return manifest
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--name", required=True, help="name of the circuit")
+    parser.add_argument("--title", required=True, help="one line on it")
+    parser.add_argument("--command", default="", help="the command that trained it, if it was more than the recipe")
+    arguments = parser.parse_args()
+    print(ship(arguments.run, arguments.name, arguments.title, arguments.command))
+
+
+if __name__ == "__main__":
+    main()
