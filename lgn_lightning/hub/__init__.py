@@ -13,7 +13,7 @@ from typing import Final
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.plain_values import filled, read_json
-from lgn_lightning.circuit import Circuit, LoopedCircuit, load_circuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit, load_circuit
 from lgn_lightning.circuit.file import SUFFIX
 
 FOLDER: Final = Path(str(files(__name__)))
@@ -62,7 +62,7 @@ class ShippedCircuit:
     path: Path
     manifest: Manifest
 
-    def load(self) -> Circuit | LoopedCircuit:
+    def load(self) -> Circuit | LoopedCircuit | SequentialCircuit:
         """Reads the circuit; a CircuitError if it is damaged."""
         return load_circuit(self.path)
 
@@ -83,6 +83,6 @@ def find(name: str) -> ShippedCircuit:
     return ShippedCircuit(name, about.with_suffix(SUFFIX), manifest)
 
 
-def load(name: str) -> Circuit | LoopedCircuit:
+def load(name: str) -> Circuit | LoopedCircuit | SequentialCircuit:
     """Reads a shipped circuit, such as ``digits``; see `find` and `ShippedCircuit.load` for the errors."""
     return find(name).load()
