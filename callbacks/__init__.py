@@ -10,6 +10,7 @@ from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.layer_summary import LayerSummary
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
+from lgn_lightning.callbacks.resample_slots import ResampleSlots
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
@@ -25,6 +26,7 @@ __all__ = [
     "GateEntropy",
     "LayerSummary",
     "RefreshCandidates",
+    "ResampleSlots",
     "ResumePoint",
     "SamplerSchedule",
     "ScoreSaturation",

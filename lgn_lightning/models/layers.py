@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from lgn_lightning.nn import LogicLayer, LutLayer
+from lgn_lightning.nn import LogicLayer, LutLayer, SlotLayer
+from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_order import order_gates
 
 
 def dense_layers(
     widths: Sequence[int], connections: Sequence[str], num_candidates: int, arity: int = 2, **options: Any
-) -> list[LogicLayer] | list[LutLayer]:
+) -> Sequence[DenseLayer]:
     """Makes dense layers of these widths, inputs first; two-input gates lie in the order that trains fastest."""
     dims = list(zip(connections, pairwise(widths), strict=True))
     options["num_candidates"] = num_candidates
     if arity != 2:
         return [LutLayer(*dim, arity, connections=kind, **options) for kind, dim in dims]
-    layers = [LogicLayer(*dim, connections=kind, **options) for kind, dim in dims]
+    layers = [(SlotLayer if kind == "slots" else LogicLayer)(*dim, connections=kind, **options) for kind, dim in dims]
     order_gates(layers)
     return layers

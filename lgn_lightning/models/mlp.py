@@ -32,8 +32,8 @@ class LogicMLP(KnowsArguments, LogicSequential):
         thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
         grey_in_training: Train on numbers between 0 and 1 and evaluate on bits, as the original does on MNIST, see
             :class:`~lgn_lightning.Threshold`.
-        connections: ``"random"``, ``"unique"`` or ``"balanced"`` inputs, or ``"learned"`` or ``"mixture"`` ones; one
-            word, or one a layer.
+        connections: ``"random"``, ``"unique"`` or ``"balanced"`` inputs, or ``"learned"`` or ``"mixture"`` ones, or
+            ``"slots"``, see :class:`~lgn_lightning.nn.SlotLayer`; one word, or one a layer.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
@@ -43,7 +43,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is
             ``"sigmoid"``, ``"walsh"`` or ``"warp"``.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
-        num_candidates: Inputs that learned connections choose among.
+        num_candidates: Inputs that learned connections choose among, or slots.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].

@@ -30,7 +30,7 @@ class TableMLP(KnowsArguments, LogicSequential):
             :func:`~lgn_lightning.nn.recommended_tau` where classes are few: wide nets fit small tables too well.
         connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"`` or ``"mixture"``; one word, or one a
             layer.
-        num_candidates: Inputs that learned connections choose among.
+        num_candidates: Inputs that learned connections choose among, or slots.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.

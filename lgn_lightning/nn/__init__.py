@@ -15,6 +15,7 @@ from lgn_lightning.nn.original import load_difflogic_state_dict
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.recurrent import LogicRecurrent, Steps
 from lgn_lightning.nn.sequential import LogicSequential, logic_layers, soft_gates
+from lgn_lightning.nn.slot_layer import SlotLayer
 from lgn_lightning.nn.steps import StepEncoder
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "OrPool2d",
     "OrPool3d",
     "PackBitsTensor",
+    "SlotLayer",
     "StepEncoder",
     "Steps",
     "Threshold",

@@ -81,10 +81,14 @@ class _WithSlopes(torch.autograd.Function):
         (grad,) = grads
         grad_x = grad_table = None
         if ctx.needs_input_grad[2]:
-            sums = torch.zeros(x.t().shape, dtype=x.dtype, device=x.device)
-            inputs = wires[0] if ctx.op == "lut" else wires
+            rows = x.t()
+            inputs = wires[0].unbind(0) if ctx.op == "lut" else wires
+            entry = torch.zeros(grad.t().shape, dtype=torch.int64, device=x.device)  # that the bits address
+            for index in inputs:
+                entry.mul_(2).add_(rows.index_select(0, index).long())
+            sums = torch.zeros(rows.shape, dtype=x.dtype, device=x.device)
             for slope, index in zip(slopes, inputs, strict=True):
-                sums.index_add_(0, index, (grad * ctx.run(x, slope, *wires)).t())
+                sums.index_add_(0, index, grad.t() * slope.to(x.dtype).gather(1, entry))
             grad_x = sums.t()
         if ctx.needs_input_grad[3]:
             if ctx.run is FORMULAS[ctx.op][0]:

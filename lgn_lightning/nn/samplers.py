@@ -243,7 +243,7 @@ class FiniteDifference(StraightThrough):
     ∂y/∂x_j = Σ_e (−1)^(1 − e_j) · t_e / (H_j(e, a) + 1)
 
     with H_j the number of inputs but j in which e and a differ: of the entries with H_j = 0 it is the difference that
-    :class:`StraightThrough` takes. Native kernels give the values of the forward pass and the slopes, on floats.
+    :class:`StraightThrough` takes. Native kernels give values and the gradient of the table, on floats.
 
     Args:
         temperature: As in :class:`StraightThrough`.
