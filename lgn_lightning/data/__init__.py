@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from lgn_lightning.data.embedded_tables import Monk, SklearnTable
     from lgn_lightning.data.image_folder import ImageFolder
     from lgn_lightning.data.images import ImageDataModule, ImageSet
+    from lgn_lightning.data.life import GameOfLife
     from lgn_lightning.data.loader import TensorLoader
     from lgn_lightning.data.mnist import MNIST, FashionMNIST
     from lgn_lightning.data.packed_table import PackedTable
     from lgn_lightning.data.parity import ParityStream
     from lgn_lightning.data.sampler import EpochBatchSampler
+    from lgn_lightning.data.sequences import Sequences
     from lgn_lightning.data.table import RowSet, Table
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Elastic",
     "EpochBatchSampler",
     "FashionMNIST",
+    "GameOfLife",
     "HorizontalFlip",
     "ImageDataModule",
     "ImageFolder",
@@ -48,6 +51,7 @@ __all__ = [
     "RandomResizedCrop",
     "RowSet",
     "SampleDataModule",
+    "Sequences",
     "Shift",
     "SklearnTable",
     "Table",
@@ -78,7 +82,9 @@ __getattr__, __dir__ = lazy_names(
         "Monk": "embedded_tables",
         "SklearnTable": "embedded_tables",
         "PackedTable": "packed_table",
+        "GameOfLife": "life",
         "ParityStream": "parity",
+        "Sequences": "sequences",
         "RowSet": "table",
         "Table": "table",
     },

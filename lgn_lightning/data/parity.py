@@ -12,8 +12,8 @@ _PADDING = 255
 class ParityStream(SampleDataModule):
     """Sequences of random bits, uint8 ``[N, steps, 1]``; the class is their parity.
 
-    Training sequences have 1 to ``steps`` bits, 255 behind their end; test sequences are all of ``test_steps`` bits,
-    far longer than those. ``root`` is not used.
+    Training sequences have 1 to ``steps`` bits, short ones more often, and 255 behind their end; test sequences are all
+    of ``test_steps`` bits, far longer than those. ``root`` is not used.
 
     Args:
         *args: Arguments of `SampleDataModule`.
@@ -52,7 +52,8 @@ class ParityStream(SampleDataModule):
     def _load_train(self) -> Samples:
         generator = torch.Generator().manual_seed(self.split_seed)
         bits = torch.randint(2, (self.count, self.steps), generator=generator)
-        lengths = torch.randint(1, self.steps + 1, (self.count, 1), generator=generator)
+        shares = torch.rand(self.count, 1, generator=generator)
+        lengths = (self.steps * shares**3).long() + 1  # short ones, from which the rule is learned, come more often
         counts = torch.arange(self.steps) < lengths
         x = torch.where(counts, bits, _PADDING).to(torch.uint8)
         return x.unsqueeze(2), (bits * counts).sum(1) % 2

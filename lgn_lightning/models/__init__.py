@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from lgn_lightning.base.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from lgn_lightning.models.automaton import LogicCA
     from lgn_lightning.models.mlp import MLP, LogicMLP
     from lgn_lightning.models.recurrent import LogicRNN
     from lgn_lightning.models.table import TableMLP
     from lgn_lightning.models.torchvision_net import TorchvisionNet
     from lgn_lightning.models.tree import LogicTreeNet
 
-__all__ = ["MLP", "LogicMLP", "LogicRNN", "LogicTreeNet", "TableMLP", "TorchvisionNet"]
+__all__ = ["MLP", "LogicCA", "LogicMLP", "LogicRNN", "LogicTreeNet", "TableMLP", "TorchvisionNet"]
 
 # Imported on first use: sizes are checked without torch.
 __getattr__, __dir__ = lazy_names(
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "MLP": "mlp",
         "LogicMLP": "mlp",
+        "LogicCA": "automaton",
         "LogicRNN": "recurrent",
         "TableMLP": "table",
         "TorchvisionNet": "torchvision_net",

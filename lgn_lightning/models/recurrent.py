@@ -123,6 +123,8 @@ class LogicRNN(KnowsArguments, LogicSequential):
         tau = recommended_tau(group) if tau == "auto" else tau
         super().__init__(encoder, *parts, GroupSum(num_classes, tau))
         self.num_classes = num_classes
+        #: Bits that a score is the sum of, see `Target`.
+        self.bits_of_a_sum = group * (1 if readout == "last" or steps is None else steps)
         if in_shape is not None:
             self.in_shape = tuple(in_shape)
 

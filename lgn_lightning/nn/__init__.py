@@ -1,5 +1,6 @@
 """The layers of logic gate networks."""
 
+from lgn_lightning.nn.automaton import LogicAutomaton, life_circuit
 from lgn_lightning.nn.cell import LogicCell
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
@@ -26,6 +27,7 @@ __all__ = [
     "Intensity",
     "LearnedConnections",
     "LearnedLeaves",
+    "LogicAutomaton",
     "LogicCell",
     "LogicLayer",
     "LogicRecurrent",
@@ -42,6 +44,7 @@ __all__ = [
     "StepEncoder",
     "Steps",
     "Threshold",
+    "life_circuit",
     "load_difflogic_state_dict",
     "logic_layers",
     "recommended_tau",

@@ -6,6 +6,7 @@ from torch import nn
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.packed_table import PackedTable
+from lgn_lightning.data.sequences import Sequences
 from lgn_lightning.data.table import Table
 from lgn_lightning.nn import Columns
 
@@ -27,15 +28,15 @@ def fit_columns(net: nn.Module, data: object, fits: bool = True) -> None:
     for layer in net.modules():
         if not isinstance(layer, Columns):
             continue
-        if layer.is_fitted and isinstance(data, Table):
+        if layer.is_fitted and isinstance(data, Table | Sequences):
             data.check_columns(layer.fitted().columns)
             if isinstance(data, PackedTable) and layer.fitted() != data.comparisons:
                 raise DataError("the net was trained on other thresholds than these bits are of: pack the table anew")
         elif not layer.is_fitted and fits:
-            if not isinstance(data, Table):
+            if not isinstance(data, Table | Sequences):
                 raise DataError(
-                    f"the net is for tables, and the data are {type(data).__name__}: give a Table, or call "
-                    "columns.fit(comparisons) before training"
+                    f"the net is for tables, and the data are {type(data).__name__}: give a Table or Sequences, or "
+                    "call columns.fit(comparisons) before training"
                 )
             try:
                 layer.fit(data.comparisons)

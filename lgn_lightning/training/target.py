@@ -36,12 +36,14 @@ class Target(nn.Module):
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
         """Learns, once, what the net's sums are; a ValueError if there cannot be so many classes."""
         self.num_classes = self.usual if num_classes is None else num_classes
-        sums = next((module for module in net.modules() if isinstance(module, GroupSum)), None)
+        # The last one: automata have sums of votes within.
+        sums = next((module for module in reversed(list(net.modules())) if isinstance(module, GroupSum)), None)
         layers = [module for module in net.modules() if isinstance(module, GateLayer)]
         self.whole, self.tau, self.middle = sums is not None, 1.0, 0.0
         if sums is not None:
             self.tau = sums.tau
-            self.middle = layers[-1].num_neurons / sums.k / 2 if layers else 0.0
+            usual = layers[-1].num_neurons / sums.k if layers else 0.0
+            self.middle = getattr(net, "bits_of_a_sum", usual) / 2
         least = 2 if self.usual else 1
         if self.num_classes < least:
             name = type(self).__name__

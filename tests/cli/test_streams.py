@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lgn_lightning import load_net
 from lgn_lightning.circuit import SequentialCircuit
+from lgn_lightning.circuit.check.prove import prove
 from lgn_lightning.cli.main import main
+from lgn_lightning.nn import life_circuit
 from tests.circuit.tools import needs, needs_abc
 
 
@@ -62,3 +65,17 @@ def test_predict_bench_and_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "steps from" in capsys.readouterr().out
     assert main(["report", str(run)]) == 0
     assert "parity-stream" in (run / "report.html").read_text()
+
+
+@needs_abc
+@pytest.mark.soak
+def test_the_game_of_life_is_learned_and_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "game-of-life", "--trainer.enable_progress_bar", "false"]) == 0
+    rule = load_net("runs/game-of-life/version_0")[1].rule_circuit()
+    small, life = rule.optimize(), life_circuit()
+    assert rule.verify(life).exhaustive, "all 512 neighbourhoods"
+    assert rule.verify(life).equal
+    assert prove(small, life)
+    assert small.num_gates <= 60
+    assert main(["verify", "runs/game-of-life", "--form", "loops"]) == 0

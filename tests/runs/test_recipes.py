@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -61,6 +62,8 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
     elif kind == "LogicTreeNet":
         with torch.device("meta"):
             assert recipe["paper"]["gates"] == LogicTreeNet(**arguments).num_gates
+    elif kind == "LogicCA":
+        assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"] + arguments["votes"]
     elif kind == "LogicRNN":
         assert recipe["paper"]["gates"] == gates_of_cells(**arguments)
     else:
@@ -91,13 +94,19 @@ def _rehearse(name: str, recipe: dict[str, Any], folder: Path, monkeypatch: pyte
     """One step of training, validation and test."""
     monkeypatch.chdir(folder)
     # The data set is swapped for noise of the same shape; net, optimizer, trainer and callbacks are the recipe's.
-    if "in_shape" in recipe["model"]["net"]["init_args"]:
+    if recipe["data"]["class_path"].endswith(".GameOfLife"):
+        recipe["data"]["init_args"] |= {"count": 32, "test_count": 8, "val_fraction": 0.5}
+    elif "in_shape" in recipe["model"]["net"]["init_args"]:
         recipe["data"] = {
             "class_path": "tests.synthetic.SyntheticImages",
             "init_args": {"shape": recipe["model"]["net"]["init_args"]["in_shape"]},
         }
     else:
         recipe["data"]["init_args"]["batch_size"] = 8
+        if recipe["data"]["class_path"].endswith(".Sequences"):
+            x, y = np.random.default_rng(0).normal(size=(40, 5, 2)), np.arange(40) % 2
+            np.savez(folder / "x.npz", x=x, y=y)
+            recipe["data"]["init_args"]["path"] = str(folder / "x.npz")
         if recipe["data"]["class_path"].endswith(".Table"):
             recipe["data"]["init_args"] |= {"path": str(write_table(folder / "table.csv")), "target": "kind"}
     local = folder / f"{name}.yaml"

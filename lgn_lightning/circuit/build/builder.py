@@ -198,7 +198,8 @@ class NetlistBuilder:
             raise ValueError(f"{self._num_nodes} nodes are asked for; a circuit holds at most {MAX_NODES}")
         return np.arange(first, self._num_nodes, dtype=np.int32)
 
-    def _joined(self) -> tuple[NDArray[np.uint8], NodeIds, NodeIds]:
+    def joined(self) -> tuple[NDArray[np.uint8], NodeIds, NodeIds]:
+        """The gates so far: ids and operands."""
         none = np.zeros(0, np.int32)
         gates = np.concatenate([none.astype(np.uint8), *self._gates])
         return gates, np.concatenate([none, *self._a]), np.concatenate([none, *self._b])
@@ -208,7 +209,7 @@ class NetlistBuilder:
         nodes = np.asarray(outputs, dtype=np.int32).reshape(-1)
         num_classes = nodes.size if self.num_classes is None else self.num_classes
         names = None if class_names is None else tuple(class_names)
-        return Netlist(num_inputs, *self._joined(), nodes, num_classes, tau=self.tau, class_names=names)
+        return Netlist(num_inputs, *self.joined(), nodes, num_classes, tau=self.tau, class_names=names)
 
 
 def _image_size(wires: NodeIds) -> Pair:

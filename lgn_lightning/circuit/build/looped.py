@@ -35,7 +35,7 @@ class LoopedBuilder(NetlistBuilder):
 
     def _close_gates(self) -> None:
         if self._gates:
-            self._stages.append(Gates(*self._joined()))
+            self._stages.append(Gates(*self.joined()))
             self._gates, self._a, self._b = [], [], []
 
 

@@ -58,7 +58,7 @@ class SequentialBuilder(NetlistBuilder):
         if wires.size - scores.size != self.num_state:
             raise CircuitError(f"{wires.size - scores.size} of {self.num_state} bits of state have a next value")
         num_classes = scores.size if self.num_classes is None else self.num_classes
-        step = Netlist(self.num_inputs, *self._joined(), wires, wires.size)
+        step = Netlist(self.num_inputs, *self.joined(), wires, wires.size)
         initial = np.concatenate([np.zeros(0, np.bool_), *self._initial])
         names = None if class_names is None else tuple(class_names)
         form = self.readout, self.scan, self.tau

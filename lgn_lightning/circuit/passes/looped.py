@@ -9,6 +9,7 @@ from lgn_lightning.circuit.net.looped import AnyLooped, Gates, Loop
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO, Known, rewired
 from lgn_lightning.circuit.passes import flat
+from lgn_lightning.circuit.passes.tabulate import tabulate
 
 
 def fuse_windows(circuit: AnyLooped) -> AnyLooped:
@@ -67,7 +68,7 @@ def fold_kernels(circuit: AnyLooped) -> AnyLooped:
             wires = np.where(image >= 0, image, 0 if constants is None else constants + ZERO - image)
             kernel, size = stage.kernel, stage.kernel.num_inputs // len(channels)
             inputs = np.where(channels[:, None] < 0, channels[:, None], channels[:, None] * size + np.arange(size))
-            small = flat.simplify(rewired(kernel, inputs.reshape(-1), kernel.num_inputs))
+            small = tabulate(flat.simplify(rewired(kernel, inputs.reshape(-1), kernel.num_inputs)))
             stages.append(Loop(small, wires.astype(np.int32), stage.places))
             # Outputs that are one node of the kernel are one channel.
             _, index, inverse = np.unique(small.outputs, return_index=True, return_inverse=True)

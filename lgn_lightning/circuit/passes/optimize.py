@@ -11,6 +11,7 @@ from lgn_lightning.circuit.net.netlist import AnyInputs, CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import AnySequential, SequentialNetlist
 from lgn_lightning.circuit.passes import flat, looped
 from lgn_lightning.circuit.passes.state import reduce_state
+from lgn_lightning.circuit.passes.tabulate import tabulate
 
 _Passes = tuple[Callable[[Any], Any], ...]
 
@@ -18,8 +19,8 @@ _Passes = tuple[Callable[[Any], Any], ...]
 LEVELS: Final[dict[int, _Passes]] = {
     0: (),
     1: (flat.remove_dead_gates,),
-    2: flat.TWO_INPUT_PASSES,
-    3: (*flat.TWO_INPUT_PASSES, flat.map_to_luts),
+    2: (*flat.TWO_INPUT_PASSES, tabulate),
+    3: (*flat.TWO_INPUT_PASSES, tabulate, flat.map_to_luts),
 }
 #: Likewise of looped circuits.
 LOOPED_LEVELS: Final[dict[int, _Passes]] = {

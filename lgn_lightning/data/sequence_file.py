@@ -1,0 +1,224 @@
+"""Reads sequences: ``.npz`` arrays, aeon's ``.ts`` files, and tables in long form, a row a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.data.table_columns import numbers_of, require_columns, text_of
+from lgn_lightning.data.table_file import is_table_file, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES: Final = (".npz", ".ts")
+
+
+@dataclass(frozen=True)
+class SequenceSet:
+    """Sequences of numbers, and the class of each.
+
+    Attributes:
+        values: float32 ``[N, steps, channels]``; NaN is missing.
+        lengths: Steps of each sequence, int64 ``[N]``; what stands behind the end is not read.
+        labels: Names of the classes, ``[N]``.
+        channels: Names of the channels.
+        source: Where they are from, for messages.
+    """
+
+    values: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    labels: NDArray[np.str_]
+    channels: tuple[str, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or not self.values.size:
+            raise DataError(f"{self.source}: sequences are [N, steps, channels], got {list(self.values.shape)}")
+        if self.labels.shape != (len(self.values),):
+            raise DataError(f"{self.source}: {len(self.values)} sequences and {self.labels.size} labels")
+        ends = self.lengths.min(), self.lengths.max()
+        if self.lengths.shape != self.labels.shape or not 1 <= ends[0] <= ends[1] <= self.values.shape[1]:
+            raise DataError(
+                f"{self.source}: {self.lengths.size} lengths from {ends[0]} to {ends[1]} do not fit {len(self.values)} "
+                f"sequences of up to {self.values.shape[1]} steps; a sequence has at least one"
+            )
+        infinite = np.isinf(self.values)
+        if infinite.any():
+            sequence, step, channel = np.argwhere(infinite)[0]
+            where = f"sequence {sequence}, step {step}, channel {self.channels[channel]!r}"
+            raise DataError(f"{self.source}: {where} is infinite; give numbers, or NaN for a missing one")
+
+    def take(self, indices: NDArray[Any]) -> SequenceSet:
+        """Some of the sequences."""
+        return SequenceSet(
+            self.values[indices], self.lengths[indices], self.labels[indices], self.channels, self.source
+        )
+
+
+def read_sequences(path: Path, target: str | None, identity: str | None, time: str | None) -> dict[str, SequenceSet]:
+    """Reads a file: sequences by part, ``train`` and ``test``, or ``all`` where it does not say.
+
+    Args:
+        path: ``.npz`` with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``, and perhaps
+            ``lengths…`` and ``channels``; ``.ts``; or a table in long form.
+        target: Of a table: column of the class, equal in all rows of a sequence.
+        identity: Of a table: column that tells the sequences apart.
+        time: Of a table: column that puts the rows of a sequence in order; None takes the order of the file.
+
+    Raises:
+        DataError: If it cannot be read, or does not hold sequences.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; give sequences as .npz, .ts, or a table in long form")
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if path.suffix == ".ts":
+        return {"all": _read_ts(path)}
+    if not is_table_file(path):
+        raise DataError(f"{path} holds no sequences by its name: {', '.join(SUFFIXES)}, or a CSV or Parquet table")
+    if identity is None or target is None:
+        raise DataError(
+            f"{path}: say which column tells the sequences apart, data.id, and which is the class, data.target"
+        )
+    return {"all": _read_long(read_table(path), str(path), target, identity, time)}
+
+
+def _read_npz(path: Path) -> dict[str, SequenceSet]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as arrays: {error}") from error
+    parts = ("_train", "_test") if "x_train" in arrays else ("",)
+    found = {}
+    for part in parts:
+        for name in ("x", "y"):
+            if f"{name}{part}" not in arrays:
+                have = ", ".join(arrays) or "none"
+                raise DataError(
+                    f"{path} has no array {name}{part}; give x and y, or each with _train and _test ({have})"
+                )
+        values, labels = arrays[f"x{part}"], arrays[f"y{part}"]
+        if values.ndim != 3 or not values.size or values.dtype.kind not in "fiub":
+            raise DataError(
+                f"{path}: x{part} must be numbers [N, steps, channels], got {values.dtype} {list(values.shape)}"
+            )
+        names = arrays.get("channels", np.array([f"channel_{i}" for i in range(values.shape[2])]))
+        if names.shape != (values.shape[2],):
+            raise DataError(f"{path}: {names.size} names of channels for {values.shape[2]}")
+        lengths = arrays.get(f"lengths{part}")
+        values = values.astype(np.float32)
+        ends = _known_lengths(values) if lengths is None else lengths.astype(np.int64)
+        texts = np.array([text_of(label) for label in labels.ravel().tolist()], str)
+        found[part.strip("_") or "all"] = SequenceSet(values, ends, texts, tuple(map(str, names)), f"{path}, x{part}")
+    return found
+
+
+def _known_lengths(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Up to the last step that is not missing in all channels."""
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(values).all(axis=2))
+    return np.where(known.any(1), values.shape[1] - known[:, ::-1].argmax(1), 0).astype(np.int64)
+
+
+def _read_ts(path: Path) -> SequenceSet:
+    sequences: list[list[list[float]]] = []
+    labels: list[str] = []
+    inside = False
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith(("#", "%")):
+            continue
+        if not inside:
+            words = text.lower().split()
+            inside = words[0] == "@data"
+            if words[0] == "@timestamps" and words[1:] == ["true"]:
+                raise DataError(f"{path}: series with time stamps are not read; write their values alone")
+            if words[0] == "@classlabel" and words[1:2] == ["false"]:
+                raise DataError(f"{path} has no class labels")
+            continue
+        *channels, label = text.split(":")
+        try:
+            found = [[np.nan if value.strip() == "?" else float(value) for value in c.split(",")] for c in channels]
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        if (
+            not found
+            or len({len(channel) for channel in found}) != 1
+            or (sequences and len(found) != len(sequences[0]))
+        ):
+            raise DataError(f"{path}, line {number}: channels differ in number or length")
+        sequences.append(found)
+        labels.append(label.strip())
+    if not sequences:
+        raise DataError(f"{path} has no sequences behind @data")
+    return _padded(
+        [np.array(sequence, np.float32).T for sequence in sequences],
+        labels,
+        tuple(f"channel_{i}" for i in range(len(sequences[0]))),
+        str(path),
+    )
+
+
+def _read_long(frame: pd.DataFrame, source: str, target: str, identity: str, time: str | None) -> SequenceSet:
+    named = [target, identity, *([] if time is None else [time])]
+    require_columns(frame.columns, named, source, "data.target, data.id and data.time")
+    channels = [str(name) for name in frame.columns if name not in named]
+    if not channels:
+        raise DataError(f"{source} has no column besides {', '.join(named)}")
+    for name in named:
+        if frame[name].isna().any():
+            raise DataError(f"{source}: {int(frame[name].isna().sum())} rows have no {name!r}; remove them")
+    if time is not None:
+        frame = frame.sort_values(time, kind="stable")
+    values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
+    sequences, labels = [], []
+    for key, rows in frame.groupby(identity, sort=True).indices.items():
+        found = frame[target].iloc[rows].unique()
+        if len(found) != 1:
+            raise DataError(f"{source}: the sequence {identity} = {key} has {len(found)} classes; it has one")
+        sequences.append(values[rows].astype(np.float32))
+        labels.append(text_of(found[0]))
+    return _padded(sequences, labels, tuple(channels), source)
+
+
+def _padded(
+    sequences: list[NDArray[np.float32]], labels: list[str], channels: tuple[str, ...], source: str
+) -> SequenceSet:
+    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+    values = np.full((len(sequences), int(lengths.max()), len(channels)), np.nan, np.float32)
+    for row, sequence in zip(values, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return SequenceSet(values, lengths, np.array(labels, str), channels, source)
+
+
+def windows_of(frame: pd.DataFrame, source: str, target: str, window: int, stride: int) -> SequenceSet:
+    """Windows over one long stream, a row a step: ``window`` rows each, ``stride`` apart, of the class of their last.
+
+    Raises:
+        DataError: If the stream is shorter than a window.
+    """
+    require_columns(frame.columns, [target], source, "data.target")
+    if len(frame) < window:
+        raise DataError(f"{source} has {len(frame)} rows, fewer than a window of {window}")
+    channels = [str(name) for name in frame.columns if name != target]
+    if not channels:
+        raise DataError(f"{source} has no column besides {target}")
+    values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
+    starts = np.arange(0, len(frame) - window + 1, stride)
+    places = starts[:, None] + np.arange(window)
+    last = frame[target].iloc[places[:, -1]]
+    if last.isna().any():
+        raise DataError(f"{source}: {int(last.isna().sum())} windows end in a row without {target!r}; remove such rows")
+    labels = np.array([text_of(label) for label in last], str)
+    lengths = np.full(len(starts), window, np.int64)
+    return SequenceSet(values[places].astype(np.float32), lengths, labels, tuple(channels), source)

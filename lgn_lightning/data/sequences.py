@@ -1,0 +1,218 @@
+"""`Sequences`: a data module of series of numbers, one class each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows
+from lgn_lightning.base.errors import DataError
+from lgn_lightning.data.base import SampleDataModule, Samples
+from lgn_lightning.data.sequence_file import SequenceSet, read_sequences, windows_of
+from lgn_lightning.data.splits import split_rows
+from lgn_lightning.data.table_file import read_table
+from lgn_lightning.data.table_target import class_order
+from lgn_lightning.data.thresholds import Encoding
+
+#: What all bytes of a step are that only fills up a batch.
+_PADDING = 255
+
+
+class Sequences(SampleDataModule):
+    """Series of numbers, with missing values and of different lengths, and the class of each.
+
+    A step is a row of a table whose columns are the channels: thresholds of each channel are found out of the training
+    sequences, and become part of the net (:class:`~lgn_lightning.nn.Columns`) and of every file that is made of it. A
+    channel with missing values has a bit that says so. Samples are uint8 ``[N, steps, bytes]``; behind the end of a
+    sequence all bytes are 255.
+
+    Args:
+        path: ``.npz`` (``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``; numbers
+            ``[N, steps, channels]``), aeon's ``.ts``, or a CSV or Parquet table in long form, a row a step; looked for
+            in ``root``, too. ``None`` takes ``root`` for it.
+        target: Of a table: the column of the class.
+        id: Of a table: the column that tells the sequences apart. None with ``window``.
+        time: Of a table: the column that puts their rows in order.
+        window: Of a table that is one long stream: steps of a sequence, which has the class of its last row.
+        stride: Rows between two windows.
+        test_path: A file of test sequences; ``None`` takes those that the file names so, else ``test_fraction`` of all.
+        test_fraction: Share of the sequences to test on, of every class alike, by ``split_seed``; of windows the last.
+        thresholds: Most thresholds a channel.
+        spacing: As in :class:`Table`.
+        given: By channel: other numbers of thresholds, or the thresholds themselves.
+        delta: Add for every channel its change since the step before, as a channel of its own (0 at the first step);
+            who runs the circuit gives it likewise.
+        every: Take every so many-th step alone, counted from the last.
+        **kwargs: Arguments of :class:`SampleDataModule`.
+
+    Raises:
+        ValueError: If an argument is none of the choices.
+    """
+
+    not_from_files: ClassVar[dict[str, Any]] = {**SampleDataModule.not_from_files, "path": None, "test_path": None}
+    noun = "sequences"
+
+    def __init__(
+        self,
+        path: str | None = None,
+        target: str | None = None,
+        id: str | None = None,
+        time: str | None = None,
+        window: int | None = None,
+        stride: int = 1,
+        test_path: str | None = None,
+        test_fraction: float = 0.25,
+        thresholds: int = 16,
+        spacing: str = "quantile",
+        given: dict[str, int | list[float]] | None = None,
+        delta: bool = False,
+        every: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if min(stride, every, 1 if window is None else window) < 1:
+            raise ValueError(f"window={window}, stride={stride} and every={every} must be 1 or more")
+        if not 0 < test_fraction < 1:
+            raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
+        self.path = None if path is None else Path(path).expanduser()
+        self.test_path = None if test_path is None else Path(test_path).expanduser()
+        self.target, self.identity, self.time, self.window, self.stride = target, id, time, window, stride
+        self.test_fraction, self.delta, self.every = test_fraction, delta, every
+        self.encoding = Encoding(thresholds, spacing, given or {})
+
+    # What the base asks for.
+
+    @property
+    def class_names(self) -> list[str]:
+        return self._read[2]
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a step."""
+        return len(self.comparisons)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The channels."""
+        return tuple(Column(name, "float32") for name in self._read[0].channels)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """What makes bits of a step, chosen by the sequences that train."""
+        train, _, _ = self._read
+        labels = self._numbers(train)
+        kept, _ = self._split_train(torch.from_numpy(labels))
+        used = train.take(kept.numpy())
+        steps = used.values[np.arange(used.values.shape[1]) < used.lengths[:, None]]
+        return self.encoding.fit(self.columns, self._rows(steps))
+
+    def check_columns(self, columns: Any) -> None:
+        """Refuses channels other than those that a net was trained on."""
+        own, others = [c.name for c in self.columns], [c.name for c in columns]
+        if own != others:
+            raise DataError(f"the net was trained on the channels {', '.join(others)}, and these are {', '.join(own)}")
+
+    def _load_train(self) -> Samples:
+        return self._samples(self._read[0])
+
+    def _load_test(self) -> Samples:
+        return self._samples(self._read[1])
+
+    def _split_train(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.val_fraction == 0:
+            return super()._split_train(labels)
+        kept, held_out = split_rows(len(labels), self.val_fraction, self.split_seed, labels.numpy())
+        return torch.from_numpy(kept), torch.from_numpy(held_out)
+
+    # Parts.
+
+    @cached_property
+    def _read(self) -> tuple[SequenceSet, SequenceSet, list[str]]:
+        """Training and test sequences, and the classes."""
+        path = self.root if self.path is None else self._found(self.path)
+        if path.is_dir():
+            raise DataError(f"say where the sequences are: --data.path <.npz, .ts, CSV or Parquet>; {path} is a folder")
+        parts = self._parts(path)
+        if self.test_path is not None:
+            other = self._parts(self._found(self.test_path))
+            parts = {"train": parts.get("train", parts.get("all")), "test": other.get("test", other.get("all"))}
+        if "all" in parts:
+            parts = self._split_all(parts["all"])
+        train, test = (self._prepared(parts[name]) for name in ("train", "test"))
+        if train.channels != test.channels:
+            names = ", ".join(test.channels), ", ".join(train.channels)
+            raise DataError(f"{test.source} has the channels {names[0]}, and the training {names[1]}")
+        found, counts = np.unique(train.labels, return_counts=True)
+        names_of_classes = found[class_order(found, counts, f"{train.source}, the class")].tolist()
+        foreign = sorted(set(test.labels.tolist()) - set(names_of_classes))
+        if foreign:
+            raise DataError(f"{test.source} has the class {foreign[0]!r}, of which there are no training sequences")
+        return train, test, names_of_classes
+
+    def _found(self, path: Path) -> Path:
+        """The file as it is named, or in the folder of the data sets."""
+        inside = self.root / path
+        return inside if not path.exists() and inside.is_file() else path
+
+    def _parts(self, path: Path) -> dict[str, Any]:
+        if self.window is None:
+            return dict(read_sequences(path, self.target, self.identity, self.time))
+        if self.target is None:
+            raise DataError(f"{path}: say which column is the class, data.target")
+        frame = read_table(path)
+        frame = frame if self.time is None else frame.sort_values(self.time, kind="stable").drop(columns=self.time)
+        return {"all": windows_of(frame, str(path), self.target, self.window, self.stride)}
+
+    def _split_all(self, everything: SequenceSet) -> dict[str, SequenceSet]:
+        count = len(everything.labels)
+        if self.window is not None:  # windows overlap: the test is what comes last, and none that shares a row
+            tested = max(1, round(count * self.test_fraction))
+            apart = -(-self.window // self.stride) - 1
+            kept = count - tested - apart
+            if kept < 1:
+                raise DataError(
+                    f"{everything.source}: {count} windows leave none to train on; use a smaller test_fraction"
+                )
+            return {
+                "train": everything.take(np.arange(kept)),
+                "test": everything.take(np.arange(count - tested, count)),
+            }
+        labels = np.unique(everything.labels, return_inverse=True)[1].astype(np.int64)
+        train, test = split_rows(count, self.test_fraction, self.split_seed, labels)
+        return {"train": everything.take(train), "test": everything.take(test)}
+
+    def _prepared(self, sequences: SequenceSet) -> SequenceSet:
+        """The sequences with fewer steps, and with changes as channels."""
+        if self.every > 1:
+            ends = -(-sequences.lengths // self.every)
+            places = sequences.lengths[:, None] - 1 - (ends[:, None] - 1 - np.arange(int(ends.max()))) * self.every
+            values = np.take_along_axis(sequences.values, np.maximum(places, 0)[:, :, None], 1)
+            sequences = replace(sequences, values=values, lengths=ends)
+        if not self.delta:
+            return sequences
+        change = np.diff(sequences.values, axis=1, prepend=sequences.values[:, :1])
+        names = (*sequences.channels, *(f"{name}_delta" for name in sequences.channels))
+        return replace(sequences, values=np.concatenate([sequences.values, change], 2), channels=names)
+
+    def _rows(self, steps: NDArray[np.float32]) -> Rows:
+        """Steps ``[N, channels]`` as rows."""
+        return make_rows(self.columns, [steps[:, channel] for channel in range(steps.shape[1])])
+
+    def _numbers(self, sequences: SequenceSet) -> NDArray[np.int64]:
+        number = {name: index for index, name in enumerate(self.class_names)}
+        return np.array([number[label] for label in sequences.labels.tolist()], np.int64)
+
+    def _samples(self, sequences: SequenceSet) -> Samples:
+        count, steps, channels = sequences.values.shape
+        # A NaN of its own: that of padding has all bits set.
+        values = np.where(np.isnan(sequences.values), np.float32(np.nan), sequences.values)
+        rows = self._rows(values.reshape(-1, channels))
+        raw = np.ascontiguousarray(rows).view(np.uint8).reshape(count, steps, rows.dtype.itemsize).copy()
+        raw[np.arange(steps) >= sequences.lengths[:, None]] = _PADDING
+        return torch.from_numpy(raw), torch.from_numpy(self._numbers(sequences))

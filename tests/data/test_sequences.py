@@ -1,0 +1,177 @@
+"""Sequences from arrays, long tables and .ts files: lengths, missing values, encoders, splits, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lgn_lightning.base.columns import Op
+from lgn_lightning.data import DataError, Sequences
+from lgn_lightning.data.sequence_file import read_sequences
+
+
+def arrays(count: int = 40, steps: int = 6, channels: int = 2) -> dict[str, Any]:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(count, steps, channels)).astype(np.float32)
+    y = np.array(["low", "high"])[(x[:, :, 0].sum(1) > 0).astype(int)]
+    return {"x": x, "y": y}
+
+
+def saved(path: Path, **changes: Any) -> str:
+    np.savez(path, **{**arrays(), **changes})
+    return str(path)
+
+
+def long_table(path: Path, count: int = 12) -> str:
+    generator = np.random.default_rng(0)
+    rows = []
+    for key in range(count):
+        for step in range(2 + key % 3):
+            value = float(generator.normal()) if step else np.nan
+            rows.append({"name": f"s{key}", "when": step, "value": value, "kind": "ab"[key % 2]})
+    frame = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    frame.to_csv(path, index=False)
+    return str(path)
+
+
+def test_arrays_become_rows_of_channels(tmp_path: Path) -> None:
+    data = Sequences(saved(tmp_path / "a.npz", channels=np.array(["u", "v"])), thresholds=4, val_fraction=0.25)
+    assert [column.name for column in data.columns] == ["u", "v"]
+    assert data.class_names == ["high", "low"]
+    x, y = data._load_train()
+    tested, _ = data.test_samples()
+    assert (x.dtype, x.shape, len(y), len(tested)) == (torch.uint8, (30, 6, 8), 30, 10)
+    given = arrays()["x"]
+    values = x.numpy().view(np.float32)
+    assert all((given == row).all((1, 2)).any() for row in values)
+    assert data.num_bits == 8
+    assert not (data.comparisons.op == Op.MISSING).any()
+
+
+def test_thresholds_are_of_the_sequences_that_train(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npz")
+    data = Sequences(path, thresholds=3, val_fraction=0.25)
+    x, y = data._load_train()
+    kept, held = data._split_train(y)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(30))
+    steps = x[kept].numpy().view(np.float32)[:, :, 0]
+    constants = [data.comparisons.value(bit) for bit in range(3)]
+    shares = [(steps > constant).mean() for constant in constants]
+    assert np.allclose(shares, [0.75, 0.5, 0.25], atol=0.02)
+
+
+def test_lengths_and_missing_values(tmp_path: Path) -> None:
+    x = arrays()["x"]
+    lengths = np.arange(40) % 6 + 1
+    x[0, 0, 1] = np.nan
+    data = Sequences(saved(tmp_path / "a.npz", x=x, lengths=lengths), val_fraction=0)
+    found = np.concatenate(
+        [(part[0].numpy() != 255).any(2).sum(1) for part in (data._load_train(), data.test_samples())]
+    )
+    assert sorted(found) == sorted(lengths)
+    assert (data.comparisons.op == Op.MISSING).sum() in (0, 1)  # of the training alone
+    x[:, 3:] = np.nan  # without lengths a sequence ends with its last number
+    short = Sequences(saved(tmp_path / "b.npz", x=x))
+    assert set((short._load_train()[0].numpy() != 255).any(2).sum(1)) == {3}
+
+
+def test_changes_and_fewer_steps(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npz", channels=np.array(["u", "v"]))
+    data = Sequences(path, delta=True, every=2)
+    assert [column.name for column in data.columns] == ["u", "v", "u_delta", "v_delta"]
+    x, _ = data._load_train()
+    values = x.numpy().view(np.float32)
+    assert values.shape == (30, 3, 4)
+    assert np.allclose(values[:, 1:, 2:], np.diff(values[:, :, :2], axis=1))
+    assert (values[:, 0, 2:] == 0).all()
+    last = arrays()["x"][:, [1, 3, 5]]
+    assert all((last == row[:, :2]).all((1, 2)).any() for row in values)
+
+
+def test_a_long_table_in_any_order(tmp_path: Path) -> None:
+    path = long_table(tmp_path / "a.csv")
+    data = Sequences(path, target="kind", id="name", time="when", val_fraction=0, test_fraction=0.5)
+    x, y = data._load_train()
+    assert data.class_names == ["a", "b"]
+    values = x.numpy().view(np.float32)[:, :, 0]
+    assert np.isnan(values[:, 0]).all()
+    assert set((x.numpy() != 255).any(2).sum(1)) <= {2, 3, 4}
+    assert (data.comparisons.op == Op.MISSING).sum() == 1
+    assert len(y) == 6
+
+
+def test_ts_files(tmp_path: Path) -> None:
+    text = "# c\n@problemName p\n@classLabel true a b\n@data\n" + "1,2,?:4,5,6:a\n1,2:4,5:b\n" * 6
+    (tmp_path / "a.ts").write_text(text)
+    found = read_sequences(tmp_path / "a.ts", None, None, None)["all"]
+    assert found.values.shape == (12, 3, 2)
+    assert found.lengths.tolist() == [3, 2] * 6
+    assert found.labels.tolist() == ["a", "b"] * 6
+    assert np.isnan(found.values[0, 2, 0])
+    assert found.values[0, 1].tolist() == [2, 5]
+    data = Sequences(str(tmp_path / "a.ts"), test_path=str(tmp_path / "a.ts"), val_fraction=0)
+    assert len(data._load_train()[1]) == len(data.test_samples()[1]) == 12
+
+
+def test_windows_over_a_stream_share_no_row_with_the_test(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"t": np.arange(100), "value": np.arange(100.0), "kind": np.array(["a", "b"])[np.arange(100) // 5 % 2]}
+    )
+    frame.iloc[::-1].to_csv(tmp_path / "a.csv", index=False)
+    data = Sequences(str(tmp_path / "a.csv"), target="kind", time="t", window=10, stride=3, val_fraction=0)
+    (x, y), (tested, _) = data._load_train(), data.test_samples()
+    train, test = (part.numpy().view(np.float32)[:, :, 0] for part in (x, tested))
+    assert (np.diff(train, axis=1) == 1).all()
+    assert (np.diff(train[:, 0]) == 3).all()
+    assert train.max() < test.min()
+    assert y.tolist() == [int(row[-1]) // 5 % 2 for row in train]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": np.zeros((40, 6))}, r"numbers \[N, steps, channels\]"),
+        ({"x": np.zeros((40, 0, 2))}, r"numbers \[N, steps, channels\]"),
+        ({"x": np.full((40, 6, 2), np.inf)}, "channel_0' is infinite"),
+        ({"x": np.full((40, 6, 2), np.nan)}, "at least one"),
+        ({"y": np.zeros(3)}, "40 sequences and 3 labels"),
+        ({"y": np.zeros(40)}, "nothing to learn"),
+        ({"lengths": np.zeros(40, int)}, "lengths from 0"),
+        ({"lengths": np.full(40, 7)}, "lengths from 7"),
+        ({"lengths": np.ones(3, int)}, "3 lengths"),
+        ({"channels": np.array(["a"])}, "1 names of channels for 2"),
+        ({"x_train": np.zeros((40, 6, 2))}, "has no array y_train"),
+    ],
+)
+def test_bad_arrays_are_one_error(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        Sequences(saved(tmp_path / "a.npz", **changes)).setup("fit")
+
+
+def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
+    table = long_table(tmp_path / "a.csv")
+    (tmp_path / "b.ts").write_text("@data\n1,2:a\n1,2:3,4:b\n")
+    (tmp_path / "c.ts").write_text("@timeStamps true\n@data\n")
+    (tmp_path / "d.npz").write_bytes(b"x")
+    for arguments, message in (
+        ({"path": table}, "data.id"),
+        ({"path": table, "id": "name", "target": "sort"}, "sort"),
+        ({"path": table, "id": "kind", "target": "name"}, "has 6 classes"),
+        ({"path": table, "target": "kind", "window": 99}, "fewer than a window"),
+        ({"path": table, "window": 2}, "data.target"),
+        ({"path": str(tmp_path / "b.ts")}, "channels differ"),
+        ({"path": str(tmp_path / "c.ts")}, "time stamps"),
+        ({"path": str(tmp_path / "d.npz")}, "cannot be read as arrays"),
+        ({"path": str(tmp_path / "e.npz")}, "there is no file"),
+        ({"path": str(tmp_path)}, "is a folder"),
+    ):
+        with pytest.raises(DataError, match=message):
+            Sequences(**arguments).setup("fit")
+    for wrong in ({"stride": 0}, {"window": 0}, {"every": 0}, {"test_fraction": 1.0}):
+        with pytest.raises(ValueError, match="must be"):
+            Sequences(table, **wrong)
