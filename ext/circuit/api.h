@@ -74,6 +74,18 @@ int lgn_engine_rows(const LgnEngine* engine, const uint8_t* rows, int64_t size, 
 // Packed words [inputs][words]: bit j of word i is sample 64 i + j.
 int lgn_engine_packed(const LgnEngine* engine, const uint64_t* inputs, int64_t words, int64_t samples, int32_t threads,
                       int32_t* scores, int32_t* classes, uint64_t* output_bits);
+// Packed sequences [steps][num_inputs][words] through an engine of one step: a circuit of inputs and then state, whose
+// outputs, a class each, are `counted` ones in equal groups and then the next state. Scores [samples][classes] are the
+// counts of the last step of each sample, or the sum over its steps. `lengths` may be null: all steps count.
+struct LgnSequences {
+  const uint64_t* inputs;
+  const uint8_t* initial;
+  const int64_t* lengths;
+  int32_t* scores;
+  int64_t steps, num_inputs, state, counted, classes, words, samples, summed;
+};
+// Returns 0, or -1 when memory is short.
+int lgn_engine_sequences(const LgnEngine* engine, const LgnSequences* job, int32_t threads);
 }
 
 #if defined(__GNUC__)

@@ -1,119 +1,14 @@
 // Engines: they run blocks of 512 samples through a program, on several threads, and count and compare the sums.
+#include "engine.h"
+
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <mutex>
-#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
-#include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include "kernels.h"
-#include "loops.h"
-#include "machine_code.h"
 #include "row_kernels.h"
 
 using namespace lgn;
-
-namespace {
-
-// Aligned memory of one thread; slots begin at its start.
-class Workspace {
- public:
-  explicit Workspace(size_t bytes) {
-    constexpr size_t kHugePage = size_t(1) << 21;
-    const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
-    const size_t size = (bytes + alignment - 1) / alignment * alignment;
-    memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, size)));
-    if (!memory_) throw std::bad_alloc();
-#if defined(__linux__)
-    if (alignment == kHugePage) madvise(memory_.get(), size, MADV_HUGEPAGE);
-#endif
-    std::memset(memory_.get(), 0, size);
-  }
-  uint8_t* data() const { return memory_.get(); }
-
- private:
-  struct Free {
-    void operator()(uint8_t* p) const { std::free(p); }
-  };
-  std::unique_ptr<uint8_t, Free> memory_;
-};
-
-struct Job {
-  const uint8_t* rows = nullptr;  // bytes, or
-  const uint64_t* words = nullptr;
-  int64_t row = 0, num_words = 0, num_levels = 0, samples = 0;
-  const uint8_t* levels = nullptr;
-  const LgnComparison* comparisons = nullptr;  // of rows of a table, num_levels of them
-  int32_t *scores = nullptr, *classes = nullptr;
-  uint64_t* output_bits = nullptr;
-};
-
-}  // namespace
-
-struct LgnEngine {
-  int64_t inputs, classes, group;
-  int32_t kind, isa;
-  const Kernels* kernels;
-  GroupedProgram grouped;                          // interpreter
-  CodeBuffer buffer;                               // machine code,
-  std::vector<size_t> pieces;                      // where its pieces begin
-  std::vector<std::vector<uint32_t>> plane_slots;  // and where it leaves the counts
-  std::vector<int64_t> offset;                     // to be added to the count of each class
-  uint32_t slots = 0;
-  int64_t operations = 0, bytes = 0, loads = 0, stores = 0;
-  bool narrow_counts = true;
-  std::unique_ptr<Loops> loops;  // run before the circuit; its inputs are then their slots
-  mutable std::mutex mutex;
-  mutable std::vector<std::unique_ptr<Workspace>> idle;
-
-  std::unique_ptr<Workspace> take(size_t bytes_needed) const {
-    {
-      const std::lock_guard<std::mutex> lock(mutex);
-      if (!idle.empty()) {
-        auto workspace = std::move(idle.back());
-        idle.pop_back();
-        return workspace;
-      }
-    }
-    return std::make_unique<Workspace>(bytes_needed);
-  }
-  void give_back(std::unique_ptr<Workspace> workspace) const {
-    const std::lock_guard<std::mutex> lock(mutex);
-    idle.push_back(std::move(workspace));
-  }
-
-  // Inputs of a sample: of the circuit, or of the loops before it.
-  int64_t sample_inputs() const { return loops ? loops->inputs : inputs; }
-
-  // Layout of a workspace: slots, planes, counts, classes of a block, scratch of the packing, registers of the loops.
-  size_t planes_at() const { return size_t(slots + 1) * kSlotBytes; }
-  size_t counts_at() const { return planes_at() + size_t(kMaxPlanes) * kSlotBytes; }
-  size_t best_at() const { return counts_at() + size_t(classes) * kBlock * sizeof(int32_t); }
-  size_t scratch_at() const { return best_at() + kBlock * sizeof(int32_t); }
-  size_t registers_at() const { return scratch_at() + size_t(scratch_words(sample_inputs())) * sizeof(uint64_t); }
-  size_t workspace_bytes() const { return registers_at() + (loops ? size_t(loops->registers) * kSlotBytes : 0); }
-
-  void run(const Job& job, int32_t threads) const;
-
- private:
-  void work(const Job& job, std::atomic<int64_t>& next) const;
-  void block(const Job& job, int64_t index, uint8_t* memory) const;
-  void load(const Job& job, int64_t first, int samples, uint8_t* memory) const;
-  template <class T>
-  void count(uint8_t* memory) const;
-  template <class T>
-  void store(const Job& job, int64_t first, int samples, uint8_t* memory) const;
-  void store_outputs(const Job& job, int64_t first, const uint8_t* memory) const;
-};
 
 void LgnEngine::run(const Job& job, int32_t threads) const {
   const int64_t blocks = (job.samples + kBlock - 1) / kBlock;
@@ -152,15 +47,7 @@ void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
   const int samples = static_cast<int>(std::min<int64_t>(kBlock, job.samples - first));
   load(job, first, samples, memory);
   if (loops) loops->run(isa, memory, memory + registers_at());
-  if (kind == kMachineCode) {
-    for (const size_t begin : pieces) {
-      const auto piece = reinterpret_cast<void (*)(uint8_t*)>(buffer.code() + begin);
-      piece(memory);
-      if (isa == kAvx2) piece(memory + kSlotBytes / 2);
-    }
-  } else {
-    kernels->interpret(grouped, memory);
-  }
+  run_program(memory);
   if (job.output_bits) store_outputs(job, first, memory);
   if (!job.scores && !job.classes) return;
   if (narrow_counts) {
@@ -169,6 +56,18 @@ void LgnEngine::block(const Job& job, int64_t index, uint8_t* memory) const {
   } else {
     count<int32_t>(memory);
     store<int32_t>(job, first, samples, memory);
+  }
+}
+
+void LgnEngine::run_program(uint8_t* memory) const {
+  if (kind != kMachineCode) {
+    kernels->interpret(grouped, memory);
+    return;
+  }
+  for (const size_t begin : pieces) {
+    const auto piece = reinterpret_cast<void (*)(uint8_t*)>(buffer.code() + begin);
+    piece(memory);
+    if (isa == kAvx2) piece(memory + kSlotBytes / 2);
   }
 }
 

@@ -35,6 +35,18 @@ class _Result(ctypes.Structure):
     _fields_ = (("gates", ctypes.c_int64), *_ARRAYS)
 
 
+class Sequences(ctypes.Structure):
+    """Sequences of an engine of one step; see ``ext/circuit/api.h``."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("inputs", "initial", "lengths", "scores")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("steps", "num_inputs", "state", "counted", "classes", "words", "samples", "summed")
+        ),
+    )
+
+
 class LoopStep(ctypes.Structure):
     """A step of a looped circuit, as the library takes it."""
 
@@ -126,6 +138,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
             i32,
             [address, address, i64, ctypes.POINTER(Comparison), i64, i64, i32, address, address],
         ),
+        "lgn_engine_sequences": (i32, [address, ctypes.POINTER(Sequences), i32]),
         "lgn_engine_packed": (i32, [address, address, i64, i64, i32, address, address, address]),
     }
     for name, (restype, argtypes) in signatures.items():

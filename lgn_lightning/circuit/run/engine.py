@@ -185,6 +185,38 @@ class Engine:
         self._call("lgn_engine_packed", where, 0, False, False, result.ctypes.data)
         return result
 
+    def sequences(
+        self,
+        words: NDArray[np.uint64],
+        initial: NDArray[np.bool_],
+        counted: int,
+        classes: int,
+        samples: int,
+        lengths: NDArray[np.int64] | None,
+        summed: bool,
+    ) -> NDArray[np.int32] | None:
+        """Scores of packed sequences, of an engine of one step, see `SequenceEngine`; None where it is not native.
+
+        Args:
+            words: uint64 ``[steps, inputs of a step, w]``.
+            initial: State before the first step; the circuit's last inputs, and its last outputs.
+            counted: Outputs that are counted.
+            classes: Groups of them.
+            samples: Sequences.
+            lengths: Steps of each; None for all.
+            summed: Whether the scores of all steps are summed up, or are those of the last.
+        """
+        if self._handle is None or self._library is None:
+            return None
+        words, bits = np.ascontiguousarray(words), np.ascontiguousarray(initial, np.uint8)
+        scores = np.zeros((samples, classes), np.int32)
+        ends = None if lengths is None else np.ascontiguousarray(lengths, np.int64)
+        sizes = len(words), words.shape[1], bits.size, counted, classes, words.shape[2], samples, int(summed)
+        arrays = (native.pointer(array) for array in (words, bits, ends, scores))
+        if self._library.lgn_engine_sequences(self._handle, native.Sequences(*arrays, *sizes), self.threads):
+            raise MemoryError("the engine found no memory for its slots")
+        return scores
+
     def _samples(self, x: ArrayLike, *, scores: bool, classes: bool) -> _Results:
         kind, rows = check_samples(self.circuit, x)
         if self._handle is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -134,8 +133,8 @@ class SequenceEngine:
         scores = np.zeros((len(frames), self.circuit.num_classes), np.int32)
         for start in range(0, len(frames), _BLOCK):
             block, end = frames[start : start + _BLOCK], ends[start : start + _BLOCK]
-            words = (self._words(block[:, t]) for t in range(int(end.max())))
-            self._add(scores[start : start + _BLOCK], words, end)
+            words = np.stack([self._words(block[:, t]) for t in range(int(end.max()))])
+            scores[start : start + _BLOCK] = self._scores(words, end)
         return scores
 
     def predict(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
@@ -166,9 +165,10 @@ class SequenceEngine:
         if words.ndim != 3 or not len(words):
             raise CircuitError(f"packed sequences are [steps, {self.circuit.num_inputs}, w], got {list(words.shape)}")
         count = words.shape[2] * 64 if count is None else count
-        scores = np.zeros((count, self.circuit.num_classes), np.int32)
-        self._add(scores, iter(words), np.full(count, len(words), np.int64))
-        return scores
+        wanted = (len(words), self.circuit.num_inputs, -(-count // 64))
+        if words.dtype != np.uint64 or words.shape != wanted:
+            raise CircuitError(f"packed sequences must be uint64 {list(wanted)}, got {words.dtype} {list(words.shape)}")
+        return self._scores(words, np.full(count, len(words), np.int64))
 
     def step(self, inputs: Words, state: Words) -> tuple[Words, Words]:
         """One step on packed bits: ``[num_inputs, w]`` and ``[state, w]`` to the counted bits and the next state."""
@@ -179,15 +179,22 @@ class SequenceEngine:
     def _words(self, samples: NDArray[Any]) -> Words:
         return step_words(self.circuit, samples)
 
-    def _add(self, scores: NDArray[np.int32], words: Iterator[Words], ends: NDArray[np.int64]) -> None:
-        """Runs sequences and adds what counts to their scores."""
-        state = initial_words(self.circuit, len(ends))
-        last = self.circuit.readout == "last"
+    def _scores(self, words: NDArray[np.uint64], ends: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Scores of packed sequences of these lengths."""
+        circuit, last = self.circuit, self.circuit.readout == "last"
+        sizes = circuit.counted.outputs.size, circuit.num_classes, len(ends)
+        lengths = None if (ends == len(words)).all() else ends
+        found = self._engine.sequences(words, circuit.initial, *sizes, lengths, not last)
+        if found is not None:
+            return found
+        scores = np.zeros((len(ends), circuit.num_classes), np.int32)
+        state = initial_words(circuit, len(ends))
         for t, inputs in enumerate(words, 1):
             outputs, state = self.step(inputs, state)
             counts = ends == t if last else ends >= t
             if counts.any():
                 scores[counts] += self._count(outputs, len(ends))[counts]
+        return scores
 
     def _count(self, outputs: Words, count: int) -> NDArray[np.int32]:
         bits = unpack_bits(outputs, count).reshape(count, self.circuit.num_classes, -1)
