@@ -14,6 +14,7 @@ from lgn_lightning.callbacks.resample_slots import ResampleSlots
 from lgn_lightning.callbacks.resume_point import ResumePoint
 from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
+from lgn_lightning.callbacks.state_activity import StateActivity
 from lgn_lightning.callbacks.step_progress import StepProgressBar
 from lgn_lightning.callbacks.wire_penalty import WirePenalty
 from lgn_lightning.callbacks.wire_schedule import WireSchedule
@@ -30,6 +31,7 @@ __all__ = [
     "ResumePoint",
     "SamplerSchedule",
     "ScoreSaturation",
+    "StateActivity",
     "StepProgressBar",
     "WirePenalty",
     "WireSchedule",

@@ -121,6 +121,19 @@ class LogicRecurrent(CheckedInput):
                 ends = f"{int(lengths.min())} to {int(lengths.max())}"
                 raise ValueError(f"lengths from {ends} do not fit sequences of {x.shape[1]} steps: 1 is the least")
 
+    def states(self, x: Tensor | Steps) -> Tensor:
+        """The state after each step, ``[batch, steps, state_dim]``, in the present mode; for those who watch."""
+        bits = x.bits if isinstance(x, Steps) else x
+        bits = bits if bits.is_floating_point() else bits.float()
+        initial = self.cell.initial_state()
+        zeros = bits.new_zeros(len(bits), self.cell.state_dim)
+        state = zeros if initial is None else initial.to(bits.dtype).expand_as(zeros)
+        found = []
+        for t in range(bits.shape[1]):
+            _, state = self.cell(bits[:, t], state)
+            found.append(state)
+        return torch.stack(found, 1)
+
     # Unrolled.
 
     def _unrolled(self, x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -83,9 +83,17 @@ def to_svg(figure: Figure, label: str) -> str:
 
 
 def line_chart(
-    lines: Sequence[tuple[str, Curve | None, str]], ylabel: str, label: str, percent: bool = False, zero: bool = False
+    lines: Sequence[tuple[str, Curve | None, str]],
+    ylabel: str,
+    label: str,
+    percent: bool = False,
+    zero: bool = False,
+    xlabel: str = "optimizer steps",
 ) -> str:
-    """Curves over the optimizer steps: name, curve (None is left out) and colour of each; ``label`` is read out."""
+    """Curves, by default over the optimizer steps: name, curve (None is left out) and colour of each.
+
+    ``label`` is what a screen reader says.
+    """
     figure, axes = new_figure(2.3)
     factor = 100 if percent else 1
     drawn = [(name, curve, colour) for name, curve, colour in lines if curve is not None]
@@ -95,7 +103,7 @@ def line_chart(
         axes.plot(steps, scaled, color=colour, linewidth=1.6, label=name, marker=marker, markersize=4)
     if zero:
         axes.axhline(0, color=MUTED, linewidth=0.8)
-    axes.set_xlabel("optimizer steps")
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_formatter(_thousands)
     if len(drawn) > 1:

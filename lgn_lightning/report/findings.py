@@ -22,6 +22,7 @@ from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.importance import Importance, importance
 from lgn_lightning.report.layers import LayerFacts, layer_facts
 from lgn_lightning.report.run_facts import run_facts
+from lgn_lightning.report.states import state_curves
 from lgn_lightning.training.checkpoint import LoadedNet, decoding
 from lgn_lightning.training.fit_columns import fit_columns
 
@@ -46,7 +47,8 @@ class Findings:
 
     ``activity_images`` test images gave the layers' activity, and on ``compared`` of them net and circuit had equal
     scores; ``throughput`` is in images per second by what ran them. ``values`` are metrics of targets that are no
-    classes; ``importance`` is of a table's bits and columns, over ``flipped`` rows.
+    classes; ``states`` are curves of a recurrent net's state over the steps; ``importance`` is of a table's bits and
+    columns, over ``flipped`` rows.
     """
 
     run: LoadedNet
@@ -61,6 +63,7 @@ class Findings:
     importance: Importance | None = None
     flipped: int = 0
     throughput: list[tuple[str, float]] = field(default_factory=list)
+    states: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -139,6 +142,8 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     except CircuitError as error:
         missing.append(f"Circuit, passes, pixel use and throughput: {error}.")
     findings = Findings(run, history, layers, measured, test, circuit, missing=missing)
+    if test is not None:
+        findings.states = state_curves(run.net, test.images)
     if test is not None:
         _run_test_images(findings, test)
     return findings

@@ -80,6 +80,10 @@ def render(findings: Findings) -> str:
 
 def _charts(findings: Findings) -> dict[str, str]:
     charts = figures.accuracy_charts(findings.history)
+    if findings.states:
+        colours = (figures.HARD, figures.SOFT)
+        lines = [(name, curve, colour) for (name, curve), colour in zip(findings.states.items(), colours, strict=False)]
+        charts["state"] = figures.line_chart(lines, "state bits", "state over the steps of a sequence", xlabel="step")
     circuit = findings.circuit
     if circuit is None:
         return charts

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lgn_lightning import load_net
 from lgn_lightning.circuit import SequentialCircuit
@@ -15,6 +16,7 @@ from lgn_lightning.circuit.check.prove import prove
 from lgn_lightning.cli.main import main
 from lgn_lightning.nn import life_circuit
 from tests.circuit.tools import needs, needs_abc
+from tests.killed_runs import kill_at_step, run_lgn
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,26 @@ def test_predict_bench_and_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["bench", str(run), "--samples", "256", "--rounds", "1"]) == 0
     assert "steps from" in capsys.readouterr().out
     assert main(["report", str(run)]) == 0
-    assert "parity-stream" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "State over time" in page
+    assert 'aria-label="state over the steps of a sequence"' in page
+
+
+@pytest.mark.soak
+def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--trainer.max_steps=40", "--trainer.val_check_interval=10", "--trainer.enable_progress_bar=false"]
+    every = ["--trainer.callbacks+=lgn_lightning.callbacks.ResumePoint", "--trainer.callbacks.every_n_steps=3"]
+    every += ["--trainer.callbacks.max_overhead=1e9"]
+    for name, prepare in (("whole", None), ("killed", kill_at_step(23))):
+        arguments = ["fit", "parity-stream", "--run_name", name, *short, *every]
+        assert run_lgn(arguments, *([] if prepare is None else [prepare])) == (0 if prepare is None else -9)
+    assert run_lgn(["fit", "--resume", "runs/parity-stream/killed"]) == 0
+    whole, killed = (
+        torch.load(f"runs/parity-stream/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "killed")
+    )
+    assert all(torch.equal(value, killed[name]) for name, value in whole.items())
 
 
 @needs_abc
