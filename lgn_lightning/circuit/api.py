@@ -22,7 +22,7 @@ from lgn_lightning.circuit.emit.c_stream import emit_c_stream
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import read_circuit, save_circuit
 from lgn_lightning.circuit.net.looped import LoopedNetlist
-from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
+from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist, NodeIds
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.passes.optimize import optimize
@@ -98,23 +98,29 @@ class Circuit(_Methods, Netlist):
 
     @classmethod
     def from_module(
-        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
+        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[Any] | None = None
     ) -> Circuit:
         """Turns a net into a circuit of the gates it settled on, gate for gate: nothing is optimised.
 
+        The net's own forward pass is followed, as in ``.eval()`` mode: branches, skips, layers used twice, functions
+        that move values, logic of activations, sums of scores. Several outputs become classes one after the other.
+
         Args:
-            net: `Sequential`, `Flatten`, `Identity`, `Dropout` and any module with ``add_to_circuit``.
+            net: Any module whose layers have ``add_to_circuit``.
             class_names: One name a class.
-            input_shape: Image shape (C, H, W), for a threshold encoder that does not know it.
+            input_shape: Shape of a sample, without the batch, where no encoder and not the width of the first layer
+                says it; of a net with several inputs one shape each. Their bits follow one another.
 
         Raises:
-            CircuitError: If a module cannot become gates (path and type are named) or widths do not fit.
+            CircuitError: If something cannot become gates (module, line and what to do are named) or sizes do not fit.
         """
         # torch takes seconds to import, and circuits run without it
-        from lgn_lightning.circuit.build.walker import walk_module
+        from lgn_lightning.circuit.build.trace import trace_module
 
-        builder = CircuitBuilder(input_shape)
-        return walk_module(net, builder, lambda wires: builder.finish(wires, class_names))
+        def finish(builder: CircuitBuilder, wires: NodeIds) -> Circuit:
+            return builder.finish(wires, class_names)
+
+        return trace_module(net, CircuitBuilder, finish, input_shape)
 
     def remove_dead_gates(self) -> Circuit:
         """Returns the circuit without the gates that no output depends on. All inputs stay."""
@@ -134,18 +140,19 @@ class LoopedCircuit(_Methods, LoopedNetlist):
 
     @classmethod
     def from_module(
-        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[int] | None = None
+        cls, net: nn.Module, class_names: Sequence[str] | None = None, input_shape: Sequence[Any] | None = None
     ) -> LoopedCircuit:
         """Turns a net into a looped circuit of the gates it settled on; arguments and errors as `Circuit.from_module`.
 
         Dense layers and encoders become plain gates, as in a `Circuit`; nothing is optimised.
         """
         # torch takes seconds to import, and circuits run without it
-        from lgn_lightning.circuit.build.walker import walk_module
+        from lgn_lightning.circuit.build.trace import trace_module
 
-        builder = LoopedBuilder(input_shape)
-        data = walk_module(net, builder, lambda wires: builder.finish_looped(wires, class_names))
-        return _public(LoopedCircuit, data)
+        def finish(builder: LoopedBuilder, wires: NodeIds) -> LoopedCircuit:
+            return _public(LoopedCircuit, builder.finish_looped(wires, class_names))
+
+        return trace_module(net, LoopedBuilder, finish, input_shape)
 
     def unroll(self) -> Circuit:
         """Returns the circuit in which every place has gates of its own: the same scores."""
@@ -172,12 +179,16 @@ class SequentialCircuit(SequentialNetlist):
             CircuitError: If a module cannot become gates, or none has state.
         """
         # torch takes seconds to import, and circuits run without it
-        from lgn_lightning.circuit.build.walker import walk_module
+        from lgn_lightning.circuit.build.trace import trace_module
 
-        builder = SequentialBuilder(state_of(net))
-        if not builder.num_state:
+        state = state_of(net)
+        if not state:
             raise CircuitError(f"{type(net).__name__} has no state: Circuit.from_module makes its circuit")
-        return _public(cls, walk_module(net, builder, lambda wires: builder.finish_sequential(wires, class_names)))
+
+        def finish(builder: SequentialBuilder, wires: NodeIds) -> SequentialCircuit:
+            return _public(cls, builder.finish_sequential(wires, class_names))
+
+        return trace_module(net, lambda _: SequentialBuilder(state), finish)
 
     def scores(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
         """Simulates sequences: int32 ``[N, num_classes]``; see `SequenceEngine` for ``x`` and ``lengths``."""

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from lgn_lightning.models.automaton import LogicCA
     from lgn_lightning.models.mlp import MLP, LogicMLP
     from lgn_lightning.models.recurrent import LogicRNN
+    from lgn_lightning.models.skip import LogicSkipNet
     from lgn_lightning.models.table import TableMLP
     from lgn_lightning.models.torchvision_net import TorchvisionNet
     from lgn_lightning.models.tree import LogicTreeNet
 
-__all__ = ["MLP", "LogicCA", "LogicMLP", "LogicRNN", "LogicTreeNet", "TableMLP", "TorchvisionNet"]
+__all__ = ["MLP", "LogicCA", "LogicMLP", "LogicRNN", "LogicSkipNet", "LogicTreeNet", "TableMLP", "TorchvisionNet"]
 
 # Imported on first use: sizes are checked without torch.
 __getattr__, __dir__ = lazy_names(
@@ -22,6 +23,7 @@ __getattr__, __dir__ = lazy_names(
         "LogicMLP": "mlp",
         "LogicCA": "automaton",
         "LogicRNN": "recurrent",
+        "LogicSkipNet": "skip",
         "TableMLP": "table",
         "TorchvisionNet": "torchvision_net",
         "LogicTreeNet": "tree",

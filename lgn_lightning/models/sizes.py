@@ -55,6 +55,24 @@ def mlp_widths(
     return widths
 
 
+def skip_widths(
+    in_shape: Sequence[int],
+    num_classes: int,
+    width: int,
+    depth: int,
+    skip: str = "concat",
+    thresholds: Sequence[float] = (0.5,),
+    **_: Any,
+) -> list[int]:
+    """Inputs of each layer of a `LogicSkipNet`, then its outputs; takes its arguments, and errors as `mlp_widths`."""
+    bits, *widths = mlp_widths(in_shape, num_classes, width, depth, thresholds)
+    if skip != "concat":
+        return [bits, *widths]
+    for layer in range(2, depth):
+        check_widths(f"LogicLayer({layer * width}, {width}) with all before it", layer * width, width, 2)
+    return [bits, *(layer * width for layer in range(1, depth + 1))]
+
+
 def layer_widths(width: int | list[int], depth: int | None) -> list[int]:
     """Gates of each layer, of one width and a depth, or of a list; a ValueError if they do not fit one another."""
     if isinstance(width, int):
@@ -130,4 +148,8 @@ def _check_layers(widths: list[int], arity: int) -> None:
 
 
 #: What checks the arguments of a net, by the name of its class.
-SIZES: Final[dict[str, Callable[..., object]]] = {"LogicMLP": mlp_widths, "LogicTreeNet": tree_sizes}
+SIZES: Final[dict[str, Callable[..., object]]] = {
+    "LogicMLP": mlp_widths,
+    "LogicSkipNet": skip_widths,
+    "LogicTreeNet": tree_sizes,
+}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.build.walker import walk_part
+from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.nn.gate_layer import GateLayer
@@ -124,7 +124,7 @@ class LogicCell(nn.Module):
 
     def step_in_circuit(self, builder: NetlistBuilder, wires: NodeIds, state: NodeIds) -> tuple[NodeIds, NodeIds]:
         """Adds the gates of a step: nodes of the inputs and of the state to those of output and next state."""
-        y = walk_part(self.net, builder, np.concatenate([wires, state]))
+        y = trace_part(self.net, builder, np.concatenate([wires, state]))
         own, rest = y[: self.own_dim], y[self.own_dim :]
         if not self.gated:
             return (own if self.own_dim else rest), rest

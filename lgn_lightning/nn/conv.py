@@ -13,9 +13,11 @@ from lgn_lightning.base.sizes import MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
+from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.dense_layer import is_finite, scale_gradient
+from lgn_lightning.nn.deferred import defer
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
 from lgn_lightning.nn.learned_connections import LEARNED, LeafConnections, LearnedLeaves
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
@@ -81,6 +83,9 @@ class OrPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes the maximum of each window."""
+        waiting = defer(self, x, lambda: (*x.shape[:-2], *self.output_size(*x.shape[-2:])), x.dtype)
+        if waiting is not None:
+            return waiting
         height, width = self.output_size(*x.shape[-2:])
         if any(self.padding):
             (rows, columns), nothing = self.padding, -math.inf if x.is_floating_point() else 0
@@ -272,6 +277,10 @@ class LogicTreeConv2d(GateLayer):
             return ops.learned_bit_tree_conv(x, table, shares, gates, leaves, candidates, geometry)
         return ops.bit_tree_conv(x, table, gates, leaves, geometry)
 
+    def _out_shape(self, x: Tensor) -> tuple[int, ...]:
+        size = self._check_input(x, None).output_size(tuple(x.shape[2:]))
+        return (x.shape[0], self.out_channels, *size)
+
     def _check_input(self, x: Tensor, pool: OrPool2d | None) -> ConvGeometry:
         """Refuses an input that does not fit, and gives what the convolution's op does to it."""
         if len(x.shape) != 4 or x.shape[1] != self.in_channels:
@@ -293,6 +302,10 @@ class LogicTreeConv2d(GateLayer):
                 than the pooling.
             TypeError: If the input is no tensor, or complex.
         """
+        if pool is None:
+            waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
+            if waiting is not None:
+                return waiting
         geometry = self._check_input(x, pool)
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name} takes a tensor, not a {type(x).__name__}; export the net to run packed bits")

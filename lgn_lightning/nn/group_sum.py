@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.nn.deferred import finish
 from lgn_lightning.nn.gate_layer import on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
 
@@ -56,6 +57,9 @@ class GroupSum(nn.Module):
         """Sums the groups of ``x``."""
         if isinstance(x, PackBitsTensor):
             return x.group_sum(self.k)
+        scores = finish(self, x)
+        if scores is not None:
+            return scores
         if not x.is_floating_point():
             x = x.float()
         return on_rows(lambda rows: ops.group_sum(rows, self.k, self.tau), x)

@@ -9,7 +9,9 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.connections import CONNECTIONS
+from lgn_lightning.nn.deferred import defer
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.evaluate import Learn, evaluate
 from lgn_lightning.nn.gate_layer import on_rows, table_dtype
@@ -136,11 +138,16 @@ class LogicLayer(DenseLayer):
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
         """As `DenseLayer.forward`; a ``group_sum`` is applied in the same op, which saves expanding its gradient."""
         if group_sum is None:
-            return super().forward(x)
+            waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
+            return super().forward(x) if waiting is None else waiting
         if isinstance(x, PackBitsTensor):
             return group_sum(super().forward(x))
         self._check_input(x)
         return on_rows(lambda rows: self._on_tensor(rows, group_sum), x)
+
+    def _out_shape(self, x: Tensor | PackBitsTensor) -> tuple[int, ...]:
+        self._check_input(x)
+        return (*x.shape[:-1], self.out_dim)
 
     def _on_tensor(self, x: Tensor, group_sum: GroupSum | None = None) -> Tensor:
         x = self._activations(x)

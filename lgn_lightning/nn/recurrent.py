@@ -14,6 +14,7 @@ from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.cell import LogicCell
 from lgn_lightning.nn.checked_input import CheckedInput, check_range
+from lgn_lightning.nn.deferred import deferring, hooked
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
 
@@ -101,7 +102,8 @@ class LogicRecurrent(CheckedInput):
             steps = ops.BitSteps(cell.own_dim, cell.state_dim, cell.gated, self.readout, k, tau, self.truncate)
             y = ops.bit_steps(x, layers, steps, cell.initial_state(), lengths)
             return self._with_lengths(y, lengths)
-        y = self._unrolled(x, lengths)
+        with deferring(None):  # states that are computed anew must be computed alike
+            y = self._unrolled(x, lengths)
         return self._with_lengths(y if group_sum is None else group_sum(y), lengths)
 
     def _with_lengths(self, y: Tensor, lengths: Tensor | None) -> Tensor | Steps:
@@ -180,7 +182,7 @@ class LogicRecurrent(CheckedInput):
         net = self.cell.net
         stack: list[Any] = list(net) if isinstance(net, nn.Sequential) else [net]
         fits = x.dtype in (torch.float32, torch.bool) and x.device.type in ("cpu", "cuda")
-        if not fits or any(type(layer) is not LogicLayer or _hooked(layer) or not _on_words(layer) for layer in stack):
+        if not fits or any(type(layer) is not LogicLayer or hooked(layer) or not _on_words(layer) for layer in stack):
             return None
         if not any(layer.training for layer in stack):
             return (
@@ -215,7 +217,3 @@ class LogicRecurrent(CheckedInput):
 
 def _on_words(layer: LogicLayer) -> bool:
     return not layer.plain and layer.weights.dtype != torch.float64
-
-
-def _hooked(module: nn.Module) -> bool:
-    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))

@@ -1,7 +1,7 @@
 """A ``Sequential`` that runs layers that belong together as one op, and the soft/hard switch of a net."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from lgn_lightning import ops
 from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
+from lgn_lightning.nn.deferred import deferring, hooked, is_deferring
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
@@ -40,31 +41,51 @@ class LogicSequential(nn.Sequential):
     def forward(self, x: Any) -> Any:
         """Applies the modules in turn."""
         modules = list(self)
-        on_bits: list[GateLayer] = []
-        index = 0
-        while index < len(modules):
-            module = modules[index]
-            following = modules[index + 1] if index + 1 < len(modules) else None
-            if following is not None and (not _fusible(module, following) or _hooked(module, following)):
-                following = None
-            stack = _bit_stack(modules, index, x)
-            if stack:
-                x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
-                on_bits += stack
-                index += len(stack) + 1
-                continue
-            if _takes_bits(module, x):
-                if isinstance(x, Tensor):
-                    cast(LogicTreeConv2d, module).check_numbers(x)
-                on_bits.append(cast(LogicTreeConv2d, module))
-                x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
-            elif isinstance(x, ops.BitActivations) and _flattens(module):
-                x = x.flatten()
-            else:
-                x = _unpacked(x)
-                x = module(x) if following is None else module(x, following)
-            index += 1 if following is None else 2
-        return _with_nan(_unpacked(x), on_bits)
+        if not is_deferring():
+            return run_layers(modules, x)
+        if modules and type(modules[-1]) is not GroupSum:  # layers that follow may belong to these
+            return super().forward(x)  # type: ignore[no-untyped-call]
+        with deferring(None):
+            return run_layers(modules, x)
+
+
+@contextmanager
+def fused_layers() -> Iterator[None]:
+    """Runs layers that belong together as one op within the block, whatever module calls them, in training.
+
+    A layer's output is then computed when something asks for it: the next layers of gates and their group sum at once.
+    """
+    with deferring(run_layers):
+        yield
+
+
+def run_layers(modules: Sequence[nn.Module], x: Any) -> Any:
+    """Applies modules in turn, those that belong together as one op; see `LogicSequential`."""
+    on_bits: list[GateLayer] = []
+    index = 0
+    while index < len(modules):
+        module = modules[index]
+        following = modules[index + 1] if index + 1 < len(modules) else None
+        if following is not None and (not _fusible(module, following) or hooked(module, following)):
+            following = None
+        stack = _bit_stack(modules, index, x)
+        if stack:
+            x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
+            on_bits += stack
+            index += len(stack) + 1
+            continue
+        if _takes_bits(module, x):
+            if isinstance(x, Tensor):
+                cast(LogicTreeConv2d, module).check_numbers(x)
+            on_bits.append(cast(LogicTreeConv2d, module))
+            x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
+        elif isinstance(x, ops.BitActivations) and _flattens(module):
+            x = x.flatten()
+        else:
+            x = _unpacked(x)
+            x = module(x) if following is None else module(x, following)
+        index += 1 if following is None else 2
+    return _with_nan(_unpacked(x), on_bits)
 
 
 def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
@@ -83,7 +104,7 @@ def _fusible(module: nn.Module, following: nn.Module) -> bool:
 
 def _takes_bits(module: nn.Module, x: Any) -> bool:
     """Whether a module is a convolution that can train on packed bits made of ``x``."""
-    if type(module) is not LogicTreeConv2d or not module.runs_on_bits or _hooked(module):
+    if type(module) is not LogicTreeConv2d or not module.runs_on_bits or hooked(module):
         return False
     if isinstance(x, ops.BitActivations):
         return True
@@ -92,7 +113,7 @@ def _takes_bits(module: nn.Module, x: Any) -> bool:
 
 
 def _flattens(module: nn.Module) -> bool:
-    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1) and not _hooked(module)
+    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1) and not hooked(module)
 
 
 def _packed(x: Any) -> ops.BitActivations:
@@ -111,7 +132,7 @@ def _unpacked(x: Any) -> Any:
     return x.unpack(autocast_dtype(device) or torch.float32)
 
 
-def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
+def _bit_stack(modules: Sequence[nn.Module], index: int, x: Any) -> list[LogicLayer]:
     """The straight-through layers from ``index`` on up to a group sum, if they can run as one op on packed bits."""
     stack: list[LogicLayer] = []
     if isinstance(x, ops.BitActivations):
@@ -122,7 +143,7 @@ def _bit_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]
     while index + len(stack) < len(modules):
         module = modules[index + len(stack)]
         if type(module) is GroupSum:
-            return [] if _hooked(*stack, module) or width % module.k else stack
+            return [] if hooked(*stack, module) or width % module.k else stack
         if type(module) is not LogicLayer or not module.runs_on_bits or module.in_dim != width:
             return []
         stack.append(module)
@@ -141,10 +162,6 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
         wires = [layer.sample_connections() for layer in stack]
     layers = [layer.bit_layer(sample, wired) for layer, sample, wired in zip(stack, samples, wires, strict=True)]
     return ops.bit_logic(_as_bits(x), layers, group_sum.k, group_sum.tau, words)
-
-
-def _hooked(*modules: nn.Module) -> bool:
-    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
 def logic_layers(net: nn.Module) -> dict[str, GateLayer]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
-from lgn_lightning.circuit.build.walker import walk_part
+from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.circuit.net.sequential import SCANS
 from lgn_lightning.nn.columns import Columns
@@ -75,7 +75,7 @@ class StepEncoder(nn.Module):
             builder.scan = self.scan
         if self.encoder is None:
             return builder.inputs(self.out_dim)
-        return walk_part(self.encoder, builder, wires)
+        return trace_part(self.encoder, builder, wires)
 
     def extra_repr(self) -> str:
         return f"scan={self.scan!r}" if self.scan else f"num_bits={self.num_bits}" if self.num_bits else ""

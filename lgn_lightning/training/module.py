@@ -21,6 +21,8 @@ from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, 
 from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
+from lgn_lightning.nn.deferred import computed
+from lgn_lightning.nn.sequential import fused_layers
 from lgn_lightning.runs.checkpoints import DIGEST, digest, read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
 from lgn_lightning.training.fit_columns import fit_columns
@@ -185,7 +187,9 @@ class LogicModule(GraphedTraining):
 
     def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
-        loss = self.loss_of(self._train_net[0](x), y, x)
+        with fused_layers():
+            scores = computed(self._train_net[0](x))
+        loss = self.loss_of(scores, y, x)
         for penalty in self.penalties.values():
             loss = loss + penalty()
         return loss

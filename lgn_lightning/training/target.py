@@ -1,11 +1,15 @@
 """What every target of a training has: what a net's sums mean, and how they are trained, measured and decided on."""
 
 import math
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.build.trace import trace_module
+from lgn_lightning.circuit.net.netlist import CircuitError, NodeIds
 from lgn_lightning.nn import GateLayer, GroupSum
 
 
@@ -36,14 +40,7 @@ class Target(nn.Module):
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
         """Learns, once, what the net's sums are; a ValueError if there cannot be so many classes."""
         self.num_classes = self.usual if num_classes is None else num_classes
-        # The last one: automata have sums of votes within.
-        sums = next((module for module in reversed(list(net.modules())) if isinstance(module, GroupSum)), None)
-        layers = [module for module in net.modules() if isinstance(module, GateLayer)]
-        self.whole, self.tau, self.middle = sums is not None, 1.0, 0.0
-        if sums is not None:
-            self.tau = sums.tau
-            usual = layers[-1].num_neurons / sums.k if layers else 0.0
-            self.middle = getattr(net, "bits_of_a_sum", usual) / 2
+        self.whole, self.tau, self.middle = _sums_of(net)
         least = 2 if self.usual else 1
         if self.num_classes < least:
             name = type(self).__name__
@@ -111,6 +108,24 @@ class Target(nn.Module):
     def listed(self, thresholds: Tensor) -> list[float]:
         """Thresholds as plain data: whole counts where the net sums up bits."""
         return [math.ceil(t) if self.whole else t for t in thresholds.tolist()]
+
+
+def _sums_of(net: nn.Module) -> tuple[bool, float, float]:
+    """Whether a net sums up bits, what it divides the sums by, and half of the bits of a sum."""
+    sums = [module for module in net.modules() if isinstance(module, GroupSum)]
+    bits = getattr(net, "bits_of_a_sum", None)
+    if not sums:
+        return False, 1.0, 0.0
+    if bits is None and (len(sums) > 1 or not isinstance(net, nn.Sequential)):  # an ensemble, or any forward pass
+        with suppress(CircuitError):
+            return trace_module(net, NetlistBuilder, _sums_of_circuit)
+    layers = [module for module in net.modules() if isinstance(module, GateLayer)]
+    usual = layers[-1].num_neurons / sums[-1].k if layers else 0.0
+    return True, sums[-1].tau, (usual if bits is None else bits) / 2
+
+
+def _sums_of_circuit(builder: NetlistBuilder, outputs: NodeIds) -> tuple[bool, float, float]:
+    return True, builder.tau, len(outputs) / (builder.num_classes or len(outputs)) / 2
 
 
 def described(y: Tensor) -> str:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, ops, soft_gates
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.nn import LogicSequential, logic_layers, sequential
+from lgn_lightning.nn import LogicSequential, logic_layers
+from lgn_lightning.nn.deferred import hooked
 
 
 def pair(implementation: str | None = None) -> tuple[LogicSequential, nn.Sequential]:
@@ -120,9 +121,9 @@ def test_soft_gates_restores_each_mode_after_an_exception() -> None:
 
 def test_hook_check_knows_every_kind() -> None:
     layer = LogicLayer(2, 2)
-    assert not sequential._hooked(layer)
+    assert not hooked(layer)
     layer.register_full_backward_pre_hook(lambda *_: None)
-    assert sequential._hooked(layer)
+    assert hooked(layer)
 
 
 def straight(**arguments: Any) -> tuple[LogicSequential, nn.Sequential]:

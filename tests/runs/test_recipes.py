@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
+from lgn_lightning import models
 from lgn_lightning.cli.main import main
-from lgn_lightning.models import LogicTreeNet
 from lgn_lightning.runs.recipes import copy_recipe, find_recipe, list_recipes, recipe_files
 from tests.synthetic import write_table
 
@@ -59,9 +59,9 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
     kind = recipe["model"]["net"]["class_path"].rpartition(".")[2]
     if kind in ("MLP", "TorchvisionNet"):
         assert recipe["paper"]["gates"] is None
-    elif kind == "LogicTreeNet":
+    elif kind in ("LogicTreeNet", "LogicSkipNet"):
         with torch.device("meta"):
-            assert recipe["paper"]["gates"] == LogicTreeNet(**arguments).num_gates
+            assert recipe["paper"]["gates"] == getattr(models, kind)(**arguments).num_gates
     elif kind == "LogicCA":
         assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"] + arguments["votes"]
     elif kind == "LogicRNN":

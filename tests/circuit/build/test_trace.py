@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lgn_lightning import GroupSum, LogicLayer, Threshold
+from lgn_lightning.circuit import Circuit, CircuitBuilder, CircuitError
+from lgn_lightning.models import LogicMLP
+
+
+def dense(*layers: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), LogicLayer(20, 60), LogicLayer(60, 60), GroupSum(5, tau=4.0), *layers).eval()
+
+
+def test_circuit_agrees_with_the_hard_net() -> None:
+    net = dense()
+    circuit = Circuit.from_module(net, class_names=list("abcde"))
+    x = torch.rand(300, 20) < 0.5
+    with torch.no_grad():
+        expected = (net(x.float()) * 4).round().int().numpy()
+    assert np.array_equal(circuit.scores(x.numpy()), expected)
+    assert np.array_equal(circuit.scores(x), expected)
+    assert (circuit.num_gates, circuit.tau, circuit.class_names) == (120, 4.0, tuple("abcde"))
+
+
+def test_encoder_becomes_the_input_code() -> None:
+    torch.manual_seed(0)
+    threshold = Threshold([0.25, 0.75], in_shape=(2, 4, 4))
+    net = nn.Sequential(threshold, nn.Dropout(), nn.Sequential(LogicLayer(64, 80), nn.Identity()), GroupSum(4)).eval()
+    circuit = Circuit.from_module(net)
+    pixels = torch.randint(0, 256, (100, 2, 4, 4), dtype=torch.uint8)
+    with torch.no_grad():
+        assert np.array_equal(circuit.scores(pixels), net(pixels).round().int().numpy())
+    assert circuit.image_shape == (2, 4, 4)
+    assert circuit.levels is not None
+    assert circuit.levels.tolist() == [63, 191]
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (nn.Sequential(nn.Linear(3, 3)), r"module Sequential\.0 \(Linear\) cannot become gates"),
+        (nn.Sequential(LogicLayer(8, 6), nn.Sequential(LogicLayer(7, 6))), r"Sequential\.1\.0 \(LogicLayer\).* 7 .*6"),
+        (nn.Sequential(LogicLayer(8, 10), GroupSum(3)), r"Sequential\.1 \(GroupSum\).*10 outputs.*3"),
+        (nn.Sequential(LogicLayer(8, 8), GroupSum(2), LogicLayer(2, 2)), "behind the GroupSum"),
+        (nn.Sequential(nn.Flatten()), "declares no inputs"),
+    ],
+)
+def test_errors_name_the_module(net: nn.Module, message: str) -> None:
+    with pytest.raises(CircuitError, match=message):
+        Circuit.from_module(net)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_settle_on_no_gates(value: float) -> None:
+    net = dense()
+    with torch.no_grad():
+        net[2].weights[7, 3] = value
+    with pytest.raises(CircuitError, match=rf"Sequential\.2\.weights holds {value}"):
+        Circuit.from_module(net)
+
+
+def test_a_module_of_ones_own_takes_part() -> None:
+    class Both(nn.Module):
+        in_dim = 2
+
+        def add_to_circuit(self, builder: CircuitBuilder, wires: np.ndarray) -> np.ndarray:
+            one = builder.constant(True)
+            assert builder.constant(True) == one
+            return builder.gates([1, 6], [wires[0], one], [wires[1], wires[1]])
+
+    circuit = Circuit.from_module(Both())
+    bits = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], bool)
+    assert circuit.scores(bits).tolist() == [[0, 1], [0, 0], [0, 1], [1, 0]]
+
+
+def test_model_of_the_recipes() -> None:
+    torch.manual_seed(0)
+    net = LogicMLP(in_shape=(1, 8, 8), num_classes=10, width=100, depth=3, tau=5.0).eval()
+    circuit = Circuit.from_module(net)
+    assert circuit.num_gates == 300
+
+
+class Broken(nn.Module):
+    """A net whose forward pass does one thing with the activations of its layer."""
+
+    def __init__(self, then: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.layer, self.other, self.linear, self.sum = LogicLayer(8, 8), LogicLayer(4, 4), nn.Linear(8, 8), GroupSum(2)
+        self.then = then
+
+    def forward(self, x: Tensor) -> Any:
+        return self.then(self, self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        (
+            lambda net, h: net.linear(h),
+            r"Broken\.linear \(Linear\) cannot become gates: linear .*use LogicLayer.*test_trace",
+        ),
+        (lambda net, h: h if h.sum() > 3 else net.layer(h), r"Broken \(Broken\) cannot become gates: it sums over"),
+        (
+            lambda net, h: h if h[0, 0] else net.layer(h),
+            r"bool\(\) has no gates: .*may ask for shapes, but not for values",
+        ),
+        (
+            lambda net, h: torch.softmax(net.sum(h), 1),
+            r"softmax has no gates: return the scores.*line \d+: lambda net",
+        ),
+        (lambda net, h: net.layer(2 * h - 1), r"Broken\.layer \(LogicLayer\).*numbers among -1, 1"),
+        (lambda net, h: net.other(h), r"Broken\.other \(LogicLayer\): it takes 4 inputs, but .* gives 8.*line \d+"),
+        (lambda net, h: net.layer(net.sum(h)), "Broken.layer .* stands behind the GroupSum, which must be last"),
+        (lambda net, h: net.sum(h) * net.sum(h), "mul of sums has no gates"),
+        (lambda net, h: net.sum(h.flip(0)) + net.sum(h), "mixes the samples of a batch"),
+        (lambda net, h: net.sum(h[:1]), "treats them differently|not the batch|mixes the samples"),
+        (lambda net, h: h.reshape(-1, 4), "mixes the samples of a batch|not the batch"),
+        (lambda net, h: h.no_such_method(), r"Broken \(Broken\): AttributeError: .*test_trace\.py, line \d+"),
+        (lambda net, h: nn.functional.dropout(h), "dropout with training=True: pass training=self.training"),
+        (lambda net, h: (net.sum(h), h), "some of its outputs are sums and others bits"),
+        (lambda net, h: net.sum(h) + 1.5, "a number is added to its scores"),
+        (lambda net, h: torch.zeros(2, 2), "gives no tensor that depends on its input"),
+        (lambda net, h: net.sum(h) / 3 + net.sum(h) * 0.123456, "have no common one"),
+        (lambda net, h: h * torch.full((8,), 0.5) * torch.rand(8), "other numbers than 0 and 1"),
+        (lambda net, h: h.max(1).values, "write amax"),
+    ],
+)
+def test_what_has_no_gates_is_named_with_its_line(then: Callable[[Any, Any], Any], message: str) -> None:
+    net = Broken(then)
+    with pytest.raises(CircuitError, match=f"(?s){message}"):
+        Circuit.from_module(net)
+    assert net.training
+    assert "forward" not in net.layer.__dict__
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda net, h: net.sum(h) * 2 + net.sum(net.layer(h)),
+        lambda net, h: 0.75 * net.sum(h) + 0.25 * net.sum(net.layer(h)),
+        lambda net, h: (net.sum(h), net.sum(net.layer(h))),
+        lambda net, h: {"one": net.sum(h), "two": [net.sum(1 - h)]},
+        lambda net, h: net.sum(h)[:, [1, 0]],
+        lambda net, h: torch.stack([row.flip(0) for row in h]),
+        lambda net, h: h.add_(net.layer(h)).mul_(0.5).ge_(0.5),
+        lambda net, h: net.sum(h.double().to(torch.float32).detach()),
+    ],
+)
+def test_sums_heads_and_writing_in_place(then: Callable[[Any, Any], Any]) -> None:
+    torch.manual_seed(3)
+    net = Broken(then).eval()
+    circuit = Circuit.from_module(net)
+    x = torch.rand(100, 8) < 0.5
+    with torch.no_grad():
+        out = torch.cat(tree_leaves(net(x.float())), 1) * circuit.tau
+    assert np.array_equal(circuit.scores(x), out.round().int().numpy())
+
+
+def test_the_size_of_the_input_is_found_or_asked_for() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = LogicLayer(4, 6), LogicLayer(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.a(x[:, :4]), self.b(x[:, 4:])], 1)
+
+    net = Halves()
+    with pytest.raises(CircuitError, match="size of the input x is not known: pass input_shape"):
+        Circuit.from_module(net)
+    circuit = Circuit.from_module(net, input_shape=(8,))
+    net.in_dim = 8
+    assert Circuit.from_module(net) == circuit
+    assert circuit.num_inputs == 8
+
+
+def test_pixels_over_255() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.layer = Threshold([0.5], (1, 2, 4)), LogicLayer(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.encoder(x.float() / 255))
+
+    net = Scaled().eval()
+    circuit = Circuit.from_module(net)
+    pixels = torch.randint(0, 256, (64, 1, 2, 4), dtype=torch.uint8)
+    assert np.array_equal(circuit.scores(pixels.numpy()), net(pixels).int().numpy())
