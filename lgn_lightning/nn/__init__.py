@@ -1,8 +1,8 @@
 """The layers of logic gate networks."""
 
 from lgn_lightning.nn.automaton import LogicAutomaton, life_circuit
-from lgn_lightning.nn.cell import LogicCell
 from lgn_lightning.nn.blocks import LogicConcat, LogicResidual
+from lgn_lightning.nn.cell import LogicCell
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.edges import EdgeChannels
@@ -16,9 +16,9 @@ from lgn_lightning.nn.lut_layer import LutLayer
 from lgn_lightning.nn.original import load_difflogic_state_dict
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.recurrent import LogicRecurrent, Steps
+from lgn_lightning.nn.sequential import LogicSequential, fused_layers, logic_layers, soft_gates
 from lgn_lightning.nn.slot_layer import SlotLayer
 from lgn_lightning.nn.steps import StepEncoder
-from lgn_lightning.nn.sequential import LogicSequential, fused_layers, logic_layers, soft_gates
 
 __all__ = [
     "Columns",

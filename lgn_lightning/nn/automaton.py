@@ -13,7 +13,7 @@ from torch.nn import functional
 from lgn_lightning.circuit.api import Circuit, CircuitBuilder
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.majority import add_majorities
-from lgn_lightning.circuit.build.walker import walk_part
+from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.native import BuildError
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.circuit.passes.tabulate import tabulate
@@ -124,7 +124,7 @@ class LogicAutomaton(CheckedInput):
         builder.inputs(FIELD * FIELD * self.channels)
         wires = np.arange(builder.num_inputs, dtype=np.int32)
         for layer in self.rule[:-1]:
-            wires = walk_part(layer, builder, wires)
+            wires = trace_part(layer, builder, wires)
         if wires.size != self.channels * self.votes:
             raise ValueError(f"the rule gives {wires.size} bits, not {self.votes} votes on {self.channels} channels")
         if self.votes > 1:

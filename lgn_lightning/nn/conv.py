@@ -16,8 +16,8 @@ from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
-from lgn_lightning.nn.dense_layer import is_finite, scale_gradient
 from lgn_lightning.nn.deferred import defer
+from lgn_lightning.nn.dense_layer import is_finite, scale_gradient
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
 from lgn_lightning.nn.learned_connections import LEARNED, LeafConnections, LearnedLeaves
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded

@@ -49,8 +49,8 @@ def defer(module: nn.Module, x: Any, shape: Callable[[], Sequence[int]], dtype: 
     if torch.compiler.is_compiling() or not isinstance(x, Tensor) or not module.training or hooked(module):
         return None
     run = _run.get()
-    if run is None:
-        return None
+    if run is None or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        return None  # what a checkpoint computes anew must be computed alike
     return Deferred.of(module, x, shape(), dtype or (x.dtype if x.dtype.is_floating_point else torch.float32), run)
 
 

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
@@ -29,45 +31,75 @@ def recommended_tau(group_size: int) -> float:
 
 
 class GroupSum(nn.Module):
-    """Sums ``k`` equal groups of neighbouring features and divides by ``tau`` (Petersen et al., NeurIPS 2022).
+    """Sums ``k`` equal groups of neighbouring features, (sum + beta) / tau (Petersen et al., NeurIPS 2022).
 
     Args:
         k: Number of groups: the number of classes.
         tau: Temperature; ``n`` features give scores in [0, n / k / tau].
-        device: Accepted for compatibility; the module has no parameters.
+        device: Accepted for compatibility.
+        beta: Offset of all sums, which a circuit has as gates that are always one.
+        learn_tau: Train the temperature, which begins at ``tau``; a circuit's scores are not divided by it.
 
     Shape:
         - Input: ``[…, n]``, floats or bools, with ``n`` divisible by ``k``, or a :class:`PackBitsTensor`.
         - Output: ``[…, k]`` float32; of a packed input int32 counts ``[batch, k]``, not divided by ``tau``.
 
     Raises:
-        ValueError: If ``k`` or ``tau`` is not positive, or, when called, if the groups do not divide.
+        ValueError: If ``k`` or ``tau`` is not positive, ``beta`` is no whole number of at least 0, or, when called, the
+            groups do not divide.
     """
 
-    def __init__(self, k: int, tau: float = 1.0, device: object = None) -> None:
+    def __init__(
+        self, k: int, tau: float = 1.0, device: object = None, beta: float = 0, learn_tau: bool = False
+    ) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"GroupSum(k={k}): the number of groups must be at least 1")
         if not 0 < tau < math.inf:
             raise ValueError(f"GroupSum(tau={tau}): tau must be a positive number")
-        self.k = k
-        self.tau = tau
+        if not (0 <= beta < math.inf and beta == int(beta)):
+            raise ValueError(
+                f"GroupSum(beta={beta}): a circuit counts bits, so beta is a whole number, 0 or more; which score is "
+                "the highest does not depend on it"
+            )
+        self.k, self.beta = k, int(beta)
+        self._tau = tau
+        self.log_tau = nn.Parameter(torch.tensor(math.log(tau))) if learn_tau else None
+
+    @property
+    def tau(self) -> float:
+        """The temperature."""
+        return self._tau if self.log_tau is None else math.exp(self.log_tau.item())
+
+    @property
+    def divisor(self) -> float:
+        """What an op divides the sums by, before `scores_of`."""
+        return self._tau if self.log_tau is None else 1.0
+
+    def scores_of(self, sums: Tensor) -> Tensor:
+        """Scores of sums over `divisor`."""
+        scores = sums + self.beta / self.divisor if self.beta else sums
+        return scores if self.log_tau is None else scores * torch.exp(-self.log_tau)
 
     def forward(self, x: Tensor | PackBitsTensor) -> Tensor:
         """Sums the groups of ``x``."""
         if isinstance(x, PackBitsTensor):
-            return x.group_sum(self.k)
+            return x.group_sum(self.k) + self.beta
         scores = finish(self, x)
         if scores is not None:
             return scores
         if not x.is_floating_point():
             x = x.float()
-        return on_rows(lambda rows: ops.group_sum(rows, self.k, self.tau), x)
+        return self.scores_of(on_rows(lambda rows: ops.group_sum(rows, self.k, self.divisor), x))
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Makes ``wires`` the outputs of the circuit, in ``k`` groups."""
-        builder.group_sum(wires, self.k, self.tau)
-        return wires
+        if self.beta and wires.size and not wires.shape[-1] % self.k:
+            groups = wires.reshape(*wires.shape[:-1], self.k, -1)
+            ones = np.full((*groups.shape[:-1], self.beta), builder.constant(True), np.int32)
+            wires = np.concatenate([groups, ones], -1).reshape(*wires.shape[:-1], -1)
+        return builder.group_sum(wires, self.k, self.tau)
 
     def extra_repr(self) -> str:
-        return f"k={self.k}, tau={self.tau}"
+        beta = f", beta={self.beta}" if self.beta else ""
+        return f"k={self.k}, tau={self.tau:g}{beta}" + ("" if self.log_tau is None else ", learn_tau=True")

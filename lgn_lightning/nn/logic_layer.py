@@ -163,12 +163,12 @@ class LogicLayer(DenseLayer):
             learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
         elif group_sum is not None and sample.gates is None and not (sample.warped or self.plain):
             table = sample.table.to(table_dtype(x.dtype))
-            return ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.tau)
+            return group_sum.scores_of(ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.divisor))
         y = evaluate("logic", x, sample, self.hard_of(sample), (a, b), self.plain, learn)
         if group_sum is None:
             return y
         if self.plain:
-            return dense.group_sum_reference(y, group_sum.k, group_sum.tau)
+            return group_sum.scores_of(dense.group_sum_reference(y, group_sum.k, group_sum.divisor))
         return cast(Tensor, group_sum(y))
 
     def _on_words(self, words: Tensor) -> Tensor:

@@ -95,12 +95,13 @@ class LogicRecurrent(CheckedInput):
         """Applies the cell; a ``group_sum`` is applied to its output, in the same op if that can be."""
         x, lengths = x if isinstance(x, Steps) else (x, None)
         self._check(x, lengths)
-        k, tau = (self.out_dim, 1.0) if group_sum is None else (group_sum.k, group_sum.tau)
+        k, tau = (self.out_dim, 1.0) if group_sum is None else (group_sum.k, group_sum.divisor)
         layers = self._bit_layers(x) if self.out_dim % k == 0 else None  # else the group sum says what is wrong
         if layers is not None:
             cell = self.cell
             steps = ops.BitSteps(cell.own_dim, cell.state_dim, cell.gated, self.readout, k, tau, self.truncate)
             y = ops.bit_steps(x, layers, steps, cell.initial_state(), lengths)
+            y = y if group_sum is None else group_sum.scores_of(y)
             return self._with_lengths(y, lengths)
         with deferring(None):  # states that are computed anew must be computed alike
             y = self._unrolled(x, lengths)

@@ -161,7 +161,7 @@ def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.B
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.sample_connections() for layer in stack]
     layers = [layer.bit_layer(sample, wired) for layer, sample, wired in zip(stack, samples, wires, strict=True)]
-    return ops.bit_logic(_as_bits(x), layers, group_sum.k, group_sum.tau, words)
+    return group_sum.scores_of(ops.bit_logic(_as_bits(x), layers, group_sum.k, group_sum.divisor, words))
 
 
 def logic_layers(net: nn.Module) -> dict[str, GateLayer]:

@@ -21,7 +21,6 @@ class Target(nn.Module):
 
     Attributes:
         num_classes: Classes, labels, numbers or levels.
-        tau: What the net divides its sums by.
         middle: Half of the bits of a sum, which an untrained net gives; 0 if the net sums up no bits.
         whole: Whether the counts of the hard net are whole numbers.
     """
@@ -40,13 +39,20 @@ class Target(nn.Module):
     def prepare(self, num_classes: int | None, net: nn.Module) -> None:
         """Learns, once, what the net's sums are; a ValueError if there cannot be so many classes."""
         self.num_classes = self.usual if num_classes is None else num_classes
-        self.whole, self.tau, self.middle = _sums_of(net)
+        self.whole, self._tau, self.middle = _sums_of(net)
+        learned = [module for module in net.modules() if isinstance(module, GroupSum) and module.log_tau is not None]
+        self._learned = tuple(learned) if self.whole and len(learned) == 1 else ()
         least = 2 if self.usual else 1
         if self.num_classes < least:
             name = type(self).__name__
             raise ValueError(f"{name}: num_classes={self.num_classes}, but there are {least} or more; {self._hint}")
 
     _hint: ClassVar[str] = "set num_classes"
+
+    @property
+    def tau(self) -> float:
+        """What the net divides its sums by, now."""
+        return self._learned[0].tau if self._learned else self._tau
 
     @property
     def num_scores(self) -> int:

@@ -1,9 +1,13 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from lgn_lightning import GroupSum, PackBitsTensor
+from lgn_lightning import Circuit, GroupSum, LogicLayer, PackBitsTensor
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.nn import recommended_tau
+from lgn_lightning.nn import LogicSequential, recommended_tau
 
 
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (0, 12), (2, 3, 12), (2, 0, 4, 12)])
@@ -65,3 +69,38 @@ def test_recommended_tau_keeps_the_spread_of_fresh_scores() -> None:
     assert LogicMLP((1, 4, 4), 2, 800, 2, tau="auto", connections="random")[-1].tau == recommended_tau(400)
     with pytest.raises(ValueError, match="at least 1 gate"):
         recommended_tau(0)
+
+
+@pytest.mark.parametrize("sampler", ["soft", "straight_through"])
+def test_offset_and_learned_temperature(sampler: str) -> None:
+    torch.manual_seed(0)
+    parametrization = "softmax" if sampler == "soft" else "sigmoid"
+    layer = LogicLayer(12, 20, sampler=sampler, parametrization=parametrization, init="gaussian")
+    head = GroupSum(4, tau=2.5, beta=3, learn_tau=True)
+    bits = torch.rand(80, 12) < 0.5
+    x = bits.float()
+    found = []
+    for net in (LogicSequential(layer, head), nn.Sequential(layer, head)):
+        net.zero_grad()
+        scores = net.train()(x)
+        (scores * torch.arange(4.0)).sum().backward()
+        found.append([scores.detach(), layer.weights.grad, head.log_tau.grad])
+        assert not scores.isnan().any()
+    torch.testing.assert_close(found[0], found[1])
+    plain = nn.Sequential(layer, GroupSum(4))(x)
+    torch.testing.assert_close(found[0][0], (plain.detach() + 3) / 2.5)
+    with torch.no_grad():
+        head.log_tau.fill_(0.7)
+    net = nn.Sequential(layer, head).eval()
+    circuit = Circuit.from_module(net)
+    assert circuit.tau == pytest.approx(math.exp(0.7))
+    counts = (net(x) * circuit.tau).round().int()
+    assert np.array_equal(circuit.scores(bits), counts.numpy())
+    assert torch.equal(net(PackBitsTensor(bits)), counts)
+    assert np.array_equal(circuit.optimize().scores(bits), counts.numpy())
+
+
+@pytest.mark.parametrize("beta", [-1, 0.5, math.inf])
+def test_refuses_offsets_that_no_gates_have(beta: float) -> None:
+    with pytest.raises(ValueError, match="a circuit counts bits"):
+        GroupSum(2, beta=beta)

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from lgn_lightning.base.finite import nonsense_in
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.functions import apply
-from lgn_lightning.circuit.build.traced import BATCH, Bits, Counts, NeedsBits, Raw, Space, Traced
+from lgn_lightning.circuit.build.traced import BATCH, TRUE, Bits, Counts, NeedsBits, Raw, Space, Traced
 from lgn_lightning.circuit.net.netlist import CircuitError, NodeIds
 
 T = TypeVar("T")
@@ -272,9 +272,16 @@ class _Pass:
         if len(counts) != len(heads):
             raise ValueError("some of its outputs are sums and others bits: give each a GroupSum")
         alike = self.space.alike(counts)
-        if {part.offset for part in alike} != {0.0}:
-            raise ValueError("a number is added to its scores, which a circuit cannot do: leave it out")
-        sums = [self.space.sums[number // BATCH] for part in alike for number in self.space.sample(part.ids).ravel()]
+        offsets = [round(part.offset, 6) for part in alike]
+        if any(offset < 0 or offset != int(offset) for offset in offsets):
+            raise ValueError(
+                f"{min(offsets):g} is added to the sums of bits, which can only be a whole number, 0 or more"
+            )
+        sums = []
+        for part, offset in zip(alike, offsets, strict=True):
+            ones = np.repeat(self.space.nodes(np.array([TRUE])) if offset else np.zeros(0, np.int32), int(offset))
+            numbers = self.space.sample(part.ids).ravel() // BATCH
+            sums += [np.concatenate([self.space.sums[number], ones]) for number in numbers]
         size = max(len(nodes) for nodes in sums)
         zero = [self.builder.constant(False)] if any(len(nodes) < size for nodes in sums) else []
         groups = [np.concatenate([nodes, np.repeat(np.array(zero, np.int32), size - len(nodes))]) for nodes in sums]
