@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "test": Command("train", "measure a checkpoint on the test split", _RUN, module="measure"),
     "predict": Command("train", "write the classes of images"),
     "reproduce": Command("train", "train recipes with several seeds, beside their papers' figures", "<recipe…>"),
+    "import": Command("train", "turn a net that another library trained into a checkpoint", module="import_net"),
     "export": Command("deploy", "write the circuit of a checkpoint as C, Verilog and more"),
     "verify": Command("deploy", "check or prove that nets, circuits and exported files are equal"),
     "bench": Command("deploy", "measure how fast a circuit runs here"),

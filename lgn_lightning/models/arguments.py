@@ -39,8 +39,9 @@ def describe_net(net: nn.Module) -> dict[str, Any] | None:
     module, name = type(net).__module__, type(net).__qualname__
     if init_args is None or module == "__main__" or "<locals>" in name:
         return None
-    built_as = init_args.get("parametrization")
-    if any(layer.parametrization.name != built_as for layer in logic_layers(net).values()):
+    layers = list(logic_layers(net).values())
+    built_as = getattr(net, "parametrizations", [init_args.get("parametrization")] * len(layers))
+    if [layer.parametrization.name for layer in layers] != built_as:
         return None
     return {"class_path": public_names(f"{module}.{name}"), "init_args": init_args}
 
@@ -50,4 +51,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
     raise TypeError(f"{type(value).__name__} is no plain value")

@@ -74,12 +74,13 @@ class GroupSum(nn.Module):
     @property
     def divisor(self) -> float:
         """What an op divides the sums by, before `scores_of`."""
-        return self._tau if self.log_tau is None else 1.0
+        return 1.0 if self.beta or self.log_tau is not None else self._tau
 
     def scores_of(self, sums: Tensor) -> Tensor:
         """Scores of sums over `divisor`."""
-        scores = sums + self.beta / self.divisor if self.beta else sums
-        return scores if self.log_tau is None else scores * torch.exp(-self.log_tau)
+        if self.log_tau is not None:
+            return (sums + self.beta) * torch.exp(-self.log_tau)
+        return (sums + self.beta) / self._tau if self.beta else sums
 
     def forward(self, x: Tensor | PackBitsTensor) -> Tensor:
         """Sums the groups of ``x``."""

@@ -126,7 +126,7 @@ class Broken(nn.Module):
         (lambda net, h: h.no_such_method(), r"Broken \(Broken\): AttributeError: .*test_trace\.py, line \d+"),
         (lambda net, h: nn.functional.dropout(h), "dropout with training=True: pass training=self.training"),
         (lambda net, h: (net.sum(h), h), "some of its outputs are sums and others bits"),
-        (lambda net, h: net.sum(h) + 1.5, "1.5 is added to the sums of bits: it must be"),
+        (lambda net, h: net.sum(h) + 1.5, "1.5 is added to the sums of bits, which can only be a whole"),
         (lambda net, h: torch.zeros(2, 2), "gives no tensor that depends on its input"),
         (lambda net, h: net.sum(h) / 3 + net.sum(h) * 0.123456, "have no common one"),
         (lambda net, h: h * torch.full((8,), 0.5) * torch.rand(8), "other numbers than 0 and 1"),

@@ -1,0 +1,59 @@
+"""A net of any layers one after the other, described by plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from torch import nn
+
+from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.nn import (
+    EdgeChannels,
+    GroupSum,
+    LogicLayer,
+    LogicSequential,
+    LogicTreeConv2d,
+    LutLayer,
+    OrPool2d,
+    Threshold,
+    logic_layers,
+)
+
+#: What a layer may be.
+LAYERS: Final[dict[str, Callable[..., nn.Module]]] = {
+    kind.__name__: kind
+    for kind in (
+        *(EdgeChannels, GroupSum, LogicLayer, LogicTreeConv2d, LutLayer, OrPool2d, Threshold),
+        *(nn.Flatten, nn.Identity),
+    )
+}
+
+
+class LayerList(KnowsArguments, LogicSequential):
+    """Layers one after the other, each a mapping of its class and arguments; imported nets are of this class.
+
+    Args:
+        layers: Such as ``{layer: LogicLayer, in_dim: 64, out_dim: 100}``; ``layer`` is one of EdgeChannels, Flatten,
+            GroupSum, Identity, LogicLayer, LogicTreeConv2d, LutLayer, OrPool2d and Threshold.
+
+    Raises:
+        ValueError: If there is no layer, or none of that name, or its arguments do not fit; the message says which.
+    """
+
+    def __init__(self, layers: Sequence[dict[str, Any]]) -> None:
+        if not layers:
+            raise ValueError("layers=[]: give at least one layer")
+        made = []
+        for number, given in enumerate(layers):
+            arguments = dict(given)
+            kind = arguments.pop("layer", None)
+            if kind not in LAYERS:
+                raise ValueError(f"layers[{number}]: layer={kind!r} is none of {', '.join(sorted(LAYERS))}")
+            try:
+                made.append(LAYERS[kind](**arguments))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"layers[{number}] ({kind}): {error}") from error
+        super().__init__(*made)
+        #: Of each layer of gates, as it was built.
+        self.parametrizations = [layer.parametrization.name for layer in logic_layers(self).values()]

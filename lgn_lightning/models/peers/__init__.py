@@ -1,0 +1,1 @@
+"""Nets that other libraries trained, as nets of this one: one file a library."""

@@ -1,0 +1,42 @@
+"""CompactLogic: gates that chose among slots, each a gate with a pair of wires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lgn_lightning.models.layer_list import LayerList
+from lgn_lightning.models.peers import parts
+from lgn_lightning.models.peers.parts import Assembly, Shape
+
+_ENDS = ("weights", "indices", "gate_sequence", "offsets_", "w")
+
+
+def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
+    """The net of a state dict, on bits, with the gates and wires that it settled on.
+
+    The slots that were not chosen are left out. Where the last layer does not divide into the classes, gates that are
+    always zero make it do so, as the library's sums do.
+
+    Raises:
+        ValueError: If there are no layers of gates, or sizes do not fit one another.
+    """
+    layers = list(parts.modules_of(state, _ENDS).values())
+    net = Assembly(shape)
+    for number, tensors in enumerate(layers):
+        if "indices" not in tensors or "offsets_ch" in tensors:
+            raise ValueError("only the dense layers of CompactLogic are imported: its convolutions have another form")
+        slot = (tensors["w"] if "w" in tensors else tensors["weights"].argmax(1)).long()[:, None]
+        gates = tensors["gate_sequence"].long().gather(1, slot).squeeze(1)
+        wires = torch.stack([part.gather(1, slot).squeeze(1) for part in tensors["indices"]])
+        if number == len(layers) - 1 and (missing := -len(gates) % shape.classes):
+            gates = torch.cat([gates, gates.new_zeros(missing)])
+            wires = torch.cat([wires, wires.new_zeros(2, missing)], 1)
+        _add_dense(net, wires, parts.certain(gates))
+    return net.net()
+
+
+def _add_dense(net: Assembly, wires: Tensor, weights: Tensor) -> None:
+    net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, "softmax"))

@@ -1,0 +1,26 @@
+"""Checkpoints of nets that were not trained here."""
+
+import os
+
+import lightning.pytorch as pl
+from torch import nn
+
+from lgn_lightning.training.classifier import LogicClassifier
+
+
+def save_net(net: nn.Module, path: str | os.PathLike[str], num_classes: int | None = None) -> None:
+    """Writes a checkpoint that `load_net`, ``lgn export``, ``verify``, ``predict`` and ``bench`` take.
+
+    Args:
+        net: A net that says how it was built: one of `lgn_lightning.models`.
+        path: The ``.ckpt`` file.
+        num_classes: By default as many as the net's last layer sums up.
+
+    Raises:
+        TrainingError: If weights are NaN or infinite.
+    """
+    classes = num_classes or next(int(part.k) for part in reversed(list(net.modules())) if hasattr(part, "k"))
+    module = LogicClassifier(net, num_classes=classes)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, barebones=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path)
