@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lgn_lightning.base.errors import LgnError, UsageError
 from lgn_lightning.base.files import atomic_path
+from lgn_lightning.cli.quiet import hush
 
 LIBRARIES: Final = ("torchlogix", "silogic", "convlogic", "compactlogic")
 #: Bits of random samples that a net is tried with, and how many of them.
@@ -17,8 +18,8 @@ _SAMPLES: Final = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Turn the state dict of another library into a checkpoint with the same scores, which every command takes. What "
-        "a state dict does not hold is given by options, or by the library's own module."
+        "Turn the state dict of another library into a checkpoint with the same scores, which every command takes. "
+        "What a state dict does not hold is given by options, or by the library's own module."
     )
     parser.add_argument("library", choices=LIBRARIES, help="what trained the net")
     parser.add_argument("source", type=Path, help="its state dict, written by torch.save; only tensors are read")
@@ -46,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    from lgn_lightning.models.peers.parts import Shape
+    from lgn_lightning.models.peers.parts import Shape  # torch takes seconds to import, and bad usage needs none
     from lgn_lightning.training.imported import save_net
+
+    hush()
 
     state = _state_dict(arguments.source)
     library = import_module(f"lgn_lightning.models.peers.{arguments.library}")

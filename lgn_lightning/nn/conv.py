@@ -83,9 +83,10 @@ class OrPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes the maximum of each window."""
-        waiting = defer(self, x, lambda: (*x.shape[:-2], *self.output_size(*x.shape[-2:])), x.dtype)
-        if waiting is not None:
-            return waiting
+        if type(self) is OrPool2d:
+            waiting = defer(self, x, lambda: (*x.shape[:-2], *self.output_size(*x.shape[-2:])), x.dtype)
+            if waiting is not None:
+                return waiting
         height, width = self.output_size(*x.shape[-2:])
         if any(self.padding):
             (rows, columns), nothing = self.padding, -math.inf if x.is_floating_point() else 0
@@ -302,7 +303,7 @@ class LogicTreeConv2d(GateLayer):
                 than the pooling.
             TypeError: If the input is no tensor, or complex.
         """
-        if pool is None:
+        if pool is None and type(self) is LogicTreeConv2d:
             waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
             if waiting is not None:
                 return waiting

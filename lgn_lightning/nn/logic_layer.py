@@ -138,7 +138,9 @@ class LogicLayer(DenseLayer):
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
         """As `DenseLayer.forward`; a ``group_sum`` is applied in the same op, which saves expanding its gradient."""
         if group_sum is None:
-            waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
+            waiting = None
+            if type(self) is LogicLayer:
+                waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
             return super().forward(x) if waiting is None else waiting
         if isinstance(x, PackBitsTensor):
             return group_sum(super().forward(x))

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lgn_lightning import load_net
+from lgn_lightning.cli.main import main
+from tests.models.peers.make import FILE
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_checkpoint_has_the_scores_and_verifies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = torch.load(FILE, weights_only=True)["torchlogix convolution"]
+    torch.save({"state_dict": case["state"]}, "model.pt")
+    options = "--classes 3 --tau 2 --in-shape 2,5,5 --kernels 3 --paddings 1 --pools 2 --parametrization light"
+    assert main(["import", "torchlogix", "model.pt", *options.split()]) == 0
+    assert "model.ckpt: a net of 21 gates" in capsys.readouterr().out
+    assert torch.equal(load_net("model.ckpt")(case["x"]), case["scores"])
+    assert main(["verify", "model.ckpt", "--samples", "200", "--no-proof"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("torchlogix no.pt --classes 3", 1, "there is no file no.pt"),
+        ("torchlogix text.pt --classes 3", 1, "text.pt is no state dict that can be read as data"),
+        ("torchlogix model.pt", 2, "give --classes"),
+        (
+            "torchlogix model.pt --classes 7 --parametrization light",
+            1,
+            "model.pt is not imported as a net of torchlogix",
+        ),
+        ("silogic model.pt --classes 3", 1, "no layer of gates of this library"),
+        ("torchlogix model.pt --module nowhere.net", 2, "--module nowhere.net: No module named"),
+        ("silogic model.pt --module nowhere.net", 2, "--module is for torchlogix"),
+        ("torchlogix model.pt --classes 3 --parametrization light --out model.pt", 2, "is the file that was read"),
+    ],
+)
+def test_errors(folder: Path, capsys: pytest.CaptureFixture[str], options: str, code: int, message: str) -> None:
+    Path("text.pt").write_text("no archive")
+    torch.save(torch.load(FILE, weights_only=True)["torchlogix light"]["state"], "model.pt")
+    assert main(["import", *options.split()]) == code
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["model.pt", "text.pt"]
