@@ -133,7 +133,7 @@ def _compare(peer: Any, net: Any) -> None:
         else:
             size = getattr(net[0], "in_dim", None) or _image(peer)
             x = theirs = (torch.rand(_SAMPLES, *(size if isinstance(size, tuple) else (size,))) < 0.5).float()
-        pairs = zip(x.split(500), theirs.split(500), strict=True)
+        pairs = zip(torch.split(x, 500), torch.split(theirs, 500), strict=True)
         different = sum(int((net(a) != peer(b)).any(1).sum()) for a, b in pairs)
     if different:
         raise LgnError(f"the imported net gives other scores on {different} of {_SAMPLES} random samples: report it")

@@ -1,6 +1,6 @@
 """Checkpoints of nets that were not trained here."""
 
-import os
+from pathlib import Path
 
 import lightning.pytorch as pl
 from torch import nn
@@ -8,7 +8,7 @@ from torch import nn
 from lgn_lightning.training.classifier import LogicClassifier
 
 
-def save_net(net: nn.Module, path: str | os.PathLike[str], num_classes: int | None = None) -> None:
+def save_net(net: nn.Module, path: str | Path, num_classes: int | None = None) -> None:
     """Writes a checkpoint that `load_net`, ``lgn export``, ``verify``, ``predict`` and ``bench`` take.
 
     Args:
@@ -21,6 +21,6 @@ def save_net(net: nn.Module, path: str | os.PathLike[str], num_classes: int | No
     """
     classes = num_classes or next(int(part.k) for part in reversed(list(net.modules())) if hasattr(part, "k"))
     module = LogicClassifier(net, num_classes=classes)
-    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, barebones=False, enable_progress_bar=False)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
     trainer.strategy.connect(module)
     trainer.save_checkpoint(path)

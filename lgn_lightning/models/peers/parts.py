@@ -124,6 +124,8 @@ class Assembly:
 
     def net(self) -> LayerList:
         """The net, in ``.eval()`` mode; a ValueError if sizes or values do not fit one another."""
+        if self.bits is not None and self.bits % self.shape.classes:
+            raise ValueError(f"{self.bits} outputs of the last layer are no {self.shape.classes} equal groups")
         made = [*self.parts, _group_sum(self.shape)]
         net = LayerList([part.arguments for part in made])
         for number, (module, part) in enumerate(zip(net, made, strict=True)):

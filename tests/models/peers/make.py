@@ -95,7 +95,9 @@ def convolve(image: Tensor, trees: list[Any], kernel: int, padding: int, pool: i
 
 
 def case(state: dict[str, Tensor], shape: dict[str, Any], x: Tensor, score: Callable[[Tensor], list[float]]) -> Any:
-    return {"state": state, "shape": {"classes": CLASSES, **shape}, "x": x, "scores": torch.tensor(list(map(score, x)))}
+    found = torch.tensor(list(map(score, x)))
+    x = x if x.dtype == torch.uint8 else x.bool()
+    return {"state": state, "shape": {"classes": CLASSES, **shape}, "x": x, "scores": found}
 
 
 def torchlogix_dense(kind: str, rank: int, learnable: bool, number: Callable[..., Tensor]) -> Any:
