@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from torch import nn
 
+from lgn_lightning.nn import GroupSum
 from lgn_lightning.training.classifier import LogicClassifier
 
 
@@ -19,7 +20,7 @@ def save_net(net: nn.Module, path: str | Path, num_classes: int | None = None) -
     Raises:
         TrainingError: If weights are NaN or infinite.
     """
-    classes = num_classes or next(int(part.k) for part in reversed(list(net.modules())) if hasattr(part, "k"))
+    classes = num_classes or next(part.k for part in reversed(list(net.modules())) if isinstance(part, GroupSum))
     module = LogicClassifier(net, num_classes=classes)
     trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
     trainer.strategy.connect(module)
