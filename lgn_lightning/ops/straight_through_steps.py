@@ -128,8 +128,12 @@ class _BitSteps(torch.autograd.Function):
             if steps.truncate and t + 1 < count and (t + 1) % steps.truncate == 0:
                 grad_state = None
             *inputs, out = kept[t]
-            grad = grads[0].new_zeros((gates, batch), dtype=torch.float32)
             of_output = read.at(t)
+            if of_output is None and grad_state is None:  # nothing of it counts, or its state is cut off
+                if grad_x is not None:
+                    grad_x[t] = 0
+                continue
+            grad = grads[0].new_zeros((gates, batch), dtype=torch.float32)
             if of_output is not None and steps.own:
                 grad[: steps.own] = of_output
             elif of_output is not None:
@@ -145,11 +149,13 @@ class _BitSteps(torch.autograd.Function):
             grad_state = grad_in[width:] if kept_state is None else grad_in[width:] + kept_state
             found = [*grad_tables, *grad_logits]
             sums = found if sums is None else [total.add_(part) for total, part in zip(sums, found, strict=True)]
-        assert sums is not None
-        assert grad_state is not None
+        assert sums is not None  # the last step counts
         grad_logits = [part if wanted else None for part, wanted in zip(sums[layers:], learn, strict=True)]
         of_x = None if grad_x is None else grad_x.permute(2, 0, 1).to(ctx.dtype)
-        of_initial = grad_state.sum(1) if need_initial else None
+        of_initial = None
+        if need_initial:
+            zeros = grads[0].new_zeros((steps.state, 1), dtype=torch.float32)
+            of_initial = (zeros if grad_state is None else grad_state).sum(1)
         return None, of_x, of_initial, None, *sums[:layers], *grad_logits, *[None] * (5 * layers)
 
 

@@ -41,6 +41,17 @@ def test_it_trains_on_packed_bits() -> None:
     assert all(layer.weights.grad is not None for layer in layers)
 
 
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_state_begins_as_a_delay_line(connections: str) -> None:
+    torch.manual_seed(0)
+    options = {"state": 12, "width": 24, "out": 4, "memory": "shift", "connections": connections}
+    cell = LogicRNN(2, in_bits=3, **options).eval()[1].cell
+    x, state = torch.randint(2, (50, 6, 3)).float(), torch.zeros(50, 12)
+    for t in range(6):
+        _, state = cell(x[:, t], state)
+    assert torch.equal(state, torch.cat([x[:, t] for t in (5, 4, 3, 2)], 1))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -49,6 +60,7 @@ def test_it_trains_on_packed_bits() -> None:
         ({"in_bits": 3, "out": 5}, "does not divide into 2 classes"),
         ({"in_bits": 3, "layers": 0}, "at least one cell"),
         ({"in_bits": 3, "keep": 1.5}, "keep=1.5"),
+        ({"in_bits": 3, "memory": "lose"}, "memory='lose'"),
         ({"in_bits": 3, "state": 4, "width": 100}, "cannot use all"),
         ({"in_bits": 3, "depth": 0}, "depth=0"),
         ({"in_bits": 3, "connections": ["random"]}, "layers of a cell"),
