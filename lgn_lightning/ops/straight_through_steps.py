@@ -123,7 +123,8 @@ class _BitSteps(torch.autograd.Function):
         sums: list[Tensor] | None = None
         grad_state: Tensor | None = None  # [state, batch]; None is zero
         read = _ReadoutGradient(steps, grads[0], count, ctx.lengths)
-        gates = len(tables[-1])
+        grad = grads[0].new_zeros((len(tables[-1]), batch), dtype=torch.float32)  # of a step's outputs
+        written = False  # whether it holds those of a step that counts
         for t in reversed(range(count)):
             if steps.truncate and t + 1 < count and (t + 1) % steps.truncate == 0:
                 grad_state = None
@@ -133,13 +134,15 @@ class _BitSteps(torch.autograd.Function):
                 if grad_x is not None:
                     grad_x[t] = 0
                 continue
-            grad = grads[0].new_zeros((gates, batch), dtype=torch.float32)
-            if of_output is not None and steps.own:
-                grad[: steps.own] = of_output
+            if steps.own and (of_output is not None or written):
+                grad[: steps.own] = 0 if of_output is None else of_output
+                written = of_output is not None
             elif of_output is not None:
                 grad_state = of_output if grad_state is None else grad_state + of_output
             kept_state = None
-            if grad_state is not None:
+            if grad_state is None:
+                grad[steps.own :] = 0
+            else:
                 kept_state = _state_gradient(steps, grad, grad_state, out, inputs[0][:, width:], batch)
             given = inputs, tables, a, b, shares, candidates, about.of_logits, 1.0, about.factors, True
             grad_in, grad_tables, grad_logits = library.backward("bit_logic_backward", grad.t(), *given)
