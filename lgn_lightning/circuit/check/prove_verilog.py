@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lgn_lightning.circuit.check.prove import Proof, prove_files
 from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_yosys
-from lgn_lightning.circuit.emit.decisions import result_bits
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog
+from lgn_lightning.circuit.hardware.result_port import result_bits
 from lgn_lightning.circuit.net.netlist import Netlist
 
 

@@ -1,4 +1,4 @@
-"""Writes a circuit as Verilog-2001: gates, adder trees, decision; combinational or pipelined; with a test bench."""
+"""Writes a circuit as Verilog-2001: gates, sums, decision; combinational or pipelined; with a test bench."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.base.columns import Comparisons
-from lgn_lightning.circuit.emit.decisions import describe_port, fixed_point, port, result_bits, result_of
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
+from lgn_lightning.circuit.hardware.design import design_of
+from lgn_lightning.circuit.hardware.result_port import describe_port, port, result_bits, result_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
@@ -19,10 +20,14 @@ from lgn_lightning.circuit.simulate import check_samples, encode, scores
 _CLOCKED = "    // verilator lint_off UNUSED\n    input wire clk,\n    // verilator lint_on UNUSED\n"
 
 _HEAD = """// A logic gate network, written by lgn-lightning.
-// Latency: {latency} clock cycles. The score of class c is scores[{bits} * c +: {bits}].{more}
+// Latency: {latency} clock cycles{behind}; initiation interval 1.
+// The score of class c is scores[{bits} * c +: {bits}].{more}
 `default_nettype none
 
 """
+
+#: What is never delayed.
+_CONSTANTS = ("1'b0", "1'b1")
 
 _KEYWORDS = frozenset(template("verilog_keywords.txt").split())  # of IEEE 1364-2005
 
@@ -54,8 +59,9 @@ def emit_verilog(
     Args:
         circuit: The circuit; only dead gates are left out, so optimise it before.
         name: Name of the top module.
-        pipeline: Gate levels between registers; 0 for a combinational circuit. With a pipeline, every level of the
-            adder trees and of the argmax has registers too, and a new input is taken every clock cycle.
+        pipeline: Gate levels between registers, through gates, sums and decision; a compressor or a part of a
+            comparison counts two. The bits of an encoder have registers, too. A new input is taken every clock cycle.
+            0 for a combinational circuit.
         ports: Columns of a table whose ports are signed numbers: their width, and how many bits of it are a fraction.
             Others have the bits of their types.
 
@@ -67,10 +73,10 @@ def emit_verilog(
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
     writer = _Writer(remove_dead_gates(circuit), name, pipeline)
-    (logic, logic_latency), (sums, sums_latency) = writer.logic(), writer.sums()
-    latency = logic_latency + sums_latency
-    head = _HEAD.format(latency=latency, bits=writer.score_bits, more=describe_port(circuit))
-    text = head + logic + sums + writer.top()
+    latency = writer.latency + (pipeline > 0 and not circuit.is_plain)
+    more = f"; {writer.latency} behind the encoder" if latency > writer.latency else ""
+    head = _HEAD.format(latency=latency, behind=more, bits=writer.score_bits, more=describe_port(circuit))
+    text = head + writer.logic() + writer.sums() + writer.top()
     if circuit.levels is not None:
         text += writer.pixels(circuit.levels.tolist())
     if circuit.comparisons is not None:
@@ -81,36 +87,36 @@ def emit_verilog(
 
 
 class _Body:
-    """Declarations of a module, and the registers between its stages."""
+    """Declarations of a module, and the registers between its stages.
 
-    def __init__(self) -> None:
+    Args:
+        stages: The stage of every node, see `Design.stages`.
+        names: How a node is called in the stage in which it is made.
+    """
+
+    def __init__(self, stages: list[int], names: dict[int, str]) -> None:
+        self.stages, self.names = stages, names
         self.lines: list[str] = []
-        self.shifts: list[tuple[str, str]] = []
+        self._delayed: dict[tuple[int, int], str] = {}
 
-    def wire(self, name: str, value: str, width: int = 1) -> str:
-        self.lines.append(f"    wire {_range(width)}{name} = {value};")
-        return name
-
-    def register(self, name: str, source: str, width: int = 1) -> str:
-        self.lines.append(f"    reg {_range(width)}{name};")
-        self.shifts.append((name, source))
-        return name
+    def at(self, node: int, stage: int) -> str:
+        """Name of a node's value in a later stage: each stage in between adds a register."""
+        late = stage - self.stages[node]
+        name = self.names[node]
+        if late <= 0 or name in _CONSTANTS:
+            return name
+        if (node, stage) not in self._delayed:
+            self.at(node, stage - 1)
+            self._delayed[node, stage] = f"{name.replace('[', '').rstrip(']')}_r{late}"
+        return self._delayed[node, stage]
 
     def text(self) -> str:
-        lines = list(self.lines)
-        if self.shifts:
+        lines = [*self.lines, *(f"    reg {name};" for name in self._delayed.values())]
+        if self._delayed:
             lines.append("    always @(posedge clk) begin")
-            lines += [f"        {name} <= {source};" for name, source in self.shifts]
+            lines += [f"        {name} <= {self.at(node, when - 1)};" for (node, when), name in self._delayed.items()]
             lines.append("    end")
         return "\n".join(lines) + "\n"
-
-
-def _signed(width: int, value: int) -> str:
-    return f"{'-' if value < 0 else ''}{width}'sd{abs(value)}"
-
-
-def _range(width: int) -> str:
-    return f"[{width - 1}:0] " if width > 1 else ""
 
 
 def _bits(direction: str, count: int) -> str:
@@ -119,9 +125,12 @@ def _bits(direction: str, count: int) -> str:
 
 
 def _input(name: str, width: int) -> str:
-    """A port some bits of which may have no reader."""
-    line = f"    input wire [{width - 1}:0] {name},"
-    return f"    // verilator lint_off UNUSED\n{line}\n    // verilator lint_on UNUSED\n"
+    return _maybe_unread(f"    input wire [{width - 1}:0] {name},") + "\n"
+
+
+def _maybe_unread(ports: str) -> str:
+    """Ports some of which, or some bits of which, may have no reader."""
+    return f"    // verilator lint_off UNUSED\n{ports}\n    // verilator lint_on UNUSED"
 
 
 class _Writer:
@@ -129,6 +138,8 @@ class _Writer:
 
     def __init__(self, circuit: Netlist, name: str, pipeline: int) -> None:
         self.circuit, self.name, self.pipeline = circuit, name, pipeline
+        self.design = design_of(circuit)
+        self.stages = self.design.stages(pipeline).tolist()
         self.score_bits, self.class_bits = result_bits(circuit)
         self.connect = ".clk(clk), " if pipeline else ""
         self.decision = port(circuit)
@@ -138,117 +149,50 @@ class _Writer:
             f"    output wire [{self.class_bits - 1}:0] {self.decision}"
         )
 
+    @property
+    def latency(self) -> int:
+        """Clock cycles from the input bits to the results, which come out of registers."""
+        last: int = max(self.stages[node] for node in self.design.netlist.outputs.tolist())
+        return last + 1 if self.pipeline else 0
+
     def module(self, suffix: str, ports: str, body: str) -> str:
         clock = _CLOCKED if self.pipeline else ""
         return f"module {self.name}{suffix} (\n{clock}{ports}\n);\n{body}endmodule\n\n"
 
-    def logic(self) -> tuple[str, int]:
-        """The gates, and their latency."""
-        circuit, inputs, pipeline = self.circuit, self.circuit.num_inputs, self.pipeline
-        body = _Body()
-        levels = [0] * inputs + circuit.gate_levels.tolist()
-        stage = [max(0, level - 1) // pipeline if pipeline else 0 for level in levels]
-        delayed: dict[tuple[int, int], str] = {}
+    def logic(self) -> str:
+        """The gates. Each output has the stage in which it is made."""
+        inputs, gates = self.circuit.num_inputs, self.circuit.num_gates
+        body = self._nodes({node: f"x[{node}]" for node in range(inputs)}, range(gates), "n")
+        nodes = self.circuit.outputs.tolist()
+        places = [f"    assign y{index} = {body.names[node]};\n" for index, node in enumerate(nodes)]
+        return self.module("_logic", _input("x", inputs) + _bits("output", len(nodes)), body.text() + "".join(places))
 
-        def at(node: int, when: int) -> str:
-            """Name of a node's value in a later stage: each stage in between adds a register."""
-            if when <= stage[node]:
-                return f"x[{node}]" if node < inputs else f"n{node - inputs}"
-            key = node, when
-            if key not in delayed:
-                before = at(node, when - 1)
-                label = f"x{node}" if node < inputs else f"n{node - inputs}"
-                delayed[key] = body.register(f"{label}_r{when - stage[node]}", before)
-            return delayed[key]
+    def sums(self) -> str:
+        """Compressors and comparators behind the gates."""
+        net, first = self.design.netlist, self.circuit.num_gates
+        names = {node: f"y{index}" for index, node in reversed(list(enumerate(self.circuit.outputs.tolist())))}
+        body = self._nodes(names, range(first, net.num_gates), "s")
+        bits = [body.at(node, self.latency) for node in net.outputs.tolist()]
+        scores, decision = bits[: self.design.num_scores], bits[self.design.num_scores :]
+        results = f"    assign scores = {_joined(scores)};\n    assign {self.decision} = {_joined(decision)};\n"
+        ports = f"{_maybe_unread(_bits('input', self.circuit.outputs.size) + ',')}\n{self.results}"
+        return self.module("_sums", ports, body.text() + results)
 
-        operands = [operand.tolist() for operand in circuit.operands]
-        for gate, table in enumerate(circuit.gates.tolist()):
-            now = stage[inputs + gate]
-            names = [at(operand[gate], now) for operand in operands]
-            body.wire(f"n{gate}", gate_expression(table, names, zero="1'b0", one="1'b1"))
-        last = max(stage) + 1 if pipeline else 0
-        places = [f"    assign y{index} = {at(node, last)};\n" for index, node in enumerate(circuit.outputs.tolist())]
-        ports = _input("x", inputs) + _bits("output", len(places))
-        return self.module("_logic", ports, body.text() + "".join(places)), last
-
-    def sums(self) -> tuple[str, int]:
-        """Adder trees and argmax, and their latency."""
-        circuit, clocked = self.circuit, self.pipeline > 0
-        body = _Body()
-        group = circuit.outputs.size // circuit.num_classes
-        scores, latency = [], 0
-        for c in range(circuit.num_classes):
-            terms = [(f"y{c * group + index}", 1) for index in range(group)]
-            level = 0
-            while len(terms) > 1:
-                terms = _adder_level(body, f"s{c}_{level}", terms, clocked)
-                level += 1
-            latency = level if clocked else 0
-            scores.append(body.wire(f"score{c}", terms[0][0], self.score_bits))
-        if circuit.decoding.kind != "argmax":
-            body.lines.append(f"    assign {self.decision} = {self.decided(body, scores)};")
-            body.lines.append(f"    assign scores = {{{', '.join(reversed(scores))}}};")
-            return self._sums(body), latency
-        # A tournament: the right side wins only if it is strictly higher, so the first of equals stays.
-        players = [(score, f"{self.class_bits}'d{c}") for c, score in enumerate(scores)]
-        held = scores
-        level = 0
-        while len(players) > 1:
-            players = self._argmax_level(body, f"m{level}", players)
-            level += 1
-            if clocked:
-                held = [body.register(f"score{c}_r{level}", name, self.score_bits) for c, name in enumerate(held)]
-                latency += 1
-        body.lines.append(f"    assign class_index = {players[0][1]};")
-        body.lines.append(f"    assign scores = {{{', '.join(reversed(held))}}};")
-        return self._sums(body), latency
-
-    def _sums(self, body: _Body) -> str:
-        ports = f"{_bits('input', self.circuit.outputs.size)},\n{self.results}"
-        return self.module("_sums", ports, body.text())
-
-    def decided(self, body: _Body, scores: list[str]) -> str:
-        """What the scores say by thresholds or as numbers."""
-        decoding = self.circuit.decoding
-        if decoding.kind == "numbers":
-            fixed = fixed_point(self.circuit)
-            for c, (s, o, score) in enumerate(zip(fixed.scale, fixed.offset, scores, strict=True)):
-                wide = f"$signed({{{fixed.width - self.score_bits}'b0, {score}}})"
-                value = f"{_signed(fixed.width, o)} + {_signed(fixed.width, s)} * {wide}"
-                body.lines.append(f"    wire signed [{fixed.width - 1}:0] number{c} = {value};")
-            return f"{{{', '.join(f'number{c}' for c in reversed(range(len(scores))))}}}"
-        if decoding.kind == "labels":
-            reached = [self._reaches(score, t) for score, t in zip(scores, decoding.thresholds, strict=True)]
-            return f"{{{', '.join(reversed(reached))}}}"
-        text = f"{self.class_bits}'d0"
-        for level, threshold in enumerate(decoding.thresholds, 1):
-            text = f"{self._reaches(scores[0], threshold)} ? {self.class_bits}'d{level} : {text}"
-        return text
-
-    def _reaches(self, score: str, threshold: float) -> str:
-        # Out of the score's range the comparison as such would be a lint error.
-        if threshold <= 0:
-            return "1'b1"
-        return f"({score} >= {self.score_bits}'d{threshold})" if threshold < 1 << self.score_bits else "1'b0"
-
-    def _argmax_level(self, body: _Body, label: str, players: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Lets neighbours play; a player is the name of a score and that of its class."""
-        winners = []
-        last = len(players) <= 2  # the score of the last winner is not needed
-        for index in range(0, len(players), 2):
-            pair, prefix = players[index : index + 2], f"{label}_{index // 2}"
-            score, number = pair[0]
-            if len(pair) > 1:
-                wins = body.wire(f"{prefix}_wins", f"{pair[1][0]} > {score}")
-                if not last:
-                    score = body.wire(f"{prefix}_score", f"{wins} ? {pair[1][0]} : {score}", self.score_bits)
-                number = body.wire(f"{prefix}_class", f"{wins} ? {pair[1][1]} : {number}", self.class_bits)
-            if self.pipeline:
-                if not last:
-                    score = body.register(f"{prefix}_score_r", score, self.score_bits)
-                number = body.register(f"{prefix}_class_r", number, self.class_bits)
-            winners.append((score, number))
-        return winners
+    def _nodes(self, names: dict[int, str], gates: range, prefix: str) -> _Body:
+        """Some nodes of the design, in a module whose ports have ``names``."""
+        net = self.design.netlist
+        body = _Body(self.stages, names)
+        tables = net.gates.tolist()
+        operands = np.stack(net.operands, axis=1).tolist()
+        for index, gate in enumerate(gates):
+            node = net.num_inputs + gate
+            if tables[gate] in (0, 255):
+                names[node] = _CONSTANTS[tables[gate] == 255]
+                continue
+            read = [body.at(operand, self.stages[node]) for operand in operands[gate]]
+            names[node] = f"{prefix}{index}"
+            body.lines.append(f"    wire {names[node]} = {gate_expression(tables[gate], read)};")
+        return body
 
     def top(self) -> str:
         """Gates and sums together."""
@@ -276,24 +220,30 @@ class _Writer:
                 # 255 is never exceeded; the comparison as such would be a lint error.
                 value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
                 wires.append(f"    wire x{t * pixels + p} = {value};\n")
-        joined = ",\n        ".join(f"x{index}" for index in reversed(range(len(wires))))
-        return self.module(
-            "_pixels",
-            _input("pixels", 8 * pixels) + self.results,
-            f"{''.join(wires)}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
-        )
+        return self._encoded("_pixels", _input("pixels", 8 * pixels), "".join(wires))
 
     def rows(self, ports: RowPorts) -> str:
         """Columns are ports; each bit is a wire of its own, as in `pixels`."""
-        circuit = self.circuit
-        read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
-        body, count = ports.comparators(read[read < circuit.num_inputs].tolist())
-        joined = ",\n        ".join(f"x{index}" for index in reversed(range(circuit.num_inputs)))
-        return f"// {count} comparators of columns with constants.\n{ports.fixed_text()}" + self.module(
-            "_rows",
-            ports.declarations() + self.results,
-            f"{body}    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n",
-        )
+        body, count = ports.comparators(self._read())
+        comment = f"// {count} comparators of columns with constants.\n{ports.fixed_text()}"
+        return comment + self._encoded("_rows", ports.declarations(), body)
+
+    def _read(self) -> list[int]:
+        """The input bits that are read."""
+        read = np.unique(np.concatenate([*self.circuit.operands, self.circuit.outputs]))
+        return read[read < self.circuit.num_inputs].tolist()
+
+    def _encoded(self, suffix: str, ports: str, body: str) -> str:
+        """The net behind the wires of an encoder, in a pipeline behind registers."""
+        read = self._read() if self.pipeline else []
+        if read:
+            body += "".join(f"    reg x{bit}_r;\n" for bit in read) + "    always @(posedge clk) begin\n"
+            body += "".join(f"        x{bit}_r <= x{bit};\n" for bit in read) + "    end\n"
+        kept = set(read)
+        bits = [f"x{index}_r" if index in kept else f"x{index}" for index in range(self.circuit.num_inputs)]
+        joined = ",\n        ".join(reversed(bits))
+        net = f"    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n"
+        return self.module(suffix, ports + self.results, body + net)
 
 
 def row_ports(comparisons: Comparisons, fixed: Mapping[str, Fixed]) -> RowPorts:
@@ -302,24 +252,9 @@ def row_ports(comparisons: Comparisons, fixed: Mapping[str, Fixed]) -> RowPorts:
     return RowPorts(comparisons, reserved, fixed)
 
 
-def _adder_level(body: _Body, label: str, terms: list[tuple[str, int]], clocked: bool) -> list[tuple[str, int]]:
-    """Adds neighbours. Terms are names with their highest values, so that every sum is as narrow as can be."""
-    result = []
-    for index in range(0, len(terms), 2):
-        pair, name = terms[index : index + 2], f"{label}_{index // 2}"
-        highest = sum(bound for _, bound in pair)
-        width = highest.bit_length()
-        text = pair[0][0]
-        if len(pair) > 1:
-            extended = [
-                f"{{{width - bound.bit_length()}'b0, {term}}}" if bound.bit_length() < width else term
-                for term, bound in pair
-            ]
-            text = body.wire(name, " + ".join(extended), width)
-        if clocked:
-            text = body.register(f"{name}_r", text, width)
-        result.append((text, highest))
-    return result
+def _joined(bits: list[str]) -> str:
+    """A vector of bits, the lowest first."""
+    return f"{{{', '.join(reversed(bits))}}}"
 
 
 def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:

@@ -1,0 +1,120 @@
+"""`Nodes`: collects nodes of up to three operands, in cells that no register may cut."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from lgn_lightning.circuit.net.rewire import ONE, ZERO
+
+#: Tables of three operands, 000 first.
+XOR, MAJORITY, MUX, EXCEEDS = 0x69, 0x17, 0x35, 0x4D
+#: Tables of two operands.
+AND2, OR2, XOR2, XNOR2 = 0b0001, 0b0111, 0b0110, 0b1001
+#: What a cell of several nodes counts in gate levels; one of a single node counts 1.
+CELL_LEVELS: Final = 2
+
+#: A node, or one of the constants `ZERO` and `ONE`.
+Bit = int
+
+
+class Nodes:
+    """Nodes by their tables; equal ones are one, and constants vanish.
+
+    A *cell* is a few nodes that are one lookup table deep, such as a 6:3 compressor: `cell` begins one.
+
+    Args:
+        num_inputs: Nodes that are there already: 0 … num_inputs - 1.
+        levels: Their levels; all 0 where there are none.
+
+    Attributes:
+        tables: Of three operands each, 000 first.
+        operands: Three nodes each.
+        cells: Number of the cell of each node.
+        costs: Gate levels of each cell.
+    """
+
+    def __init__(self, num_inputs: int, levels: Sequence[int] = ()) -> None:
+        self.num_inputs, self._input_levels = num_inputs, levels
+        self.tables: list[int] = []
+        self.operands: list[tuple[int, int, int]] = []
+        self.cells: list[int] = []
+        self.costs: list[int] = []
+        self._levels: list[int] = []  # of cells
+        self._known: dict[tuple[int, tuple[int, ...]], int] = {}
+
+    def cell(self, cost: int = CELL_LEVELS) -> None:
+        """Begins a cell."""
+        self.costs.append(cost)
+        self._levels.append(cost)
+
+    def level(self, bit: Bit) -> int:
+        """The level at which a node is known; constants have level 0."""
+        if bit >= self.num_inputs:
+            return self._levels[self.cells[bit - self.num_inputs]]
+        return self._input_levels[bit] if bit >= 0 and self._input_levels else 0
+
+    def node(self, table: int, *operands: Bit) -> Bit:
+        """A node of the present cell, by a table of its two or three operands; an equal one if there is any."""
+        used = sorted({operand for operand in operands if operand >= 0})
+        table, kept = _reduced(table, tuple(used.index(bit) if bit >= 0 else bit for bit in operands))
+        read = tuple(used[place] for place in kept)
+        if not read:
+            return ONE if table else ZERO
+        if len(read) == 1 and table == 0x0F:
+            return read[0]
+        key = table, read
+        if key not in self._known:
+            cell = len(self.costs) - 1
+            self._known[key] = self.num_inputs + len(self.tables)
+            self.tables.append(table)
+            self.operands.append((read[0], read[1 % len(read)], read[2 % len(read)]))
+            self.cells.append(cell)
+            outside = [self.level(bit) for bit in read if bit < self.num_inputs or self._cell_of(bit) != cell]
+            self._levels[cell] = max([self._levels[cell], *(level + self.costs[cell] for level in outside)])
+        return self._known[key]
+
+    def constant(self, bit: Bit) -> None:
+        """Adds a node that is a constant, for those who read constants from nodes."""
+        self.cell(0)
+        self.cells.append(len(self.costs) - 1)
+        self.tables.append(255 if bit == ONE else 0)
+        self.operands.append((0, 0, 0))
+
+    def _cell_of(self, bit: Bit) -> int:
+        return self.cells[bit - self.num_inputs]
+
+    def add(self, a: Bit, b: Bit, c: Bit = ZERO) -> tuple[Bit, Bit]:
+        """A full adder: sum and carry."""
+        return self.node(XOR, a, b, c), self.node(MAJORITY, a, b, c)
+
+    def mux(self, select: Bit, zero: Bit, one: Bit) -> Bit:
+        return self.node(MUX, select, zero, one)
+
+    def mux_all(self, select: Bit, zero: Sequence[Bit], one: Sequence[Bit]) -> list[Bit]:
+        return [self.mux(select, a, b) for a, b in zip(zero, one, strict=True)]
+
+
+@cache
+def _reduced(table: int, places: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """A table of operands that are constants or places of a list, as the table of those places that it depends on.
+
+    The result is a table of three operands, which ignores those beyond the places.
+    """
+    size, many = 1 << len(places), max([place + 1 for place in places if place >= 0], default=0)
+
+    def value(entry: int) -> int:
+        index = 0
+        for place in places:
+            index = index << 1 | (place == ONE if place < 0 else entry >> (many - 1 - place) & 1)
+        return table >> (size - 1 - index) & 1
+
+    values = [value(entry) for entry in range(1 << many)]
+    kept = [k for k in range(many) if any(values[e] != values[e ^ 1 << (many - 1 - k)] for e in range(1 << many))]
+    if not kept:
+        return values[0], ()
+    result = 0
+    for entry in range(8):
+        bits = {k: entry >> (2 - position) & 1 for position, k in enumerate(kept)}
+        full = sum(bits.get(k, 0) << (many - 1 - k) for k in range(many))
+        result = result << 1 | values[full]
+    return result, tuple(kept)
