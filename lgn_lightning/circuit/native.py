@@ -127,6 +127,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "lgn_pass_capacity": (i64, [net]),
         "lgn_rewrite": (i32, [net, i32, result]),
         "lgn_map_luts": (i32, [net, i32, result]),
+        "lgn_cover_luts": (i32, [net, i32, address, address]),
         "lgn_chain_order": (i32, [net, address]),
         "lgn_best_isa": (i32, []),
         "lgn_engine_new": (address, [net, i32, i32, ctypes.c_char_p, i64]),
@@ -181,6 +182,19 @@ def rewrite(circuit: AnyNetlist, flags: int) -> AnyNetlist:
 def map_luts(circuit: AnyNetlist, rounds: int) -> AnyNetlist:
     """Covers two-input gates with three-input gates."""
     return _run_pass(circuit, "lgn_map_luts", rounds, 3)
+
+
+def cover_luts(circuit: Netlist, inputs: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Covers a circuit with lookup tables of up to so many inputs.
+
+    Returns:
+        Inputs of the table that a gate is the result of, uint8 ``[gates]``, 0 where its readers take it in; and the
+        level of that table, int32 ``[gates]``.
+    """
+    sizes, levels = np.zeros(circuit.num_gates, np.uint8), np.zeros(circuit.num_gates, np.int32)
+    if library().lgn_cover_luts(ctypes.byref(describe(circuit)), inputs, pointer(sizes), pointer(levels)):
+        raise MemoryError(f"no memory to cover {circuit!r}")
+    return sizes, levels
 
 
 def chain_order(circuit: Netlist) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lgn_lightning.circuit import Circuit, CircuitError, CompiledCircuit, Decoding, Engine, LoopedCircuit, load_circuit
 from lgn_lightning.circuit.emit.compiler import compile_source
-from lgn_lightning.circuit.hardware.result_port import fixed_point
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
+from lgn_lightning.circuit.hardware.result_port import fixed_point
 from lgn_lightning.circuit.run.engine import ENGINES
 from tests.circuit.random_circuits import random_bits, random_circuit
 from tests.circuit.tools import STRICT, needs

@@ -41,6 +41,16 @@ class Design:
     costs: NDArray[np.int32]
     num_scores: int
 
+    def results(self) -> NDArray[np.bool_]:
+        """Which nodes are read outside of their cells, or by nobody, bool ``[nodes]``: the tables of the cells."""
+        net = self.netlist
+        found = np.zeros(net.num_nodes, np.bool_)
+        cells = np.concatenate([np.full(net.num_inputs, -1), self.cells])
+        for operand in net.operands:
+            found[operand[cells[operand] != self.cells]] = True
+        found[net.outputs] = True
+        return found[net.num_inputs :]
+
     def stages(self, pipeline: int) -> NDArray[np.int32]:
         """The stage of each input and node, if at most ``pipeline`` levels stand between registers; 0 for none at all.
 
@@ -76,7 +86,7 @@ def design_of(circuit: Netlist) -> Design:
     sums = len(nodes.tables)
     results = [bit for score in scores for bit in score]
     results += decide(nodes, circuit, scores, decision_bits)
-    constants = [bit for bit in (ZERO, ONE) if bit in results]
+    constants: list[Bit] = [bit for bit in (ZERO, ONE) if bit in results]
     for bit in constants:
         nodes.constant(bit)
     live = _live(nodes, results)
@@ -110,7 +120,8 @@ def _of_three(circuit: Netlist) -> NDArray[np.uint8]:
     """The tables of a circuit as ones of three operands, the last of which they may ignore."""
     if circuit.arity == 3:
         return circuit.gates
-    return np.bitwise_or.reduce([(circuit.gates >> entry & 1) * np.uint8(3 << 2 * entry) for entry in range(4)])
+    bits = [(circuit.gates >> entry & 1) * np.uint8(3 << 2 * entry) for entry in range(4)]
+    return np.asarray(np.bitwise_or.reduce(bits))
 
 
 def _live(nodes: Nodes, results: Sequence[Bit]) -> NDArray[np.bool_]:
