@@ -18,6 +18,7 @@ from lgn_lightning.circuit.emit.compiled import CompiledCircuit
 from lgn_lightning.circuit.emit.export import ExportedFiles, ExportOptions, export_circuit
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
+from lgn_lightning.circuit.hardware.estimate import FpgaEstimate, PartCost, estimate
 from lgn_lightning.circuit.net.decoding import ARGMAX, Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.passes.flat import (
@@ -49,7 +50,9 @@ __all__ = [
     "EngineError",
     "ExportOptions",
     "ExportedFiles",
+    "FpgaEstimate",
     "LoopedCircuit",
+    "PartCost",
     "PassReport",
     "SequenceEngine",
     "SequentialCircuit",
@@ -63,6 +66,7 @@ __all__ = [
     "emit_c",
     "emit_test_bench",
     "emit_verilog",
+    "estimate",
     "export_circuit",
     "fold_constants",
     "hash_structure",

@@ -7,13 +7,18 @@ from pathlib import Path
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
+from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
+from lgn_lightning.circuit.hardware.estimate import estimate
 from lgn_lightning.cli.options import SHIPPED, add_trust
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.trial import Trial
+
+#: What ABC may take for ``--report``, and above how many gates it is not asked.
+_ABC_SECONDS, _ABC_GATES = 60, 200_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "samples in a word of the packed entry points of the C (default: 64)"
     parser.add_argument("--word-bits", type=int, default=64, choices=WORD_BITS, help=text)
     parser.add_argument("--raw", action="store_true", help="every gate as trained, without passes")
-    text = "map the circuit after the passes, without a pipeline, to six-input lookup tables with yosys, and count"
+    text = "what encoder, gates, sums and decision cost on an FPGA, by an estimate and by Berkeley ABC; takes seconds"
     parser.add_argument("--report", action="store_true", help=text)
     add_trust(parser)
 
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(path)
     if arguments.report:
         shipped = exported if isinstance(exported, Circuit) and not arguments.raw else None
-        _report(shipped or optimize_for_export(source.flat)[0])
+        _report(shipped or optimize_for_export(source.flat)[0], options.pipeline)
     return 0
 
 
@@ -93,9 +98,17 @@ def _port(text: str) -> tuple[str, tuple[int, int]]:
     return column, (int(width), int(fraction or 0))
 
 
-def _report(circuit: Circuit) -> None:
-    report = fpga_report(circuit)
-    print(
-        f"yosys: {report.luts:,} lookup tables of up to six inputs, {report.depth} on the longest path; "
-        f"{report.logic_luts:,} of them are gates, the others group sums and argmax"
-    )
+def _report(circuit: Circuit, pipeline: int) -> None:
+    cost = estimate(circuit, pipeline)
+    print(cost.table())
+    print(f"gates alone: {cost.gates_alone:,} LUT6" + (f"; latency {cost.latency} cycles" if pipeline else ""))
+    if circuit.num_gates > _ABC_GATES:
+        print(f"ABC: skipped, as it takes minutes for more than {_ABC_GATES:,} gates")
+        return
+    print(f"ABC maps the design, for at most {_ABC_SECONDS} s …", file=sys.stderr, flush=True)
+    try:
+        report = fpga_report(circuit, _ABC_SECONDS / 2)
+    except ToolError as error:
+        print(f"ABC: skipped: {error}")
+        return
+    print(f"ABC (if -K 6): {report.luts:,} LUT6, {report.depth} levels; gates alone {report.logic_luts:,}")

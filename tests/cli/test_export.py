@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from lgn_lightning.circuit import Circuit, LoopedCircuit, load_circuit
+from lgn_lightning.circuit.check.tools import ABC_NAMES
 from lgn_lightning.cli.main import main
 from tests.circuit.random_circuits import image_circuit
 from tests.circuit.random_conv_nets import tree_net
@@ -90,10 +92,13 @@ def test_export_does_not_replace_the_working_directory(
     assert "the working directory cannot be replaced" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not shutil.which("yosys"), reason="yosys is not installed")
 def test_export_reports_lookup_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "net.lgn", "--out", "out", "--format", "verilog", "--report"]) == 0
-    assert "lookup tables of up to six inputs" in capsys.readouterr().out
+    assert main(["export", "net.lgn", "--out", "out", "--format", "verilog", "--pipeline", "2", "--report"]) == 0
+    said = capsys.readouterr().out
+    counts = {name: int(lut6.replace(",", "")) for name, lut6 in re.findall(r"^(\w+) +([\d,]+) ", said, re.MULTILINE)}
+    assert counts["all"] == sum(counts[part] for part in ("encoder", "gates", "sums", "decision")) > 0
+    assert re.search(r"; latency \d+ cycles$", said, re.MULTILINE)
+    assert ("ABC (if -K 6):" in said) == any(map(shutil.which, ABC_NAMES))
 
 
 def test_export_of_a_looped_circuit_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,38 +1,40 @@
-"""What a circuit costs on an FPGA: six-input lookup tables and their depth, as yosys maps them."""
+"""What Berkeley ABC makes of a design: six-input lookup tables and their depth, an opinion beside our own estimate."""
 
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lgn_lightning.circuit.check.tools import ToolError, run_yosys
-from lgn_lightning.circuit.emit.verilog import emit_verilog
+from lgn_lightning.circuit.check.tools import ToolError, run_abc
+from lgn_lightning.circuit.emit.logic import emit_blif
+from lgn_lightning.circuit.hardware.design import design_of, with_encoder
 from lgn_lightning.circuit.net.netlist import Netlist
 
 
 @dataclass(frozen=True)
 class FpgaReport:
-    """Lookup tables of up to six inputs: of the whole circuit, on its longest path, and of its gates alone."""
+    """Lookup tables of up to six inputs: of the whole design, on its longest path, and of its gates alone."""
 
     luts: int
     depth: int
     logic_luts: int
 
 
-def fpga_report(circuit: Netlist, timeout: float = 1800) -> FpgaReport:
-    """Maps a circuit to six-input lookup tables with yosys; a ToolError if that is missing, fails or is too slow."""
-    whole, depth = _map(circuit, "net", timeout)
-    logic, _ = _map(circuit, "net_logic", timeout)
-    return FpgaReport(whole, depth, logic)
+def fpga_report(circuit: Netlist, timeout: float = 60) -> FpgaReport:
+    """Maps a circuit, with encoder, sums and decision, by ABC's ``if -K 6``.
+
+    Raises:
+        ToolError: If ABC is missing, fails, or takes more than ``timeout`` seconds for the whole design or the gates.
+    """
+    whole, depth = _map(with_encoder(design_of(circuit), circuit).netlist, timeout)
+    return FpgaReport(whole, depth, _map(circuit, timeout)[0])
 
 
-def _map(circuit: Netlist, top: str, timeout: float) -> tuple[int, int]:
-    script = f"read_verilog net.v; synth -flatten -noabc -top {top}; abc -lut 6; opt_clean; stat; ltp"
+def _map(net: Netlist, timeout: float) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-        (Path(folder) / "net.v").write_text(emit_verilog(circuit, name="net").text)
-        log = run_yosys(script, Path(folder), timeout)
-    length = re.findall(r"Longest topological path in .*\(length=(\d+)\)", log)
-    luts = re.findall(r"\$lut\s+(\d+)", log)
-    if not length:
-        raise ToolError(f"yosys named no longest path:\n{log.strip()[-2000:]}")
-    return int(luts[-1]) if luts else 0, int(length[-1])
+        (Path(folder) / "net.blif").write_text(emit_blif(net))
+        log = run_abc("read_blif net.blif; strash; if -K 6; print_stats", Path(folder), timeout)
+    found = re.findall(r"nd =\s*(\d+).*lev =\s*(\d+)", log)
+    if not found:
+        raise ToolError(f"ABC counted nothing:\n{log.strip()[-2000:]}")
+    return int(found[-1][0]), int(found[-1][1])

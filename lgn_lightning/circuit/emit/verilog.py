@@ -10,7 +10,7 @@ from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
-from lgn_lightning.circuit.hardware.design import GATES, design_of
+from lgn_lightning.circuit.hardware.design import design_of
 from lgn_lightning.circuit.hardware.result_port import describe_port, port, result_bits, result_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
@@ -184,8 +184,6 @@ class _Writer:
         body = _Body(self.stages, names)
         tables = net.gates.tolist()
         operands = np.stack(net.operands, axis=1).tolist()
-        # Synthesis may look for other sums, and finds worse ones: what comes out of a cell is to stay. Gates may go.
-        kept = (self.design.results() & (self.design.parts > GATES)).tolist()
         for index, gate in enumerate(gates):
             node = net.num_inputs + gate
             if tables[gate] in (0, 255):
@@ -193,8 +191,7 @@ class _Writer:
                 continue
             read = [body.at(operand, self.stages[node]) for operand in operands[gate]]
             names[node] = f"{prefix}{index}"
-            keep = "(* keep *) " if kept[gate] else ""
-            body.lines.append(f"    {keep}wire {names[node]} = {gate_expression(tables[gate], read)};")
+            body.lines.append(f"    wire {names[node]} = {gate_expression(tables[gate], read)};")
         return body
 
     def top(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import Column, Comparisons, Op, make_rows
 from lgn_lightning.circuit.emit.c_rows import identifiers
+from lgn_lightning.circuit.hardware.encoder import float_key
 from lgn_lightning.circuit.net.netlist import CircuitError
 
 #: Width of a port and how many of its bits are a fraction.
@@ -123,7 +124,7 @@ class RowPorts:
         if column.name in self.fixed:
             return self._fixed_test(bit, name, number, op)
         if column.is_float:
-            return f"!missing{number} && key{number} {sign} {width}'h{_key(self.comparisons.value(bit), column):x}"
+            return f"!missing{number} && key{number} {sign} {width}'h{float_key(self.comparisons.value(bit), column):x}"
         constant = f"{width}'h{place & ((1 << width) - 1):x}"
         return f"{name} == {constant}" if op == Op.EQUAL else f"$signed({name}) > $signed({constant})"
 
@@ -194,12 +195,3 @@ def read_fixed(text: str) -> dict[str, Fixed]:
     """The ports of fixed point of emitted Verilog."""
     found = re.findall(r"^// Port '(.+)': (\d+)\.(\d+)$", text, re.MULTILINE)
     return {name: (int(width), int(fraction)) for name, width, fraction in found}
-
-
-def _key(value: float | int, column: Column) -> int:
-    """The key of a number."""
-    width = column.dtype.itemsize * 8
-    bits = int(np.asarray(value, column.dtype).view(f"<u{column.dtype.itemsize}"))
-    if value == 0:
-        return 1 << (width - 1)
-    return ~bits & ((1 << width) - 1) if bits >> (width - 1) else bits | 1 << (width - 1)

@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit.emit.decisions import port, result_of
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_verilog, row_ports
+from lgn_lightning.circuit.hardware.result_port import port, result_of
 from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.hardware.decision import decide
+from lgn_lightning.circuit.hardware.encoder import encoder_bits, input_width
 from lgn_lightning.circuit.hardware.first_sums import first_sums
 from lgn_lightning.circuit.hardware.nodes import Bit, Nodes
 from lgn_lightning.circuit.hardware.result_port import result_bits
@@ -19,7 +20,7 @@ from lgn_lightning.circuit.net.rewire import ONE, ZERO
 
 #: Parts of a design, by their numbers in `Design.parts`.
 PARTS: Final = ("encoder", "gates", "sums", "decision")
-GATES, SUMS, DECISION = 1, 2, 3
+ENCODER, GATES, SUMS, DECISION = range(4)
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,6 @@ class Design:
     cells: NDArray[np.int32]
     costs: NDArray[np.int32]
     num_scores: int
-
-    def results(self) -> NDArray[np.bool_]:
-        """Which nodes are read outside of their cells, or by nobody, bool ``[nodes]``: the tables of the cells."""
-        net = self.netlist
-        found = np.zeros(net.num_nodes, np.bool_)
-        cells = np.concatenate([np.full(net.num_inputs, -1), self.cells])
-        for operand in net.operands:
-            found[operand[cells[operand] != self.cells]] = True
-        found[net.outputs] = True
-        return found[net.num_inputs :]
 
     def stages(self, pipeline: int) -> NDArray[np.int32]:
         """The stage of each input and node, if at most ``pipeline`` levels stand between registers; 0 for none at all.
@@ -105,6 +96,34 @@ def design_of(circuit: Netlist) -> Design:
         np.concatenate([np.arange(gates), gates + cells]).astype(np.int32),
         np.concatenate([np.ones(gates), np.array(nodes.costs)[kept]]).astype(np.int32),
         score_bits * circuit.num_classes,
+    )
+
+
+def with_encoder(design: Design, circuit: Netlist) -> Design:
+    """The design of a circuit on the bits of its pixels or columns; the same if it has none."""
+    if circuit.is_plain:
+        return design
+    net, width = design.netlist, input_width(circuit)
+    read = np.unique(np.concatenate([*net.operands, net.outputs]))
+    nodes = Nodes(width)
+    bits = encoder_bits(nodes, circuit, read[read < net.num_inputs].tolist())
+    constants: list[Bit] = [bit for bit in (ZERO, ONE) if bit in bits.values()]
+    places = {bit: width + len(nodes.tables) + index for index, bit in enumerate(constants)}
+    for bit in constants:
+        nodes.constant(bit)
+    new = len(nodes.tables)
+    source = np.arange(net.num_nodes, dtype=np.int32) + width + new - net.num_inputs
+    source[: net.num_inputs] = 0
+    source[list(bits)] = [places.get(bit, bit) for bit in bits.values()]
+    front = np.array(nodes.operands, np.int32).reshape(-1, 3).T
+    a, b, c = (np.concatenate([own, source[operand]]) for own, operand in zip(front, net.operands, strict=True))
+    tables = np.concatenate([np.array(nodes.tables, np.uint8), net.gates])
+    return Design(
+        Netlist(width, tables, a, b, source[net.outputs], 1, c),
+        np.concatenate([np.full(new, ENCODER, np.uint8), design.parts]),
+        np.concatenate([np.array(nodes.cells, np.int32), design.cells + len(nodes.costs)]).astype(np.int32),
+        np.concatenate([np.array(nodes.costs, np.int32), design.costs]),
+        design.num_scores,
     )
 
 
