@@ -119,6 +119,13 @@ int main() {
                                {65, 1, 500, 4, 9}, {130, 2, 2500, 3, 33}, {378, 3, 3000, 10, 20}};
   for (const auto& [inputs, levels, gates, classes, group] : shapes) {
     const Net raw(inputs, gates, classes, group), small(raw, false), mapped(small, true);
+    for (const Net* net : {&raw, &small, &mapped})
+      for (int32_t most = 3; most <= 6; ++most) {
+        std::vector<uint8_t> sizes(net->tables.size());
+        std::vector<int32_t> depths(net->tables.size());
+        check(lgn_cover_luts(&net->circuit, most, sizes.data(), depths.data()), 0, 0, "cover");
+        for (const uint8_t size : sizes) check(size <= most, 1, 0, "cover");
+      }
     for (int32_t isa = 0; isa <= lgn_best_isa(); ++isa)
       for (const LgnEngineKind kind : {kInterpreter, kMachineCode}) {
         if (kind == kMachineCode && isa == kGeneric) continue;
