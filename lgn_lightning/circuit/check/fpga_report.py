@@ -2,12 +2,15 @@
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from lgn_lightning.circuit.check.tools import ToolError, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.hardware.design import design_of, with_encoder
+from lgn_lightning.circuit.net.decoding import ARGMAX
 from lgn_lightning.circuit.net.netlist import Netlist
 
 
@@ -31,6 +34,12 @@ def fpga_report(circuit: Netlist, timeout: float = 60) -> FpgaReport:
 
 
 def _map(net: Netlist, timeout: float) -> tuple[int, int]:
+    # ABC counts constant outputs as tables.
+    known = np.zeros(net.num_nodes, np.bool_)
+    known[net.num_inputs :] = np.isin(net.gates, (0, (1 << (1 << net.arity)) - 1))
+    if known[net.outputs].all():
+        return 0, 0
+    net = replace(net, outputs=net.outputs[~known[net.outputs]], num_classes=1, decoding=ARGMAX, class_names=None)
     with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
         (Path(folder) / "net.blif").write_text(emit_blif(net))
         log = run_abc("read_blif net.blif; strash; if -K 6; print_stats", Path(folder), timeout)
