@@ -12,6 +12,7 @@ from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import layer_widths
 from lgn_lightning.nn import GroupSum, LogicCell, LogicLayer, LogicRecurrent, LogicSequential, StepEncoder, Threshold
+from lgn_lightning.nn.cell import MEMORIES
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.group_sum import recommended_tau
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
@@ -34,11 +35,10 @@ class LogicRNN(KnowsArguments, LogicSequential):
             outputs and the next state, which must be at least half as wide.
         depth: Number of hidden layers, if ``width`` is one number.
         out: Output bits of a step, divisible by the number of classes; 0 for the next state itself.
-        gated: Whether a multiplexer keeps or exchanges each state bit.
-        keep: Share of the state bits that begin as memory: the gates of each layer that lie on their way read them as
-            first inputs, which residual initialization passes on. Long memory trains from there.
-        memory: What these bits begin as: ``"keep"`` keeps what they are; ``"shift"`` is a delay line, whose first bits
-            are those of the step, while all others move on.
+        memory: What the next state is: ``"gates"``; a ``"multiplexer"``, which keeps or exchanges each bit; or a
+            ``"delay"`` line of wires, the newest inputs first.
+        keep: Share of the state bits of ``"gates"`` that begin as kept: the gates of each layer that lie on their way
+            read them as first inputs, which residual initialization passes on. Long memory trains from there.
         initial: State before the first step, ``"zeros"`` or ``"learned"``.
         layers: Cells above one another: each reads what the one below says at each step.
         readout: ``"last"`` step's scores, or their ``"sum"`` over the steps.
@@ -74,9 +74,8 @@ class LogicRNN(KnowsArguments, LogicSequential):
         width: int | list[int] = 256,
         depth: int | None = None,
         out: int = 0,
-        gated: bool = False,
+        memory: str = "gates",
         keep: float = 1.0,
-        memory: str = "keep",
         initial: str = "zeros",
         layers: int = 1,
         readout: str = "last",
@@ -98,8 +97,8 @@ class LogicRNN(KnowsArguments, LogicSequential):
             raise ValueError("give num_classes, and one of num_bits (rows), in_shape (images) and in_bits (bits)")
         if layers < 1:
             raise ValueError(f"layers={layers}: there is at least one cell")
-        if memory not in ("keep", "shift"):
-            raise ValueError(f"memory={memory!r} is none of 'keep', 'shift'")
+        if memory not in MEMORIES:
+            raise ValueError(f"memory={memory!r} is none of {', '.join(MEMORIES)}")
         if not 0 <= keep <= 1:
             raise ValueError(f"keep={keep} is a share of the state, 0 to 1")
         check_classes(num_classes, out or state)
@@ -116,14 +115,14 @@ class LogicRNN(KnowsArguments, LogicSequential):
         options |= {"parametrization": make_parametrization(parametrization), "sampler": make_sampler(sampler)}
         wirings = per_layer("connections", connections, [*hidden, 0], "layers of a cell")
         parts: list[LogicRecurrent] = []
+        of_state = {"gates": 1, "multiplexer": 2, "delay": 0}[memory]
         for number in range(layers):
             inputs = encoder.out_dim if number == 0 else parts[-1].out_dim
-            widths = [inputs + state, *hidden, out + (2 if gated else 1) * state]
+            widths = [inputs + state, *hidden, out + of_state * state]
             net = dense_layers(widths, wirings, num_candidates, **options)
-            if not gated:
-                kept = [layer for layer in net if isinstance(layer, LogicLayer)]
-                keep_state(kept, round(keep * state), inputs if memory == "shift" else 0)
-            cell = LogicCell(LogicSequential(*net), inputs, state, out, gated, initial)
+            if memory == "gates":
+                keep_state([layer for layer in net if isinstance(layer, LogicLayer)], round(keep * state))
+            cell = LogicCell(LogicSequential(*net), inputs, state, out, memory, initial)
             parts.append(LogicRecurrent(cell, steps, readout if number + 1 == layers else "every", truncate))
         group = (out or state) // num_classes
         tau = recommended_tau(group) if tau == "auto" else tau
@@ -136,19 +135,17 @@ class LogicRNN(KnowsArguments, LogicSequential):
 
 
 @torch.no_grad()
-def keep_state(layers: Sequence[LogicLayer], bits: int, shift: int = 0) -> None:
+def keep_state(layers: Sequence[LogicLayer], bits: int) -> None:
     """Lets the last ``bits`` gates of each layer read the last of the layer before as first inputs, one each.
 
-    With residual initialization these bits then stay as they are from step to step; with a ``shift``, the inputs of a
-    step, the first layer reads so many places before, where the inputs are. Layers narrower than that keep what fits.
+    With residual initialization these bits then stay as they are from step to step. Layers narrower than that keep what
+    fits.
     """
-    for number, layer in enumerate(layers):
+    for layer in layers:
         count = min(bits, layer.out_dim, layer.in_dim)
         if not count:
             continue
         source = torch.arange(layer.in_dim - count, layer.in_dim, dtype=torch.int32)
-        if number == 0:
-            source = (source - shift).clamp_min(0)
         if layer.learned is None:
             a, _ = layer.indices
             a[-count:] = source.to(a.device)

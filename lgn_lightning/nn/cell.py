@@ -14,6 +14,7 @@ from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.straight_through import round_to_bits
 
+MEMORIES = ("gates", "multiplexer", "delay")
 _INITIALS = ("zeros", "learned")
 #: Gates of a state bit that is kept or exchanged.
 _MULTIPLEXER = ("and", "a_and_not_b", "or")
@@ -22,16 +23,18 @@ _MULTIPLEXER = ("and", "a_and_not_b", "or")
 class LogicCell(nn.Module):
     """One step: (input bits, state bits) → (output bits, next state bits), by a net of gates.
 
-    The net reads ``[input, state]`` and gives ``[output, next state]``; of a gated cell ``[output, update, candidate]``
-    instead, and the next state is a multiplexer, ``update ? candidate : state``, as in gated recurrent units (RDDLGN,
-    arXiv 2508.06097, has them of gates). Without output bits of its own the cell's output is its next state.
+    The net reads ``[input, state]`` and gives ``[output, next state]``; of a multiplexer
+    ``[output, update, candidate]`` instead, and the next state is ``update ? candidate : state``, as in gated recurrent
+    units (RDDLGN, arXiv 2508.06097, has them of gates). Without output bits of its own the cell's output is its next
+    state.
 
     Args:
-        net: Maps ``[..., in_dim + state_dim]`` to ``[..., out_dim + state_dim]``, or ``+ 2 · state_dim`` if gated.
+        net: Maps ``[..., in_dim + state_dim]`` to ``[..., out_dim + state_dim]``, or what ``memory`` says.
         in_dim: Bits of an input.
         state_dim: Bits of state.
         out_dim: Bits of output; 0 for the next state.
-        gated: Whether the state passes a multiplexer.
+        memory: What the next state is: ``"gates"`` of the net; a ``"multiplexer"``; or a ``"delay"`` line of wires, the
+            first bits of [input, state], the newest first. The net of that gives the output alone.
         initial: State before the first step: ``"zeros"``, or ``"learned"`` bits.
 
     Attributes:
@@ -53,15 +56,19 @@ class LogicCell(nn.Module):
         in_dim: int,
         state_dim: int,
         out_dim: int = 0,
-        gated: bool = False,
+        memory: str = "gates",
         initial: str = "zeros",
     ) -> None:
         super().__init__()
         if in_dim < 1 or state_dim < 1 or out_dim < 0:
             raise ValueError(f"a cell has 1 input bit and 1 state bit or more, not {in_dim} and {state_dim}")
+        if memory not in MEMORIES:
+            raise ValueError(f"memory={memory!r} is none of {', '.join(MEMORIES)}")
+        if memory == "delay" and not out_dim:
+            raise ValueError("a delay line has no gates of its own: give out_dim")
         if initial not in _INITIALS:
             raise ValueError(f"initial={initial!r} is none of {', '.join(_INITIALS)}")
-        self.net, self.gated, self.initial = net, gated, initial
+        self.net, self.memory, self.initial = net, memory, initial
         self.in_dim, self.state_dim, self.own_dim = in_dim, state_dim, out_dim
         self._check_widths()
         self.initial_logits = None
@@ -77,17 +84,18 @@ class LogicCell(nn.Module):
     @property
     def net_dims(self) -> tuple[int, int]:
         """Inputs and outputs of the net."""
-        return self.in_dim + self.state_dim, self.own_dim + (2 if self.gated else 1) * self.state_dim
+        of_state = {"gates": 1, "multiplexer": 2, "delay": 0}[self.memory]
+        return self.in_dim + self.state_dim, self.own_dim + of_state * self.state_dim
 
     def _check_widths(self) -> None:
         wanted = self.net_dims
         layers = [module for module in self.net.modules() if hasattr(module, "in_dim") and hasattr(module, "out_dim")]
         ends = (getattr(layers[0], "in_dim", None), getattr(layers[-1], "out_dim", None)) if layers else wanted
         if ends != wanted:
-            parts = "[output, update, candidate]" if self.gated else "[output, next state]"
+            parts = {"gates": "[output, next state]", "multiplexer": "[output, update, candidate]", "delay": "output"}
             raise ValueError(
                 f"the cell does not close: its net takes {ends[0]} bits and gives {ends[1]}, but [input, state] are "
-                f"{self.in_dim} + {self.state_dim} = {wanted[0]} bits, and {parts} {wanted[1]}"
+                f"{self.in_dim} + {self.state_dim} = {wanted[0]} bits, and {parts[self.memory]} {wanted[1]}"
             )
 
     def initial_state(self) -> Tensor | None:
@@ -113,9 +121,12 @@ class LogicCell(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        y = self.net(torch.cat([x, state], -1))
+        given = torch.cat([x, state], -1)
+        y = self.net(given)
         own, rest = y[..., : self.own_dim], y[..., self.own_dim :]
-        if self.gated:
+        if self.memory == "delay":
+            return own, given[..., : self.state_dim]
+        if self.memory == "multiplexer":
             update, candidate = rest.split(self.state_dim, -1)
             state = update * candidate + (1 - update) * state
         else:
@@ -126,7 +137,9 @@ class LogicCell(nn.Module):
         """Adds the gates of a step: nodes of the inputs and of the state to those of output and next state."""
         y = trace_part(self.net, builder, np.concatenate([wires, state]))
         own, rest = y[: self.own_dim], y[self.own_dim :]
-        if not self.gated:
+        if self.memory == "delay":
+            return own, np.concatenate([wires, state])[: self.state_dim]
+        if self.memory == "gates":
             return (own if self.own_dim else rest), rest
         update, candidate = rest[: self.state_dim], rest[self.state_dim :]
         taken, kept, either = (np.full(self.state_dim, GATE_NAMES.index(name)) for name in _MULTIPLEXER)
@@ -134,7 +147,5 @@ class LogicCell(nn.Module):
         return (own if self.own_dim else following), following
 
     def extra_repr(self) -> str:
-        gated = ", gated=True" if self.gated else ""
-        return (
-            f"in_dim={self.in_dim}, state_dim={self.state_dim}, out_dim={self.own_dim}{gated}, initial={self.initial}"
-        )
+        sizes = f"in_dim={self.in_dim}, state_dim={self.state_dim}, out_dim={self.own_dim}"
+        return f"{sizes}, memory={self.memory!r}, initial={self.initial!r}"

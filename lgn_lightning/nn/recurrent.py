@@ -99,7 +99,7 @@ class LogicRecurrent(CheckedInput):
         layers = self._bit_layers(x) if self.out_dim % k == 0 else None  # else the group sum says what is wrong
         if layers is not None:
             cell = self.cell
-            steps = ops.BitSteps(cell.own_dim, cell.state_dim, cell.gated, self.readout, k, tau, self.truncate)
+            steps = ops.BitSteps(cell.own_dim, cell.state_dim, cell.memory, self.readout, k, tau, self.truncate)
             y = ops.bit_steps(x, layers, steps, cell.initial_state(), lengths)
             y = y if group_sum is None else group_sum.scores_of(y)
             return self._with_lengths(y, lengths)

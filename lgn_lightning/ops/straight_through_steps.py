@@ -26,7 +26,8 @@ class BitSteps(NamedTuple):
     Attributes:
         own: Output bits, the first of the last layer; 0 if the outputs are the next state.
         state: Bits of state.
-        gated: Whether the rest of the last layer is [update, candidate], a multiplexer's, or the next state.
+        memory: What the next state is: the rest of the last layer (``"gates"``), a ``"multiplexer"`` by its
+            [update, candidate], or a ``"delay"`` line, the first bits of [input, state].
         readout: ``"last"``, ``"sum"`` or ``"every"`` step.
         k: Groups of the outputs that are summed.
         tau: What these sums are divided by.
@@ -35,7 +36,7 @@ class BitSteps(NamedTuple):
 
     own: int
     state: int
-    gated: bool
+    memory: str
     readout: str
     k: int
     tau: float = 1.0
@@ -101,7 +102,7 @@ class _BitSteps(torch.autograd.Function):
             if keeps:
                 kept += bits
             out = bits[-1]
-            state = _next_state(steps, out, state)
+            state = _next_state(steps, out, into, state)
             read.add(t, out[:, : steps.own] if steps.own else state)
         ctx.about, ctx.shape, ctx.dtype, ctx.lengths = about, x.shape, x.dtype, lengths
         tables = fields[: about.layers]
@@ -130,6 +131,12 @@ class _BitSteps(torch.autograd.Function):
                 grad_state = None
             *inputs, out = kept[t]
             of_output = read.at(t)
+            if steps.memory == "delay":
+                if not (need_x or need_initial):
+                    grad_state = None  # it leads to no weights
+                direct = grad[:0].new_zeros((width + steps.state, batch))
+                if grad_state is not None:
+                    direct[: steps.state] = grad_state
             if of_output is None and grad_state is None:  # nothing of it counts, or its state is cut off
                 if grad_x is not None:
                     grad_x[t] = 0
@@ -140,7 +147,9 @@ class _BitSteps(torch.autograd.Function):
             elif of_output is not None:
                 grad_state = of_output if grad_state is None else grad_state + of_output
             kept_state = None
-            if grad_state is None:
+            if steps.memory == "delay":
+                kept_state = direct[width:]
+            elif grad_state is None:
                 grad[steps.own :] = 0
             else:
                 kept_state = _state_gradient(steps, grad, grad_state, out, inputs[0][:, width:], batch)
@@ -148,7 +157,7 @@ class _BitSteps(torch.autograd.Function):
             grad_in, grad_tables, grad_logits = library.backward("bit_logic_backward", grad.t(), *given)
             grad_in = grad_in.t()
             if grad_x is not None:
-                grad_x[t] = grad_in[:width]
+                grad_x[t] = grad_in[:width] + direct[:width] if steps.memory == "delay" else grad_in[:width]
             grad_state = grad_in[width:] if kept_state is None else grad_in[width:] + kept_state
             found = [*grad_tables, *grad_logits]
             sums = found if sums is None else [total.add_(part) for total, part in zip(sums, found, strict=True)]
@@ -174,9 +183,11 @@ def _packed_state(initial: Tensor | None, state: int, like: Tensor) -> Tensor:
     return words.zero_() if initial is None else words.copy_(-(initial > 0.5).to(torch.int64))
 
 
-def _next_state(steps: BitSteps, out: Tensor, state: Tensor) -> Tensor:
+def _next_state(steps: BitSteps, out: Tensor, into: Tensor, state: Tensor) -> Tensor:
+    if steps.memory == "delay":
+        return into[:, : steps.state]
     rest = out[:, steps.own :]
-    if not steps.gated:
+    if steps.memory == "gates":
         return rest
     update, candidate = rest[:, : steps.state], rest[:, steps.state :]
     return state ^ update & (state ^ candidate)
@@ -187,7 +198,7 @@ def _state_gradient(
 ) -> Tensor | None:
     """Writes the gradient of the next state into that of the last layer; returns what goes to the state directly."""
     own, n = steps.own, steps.state
-    if not steps.gated:
+    if steps.memory == "gates":
         grad[own:] = grad_state
         return None
     bits = torch.ops.lgn.unpack_bits(torch.cat([out[:, own:], state], 1), batch).t().float()

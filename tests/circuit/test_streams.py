@@ -38,7 +38,7 @@ nets = st.builds(
     seed=st.integers(0, 2**31),
     state=st.integers(2, 12),
     width=st.sampled_from([20, [24, 22]]),
-    gated=st.booleans(),
+    memory=st.sampled_from(["gates", "multiplexer"]),
     layers=st.integers(1, 2),
     initial=st.sampled_from(["zeros", "learned"]),
     readout=st.sampled_from(["last", "sum"]),
@@ -86,6 +86,15 @@ def columns_of_net(net: LogicRNN) -> None:
     ops = np.array([Op.GREATER, Op.GREATER, Op.MISSING, Op.GREATER, Op.GREATER, Op.GREATER, Op.MISSING])
     constants = np.array([0.5, -0.5, 0, 0.0, 0.25, -1, 0]).view(np.int64)
     net[0].encoder.fit(Comparisons(columns, np.array([0, 0, 0, 1, 1, 1, 1]), ops, constants))
+
+
+def test_a_delay_line_is_made_of_wires() -> None:
+    net = random_net(state=15, memory="delay", width=[18], out=9)
+    circuit = SequentialCircuit.from_module(net)
+    assert circuit.num_gates == 27
+    x = np.random.default_rng(0).integers(0, 2, (20, 9, 5)).astype(bool)
+    assert np.array_equal(circuit.scores(x), (net(torch.from_numpy(x)) * 2).round().int().numpy())
+    assert np.array_equal(circuit.optimize().compile().every_step(x), circuit.every_step(x))
 
 
 @needs("gcc", "iverilog", "vvp", "yosys")

@@ -41,17 +41,6 @@ def test_it_trains_on_packed_bits() -> None:
     assert all(layer.weights.grad is not None for layer in layers)
 
 
-@pytest.mark.parametrize("connections", ["random", "learned"])
-def test_state_begins_as_a_delay_line(connections: str) -> None:
-    torch.manual_seed(0)
-    options = {"state": 12, "width": 24, "out": 4, "memory": "shift", "connections": connections}
-    cell = LogicRNN(2, in_bits=3, **options).eval()[1].cell
-    x, state = torch.randint(2, (50, 6, 3)).float(), torch.zeros(50, 12)
-    for t in range(6):
-        _, state = cell(x[:, t], state)
-    assert torch.equal(state, torch.cat([x[:, t] for t in (5, 4, 3, 2)], 1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

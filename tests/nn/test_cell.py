@@ -10,9 +10,9 @@ from torch import nn
 from lgn_lightning.nn import LogicCell, LogicLayer
 
 
-def cell(state: int = 4, own: int = 3, gated: bool = False, **options: str) -> LogicCell:
-    out = own + (2 if gated else 1) * state
-    return LogicCell(nn.Sequential(LogicLayer(5 + state, 12), LogicLayer(12, out)), 5, state, own, gated, **options)
+def cell(state: int = 4, own: int = 3, memory: str = "gates", **options: str) -> LogicCell:
+    out = own + {"gates": 1, "multiplexer": 2, "delay": 0}[memory] * state
+    return LogicCell(nn.Sequential(LogicLayer(5 + state, 12), LogicLayer(12, out)), 5, state, own, memory, **options)
 
 
 def test_widths_that_do_not_close_are_refused() -> None:
@@ -23,19 +23,31 @@ def test_widths_that_do_not_close_are_refused() -> None:
     for sizes in ((0, 4, 3), (5, 0, 3), (5, 4, -1)):
         with pytest.raises(ValueError, match="1 input bit and 1 state bit"):
             LogicCell(LogicLayer(9, 7), *sizes)
+    with pytest.raises(ValueError, match="memory='none'"):
+        LogicCell(LogicLayer(9, 7), 5, 4, 3, "none")
+    with pytest.raises(ValueError, match="give out_dim"):
+        LogicCell(LogicLayer(9, 7), 5, 4, 0, "delay")
     with pytest.raises(ValueError, match="initial='ones'"):
         cell(initial="ones")
 
 
 @pytest.mark.parametrize("own", [0, 3])
 def test_a_gated_cell_is_a_multiplexer(own: int) -> None:
-    made = cell(own=own, gated=True).eval()
+    made = cell(own=own, memory="multiplexer").eval()
     x, state = torch.randint(2, (50, 5)).float(), torch.randint(2, (50, 4)).float()
     out, following = made(x, state)
     y = made.net(torch.cat([x, state], 1))
     update, candidate = y[:, own : own + 4].bool(), y[:, own + 4 :]
     assert torch.equal(following, torch.where(update, candidate, state))
     assert torch.equal(out, y[:, :own] if own else following)
+
+
+def test_a_delay_line_has_the_newest_inputs_first() -> None:
+    made = cell(state=12, own=6, memory="delay").eval()
+    x, state = torch.randint(2, (50, 3, 5)).float(), torch.zeros(50, 12)
+    for t in range(3):
+        _, state = made(x[:, t], state)
+    assert torch.equal(state, torch.cat([x[:, 2], x[:, 1], x[:, 0, :2]], 1))
 
 
 def test_learned_initial_bits() -> None:

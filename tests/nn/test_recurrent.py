@@ -12,12 +12,17 @@ from lgn_lightning import GroupSum
 from lgn_lightning.circuit import Circuit, CircuitError, SequentialCircuit
 from lgn_lightning.nn import LogicCell, LogicLayer, LogicRecurrent, LogicSequential, Steps, soft_gates
 
+#: Outputs of the net of a cell by its memory.
+_OUTPUTS = {"gates": 14, "multiplexer": 22, "delay": 12}
 
-def recurrent(sampler: str = "straight_through", gated: bool = False, **options: Any) -> LogicRecurrent:
+
+def recurrent(sampler: str = "straight_through", memory: str = "gates", **options: Any) -> LogicRecurrent:
     torch.manual_seed(0)
     layer: dict[str, Any] = {"sampler": sampler, "parametrization": "sigmoid", "init": "residual"}
-    net = nn.Sequential(LogicLayer(5 + 8, 24, **layer), LogicLayer(24, 6 + (16 if gated else 8), **layer))
-    return LogicRecurrent(LogicCell(net, 5, 8, 6, gated, "learned"), **options)
+    net = nn.Sequential(LogicLayer(5 + 8, 24, **layer), LogicLayer(24, _OUTPUTS[memory], **layer))
+    return LogicRecurrent(
+        LogicCell(net, 5, 8, _OUTPUTS["delay"] if memory == "delay" else 6, memory, "learned"), **options
+    )
 
 
 def bits(steps: int = 7) -> Tensor:
@@ -31,10 +36,10 @@ def gradients(net: nn.Module, x: Any) -> list[Tensor]:
     return [y, *torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, materialize_grads=True)]
 
 
-@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("memory", list(_OUTPUTS))
 @pytest.mark.parametrize("readout", ["last", "sum", "every"])
-def test_packed_bits_are_the_unrolled_steps(readout: str, gated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = recurrent(gated=gated, readout=readout, truncate=3)
+def test_packed_bits_are_the_unrolled_steps(readout: str, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = recurrent(memory=memory, readout=readout, truncate=3)
     net = LogicSequential(layer, GroupSum(3, 2.0))
     found = gradients(net, bits())
     monkeypatch.setattr(layer, "_bit_layers", lambda x: None)

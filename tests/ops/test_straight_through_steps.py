@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("native_device")
 BATCH, STEPS, IN, STATE = 70, 6, 5, 4
 
 
-def layers_of(own: int, gated: bool, generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
+def layers_of(own: int, memory: str, generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Logits of tables and wires of two layers."""
-    widths = [IN + STATE, 9, own + (2 if gated else 1) * STATE]
+    widths = [IN + STATE, 9, own + {"gates": 1, "multiplexer": 2, "delay": 0}[memory] * STATE]
     return [
         (
             torch.randn(n, 4, generator=generator).requires_grad_(),
@@ -39,11 +39,14 @@ def one_by_one(
         if steps.truncate and t and t % steps.truncate == 0:
             state = state.detach()
         y, before = torch.cat([x[:, t], state], 1), state
+        given = y
         for logits, a, b in layers:
             y = straight_through(y, torch.sigmoid(logits), (logits > 0).float(), a, b, "python")
         own, rest = y[:, : steps.own], y[:, steps.own :]
         state = rest
-        if steps.gated:
+        if steps.memory == "delay":
+            state = given[:, :STATE]
+        if steps.memory == "multiplexer":
             update, candidate = rest.split(STATE, 1)
             state = update * candidate + (1 - update) * before
         scores.append((own if steps.own else state).unflatten(1, (steps.k, -1)).sum(2) / steps.tau)
@@ -61,14 +64,16 @@ def one_by_one(
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("readout", ["last", "sum", "every"])
 @pytest.mark.parametrize("own", [0, 6])
-@pytest.mark.parametrize("gated", [False, True])
-def test_values_and_gradients(gated: bool, own: int, readout: str, masked: bool, truncate: int) -> None:
+@pytest.mark.parametrize("memory", ["gates", "multiplexer", "delay"])
+def test_values_and_gradients(memory: str, own: int, readout: str, masked: bool, truncate: int) -> None:
+    if memory == "delay" and not own:
+        pytest.skip("a delay line has no outputs of its own")
     generator = torch.Generator().manual_seed(0)
-    layers = layers_of(own, gated, generator)
+    layers = layers_of(own, memory, generator)
     x = torch.randint(2, (BATCH, STEPS, IN), generator=generator).float().requires_grad_()
     initial = torch.rand(STATE, generator=generator).requires_grad_()
     lengths = torch.randint(1, STEPS + 1, (BATCH,), generator=generator) if masked else None
-    steps = BitSteps(own, STATE, gated, readout, 2, 1.5, truncate)
+    steps = BitSteps(own, STATE, memory, readout, 2, 1.5, truncate)
     found, wanted = [], []
     for packed, grads in ((True, found), (False, wanted)):
         if packed:
@@ -87,9 +92,9 @@ def gradients(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
 
 
 def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
-    layers = layers_of(0, False, torch.Generator().manual_seed(0))
+    layers = layers_of(0, "gates", torch.Generator().manual_seed(0))
     given = [BitLayer(logits.detach(), ops.gate_ids(logits), a, b, of_logits=True) for logits, a, b in layers]
     x = torch.randint(2, (3, STEPS, IN)).bool()
-    y = ops.bit_steps(x, given, BitSteps(0, STATE, False, "last", 4))
+    y = ops.bit_steps(x, given, BitSteps(0, STATE, "gates", "last", 4))
     assert y.shape == (3, 4)
     assert y.grad_fn is None

@@ -74,10 +74,10 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
 
 
 def gates_of_cells(
-    state: int, width: int | list[int], out: int, depth: int = 1, gated: bool = False, layers: int = 1, **_: Any
+    state: int, width: int | list[int], out: int, depth: int = 1, memory: str = "gates", layers: int = 1, **_: Any
 ) -> int:
     hidden = sum(width) if isinstance(width, list) else width * depth
-    return layers * (hidden + out + (2 if gated else 1) * state)
+    return layers * (hidden + out + {"gates": 1, "multiplexer": 2, "delay": 0}[memory] * state)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=NAMES)
