@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lgn_lightning.data.sampler import EpochBatchSampler
     from lgn_lightning.data.sequences import Sequences
     from lgn_lightning.data.table import RowSet, Table
+    from lgn_lightning.data.text import TextChars
 
 __all__ = [
     "CIFAR10",
@@ -56,6 +57,7 @@ __all__ = [
     "SklearnTable",
     "Table",
     "TensorLoader",
+    "TextChars",
 ]
 
 # Imported on first use: `lgn predict` prepares image files by this package and does without torch.
@@ -84,6 +86,7 @@ __getattr__, __dir__ = lazy_names(
         "PackedTable": "packed_table",
         "GameOfLife": "life",
         "ParityStream": "parity",
+        "TextChars": "text",
         "Sequences": "sequences",
         "RowSet": "table",
         "Table": "table",
