@@ -9,8 +9,8 @@ from typing import Final
 
 #: Advertisements, devices that are not there, and what the lines around them say already.
 _LOGGED: Final = re.compile(
-    r"💡 Tip|[GTH]PU available: False|Trainer already configured with model summary|Restoring states from the "
-    r"checkpoint|Loaded model weights from|`Trainer\.fit` stopped: `max_(steps|epochs)="
+    r"💡 Tip|`weights_only` was not set|[GTH]PU available: False|Trainer already configured with model summary|"
+    r"Restoring states from the checkpoint|Loaded model weights from|`Trainer\.fit` stopped: `max_(steps|epochs)="
 )
 _WARNED: Final = (
     r".*treespec, LeafSpec",  # Lightning's own use of a torch API that is about to change

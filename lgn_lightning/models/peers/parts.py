@@ -91,19 +91,22 @@ class Assembly:
         self.parts.append(make(int(wires.max()) + 1 if self.bits is None else self.bits))
         self.bits = self.parts[-1].arguments["out_dim"]
 
-    def tree(self, leaves: Tensor, weights: Tensor, parametrization: str, usual: tuple[int, int, int]) -> None:
-        """Adds a convolution of trees of two-input gates, and the pooling behind it.
+    def tree(
+        self, leaves: Tensor, weights: Tensor, parametrization: str, usual: tuple[int, int, int], arity: int = 2
+    ) -> None:
+        """Adds a convolution of trees, and the pooling behind it.
 
         Args:
             leaves: Channel, row and column of each, ``[3, trees, leaves]``.
             weights: ``[trees, gates, weights of a gate]``, from the leaves to the root.
             parametrization: Of ours.
             usual: Kernel, padding and pooling where the shape does not say them.
+            arity: Inputs of a gate.
         """
         _, trees, count = leaves.shape
-        depth, number = count.bit_length() - 1, self.convolutions
-        if 2**depth != count or weights.shape[:2] != (trees, count - 1):
-            raise ValueError(f"a tree of {count} leaves and {weights.shape[1]} gates has not gates of two inputs")
+        depth, number = round(math.log(count, arity)), self.convolutions
+        if arity**depth != count or weights.shape[:2] != (trees, (count - 1) // (arity - 1)):
+            raise ValueError(f"a tree of {count} leaves and {weights.shape[1]} gates has not gates of {arity} inputs")
         if self.image is None:
             raise ValueError("a convolution takes images: give their shape, in_shape")
         names = ("kernels", "paddings", "pools")
@@ -116,6 +119,7 @@ class Assembly:
         geometry: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "padding": padding, "tree_depth": depth}
         channels = max(len(row.unique()) for row in leaves[0])
         arguments = {"in_channels": self.image[0], "out_channels": trees, "channels_per_tree": channels, **geometry}
+        arguments |= {"arity": arity} if arity != 2 else {}
         tensors = {"weights": weights.flatten(0, 1).float(), "leaves": leaves.to(torch.int32)}
         self.parts.append(Part({"layer": "LogicTreeConv2d", "parametrization": parametrization, **arguments}, tensors))
         self.parts += [Part({"layer": "OrPool2d", "kernel_size": pool})] if pool else []

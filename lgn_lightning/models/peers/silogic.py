@@ -88,8 +88,6 @@ def _node(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, str, bool]:
 
 
 def _add_tree(net: Assembly, tensors: Mapping[str, Tensor]) -> None:
-    if "gate_logits.0" not in tensors:
-        raise ValueError("only trees of gate16 nodes are imported")
     kernel = net.shape.of("kernels", net.convolutions, 3)
     if "leaf_idx" in tensors:
         flat = tensors["leaf_idx"]
@@ -97,5 +95,20 @@ def _add_tree(net: Assembly, tensors: Mapping[str, Tensor]) -> None:
         chosen = tensors["conn"].argmax(2, keepdim=True)
         flat = tensors["leaf_cand"].gather(2, chosen).squeeze(2)
     leaves = torch.stack([flat // kernel**2, flat % kernel**2 // kernel, flat % kernel])
-    levels = [tensors[f"gate_logits.{level}"] for level in range(len(tensors)) if f"gate_logits.{level}" in tensors]
-    net.tree(leaves, torch.cat(levels, 1), "softmax", (kernel, kernel // 2, 2))
+    trees, count = flat.shape
+    kinds = {name.split(".", 1)[1].split(".", 1)[-1] for name in tensors if name.startswith("tree_nodes.")}
+    if not kinds:
+        levels = [tensors[f"gate_logits.{level}"] for level in range(len(tensors)) if f"gate_logits.{level}" in tensors]
+        net.tree(leaves, torch.cat(levels, 1), "softmax", (kernel, kernel // 2, 2))
+        return
+    name = next((name for name in ("logits", "theta") if name in kinds), None)
+    if name is None or "mono_mask" in kinds:
+        raise ValueError("trees of gate16, walsh, multilinear and hybrid nodes are imported, and none of others")
+    levels = [tensors[key] for key in sorted(key for key in tensors if key.endswith(f".{name}"))]
+    arity = round(count ** (1 / len(levels)))
+    if levels[0].shape[1] != 2**arity:
+        raise ValueError("trees of gate16, walsh, multilinear and hybrid nodes are imported, and none of others")
+    weights = torch.cat([level.view(trees, -1, 2**arity) for level in levels], 1)
+    turned = [int(f"{entry:0{arity}b}"[::-1], 2) for entry in range(2**arity)]  # their first input is the lowest digit
+    parametrization = "sigmoid" if name == "logits" else "warp"
+    net.tree(leaves, weights[..., turned], parametrization, (kernel, kernel // 2, 2), arity)

@@ -129,10 +129,10 @@ def _order(count: int, size: tuple[int, ...], is_image: bool) -> Tensor:
     return torch.arange(count * features).view(count, features).t().flatten()
 
 
-def _gates(weights: Tensor, shape: Shape) -> tuple[Tensor, str]:
+def _gates(weights: Tensor, shape: Shape, arity: int) -> tuple[Tensor, str]:
     """Weights and parametrization of ours; equal tables, soft and hard."""
     weights = weights.float() / shape.temperature
-    kind = shape.parametrization or ("raw" if weights.shape[-1] == 16 else None)
+    kind = shape.parametrization or ("raw" if arity == 2 and weights.shape[-1] == 16 else None)
     if kind == "raw":
         return weights, "softmax"
     if kind == "light":
@@ -144,7 +144,7 @@ def _gates(weights: Tensor, shape: Shape) -> tuple[Tensor, str]:
 
 def _add_dense(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | None) -> None:
     wires = tensors["connections.indices"]
-    weights, parametrization = _gates(tensors["weight"], net.shape)
+    weights, parametrization = _gates(tensors["weight"], net.shape, wires.shape[-2])
     wires = wires if order is None else order[wires]
     if "connections.weights" not in tensors:
         net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, parametrization))
@@ -154,12 +154,12 @@ def _add_dense(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | Non
 
 
 def _add_tree(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | None) -> None:
-    places = tensors["connections._indices_L0"][:, :, 0]  # [2, trees, gates, (row, column, channel)]
-    if places.shape[0] != 2 or places.shape[-1] != 3:
-        raise ValueError("only trees of two-input gates over images of two dimensions are imported")
+    places = tensors["connections._indices_L0"][:, :, 0]  # [inputs, trees, gates, (row, column, channel)]
+    if places.shape[-1] != 3:
+        raise ValueError("only trees over images of two dimensions are imported")
     row, column, channel = (part.permute(1, 2, 0).flatten(1) for part in places.unbind(-1))
     channel = channel if order is None else order[channel]
     levels = [tensors[f"tree_weights.{level}"] for level in range(len(tensors)) if f"tree_weights.{level}" in tensors]
-    weights, parametrization = _gates(torch.cat(levels).transpose(0, 1), net.shape)
+    weights, parametrization = _gates(torch.cat(levels).transpose(0, 1), net.shape, len(places))
     smallest = int(torch.maximum(row.max(), column.max())) + 1
-    net.tree(torch.stack([channel, row, column]), weights, parametrization, (smallest, 0, 0))
+    net.tree(torch.stack([channel, row, column]), weights, parametrization, (smallest, 0, 0), len(places))

@@ -78,7 +78,8 @@ def tree(image: Tensor, leaves: list[list[int]], functions: list[list[Function]]
         inside = 0 <= i < image.shape[1] and 0 <= j < image.shape[2]
         values.append(int(image[channel, i, j]) if inside else 0)
     for level in functions:
-        values = [function(values[2 * i : 2 * i + 2]) for i, function in enumerate(level)]
+        size = len(values) // len(level)
+        values = [function(values[size * i : size * i + size]) for i, function in enumerate(level)]
     return values[0]
 
 
@@ -227,6 +228,28 @@ def silogic_conv(number: Callable[..., Tensor]) -> Any:
     return case(state, {"in_shape": [2, 4, 4]}, torch.randint(2, (20, 2, 4, 4)), score)
 
 
+def silogic_lut_conv(number: Callable[..., Tensor]) -> Any:
+    """Lookup tables of four inputs, one a channel."""
+    trees, flat, tables = 3, torch.randint(18, (3, 4)), number(3, 16)
+    dense, wires = number(9, 16), torch.randint(12, (9, 2))
+    state = {
+        "blocks.0.leaf_idx": flat,
+        "blocks.0.tree_nodes.0.logits": tables,
+        "head_layers.0._conn.idx": wires,
+        "head_layers.0.node.gate_logits": dense,
+    }
+    made = []
+    for k in range(trees):
+        leaves = [[i // 9, i % 9 // 3, i % 3] for i in flat[k].tolist()]
+        made.append((leaves, [[entries(tables[k], first_is_highest=False)]]))
+
+    def score(x: Tensor) -> list[float]:
+        values = convolve(x, made, 3, 1, 2).flatten().tolist()
+        return scores(layer(values, wires, list(map(gate16, dense))), 1.0)
+
+    return case(state, {"in_shape": [2, 4, 4]}, torch.randint(2, (20, 2, 4, 4)), score)
+
+
 def convlogic(number: Callable[..., Tensor]) -> Any:
     trees, weights = 3, number(3, 7, 16)
     places = torch.stack([torch.randint(n, (trees, 8)) for n in (2, 3, 3)])
@@ -298,6 +321,7 @@ def cases() -> dict[str, Any]:
             made[f"silogic {node} {arity} {connectome}"] = silogic_dense(node, arity, connectome, number)
     made["silogic convolution"] = silogic_conv(number)
     made["convlogic"] = convlogic(number)
+    made["silogic convolution of tables"] = silogic_lut_conv(number)
     made["compactlogic"] = compactlogic(False, number)
     made["compactlogic frozen"] = compactlogic(True, number)
     return made
