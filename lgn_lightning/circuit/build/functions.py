@@ -166,7 +166,13 @@ def _each(space: Space, func: Any, name: str, args: tuple[Any, ...], kwargs: dic
             index = 2 * index + bit[id(operand)]
         return part.value.table[index]
 
-    result = func(*tree_map(table, args), **tree_map(table, kwargs)).cpu().expand(row.shape).contiguous()
+    given = tree_map(table, (args, kwargs))
+    try:
+        result = func(*given[0], **given[1])
+    except NotImplementedError:  # operators of bools, of an input whose type nothing says
+        given = tree_map(lambda part: part.bool() if isinstance(part, Tensor) else part, given)
+        result = func(*given[0], **given[1])
+    result = result.cpu().expand(row.shape).contiguous()
     shape = torch.broadcast_shapes(*(value.shape for value in values))  # type: ignore[no-untyped-call]
     return space.make(Bits(tuple(operands), result), shape, result.dtype)
 

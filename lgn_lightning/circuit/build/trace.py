@@ -241,7 +241,12 @@ class _Pass:
                 raise ValueError(f"it takes images {list(shape)}, but gets {list(x.shape[1:])}")
         key = id(module), raw.name
         if key not in self.encoded:
-            self.encoded[key] = self.gates(module, [np.zeros(0, np.int32)])
+            try:
+                self.encoded[key] = self.gates(module, [np.zeros(0, np.int32)])
+            except ValueError:
+                if self.builder.has_inputs or spec.shape is None:
+                    raise
+                self.needs_bits(raw.name)  # no encoder, but a layer that does not say how many inputs it has
         return self.space.make(self.encoded[key].value, self.encoded[key].shape)
 
     def gates(self, module: Any, wires: list[NodeIds]) -> Traced:

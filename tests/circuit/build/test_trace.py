@@ -183,6 +183,31 @@ def test_the_size_of_the_input_is_found_or_asked_for() -> None:
     assert circuit.num_inputs == 8
 
 
+def test_bools_and_layers_that_do_not_say_their_size() -> None:
+    class Twice(nn.Module):
+        def add_to_circuit(self, builder: CircuitBuilder, wires: np.ndarray) -> np.ndarray:
+            if wires.shape != (2, 3):
+                raise ValueError(f"it takes [2, 3], got {wires.shape}")
+            return np.concatenate([wires, wires])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, x], 1)
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice = Twice()
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.ones(4, 3, dtype=torch.bool)
+            mask[2:, 1] = False
+            return self.twice(x) & mask
+
+    x = torch.rand(64, 2, 3) < 0.5
+    circuit = Circuit.from_module(Masked(), input_shape=(2, 3))
+    assert np.array_equal(circuit.scores(x.flatten(1)), Masked()(x).flatten(1).int().numpy())
+
+
 def test_pixels_over_255() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
