@@ -24,7 +24,7 @@ def completed(line: str) -> set[str]:
     ("line", "offered"),
     [
         ("lgn re", {"report", "reproduce", "results"}),
-        ("lgn fit dig", {"digits"}),
+        ("lgn fit dig", {"digits", "digits-concat", "digits-residual"}),
         ("lgn fit digits --model.net.w", {"--model.net.width"}),
         ("lgn fit digits --data.augment.ro", {"--data.augment.rotation"}),
         ("lgn fit mnist-tree-s --model.net.pa", {"--model.net.padding", "--model.net.parametrization"}),
