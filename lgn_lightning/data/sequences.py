@@ -137,7 +137,8 @@ class Sequences(SampleDataModule):
         """Training and test sequences, and the classes."""
         path = self.root if self.path is None else self._found(self.path)
         if path.is_dir():
-            raise DataError(f"say where the sequences are: --data.path <.npz, .ts, CSV or Parquet>; {path} is a folder")
+            how = "--data.path <.npz, .ts, CSV or Parquet>, or of a run --data.root <that file>"
+            raise DataError(f"say where the sequences are: {how}; {path} is a folder")
         parts = self._parts(path)
         if self.test_path is not None:
             other = self._parts(self._found(self.test_path))
