@@ -133,7 +133,7 @@ def test_settings_that_do_not_fit(
 @pytest.mark.parametrize(
     ("target", "task", "model", "columns"),
     [
-        ("when", "number", "number", ["row", "value"]),
+        ("price", "number", "number", ["row", "value"]),
         ("is big", "class", "yes_no", ["row", "class", "probability"]),
         ("[is big]", "labels", "labels", ["row", "is big"]),
     ],
@@ -142,7 +142,8 @@ def test_other_targets(
     target: str, task: str, model: str, columns: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_table(tmp_path / "my.csv")
+    frame = pd.read_csv(write_table(tmp_path / "my.csv"), dtype_backend="numpy_nullable")
+    frame.assign(price=np.arange(len(frame)) / 7).to_csv("my.csv", index=False)
     assert main([*FIT, f"--data.target={target}", f"--data.task={task}", f"--model.target={model}"]) == 0
     assert main(["predict", "runs/table", "my.csv", "--out", "p.csv"]) == 0
     assert main(["export", "runs/table", "--format", "circuit", "--out", "c"]) == 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lgn_lightning.data.mnist import MNIST, FashionMNIST
     from lgn_lightning.data.packed_table import PackedTable
     from lgn_lightning.data.parity import ParityStream
+    from lgn_lightning.data.public_tables import PublicTable
     from lgn_lightning.data.sampler import EpochBatchSampler
     from lgn_lightning.data.sequences import Sequences
     from lgn_lightning.data.table import RowSet, Table
@@ -49,6 +50,7 @@ __all__ = [
     "Monk",
     "PackedTable",
     "ParityStream",
+    "PublicTable",
     "RandomResizedCrop",
     "RowSet",
     "SampleDataModule",
@@ -88,6 +90,7 @@ __getattr__, __dir__ = lazy_names(
         "ParityStream": "parity",
         "TextChars": "text",
         "Sequences": "sequences",
+        "PublicTable": "public_tables",
         "RowSet": "table",
         "Table": "table",
     },

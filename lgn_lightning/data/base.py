@@ -54,6 +54,9 @@ class SampleDataModule(LightningDataModule, ABC):
     not_from_files: ClassVar[dict[str, Any]] = {"root": None}
     #: What a sample is called in messages.
     noun: ClassVar = "samples"
+    #: Whether each of several processes trains on a part of the samples of its own, the same in all epochs: it then
+    #: reads no others, and draws an order of its own part alone.
+    fixed_shards: ClassVar[bool] = False
     #: Augmentation of the training samples.
     augment: Augmentation | None = None
 
@@ -261,6 +264,11 @@ class SampleDataModule(LightningDataModule, ABC):
         if device.type != "cpu":
             (samples, labels), indices = self.__make_resident(split, device), None
         length = len(labels) if indices is None else len(indices)
+        if self.fixed_shards and shuffle and world_size > 1:
+            length //= world_size
+            mine = slice(rank * length, (rank + 1) * length)
+            indices = torch.arange(mine.start, mine.stop, device=device) if indices is None else indices[mine]
+            rank, world_size = 0, 1
         options: dict[str, Any] = {"shuffle": shuffle, "drop_last": drop_last, "rank": rank, "world_size": world_size}
         sampler = EpochBatchSampler(length, batch_size, seed=self.shuffle_seed, device=device, **options)
         return TensorLoader(samples, labels, sampler, indices)

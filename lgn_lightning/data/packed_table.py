@@ -5,51 +5,55 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import Column, Comparisons, columns_of_text
-from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.errors import DataError, note
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.data.base import Samples
-from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table import RowSet, Table
-from lgn_lightning.data.table_columns import find_columns, make_table_rows, require_columns, text_of
+from lgn_lightning.data.table_columns import RowNotes, find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import is_table_file, read_chunks
-from lgn_lightning.data.table_target import class_order
+from lgn_lightning.data.table_target import TargetReader, Targets, read_target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FORMAT = 1  # to be raised when the files change
+_FORMAT = 2  # to be raised when the files change
 _SPLITS = ("train", "test")
 
 
-class _Pass(NamedTuple):
-    """What the first pass found: classes, the class of every row, and some rows with their numbers."""
+@dataclass
+class _Pass:
+    """What the first pass found out: the target of every row, groups and weights, and some rows with their numbers."""
 
-    class_names: list[str]
-    labels: NDArray[np.int64]
+    task: str
+    names: list[str]
+    labels: Targets
     sample: pd.DataFrame
     numbers: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
 
 
 class PackedTable(Table):
     """A table of any size: the bits of its rows are computed once, by :meth:`prepare_data`, and kept on disk.
 
-    Two passes over the file, in chunks. The first finds the classes and draws some rows, of which those that train give
+    Two passes over the file, in chunks. The first reads the target and draws some rows, of which those that train give
     types, categories and thresholds; the second writes the bits of all rows, packed into words of 64, into a folder
     that is named by a hash of file and settings. It appears whole or not at all. Training maps it into memory: a batch
-    gathers its rows from there, and a rank reads its own only.
+    gathers its rows from there, and each of several processes reads a part of its own.
 
     Batches are words, int64 ``[batch, ceil(bits / 64)]``, which :class:`~lgn_lightning.nn.Columns` unpacks. Thresholds
-    cannot be trained, and there are no groups.
+    cannot be trained.
 
     Args:
         *args: Arguments of :class:`Table`.
@@ -60,6 +64,7 @@ class PackedTable(Table):
     """
 
     not_from_files: ClassVar[dict[str, Any]] = {**Table.not_from_files, "cache": None}
+    fixed_shards: ClassVar = True
 
     def __init__(
         self,
@@ -72,22 +77,20 @@ class PackedTable(Table):
         super().__init__(*args, **kwargs)
         if sample_rows < 1 or chunk_rows < 1:
             raise ValueError(f"sample_rows={sample_rows} and chunk_rows={chunk_rows} must be 1 or more")
-        classes = self._task in (None, "class") and len(self.target) < 2
-        if self._asides or self.test_path is not None or not classes:
-            raise ValueError("a PackedTable has classes, and neither group nor weights nor test_path")
         self.cache, self.sample_rows, self.chunk_rows = cache, sample_rows, chunk_rows
+        self._of_train: tuple[NDArray[np.int64] | None, NDArray[np.float64] | None] = None, None
 
     # What differs from a table in memory.
 
     @property
     def class_names(self) -> list[str]:
-        """The classes."""
+        """The classes, or the target columns."""
         return list(self._about["class_names"])
 
     @property
     def task(self) -> str:
-        """Always classes."""
-        return "class"
+        """What the target holds."""
+        return str(self._about["task"])
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -104,20 +107,32 @@ class PackedTable(Table):
 
     @cached_property
     def folder(self) -> Path:
-        """Where the bits are: a name of their own for every state of the file, and for all settings they depend on."""
-        path = self._path()
-        status = path.stat()
-        settings = [self.target, self.test_fraction, self.val_fraction, self.split_seed, self.drop, self.types]
-        settings += [self.missing, asdict(self.encoding), self.sample_rows, self.chunk_rows]
-        text = json.dumps([_FORMAT, str(path.absolute()), status.st_size, status.st_mtime_ns, settings])
-        key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        root = path.parent / ".lgn-cache" if self.cache is None else Path(self.cache).expanduser()
-        return root / f"{path.name}-{key}"
+        """Where the bits are: a name of their own for every state of the files, and for all settings they depend on."""
+        settings: list[Any] = [self.target, self._task, self.test_fraction, self.val_fraction, self.split_seed]
+        settings += [self.drop, self.group, self.weights, self.types, self.missing, asdict(self.encoding)]
+        settings += [self.folds, self.fold, self.sample_rows, self.chunk_rows, _FORMAT]
+        for path in (self._path(), self.test_path):
+            if path is not None and path.is_file():
+                status = path.stat()
+                settings += [str(path.absolute()), status.st_size, status.st_mtime_ns]
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
+        root = self._path().parent / ".lgn-cache" if self.cache is None else Path(self.cache).expanduser()
+        return root / f"{self._path().name}-{key}"
 
     def prepare_data(self) -> None:
-        """Writes the bits, unless they are there."""
-        if not (self.folder / "about.json").is_file():
-            self._pack()
+        """Writes the bits, unless they are there; of several processes one does, and the others wait."""
+        done = self.folder / "about.json"
+        if done.is_file():
+            return
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder.parent / ".lock"):
+                if not done.is_file():
+                    self._pack()
+        except OSError as error:
+            raise DataError(
+                f"the bits cannot be kept in {self.folder.parent} ({error}); --data.cache names another"
+            ) from error
 
     def show_columns(self) -> None:
         """Prints how many rows and bits there are; the values are not in memory."""
@@ -125,14 +140,21 @@ class PackedTable(Table):
         print(f"{rows:,} rows, {len(self.columns)} columns, {len(self.comparisons)} bits a row, in {self.folder}")
 
     def _load_train(self) -> RowSet:
-        return self._load("train")
+        return RowSet(self._load("train_bits"), self._load("train_labels"))
 
     def _load_test(self) -> RowSet:
-        return self._load("test")
+        if not self.has_test:
+            raise DataError("this table has no test rows: give test_path, or a test_fraction above 0")
+        return RowSet(self._load("test_bits"), self._load("test_labels"))
 
     def _split_train(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        kept, held_out = _val_split(labels.numpy(), self.val_fraction, self.split_seed)
-        return torch.from_numpy(kept), torch.from_numpy(held_out)
+        return self._load("kept"), self._load("held_out")
+
+    def _fold_of(self, labels: torch.Tensor) -> torch.Tensor:
+        return self._load("folds")
+
+    def _groups_and_weights(self) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
+        return self._of_train
 
     def _check_samples(self, data: Samples) -> RowSet:
         return RowSet(*data)
@@ -145,11 +167,10 @@ class PackedTable(Table):
         about: dict[str, Any] = json.loads((self.folder / "about.json").read_text(encoding="utf-8"))
         return about
 
-    def _load(self, split: str) -> RowSet:
+    def _load(self, name: str) -> torch.Tensor:
         self.prepare_data()
         # Copy on write: torch has no tensors that cannot be written.
-        bits, labels = (np.load(self.folder / f"{split}_{part}.npy", mmap_mode="c") for part in ("bits", "labels"))
-        return RowSet(torch.from_numpy(bits), torch.from_numpy(labels))
+        return torch.from_numpy(np.load(self.folder / f"{name}.npy", mmap_mode="c"))
 
     def _path(self) -> Path:
         path = self.root if self.path is None else self.path
@@ -157,92 +178,129 @@ class PackedTable(Table):
             raise DataError(f"say where the table is: --data.path <CSV or Parquet file>; {path} is none")
         return path
 
-    def _chunks(self) -> Iterator[tuple[pd.DataFrame, int]]:
-        """The table in pieces, without what is dropped, and the number of the first row of each."""
+    def _chunks(self, path: Path) -> Iterator[tuple[pd.DataFrame, int]]:
+        """The table in pieces, and the number of the first row of each; rows keep their numbers."""
         first = 0
-        for chunk in read_chunks(self._path(), self.chunk_rows):
-            yield self._with_gaps(self._without_dropped(chunk, str(self._path()))), first
+        for chunk in read_chunks(path, self.chunk_rows):
+            chunk.index += first
+            yield self._with_gaps(chunk), first
             first += len(chunk)
 
     def _pack(self) -> None:
         source = str(self._path())
         if not self.target:
             raise DataError(f"say what to predict: --data.target <column> of {source}")
-        names, labels, sample, numbers = self._first_pass()
-        is_train = np.ones(len(labels), np.bool_)
-        if self.test_fraction:
-            is_train[split_rows(len(labels), self.test_fraction, self.split_seed, labels)[1]] = False
-        held_out = np.flatnonzero(is_train)[_val_split(labels[is_train], self.val_fraction, self.split_seed)[1]]
-        learns = is_train.copy()
-        learns[held_out] = False
-        seen = sample[learns[numbers]].reset_index(drop=True)
-        columns = find_columns(seen, self.types, source)
+        found = self._first_pass(source)
+        is_train = np.ones(len(found.labels), np.bool_)
+        if self.test_path is None and self.test_fraction:
+            is_train[self._split(found.labels, self.test_fraction, found.groups)[1]] = False
+        parts = self._parts_of(found, is_train)
+        learns = parts["kept"] if self.rows_but_fold is None else self.rows_but_fold.numpy()[parts["kept"]]
+        times = np.zeros(len(is_train), np.int64)  # that a row is in the training
+        times[is_train] = np.bincount(learns, minlength=int(is_train.sum()))
+        times, sample = times[found.numbers], found.sample
+        columns = find_columns(sample[is_train[found.numbers]], self.types, source)
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
+        seen = sample.iloc[np.repeat(np.arange(len(sample)), times)]
         comparisons = self.encoding.fit(columns, make_table_rows(columns, seen, source)[0])
+        del found.sample, sample, seen
         with atomic_folder(self.folder) as folder:
-            self._second_pass(folder, columns, comparisons, labels, is_train)
-            arrays = {name: getattr(comparisons, name) for name in ("column", "op", "constant")}
-            np.savez(folder / "comparisons.npz", **arrays)
-            about = {"class_names": names, "columns": comparisons.columns_text(), "rows": len(labels)}
-            atomic_write_text(folder / "about.json", json.dumps(about))
+            self._second_pass(folder, comparisons, found, is_train)
+            for name, part in parts.items():
+                np.save(folder / f"{name}.npy", part)
+            np.savez(
+                folder / "comparisons.npz",
+                **{name: getattr(comparisons, name) for name in ("column", "op", "constant")},
+            )
+            about = {"task": found.task, "class_names": found.names, "columns": comparisons.columns_text()}
+            atomic_write_text(folder / "about.json", json.dumps(about | {"rows": len(is_train)}))
 
-    def _first_pass(self) -> _Pass:
+    def _first_pass(self, source: str) -> _Pass:
+        import pandas as pd  # takes half a second, which nothing but tables needs
+
         random, share = np.random.default_rng(self.split_seed), 1.0
-        known: dict[str, int] = {}
-        labels: list[NDArray[np.int32]] = []
+        target, weights = TargetReader(self._task, source), list[NDArray[np.float64]]()
+        codes, groups = dict[str, int](), list[NDArray[np.int64]]()
         kept: list[tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.float64]]] = []
-        for chunk, first in self._chunks():
-            target = chunk[self.target[0]]
-            if target.isna().any():
-                row = first + int(target.isna().argmax()) + 1
-                raise DataError(f"{self._path()}: row {row} has no {self.target[0]!r}; remove such rows")
-            texts, inverse = np.unique(target.map(text_of).to_numpy(str), return_inverse=True)
-            codes = np.array([known.setdefault(text, len(known)) for text in texts.tolist()], np.int32)
-            labels.append(codes[inverse])
+        for whole, first in self._chunks(self._path()):
+            chunk = self._without_dropped(whole, source)
+            target.add(chunk[self.target])
+            if self.weights is not None:
+                weights.append(numbers_of(chunk[self.weights], self._weights_in(source)))
+            if self.group is not None:
+                inverse, names = pd.factorize(chunk[self.group].astype(str))
+                groups.append(np.array([codes.setdefault(name, len(codes)) for name in names])[inverse])
             draws = random.random(len(chunk))
             drawn = np.flatnonzero(draws < share)
-            kept.append((chunk.drop(columns=self.target).iloc[drawn], first + drawn, draws[drawn]))
+            features = chunk.drop(columns=[*self.target, *self._asides])
+            if features.columns.empty:
+                raise DataError(f"{source} has no column besides the target {', '.join(self.target)}")
+            kept.append((features.iloc[drawn], first + drawn, draws[drawn]))
             while sum(len(numbers) for _, numbers, _ in kept) > self.sample_rows:
                 share /= 2
                 kept = [
                     (part[draws < share], numbers[draws < share], draws[draws < share]) for part, numbers, draws in kept
                 ]
-        if not labels:
-            raise DataError(f"{self._path()} has no rows")
-        import pandas as pd  # takes half a second, which nothing but tables needs
+        found = _Pass(
+            *target.finish(),
+            pd.concat([part for part, _, _ in kept]),
+            np.concatenate([numbers for _, numbers, _ in kept]),
+        )
+        if weights:
+            found.weights = self._check_weights(np.concatenate(weights), source)
+        if groups:
+            order = np.argsort(np.argsort(np.array(list(codes))))  # as those of a table in memory, which are names
+            found.groups = order[np.concatenate(groups)]
+        return found
 
-        found, counted = np.array(list(known)), np.concatenate(labels)
-        order = class_order(found, np.bincount(counted), f"{self._path()}, target {self.target[0]!r}")
-        place = np.empty_like(order)
-        place[order] = np.arange(order.size)
-        sample = pd.concat([part for part, _, _ in kept], ignore_index=True)
-        return _Pass(found[order].tolist(), place[counted], sample, np.concatenate([numbers for _, numbers, _ in kept]))
+    def _parts_of(self, found: _Pass, is_train: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+        """Numbers among the training rows: ``kept`` and ``held_out`` as `_split_train` gives them, and ``folds``."""
+        self._of_train = (
+            None if found.groups is None else found.groups[is_train],
+            None if found.weights is None else found.weights[is_train],
+        )
+        labels, parts = torch.from_numpy(found.labels[is_train]), dict[str, NDArray[np.int64]]()
+        if self.folds:
+            folds = super()._fold_of(labels)
+            parts["folds"] = folds.numpy()
+            self.rows_but_fold = (folds != self.fold).nonzero()[:, 0]
+            labels = labels[self.rows_but_fold]
+        kept, held_out = super()._split_train(labels)
+        self._of_train = None, None
+        return parts | {"kept": kept.numpy(), "held_out": held_out.numpy()}
 
-    def _second_pass(
-        self,
-        folder: Path,
-        columns: tuple[Column, ...],
-        comparisons: Comparisons,
-        labels: NDArray[np.int64],
-        is_train: NDArray[np.bool_],
-    ) -> None:
-        words, place = -(-len(comparisons) // 64), {"train": 0, "test": 0}
-        belongs = {"train": is_train, "test": ~is_train}
-        files = {}
-        for split in _SPLITS:
-            np.save(folder / f"{split}_labels.npy", labels[belongs[split]])
-            shape = (int(belongs[split].sum()), words)
+    def _second_pass(self, folder: Path, comparisons: Comparisons, found: _Pass, is_train: NDArray[np.bool_]) -> None:
+        source, notes = self._path(), RowNotes()
+        labels = {"train": found.labels[is_train], "test": found.labels[~is_train]}
+        if self.test_path is not None:
+            labels["test"] = self._labels_of_test(self.test_path, found)
+        files, place = {}, {"train": 0, "test": 0}
+        for split, of_split in labels.items():
+            np.save(folder / f"{split}_labels.npy", of_split)
+            shape = (len(of_split), -(-len(comparisons) // 64))
             files[split] = np.lib.format.open_memmap(folder / f"{split}_bits.npy", "w+", np.int64, shape)
-        for chunk, first in self._chunks():
-            rows, _ = make_table_rows(columns, chunk.drop(columns=self.target), str(self._path()))
-            packed = pack_rows(comparisons, rows)
-            for split in _SPLITS:
-                own = packed[belongs[split][first : first + len(chunk)]]
-                files[split][place[split] : place[split] + len(own)] = own
-                place[split] += len(own)
+        for path in (source, self.test_path):
+            for chunk, first in () if path is None else self._chunks(path):
+                rows, of_chunk = make_table_rows(comparisons.columns, chunk, str(path))
+                notes.add(of_chunk)
+                packed = pack_rows(comparisons, rows)
+                trains = is_train[first : first + len(chunk)] if path == source else np.zeros(len(chunk), np.bool_)
+                for split, own in (("train", packed[trains]), ("test", packed[~trains])):
+                    files[split][place[split] : place[split] + len(own)] = own
+                    place[split] += len(own)
+        notes.extra = []
+        for line in notes.lines():
+            note(f"{source}: {line}")
         for file in files.values():
             file.flush()
+
+    def _labels_of_test(self, path: Path, found: _Pass) -> Targets:
+        labels = []
+        for chunk, _ in self._chunks(path):
+            require_columns(chunk.columns, self.target, str(path), "the target")
+            labels.append(read_target(chunk[self.target], found.task, str(path), found.names)[1])
+        return np.concatenate(labels)
 
 
 def pack_rows(comparisons: Comparisons, rows: NDArray[np.void]) -> NDArray[np.int64]:
@@ -251,9 +309,3 @@ def pack_rows(comparisons: Comparisons, rows: NDArray[np.void]) -> NDArray[np.in
     bits = np.packbits(comparisons.encode(rows), axis=1, bitorder="little")
     packed[:, : bits.shape[1]] = bits
     return packed.view("<i8").astype(np.int64, copy=False)
-
-
-def _val_split(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    if fraction == 0:
-        return np.arange(len(labels)), np.zeros(0, np.int64)
-    return split_rows(len(labels), fraction, seed, labels)

@@ -203,8 +203,12 @@ class Table(SampleDataModule):
             raise DataError("this table has no test rows: give test_path, or a test_fraction above 0")
         return _row_set(self._read.test_rows, self._read.test_labels)
 
+    def _groups_and_weights(self) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
+        """Those of the training rows, where there are some."""
+        return self._read.groups, self._read.weights
+
     def _split_train(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        groups, weights, used = self._read.groups, self._read.weights, self.rows_but_fold
+        (groups, weights), used = self._groups_and_weights(), self.rows_but_fold
         if used is not None:
             groups, weights = (part if part is None else part[used.numpy()] for part in (groups, weights))
         kept, held_out = np.arange(len(labels)), np.zeros(0, np.int64)
@@ -215,9 +219,10 @@ class Table(SampleDataModule):
         return torch.from_numpy(kept), torch.from_numpy(held_out)
 
     def _fold_of(self, labels: Tensor) -> Tensor:
-        if self._read.groups is None:
+        names, _ = self._groups_and_weights()
+        if names is None:
             return super()._fold_of(labels)
-        groups = np.unique(self._read.groups, return_inverse=True)[1]
+        groups = np.unique(names, return_inverse=True)[1]
         order = np.random.default_rng(self.split_seed).permutation(groups.max() + 1)
         return torch.from_numpy(order[groups] % self.folds)
 
@@ -266,7 +271,9 @@ class Table(SampleDataModule):
         task = self._task or task_of(frame[self.target])
         names, labels = read_target(frame[self.target], task, source)
         groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
-        weights = None if self.weights is None else self._weights(frame[self.weights], source)
+        weights = None
+        if self.weights is not None:
+            weights = self._check_weights(numbers_of(frame[self.weights], self._weights_in(source)), source)
         features = frame.drop(columns=[*self.target, *self._asides])
         if features.empty:
             raise DataError(f"{source} has no column besides the target {', '.join(self.target)}")
@@ -333,11 +340,13 @@ class Table(SampleDataModule):
         """Columns that say something of a row and are no features."""
         return [name for name in (self.group, self.weights) if name is not None]
 
-    def _weights(self, values: pd.Series[Any], source: str) -> NDArray[np.float64]:
-        weights = numbers_of(values, f"{source}, weights {self.weights!r}")
+    def _weights_in(self, source: str) -> str:
+        return f"{source}, weights {self.weights!r}"
+
+    def _check_weights(self, weights: NDArray[np.float64], source: str) -> NDArray[np.float64]:
         if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:  # false for NaN
             raise DataError(
-                f"{source}, weights {self.weights!r}: weights are 0 or more, not all of them 0, none missing"
+                f"{self._weights_in(source)}: weights are 0 or more, not all of them 0, none missing or infinite"
             )
         return weights
 

@@ -40,6 +40,13 @@ class RowNotes:
     missing: dict[str, int] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
 
+    def add(self, more: RowNotes) -> None:
+        """Adds those of further rows."""
+        for own, new in ((self.unseen, more.unseen), (self.missing, more.missing)):
+            for name, count in new.items():
+                own[name] = own.get(name, 0) + count
+        self.extra = more.extra
+
     def lines(self) -> list[str]:
         """One line a matter."""
         found = [
@@ -259,7 +266,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         odd = np.flatnonzero(numbers != np.floor(numbers))  # false for infinities, which are clipped
         if odd.size:
             raise DataError(
-                f"{where} holds whole numbers, but row {odd[0] + 1} is {_shown(values.iloc[int(odd[0])])}; "
+                f"{where} holds whole numbers, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[odd[0]])}; "
                 f"--data.types '{{{values.name}: numeric}}' in training takes both"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
@@ -268,5 +275,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
     if truths:
         odd = np.flatnonzero((whole != 0) & (whole != 1) & ~missing)
         if odd.size:
-            raise DataError(f"{where} is true or false, but row {odd[0] + 1} is {_shown(values.iloc[int(odd[0])])}")
+            raise DataError(
+                f"{where} is true or false, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[int(odd[0])])}"
+            )
     return np.where(missing, least, whole).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,21 +55,113 @@ def read_target(
     """
     for name in frame.columns:
         where, values = f"{source}, target {name!r}", frame[name]
-        missing = int(values.isna().sum())
-        if missing:
-            raise DataError(f"{where}: {missing:,} of {len(values):,} values are missing; remove these rows")
+        _refuse_gaps(values, where)
         if names is None and values.nunique() == 1:
             raise DataError(f"{where} is {values.iloc[0]!r} in all rows: there is nothing to learn")
     if task == "class":
-        if len(frame.columns) != 1:
-            raise DataError(f"{source}: classes are in one column; several are --data.task labels or number")
+        _require_one(frame, source)
         return _classes(frame.iloc[:, 0], f"{source}, target {frame.columns[0]!r}", names)
     read = numbers_of if task == "number" else truths_of
     columns = [read(frame[name], f"{source}, target {name!r}") for name in frame.columns]
     table = np.stack(columns, axis=1).astype(np.float32)
     if not np.isfinite(table).all():
         raise DataError(f"{source}: a number to predict is infinite, or too large for float32")
+    if names is None:
+        _refuse_constant(frame.columns, table, source)
     return list(frame.columns), table[:, 0] if task == "number" and len(columns) == 1 else table
+
+
+class TargetReader:
+    """Reads a target piece by piece; what is found in the end is what `task_of` and `read_target` say of the whole.
+
+    Args:
+        task: One of `TASKS`; None to find it.
+        source: The file, for messages.
+    """
+
+    def __init__(self, task: str | None, source: str) -> None:
+        self.task, self.source, self.names = task, source, list[str]()
+        self._codes: dict[str, int] = {}
+        self._parts: list[Targets] = []
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """The target columns of the next rows.
+
+        Raises:
+            DataError: If a value is missing, or none of its kind.
+        """
+        self.names = list(frame.columns)
+        if self.task is None and len(self.names) > 1:
+            self.task = "labels"
+        elif self.task is None and frame.iloc[:, 0].dtype.kind not in "iuf":
+            self.task = "class"
+        if self.task in (None, "class"):
+            _require_one(frame, self.source)
+            self._add_classes(frame.iloc[:, 0])
+        else:
+            self._parts.append(read_target(frame, self.task, self.source, self.names)[1])
+
+    def _add_classes(self, values: pd.Series[Any]) -> None:
+        import pandas as pd  # takes half a second, which nothing but tables needs
+
+        _refuse_gaps(values, f"{self.source}, target {self.names[0]!r}")
+        inverse, found = pd.factorize(values)
+        if self.task is None and self._is_number(found.to_numpy(np.float64)):
+            self.task = "number"
+            known = np.array([float(name) for name in self._codes], np.float32)
+            self._parts = [known[codes] for codes in self._parts]
+            self.add(values.to_frame())
+            return
+        codes = [self._codes.setdefault(text_of(value), len(self._codes)) for value in found]
+        self._parts.append(np.array(codes, np.int32)[inverse])
+
+    def _is_number(self, found: NDArray[np.float64]) -> bool:
+        """Whether the numbers up to here are no classes."""
+        known = np.array([float(name) for name in self._codes])
+        return bool((found != np.floor(found)).any()) or np.union1d(known, found).size > MOST_CLASSES
+
+    def finish(self) -> tuple[str, list[str], Targets]:
+        """The task, and what `read_target` gives for all rows.
+
+        Raises:
+            DataError: If there are no rows, or all labels are equal.
+        """
+        if not self._parts:
+            raise DataError(f"{self.source} has no rows")
+        labels = np.concatenate(self._parts)
+        self._parts.clear()
+        if self.task in (None, "class"):
+            found, counts = np.array(list(self._codes)), np.bincount(labels)
+            order = np.argsort(found)
+            order = order[class_order(found[order], counts[order], f"{self.source}, target {self.names[0]!r}")]
+            place = np.empty_like(order)
+            place[order] = np.arange(order.size)
+            return "class", found[order].tolist(), place[labels]
+        _refuse_constant(self.names, labels.reshape(len(labels), -1), self.source)
+        return str(self.task), self.names, labels
+
+
+def _refuse_gaps(values: pd.Series[Any], where: str) -> None:
+    missing = values.isna()
+    if missing.any():
+        raise DataError(
+            f"{where}: {int(missing.sum()):,} of {len(values):,} values are missing, first in row "
+            f"{values.index[missing.to_numpy(bool)][0] + 1}; remove these rows"
+        )
+
+
+def _refuse_constant(names: Iterable[str], table: Targets, source: str) -> None:
+    for name, values in zip(names, table.T, strict=True):
+        if (values == values[0]).all():
+            raise DataError(
+                f"{source}, target {name!r} is {values[0]:g} in all rows, or differs by less than float32 holds: "
+                "there is nothing to learn; of large numbers predict the difference to one of them"
+            )
+
+
+def _require_one(frame: pd.DataFrame, source: str) -> None:
+    if len(frame.columns) != 1:
+        raise DataError(f"{source}: classes are in one column; several are --data.task labels or number")
 
 
 def _classes(values: pd.Series[Any], where: str, names: list[str] | None) -> tuple[list[str], Targets]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,18 @@ from lgn_lightning.nn import Columns
 from tests.synthetic import write_table
 
 
+def more(path: Path) -> None:
+    """Adds numbers to predict, and weights."""
+    frame = pd.read_csv(path, dtype_backend="numpy_nullable")
+    frame["price"] = np.arange(len(frame)) / 7
+    frame["weight"] = np.arange(len(frame)) % 5
+    frame.to_csv(path, index=False)
+
+
 @pytest.fixture(params=["csv", "parquet"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = write_table(tmp_path / "t.csv", 300)
+    more(path)
     if request.param == "csv":
         return path
     pytest.importorskip("pyarrow")
@@ -32,13 +42,33 @@ def bits(data: Table, samples: Any) -> torch.Tensor:
     return layer(samples)
 
 
-def test_a_sample_of_all_rows_gives_the_table_in_memory(path: Path) -> None:
-    """Types, thresholds, splits and bits are the same, however the file is cut into pieces."""
-    usual, packed = Table(str(path), "kind"), PackedTable(str(path), "kind", chunk_rows=37)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"target": "price"},
+        {"target": ["price", "weight"], "task": "number", "missing": ["-"]},
+        {"target": ["is big"], "task": "labels"},
+        {"target": "key", "drop": ["colour"]},
+        {"group": "key"},
+        {"weights": "weight", "split_seed": 3},
+        {"group": "key", "weights": "weight", "folds": 3, "fold": 1},
+        {"folds": 3, "fold": 2},
+        {"test_path": "more.csv"},
+        {"target": "price", "test_path": "more.csv"},
+    ],
+)
+def test_a_sample_of_all_rows_gives_the_table_in_memory(path: Path, settings: dict[str, Any]) -> None:
+    """Tasks, types, thresholds, splits and bits are the same, however the file is cut into pieces."""
+    if "test_path" in settings:
+        more(write_table(path.parent / "more.csv", 90))
+        settings = settings | {"test_path": str(path.parent / "more.csv")}
+    settings = {"target": "kind"} | settings
+    usual, packed = Table(str(path), **settings), PackedTable(str(path), chunk_rows=37, **settings)
     for data in (usual, packed):
         data.prepare_data()
         data.setup()
-    assert packed.class_names == usual.class_names
+    assert (packed.task, packed.class_names) == (usual.task, usual.class_names)
     assert packed.comparisons == usual.comparisons
     for split in ("training_samples", "test_samples"):
         (x, y), (words, labels) = (getattr(data, split)() for data in (usual, packed))
@@ -47,6 +77,46 @@ def test_a_sample_of_all_rows_gives_the_table_in_memory(path: Path) -> None:
         assert torch.equal(bits(usual, x), bits(packed, words))
     batch = next(iter(packed.train_dataloader()))
     assert batch[0].shape[1] == -(-packed.num_bits // 64)
+    held_out = [torch.cat([y for _, y in data.val_dataloader()]) for data in (usual, packed)]
+    assert torch.equal(*held_out)
+
+
+def test_a_target_is_taken_for_the_same_in_pieces(tmp_path: Path) -> None:
+    """Few whole numbers, then fractions, more than 30, or texts."""
+    for values in ([1.0] * 20 + [2.0] * 20 + [0.5], [*range(29)] * 2 + [40, 41, 42], [1, 2] * 20 + ["other"] * 2):
+        rows = pd.DataFrame({"x": np.arange(len(values)), "y": values})
+        rows.to_csv(tmp_path / "t.csv", index=False)
+        settings: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0}
+        usual = Table(str(tmp_path / "t.csv"), "y", **settings)
+        packed = PackedTable(str(tmp_path / "t.csv"), "y", chunk_rows=7, **settings)
+        assert (packed.task, packed.class_names) == (usual.task, usual.class_names)
+        assert torch.equal(packed._load_train().labels, usual._load_train().labels)
+
+
+def test_each_process_reads_rows_of_its_own(path: Path) -> None:
+    """The same ones in all epochs, an equal number, and none of another's."""
+    owned = []
+    for rank in range(2):
+        data = PackedTable(str(path), "kind", batch_size=8)
+        data.setup("fit")
+        trainer = SimpleNamespace(
+            overfit_batches=0,
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            _accelerator_connector=SimpleNamespace(use_distributed_sampler=True, is_distributed=True),
+            distributed_sampler_kwargs={"rank": rank, "num_replicas": 2},
+        )
+        data.trainer = trainer  # type: ignore[assignment]
+        loader = data.train_dataloader()
+        rows = []
+        for epoch in range(2):
+            loader.batch_sampler.set_epoch(epoch)
+            assert loader.indices is not None
+            rows.append(torch.cat([loader.indices[batch] for batch in loader.batch_sampler]))
+        assert not torch.equal(*rows)
+        owned.append(set(loader.indices.tolist()))
+        assert set(rows[0].tolist()) <= owned[-1]
+    assert not owned[0] & owned[1]
+    assert len(owned[0]) == len(owned[1]) == 102
 
 
 def test_a_smaller_sample_still_packs_every_row(path: Path) -> None:
