@@ -143,7 +143,7 @@ def test_other_targets(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     frame = pd.read_csv(write_table(tmp_path / "my.csv"), dtype_backend="numpy_nullable")
-    frame.assign(price=np.arange(len(frame)) / 7).to_csv("my.csv", index=False)
+    frame.drop(columns="when").assign(price=np.arange(len(frame)) / 7).to_csv("my.csv", index=False)
     assert main([*FIT, f"--data.target={target}", f"--data.task={task}", f"--model.target={model}"]) == 0
     assert main(["predict", "runs/table", "my.csv", "--out", "p.csv"]) == 0
     assert main(["export", "runs/table", "--format", "circuit", "--out", "c"]) == 0

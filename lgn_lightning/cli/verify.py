@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.stream_verifier import SequentialVerifier
 from lgn_lightning.deploy.verifier import Verifier
+from lgn_lightning.runs.recipes import find_recipe
 
 LOGIC_FILES = (".v", ".blif", ".aig")
 COMPILED_FILES = (".c", ".so")
@@ -29,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})"
     parser.add_argument("second", type=Path, nargs="?", help=text)
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
+    text = "also: that it decides as the rule of this recipe's data, such as monk1, does, for every row that there is"
+    parser.add_argument("--rule", metavar="RECIPE", help=text)
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
@@ -45,8 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{source.title}: {source.circuit}")
     timeout = None if arguments.no_proof else arguments.timeout
     if isinstance(source.circuit, SequentialCircuit):
+        if arguments.rule is not None:
+            raise LgnError(f"the rule of {arguments.rule} is one of rows, and this circuit takes sequences")
         return _run_sequential(source, source.circuit, second, arguments.samples, timeout)
     verifier = Verifier(source.circuit, arguments.samples, timeout)
+    if arguments.rule is not None:
+        _verify_rule(verifier, arguments.rule)
     if second is None:
         verifier.verify_all(source.net)
     elif second.suffix in LOGIC_FILES:
@@ -103,6 +111,20 @@ def _read(path: Path, second: Path | None, form: str) -> CircuitSource:
     # A circuit file may hold loops although it is small.
     small = isinstance(source.circuit, LoopedCircuit) and source.circuit.num_gates <= LOOPS_ABOVE
     return replace(source, circuit=source.flat) if form == "auto" and small else source
+
+
+def _verify_rule(verifier: Verifier, recipe: str) -> None:
+    from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which circuit files do not need
+    from lgn_lightning.data.table import Table
+
+    data, columns = data_module(read_settings(find_recipe(recipe))), verifier.circuit.columns
+    every = data.every_row() if isinstance(data, Table) else None
+    if every is None:
+        raise LgnError(f"the data of the recipe {recipe} follow no rule that is known for all rows")
+    if columns is None:
+        raise LgnError(f"the rule of {recipe} is one of rows of a table, which this circuit does not take")
+    data.check_columns(columns)
+    verifier.verify_decisions(f"rule of {recipe}", *(part.numpy() for part in every))
 
 
 def _show(verifier: Verifier) -> str:

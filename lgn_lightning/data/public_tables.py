@@ -131,17 +131,17 @@ class PublicTable(Table):
     def __init__(self, name: str, drop: list[str] | None = None, **kwargs: Any) -> None:
         if name not in TABLES:
             raise ValueError(f"name={name!r} is none of {', '.join(TABLES)}")
-        public = TABLES[name]
+        self._public = public = TABLES[name]
         super().__init__(target=public.target, drop=[*public.drop, *(drop or ())], **kwargs)
-        self.name = name
+        self.name: str = name
 
     @property
     def has_test(self) -> bool:
         """Whether there are test rows."""
-        return len(TABLES[self.name].files) > 1 or super().has_test
+        return len(self._public.files) > 1 or super().has_test
 
     def _tables(self) -> tuple[_Named, _Named | None]:
-        public = TABLES[self.name]
+        public = self._public
         train = self._frame_of(public, public.files[0], self.path, "path")
         if len(public.files) == 1:
             return train, None if self.test_path is None else self._frame_of(public, "", self.test_path, "test_path")

@@ -252,6 +252,10 @@ class Table(SampleDataModule):
                     "other values; to measure, give the table of the training"
                 )
 
+    def every_row(self) -> RowSet | None:
+        """All rows that there can be and what is true of them, where a rule says it; of a table that is read, None."""
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Reads the table, and shows its columns before a training; see the base."""
         super().setup(stage)

@@ -114,6 +114,13 @@ class Verifier:
         for what in encoders.keys() - set(equal):
             self._say("NOT EQUAL", f"encoder of the {what}")
 
+    def verify_decisions(self, what: str, rows: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Compares what the circuit decides with what is true of all rows there are."""
+        wrong = np.flatnonzero(self.circuit.predict(rows) != labels)
+        example = encode(self.circuit, rows[wrong[:1]])[0] if wrong.size else None
+        how = f"on {wrong.size:,} of all {len(rows):,} rows" if wrong.size else f"on all {len(rows):,} rows"
+        self._compare(what, not wrong.size, how, example)
+
     def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
         """Compares another circuit with ``circuit`` on samples, and formally."""
         result = verify(circuit, other)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import reduce
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,12 @@ from lgn_lightning.circuit.check import tools
 from lgn_lightning.circuit.emit.export import export_circuit
 from lgn_lightning.cli import verify as verification
 from lgn_lightning.cli.main import main
+from lgn_lightning.data import Monk
+from lgn_lightning.data.embedded_tables import ROBOT, monk_rule
 from tests.circuit.random_circuits import changed, image_circuit, random_circuit
 from tests.circuit.random_conv_nets import tree_net
+
+ROBOTS = np.array(list(product(*(range(len(values)) for values in ROBOT.values()))))
 
 
 def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,3 +163,52 @@ def test_verify_keeps_loops_only_where_both_sides_can_have_them(
     capsys.readouterr()
     assert main(["verify", "loops.lgn", "net.lgn", "--loops"]) == 1
     assert "net.lgn is compared with a circuit without loops" in capsys.readouterr().err
+
+
+def monk_circuit(problem: int) -> Circuit:
+    """The rule of a MONK's problem as gates."""
+    data = Monk(problem, rows=432, val_fraction=0)  # type: ignore[arg-type]
+    rule = data.comparisons
+    place = {rule.describe(bit): bit for bit in range(len(rule))}
+    gates: list[tuple[int, int, int]] = []
+
+    def gate(table: int, a: int, b: int) -> int:
+        gates.append((table, a, b))
+        return len(rule) + len(gates) - 1
+
+    def any_of(nodes: list[int]) -> int:
+        return reduce(lambda a, b: gate(7, a, b), nodes)
+
+    shapes = ("round", "square", "octagon")
+    same = [gate(1, place[f"head_shape = {shape}"], place[f"body_shape = {shape}"]) for shape in shapes]
+    yes = any_of([*same, place["jacket_color = red"]])
+    no = gate(12, yes, yes)
+    kinds, a, b = (np.array(part) for part in zip(*gates, strict=True))
+    return Circuit(
+        len(rule),
+        kinds.astype(np.uint8),
+        a.astype(np.int32),
+        b.astype(np.int32),
+        np.array([no, yes], np.int32),
+        2,
+        comparisons=rule,
+        class_names=("no", "yes"),
+    )
+
+
+def test_verify_against_a_rule(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monk_circuit(1).save("monk.lgn")
+    assert main(["verify", "monk.lgn", "--rule", "monk1", "--no-proof"]) == 0
+    assert "equal      rule of monk1: on all 432 rows" in capsys.readouterr().out
+    assert main(["verify", "monk.lgn", "--rule", "monk2", "--no-proof"]) == 1
+    out = capsys.readouterr().out
+    different = int((monk_rule(1, ROBOTS) != monk_rule(2, ROBOTS)).sum())
+    assert f"NOT EQUAL  rule of monk2: on {different} of all 432 rows" in out
+    assert "for example where these input bits are one" in out
+    for arguments, message in (
+        (["monk.lgn", "--rule", "wine"], "follow no rule"),
+        (["net.lgn", "--rule", "monk1"], "rows of a table"),
+        (["monk.lgn", "--rule", "nothing"], "nothing"),
+    ):
+        assert main(["verify", *arguments]) == 1
+        assert message in capsys.readouterr().err

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from lgn_lightning import LogicClassifier
 from lgn_lightning.cli.main import main
 from lgn_lightning.data import DataError, PackedTable, Table
 from lgn_lightning.data.packed_table import pack_rows
+from lgn_lightning.models import TableMLP
 from lgn_lightning.nn import Columns
+from lgn_lightning.training.ddp import LogicDDPStrategy
 from tests.synthetic import write_table
 
 
@@ -93,30 +97,50 @@ def test_a_target_is_taken_for_the_same_in_pieces(tmp_path: Path) -> None:
         assert torch.equal(packed._load_train().labels, usual._load_train().labels)
 
 
-def test_each_process_reads_rows_of_its_own(path: Path) -> None:
-    """The same ones in all epochs, an equal number, and none of another's."""
-    owned = []
-    for rank in range(2):
-        data = PackedTable(str(path), "kind", batch_size=8)
-        data.setup("fit")
-        trainer = SimpleNamespace(
-            overfit_batches=0,
-            strategy=SimpleNamespace(root_device=torch.device("cpu")),
-            _accelerator_connector=SimpleNamespace(use_distributed_sampler=True, is_distributed=True),
-            distributed_sampler_kwargs={"rank": rank, "num_replicas": 2},
-        )
-        data.trainer = trainer  # type: ignore[assignment]
-        loader = data.train_dataloader()
-        rows = []
-        for epoch in range(2):
-            loader.batch_sampler.set_epoch(epoch)
-            assert loader.indices is not None
-            rows.append(torch.cat([loader.indices[batch] for batch in loader.batch_sampler]))
-        assert not torch.equal(*rows)
-        owned.append(set(loader.indices.tolist()))
-        assert set(rows[0].tolist()) <= owned[-1]
-    assert not owned[0] & owned[1]
-    assert len(owned[0]) == len(owned[1]) == 102
+class Reader(pl.Callback):
+    """Leaves the training rows that each process gets in each epoch, and the net that it ends with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.epochs = folder, list[torch.Tensor]()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loader: Any = trainer.train_dataloader
+        self.epochs.append(torch.cat([loader.indices[batch] for batch in copy.deepcopy(loader.batch_sampler)]))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found = {"rows": torch.stack(self.epochs), "net": pl_module.net.state_dict(), "step": trainer.global_step}  # type: ignore[operator, union-attr]
+        torch.save(found, self.folder / f"{trainer.global_rank}.pt")
+
+
+def test_each_of_two_processes_reads_rows_of_its_own(path: Path) -> None:
+    """The same ones in all epochs in another order, as many as the other process, and none of its."""
+    data = PackedTable(str(path), "kind", batch_size=8, show=False)
+    torch.manual_seed(0)
+    net = TableMLP(data.num_bits, 3, width=300, depth=2)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=LogicDDPStrategy(start_method="fork"),
+        max_epochs=2,
+        callbacks=[Reader(path.parent)],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=path.parent,
+    )
+    trainer.fit(LogicClassifier(net, 3), data)
+    ranks = [torch.load(path.parent / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    own = [set(rank["rows"].flatten().tolist()) for rank in ranks]
+    assert not own[0] & own[1]
+    data.setup("fit")
+    assert own[0] | own[1] <= set(data._split_train(data._load_train().labels)[0].tolist())
+    for rank in ranks:
+        assert rank["rows"].shape == (2, 96)  # 204 rows train: 102 a process, 12 batches of 8
+        assert not torch.equal(*rank["rows"])
+        assert rank["step"] == 24
+    for name, value in ranks[0]["net"].items():
+        assert torch.equal(value, ranks[1]["net"][name]), name
 
 
 def test_a_smaller_sample_still_packs_every_row(path: Path) -> None:

@@ -110,7 +110,12 @@ def test_recipes_train_on_them(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "files").mkdir()
     WRITERS[name][0](tmp_path / "files")
-    arguments = ["--data.root=files", "--model.net.width=300", "--trainer.max_steps=4", "--trainer.val_check_interval=2"]
+    arguments = [
+        "--data.root=files",
+        "--model.net.width=300",
+        "--trainer.max_steps=4",
+        "--trainer.val_check_interval=2",
+    ]
     assert main(["fit", name, *arguments, "--trainer.enable_progress_bar=false"]) == 0
     assert (tmp_path / "runs" / name / "version_0" / "result.json").is_file()
     assert "Not measured" in find_recipe(name).read_text()
