@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from lgn_lightning.base.errors import DataError
 
 _Indices = NDArray[np.int64]
+#: Rows above which scikit-learn's split takes too much memory, 100 bytes a row.
+_MANY: Final = 1_000_000
 
 
 def split_rows(
@@ -22,8 +24,8 @@ def split_rows(
     """Splits rows: indices of the larger and of the smaller part, each in ascending order.
 
     Without groups this is ``sklearn.model_selection.train_test_split(…, test_size=fraction, random_state=seed,
-    stratify=labels)``, with the rows of classes that have a single one left in the larger part. Groups are drawn
-    whole, of no class in particular.
+    stratify=labels)``, with the rows of classes that have a single one left in the larger part. Of more than a million
+    rows it is a draw of its own, with the same shares. Groups are drawn whole, of no class in particular.
 
     Args:
         count: Number of rows.
@@ -35,6 +37,8 @@ def split_rows(
     Raises:
         DataError: If there are too few rows or groups.
     """
+    if count > _MANY and groups is None:
+        return _split_many(count, fraction, seed, labels)
     from sklearn.model_selection import GroupShuffleSplit, train_test_split  # takes a second to import
 
     rows = np.arange(count)
@@ -50,3 +54,12 @@ def split_rows(
     except ValueError as error:
         raise DataError(f"{count} rows cannot be split by the share {fraction}: {error}") from error
     return np.sort(first).astype(np.int64), np.sort(second).astype(np.int64)
+
+
+def _split_many(count: int, fraction: float, seed: int, labels: NDArray[np.int64] | None) -> tuple[_Indices, _Indices]:
+    """Rows in a random order, class by class: of the positions there evenly many are in the smaller part."""
+    order = np.random.default_rng(seed).permutation(count)
+    if labels is not None:
+        order = order[np.argsort(labels[order].astype(np.int32), kind="stable")]
+    held_out = np.diff(np.floor(np.arange(count + 1) * fraction)) > 0
+    return np.sort(order[~held_out]), np.sort(order[held_out])
