@@ -37,6 +37,8 @@ def split_rows(
     Raises:
         DataError: If there are too few rows or groups.
     """
+    if groups is not None and np.unique(groups).size < 2:
+        raise DataError(f"all {count} rows are of one group, {groups[0]}: there is no other side of a split for it")
     if count > _MANY and groups is None:
         return _split_many(count, fraction, seed, labels)
     from sklearn.model_selection import GroupShuffleSplit, train_test_split  # takes a second to import

@@ -60,28 +60,25 @@ class _Read(NamedTuple):
 
 
 class Table(SampleDataModule):
-    """Rows of a table: numbers, whole numbers, booleans and categories, with missing values, and the class to predict.
+    """Rows of a table: numbers, whole numbers, booleans and categories, with missing values, and what to predict.
 
-    What a column holds, its categories and its thresholds are found out of the training rows and shown before training;
+    What a column holds, its categories and its thresholds are found in the training rows and shown before training;
     they become part of the net (:class:`~lgn_lightning.nn.Columns`) and of every file that is made of it.
 
     Args:
-        path: A CSV file (also ``.gz``; separator, decimal mark and encoding are found) or a Parquet file. ``None``
-            takes ``root`` for it.
-        target: Name of the column to predict, or names of several.
-        task: What it holds: ``"class"``, one of many; ``"number"``; or ``"labels"``, true or false, a column each. By
-            default several columns are labels, and one of numbers with fractions, or of more than 30 different whole
-            numbers, is a number. The model has to be trained for it: ``model.target`` is ``classes`` (or ``yes_no`` or
-            ``ordinal``), ``number`` or ``labels``, or null in recipes, which takes the one of the data. Numbers and
-            labels are split at random.
+        path: A CSV file (also ``.gz``; separator, decimal mark and encoding are found) or a Parquet file; ``None``
+            takes ``root``.
+        target: Column to predict, or several.
+        task: What it holds: ``"class"``, ``"number"`` or ``"labels"``, true or false, a column each; found if ``None``:
+            several columns are labels, one with fractions or of more than 30 whole numbers is a number.
         test_path: A file of test rows; ``None`` takes ``test_fraction`` of the rows, of every class alike.
-        test_fraction: Share of the rows to test on, by ``split_seed``; 0 with ``test_path`` alone.
+        test_fraction: Share of the rows to test on, by ``split_seed``; 0 for none.
         drop: Columns to leave out.
-        group: Column of groups that must not be on both sides of a split, such as the patient; it is left out, too.
-        weights: Column of weights, also left out: rows are repeated in training in proportion to them, drawn by
-            ``split_seed`` where that is no whole number. Validation and test count every row once.
-        types: What columns hold, where that is found wrongly: ``numeric``, ``float32``, ``float64``, ``integer``,
-            ``boolean`` or ``category``.
+        group: Column of groups, such as the patient, that must not be on both sides of a split; left out, too.
+        weights: Column of weights, left out, too: training rows are repeated in proportion to them, by ``split_seed``
+            where that is no whole number. Validation and test count every row once.
+        types: By column, where it is found wrongly: ``numeric``, ``float32``, ``float64``, ``integer``, ``boolean``,
+            ``category``.
         missing: Texts that stand for a missing value, besides the usual ones (empty, NA, NaN, null, …).
         thresholds: Most thresholds of a column.
         spacing: ``"quantile"`` or ``"even"``, see :class:`~lgn_lightning.data.thresholds.Encoding`.

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 TYPES: Final = ("numeric", "float32", "float64", "integer", "boolean", "category")
 #: Share of the distinct values that float32 may merge.
 _MERGED: Final = 0.1
-#: Categories that a column may have unless it is said to be one.
+#: Categories that a column may have unless it is said to be one: half as many as rows, but so many at most, and a few
+#: always.
 MAX_CATEGORIES: Final = 1000
+FEW_CATEGORIES: Final = 20
 _TRUTHS: Final = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
 
 
@@ -30,10 +32,7 @@ _TRUTHS: Final = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
 class RowNotes:
     """What was noticed while rows were made.
 
-    Attributes:
-        unseen: Values of categories that the training had none of, by column.
-        missing: Missing values in columns that had none in training, by column.
-        extra: Columns of the frame that are not used.
+    By column: how many values are of unseen categories, or missing where none was in training; and unused columns.
     """
 
     unseen: dict[str, int] = field(default_factory=dict)
@@ -60,12 +59,7 @@ class RowNotes:
 
 
 def find_columns(frame: pd.DataFrame, types: Mapping[str, str], source: str) -> tuple[Column, ...]:
-    """Finds what each column holds.
-
-    Args:
-        frame: The training rows, without target and what is dropped.
-        types: What the user says some columns hold, see `TYPES`.
-        source: The file, for messages.
+    """Finds what each column of the training rows holds; ``types`` is what the user says of some, ``source`` the file.
 
     Raises:
         DataError: If a column is of no use as it is: all missing, of mixed types, dates, too many categories.
@@ -99,7 +93,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
     kind = said or _kind(values, known, where)
     if kind == "category":
         categories = tuple(sorted(set(map(text_of, known))))
-        if len(categories) > MAX_CATEGORIES and said is None:
+        if said is None and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
             raise DataError(
                 f"{where} has {len(categories):,} categories in {len(known):,} values, as names or keys have; leave it "
                 f"out (--data.drop '[{name}]'), or say that it is one (--data.types '{{{name}: category}}')"

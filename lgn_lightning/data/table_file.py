@@ -64,12 +64,15 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix in (".parquet", ".pq"):
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
         else:
-            frame = pd.read_csv(path, **_csv_options(csv_form(path)))
+            form = csv_form(path)
+            frame = pd.read_csv(path, **_csv_options(form))
+            if frame.shape[1] and frame.iloc[:, -1].isna().any():
+                _refuse_short_lines(path, form)
     except DataError:
         raise
     except ImportError as error:
         raise DataError(f"{path}: Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     return check_frame(frame, str(path))
 
@@ -181,8 +184,7 @@ def csv_form(path: Path) -> CsvForm:
     _check_header(path, names)
     uneven = [number for number, row in enumerate(rows[1:], 1) if len(row) != len(names)]
     if uneven and (uneven[0] < len(rows) - 1 or whole):  # the last may be cut off
-        row = rows[uneven[0]]
-        raise DataError(f"{path}: row {uneven[0]} has {len(row)} fields ({row[0]!r}, …), and the header {len(names)}")
+        raise _uneven(path, uneven[0], rows[uneven[0]], names)
     fields = [field for row in rows[1:] for field in row]
     commas = separator != "," and any(map(_COMMA.fullmatch, fields)) and not any(map(_POINT.fullmatch, fields))
     said = [f"the separator {separator!r}"] if separator != "," else []
@@ -192,6 +194,22 @@ def csv_form(path: Path) -> CsvForm:
     if said:
         note(f"{path} has {', '.join(said)}")
     return CsvForm(names, separator, "," if commas else ".", encoding)
+
+
+def _refuse_short_lines(path: Path, form: CsvForm) -> None:
+    """Looks at all lines: pandas takes what a short one lacks for missing values."""
+    with (
+        gzip.open(path, "rt", encoding=form.encoding, newline="")
+        if path.suffix == ".gz"
+        else path.open(encoding=form.encoding, newline="")
+    ) as file:
+        for number, row in enumerate(filter(None, csv.reader(file, delimiter=form.separator))):
+            if len(row) != len(form.names):
+                raise _uneven(path, number, row, form.names)
+
+
+def _uneven(path: Path, number: int, row: list[str], names: list[str]) -> DataError:
+    return DataError(f"{path}: row {number} has {len(row)} fields ({row[0]!r}, …), and the header {len(names)}")
 
 
 def _fields(lines: list[str], separator: str) -> list[list[str]]:

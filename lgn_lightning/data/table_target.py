@@ -39,16 +39,10 @@ def task_of(frame: pd.DataFrame) -> str:
 def read_target(
     frame: pd.DataFrame, task: str, source: str, names: list[str] | None = None
 ) -> tuple[list[str], Targets]:
-    """Names of classes, numbers or labels, and those of each row.
+    """Names of classes, numbers or labels, and those of each row of the target columns.
 
-    Args:
-        frame: The target columns.
-        task: One of `TASKS`.
-        source: The file, for messages.
-        names: The classes of the training, if they are known.
-
-    Returns:
-        Classes int64 ``[N]``, numbers float32 ``[N]`` or ``[N, columns]``, labels float32 ``[N, columns]``.
+    Classes are int64 ``[N]``, numbers float32 ``[N]`` or ``[N, columns]``, labels float32 ``[N, columns]``. ``source``
+    is the file, for messages; ``names`` are those of the training, if they are known.
 
     Raises:
         DataError: If a value is missing, none of its kind, or all are equal.

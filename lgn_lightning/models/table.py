@@ -26,7 +26,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         width: Gates a layer; one number, or one a layer. The last layer gets as many more as make it divide into the
             classes.
         depth: Number of layers, if ``width`` is one number.
-        tau: Temperature of the group sum; ``"auto"`` takes gates a class / 40. That is more than
+        tau: Temperature of the group sum; ``"auto"`` takes gates a class / 40, above
             :func:`~lgn_lightning.nn.recommended_tau` where classes are few: wide nets fit small tables too well.
         connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"`` or ``"mixture"``; one word, or one a
             layer.

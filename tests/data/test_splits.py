@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.splits import split_rows
 
 
@@ -30,3 +31,8 @@ def test_many_rows_have_the_same_shares(labelled: bool) -> None:
         assert np.abs(np.bincount(labels[parts[1]]) - counts * 0.15).max() <= 1
     assert not np.array_equal(parts[1], split_rows(count, 0.15, 2, labels if labelled else None)[1])
     assert np.array_equal(parts[1], split_rows(count, 0.15, 1, labels if labelled else None)[1])
+
+
+def test_one_group_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="all 20 rows are of one group, 7"):
+        split_rows(20, 0.2, 0, None, np.full(20, 7))

@@ -52,6 +52,7 @@ def test_types_are_what_the_user_says() -> None:
         (["2024-01-05", "2024-02-07"], "dates"),
         (pd.to_datetime(["2024-01-05"]), "dates"),
         ([str(i) + "x" for i in range(2000)], "2,000 categories"),
+        ([str(i) + "x" for i in range(60)], "60 categories in 60 values"),
         ([[1], [2]], "list"),
     ],
 )

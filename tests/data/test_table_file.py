@@ -17,6 +17,14 @@ def write(path: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_short_lines_behind_those_that_tell_the_form_are_no_missing_values(tmp_path: Path, name: str) -> None:
+    lines = ["a,b,c", *(f"{i},{i},{i}" for i in range(300))]
+    assert read_table(write(tmp_path / name, "\n".join([*lines, "7,8,"])))["c"].isna().sum() == 1
+    with pytest.raises(DataError, match="row 301 has 2 fields"):
+        read_table(write(tmp_path / name, "\n".join([*lines, "7,8", "1,2,3"])))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 def test_whole_numbers_stay_exact_beside_missing_ones(tmp_path: Path, name: str) -> None:
     frame = read_table(write(tmp_path / name, f"a,b\n{2**62 + 1},x\n,y\n"))
     assert frame["a"].tolist()[0] == 2**62 + 1

@@ -138,10 +138,17 @@ static void count_few(const vec *s, const slot_index *outputs, size_t samples, i
 {
     for (size_t j = 0; j < samples; j++) {
         const uint64_t bit = (uint64_t)1 << j;
-        uint64_t ones = 0;
-        for (size_t i = 0; i < GROUP_SIZE; i++)
-            ones += ((const word *)(s + outputs[i]))[0] & bit;
-        counts[j] = (int32_t)(ones >> j);
+        uint64_t a = 0, b = 0, c = 0, d = 0; /* four sums: an addition need not wait for the one before */
+        size_t i = 0;
+        for (; i + 4 <= GROUP_SIZE; i += 4) {
+            a += ((const word *)(s + outputs[i]))[0] & bit;
+            b += ((const word *)(s + outputs[i + 1]))[0] & bit;
+            c += ((const word *)(s + outputs[i + 2]))[0] & bit;
+            d += ((const word *)(s + outputs[i + 3]))[0] & bit;
+        }
+        for (; i < GROUP_SIZE; i++)
+            a += ((const word *)(s + outputs[i]))[0] & bit;
+        counts[j] = (int32_t)((a + b + c + d) >> j);
     }
 }
 
