@@ -62,10 +62,14 @@ def test_columns_are_shown_before_training(here: Path, capsys: pytest.CaptureFix
 def test_a_run_and_its_circuit_predict_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.read_csv("my.csv").drop(columns="kind")[["colour", "when", "key", "is big", "size", "count"]]
     frame.loc[0, "colour"] = "pink"
+    frame = frame.astype({"when": "Float64"})
+    frame.loc[1:3, "when"] = None
     frame.assign(more=1).to_csv("new.csv", index=False)
     assert main(["predict", "runs/table", "new.csv", "--out", "p.csv", "--scores"]) == 0
     said = capsys.readouterr().err
     assert "colour: 1 values" in said
+    assert "when: 3 values are missing, and none was in training" in said
+    assert "size:" not in said, "it has missing values in training, too"
     assert "more" in said
     assert main(["export", "runs/table", "--format", "circuit", "--out", "circuit"]) == 0
     assert main(["predict", "circuit/lgn_net.lgn", "new.csv", "--out", "q.csv", "--scores"]) == 0

@@ -196,6 +196,11 @@ class Comparisons:
         """The struct of a row."""
         return row_dtype(self.columns)
 
+    @cached_property
+    def gaps(self) -> frozenset[str]:
+        """Names of the columns that have a bit for missing values."""
+        return frozenset(self.columns[number].name for number in self.column[self.op == Op.MISSING])
+
     def value(self, bit: int) -> float | int:
         """The constant of a bit, as a number."""
         column = self.columns[self.column[bit]]

@@ -72,6 +72,7 @@ class Classifier:
         settings: The settings that it was trained with, as far as they are known.
         columns: Columns of the table's rows that it takes; None for others.
         tau: What the scores are divided by before the softmax that makes probabilities of them.
+        gaps: Those of the columns that had missing values in training, as far as that is known.
     """
 
     classify: Callable[[NDArray[Any]], _Answers]
@@ -82,6 +83,7 @@ class Classifier:
     decoding: Decoding = ARGMAX
     columns: tuple[Column, ...] | None = None
     tau: float = 1.0
+    gaps: frozenset[str] | None = None
 
     @classmethod
     def of_circuit(
@@ -90,7 +92,8 @@ class Classifier:
         """A circuit, run by an engine."""
         classify = circuit.compile(engine, threads=threads).scores_and_classes
         about = circuit.image_shape, circuit.preparation, circuit.class_names
-        return cls(classify, *about, settings, circuit.decoding, circuit.columns, circuit.tau)
+        gaps = None if circuit.comparisons is None else circuit.comparisons.gaps
+        return cls(classify, *about, settings, circuit.decoding, circuit.columns, circuit.tau, gaps)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,7 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
     classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
     if arguments.inputs:
         shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation
-        samples = read_inputs(arguments.inputs, shape, preparation, classifier.class_names, classifier.columns)
+        names, columns = classifier.class_names, classifier.columns
+        samples = read_inputs(arguments.inputs, shape, preparation, names, columns, classifier.gaps)
     else:
         settings, source = classifier.settings, arguments.source
         if arguments.data:

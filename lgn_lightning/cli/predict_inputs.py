@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ def read_inputs(
     preparation: str | None,
     class_names: Sequence[str] | None,
     columns: tuple[Column, ...] | None = None,
+    gaps: Collection[str] | None = None,
 ) -> Samples:
     """Reads one ``.npy`` array, one table, or images.
 
@@ -47,6 +48,7 @@ def read_inputs(
         preparation: As of `prepare_image`.
         class_names: Names of the classes: an image in a folder of such a name has this label.
         columns: Columns of the table that a net takes the rows of; None for other nets.
+        gaps: Those of them that had missing values in training.
 
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
@@ -54,7 +56,7 @@ def read_inputs(
     if columns is not None and not any(path.suffix == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
-        rows = _read_rows(columns, paths[0])
+        rows = _read_rows(columns, paths[0], gaps)
         return Samples([str(index) for index in range(len(rows))], rows)
     if any(path.suffix == ".npy" for path in paths):
         if len(paths) > 1:
@@ -81,12 +83,12 @@ def _label(file: Path, folder: Path, numbers: dict[str, int]) -> int | None:
     return next((numbers[part] for part in reversed(inside) if part in numbers), None)
 
 
-def _read_rows(columns: tuple[Column, ...], path: Path) -> NDArray[Any]:
+def _read_rows(columns: tuple[Column, ...], path: Path, gaps: Collection[str] | None) -> NDArray[Any]:
     """Rows of a table file; says what of it was not in training."""
     from lgn_lightning.data.table_columns import make_table_rows
     from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
 
-    rows, notes = make_table_rows(columns, read_table(path), str(path))
+    rows, notes = make_table_rows(columns, read_table(path), str(path), gaps)
     for line in notes.lines():
         note(f"{path}: {line}")
     return rows

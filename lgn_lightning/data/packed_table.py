@@ -282,7 +282,7 @@ class PackedTable(Table):
             files[split] = np.lib.format.open_memmap(folder / f"{split}_bits.npy", "w+", np.int64, shape)
         for path in (source, self.test_path):
             for chunk, first in () if path is None else self._chunks(path):
-                rows, of_chunk = make_table_rows(comparisons.columns, chunk, str(path))
+                rows, of_chunk = make_table_rows(comparisons.columns, chunk, str(path), comparisons.gaps)
                 notes.add(of_chunk)
                 packed = pack_rows(comparisons, rows)
                 trains = is_train[first : first + len(chunk)] if path == source else np.zeros(len(chunk), np.bool_)

@@ -296,7 +296,8 @@ class Table(SampleDataModule):
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
         rows, _ = make_table_rows(columns, features, source)
-        test_rows, notes = make_table_rows(columns, test_frame, test_source)
+        gaps = [column.name for column in columns if column.is_missing(rows[column.name]).any()]
+        test_rows, notes = make_table_rows(columns, test_frame, test_source, gaps)
         notes.extra = [name for name in notes.extra if name not in (*self.drop, *self._asides, *self.target)]
         for line in notes.lines():
             note(f"test rows: {line}")

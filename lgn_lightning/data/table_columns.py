@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,8 +176,12 @@ def text_of(value: object) -> str:
     return str(value)
 
 
-def make_table_rows(columns: Sequence[Column], frame: pd.DataFrame, source: str) -> tuple[Rows, RowNotes]:
+def make_table_rows(
+    columns: Sequence[Column], frame: pd.DataFrame, source: str, gaps: Collection[str] | None = None
+) -> tuple[Rows, RowNotes]:
     """Rows of a frame, by the names of the columns, whatever their order.
+
+    ``gaps`` are the columns with missing values in training; those of others are noted.
 
     Whole numbers beyond a column's type become the largest or smallest of it, which leaves all comparisons as they are.
 
@@ -194,6 +198,10 @@ def make_table_rows(columns: Sequence[Column], frame: pd.DataFrame, source: str)
         raise DataError(f"{source} lacks the column {lacking[0]!r}{also}{renamed}")
     notes.extra = [str(name) for name in frame.columns if name not in names]
     values = [_stored(column, frame[column.name], f"{source}, column {column.name!r}", notes) for column in columns]
+    for column, stored in zip(columns, values, strict=True) if gaps is not None else ():
+        missing = int(column.is_missing(stored).sum())
+        if missing and column.name not in gaps:
+            notes.missing[column.name] = missing
     return make_rows(columns, values), notes
 
 

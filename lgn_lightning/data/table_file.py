@@ -151,7 +151,7 @@ def check_frame(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if unfit:
         raise DataError(f"{source} has a column with the name {unfit[0]!r}: rename it")
     if frame.empty:
-        raise DataError(f"{source} has {len(frame)} rows and {len(names)} columns: there is nothing to learn from")
+        raise DataError(f"{source} has {len(frame)} rows and {len(names)} columns: there is nothing in it")
     return frame.set_axis(names, axis=1).reset_index(drop=True)
 
 
