@@ -89,7 +89,8 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
             from pyarrow import parquet  # of the extra
         except ImportError as error:
             raise DataError(f"{path}: Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'") from error
-        for batch in parquet.ParquetFile(path).iter_batches(rows):
+        # Without pre_buffer: it keeps all that was read.
+        for batch in parquet.ParquetFile(path, pre_buffer=False).iter_batches(rows):
             yield check_frame(batch.to_pandas(types_mapper=_nullable), str(path))
         return
     form = csv_form(path)
