@@ -198,10 +198,9 @@ def make_table_rows(
         raise DataError(f"{source} lacks the column {lacking[0]!r}{also}{renamed}")
     notes.extra = [str(name) for name in frame.columns if name not in names]
     values = [_stored(column, frame[column.name], f"{source}, column {column.name!r}", notes) for column in columns]
-    for column, stored in zip(columns, values, strict=True) if gaps is not None else ():
-        missing = int(column.is_missing(stored).sum())
-        if missing and column.name not in gaps:
-            notes.missing[column.name] = missing
+    if gaps is not None:
+        missing = {c.name: int(c.is_missing(v).sum()) for c, v in zip(columns, values, strict=True)}
+        notes.missing = {name: count for name, count in missing.items() if count and name not in gaps}
     return make_rows(columns, values), notes
 
 
