@@ -116,7 +116,8 @@ def _check_type(node: Node, name: str, argument: Argument | None, value: Any) ->
 def _check_class(key: str, name: str, value: Any) -> None:
     """Finds names that are nearly a class's; others may be classes of modules that are imported later."""
     for word in value if isinstance(value, list) else [value]:
-        if isinstance(word, str) and word.isidentifier() and class_named(name, word) is None:
+        # A small letter begins the words that stand for one, such as the target labels.
+        if isinstance(word, str) and word.isidentifier() and word[0].isupper() and class_named(name, word) is None:
             known = [found for home in HOMES.get(name, ()) for found in classes_of(home)]
             if near := _near(word, known):
                 raise UsageError(f"{key}: there is no class {word}{near}")

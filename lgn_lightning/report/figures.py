@@ -128,7 +128,7 @@ def activity_charts(shares: Sequence[NDArray[np.float64]]) -> list[str]:
         axes.set_ylim(0, 1.05 * max(1.0, *map(np.max, heights)))
         axes.set_title(f"layer {number}", color=INK, size=8)
         axes.set_xticks([0, 50, 100])
-        axes.set_xlabel("on for, % of images")
+        axes.set_xlabel("on for, % of samples")
         axes.set_ylabel("outputs, %")
         charts.append(to_svg(figure, f"how often the outputs of layer {number} are on"))
     return charts

@@ -34,7 +34,8 @@ def run_facts(run: LoadedNet, history: History) -> list[tuple[str, str]]:
             ("verified", f"{compared}: {check['result']} on {check['samples']:,} {check['samples_from']} samples")
         )
     if result.get("compared"):
-        facts.append(("verified on the test split", f"compiled C: equal scores on {result['compared']:,} images"))
+        compared = f"{result['compared']:,} {result.get('noun', 'images')}"
+        facts.append(("verified on the test split", f"compiled C: equal scores on {compared}"))
     return [(name, str(text)) for name, text in facts if text]
 
 
