@@ -13,6 +13,7 @@ import yaml
 from lgn_lightning import models
 from lgn_lightning.cli.main import main
 from lgn_lightning.runs.recipes import copy_recipe, find_recipe, list_recipes, recipe_files
+from tests.data.public_files import WRITERS
 from tests.synthetic import write_table
 
 RECIPES = recipe_files()
@@ -110,6 +111,9 @@ def _rehearse(name: str, recipe: dict[str, Any], folder: Path, monkeypatch: pyte
             x, y = np.random.default_rng(0).normal(size=(40, 5, 2)), np.arange(40) % 2
             np.savez(folder / "x.npz", x=x, y=y)
             recipe["data"]["init_args"]["path"] = str(folder / "x.npz")
+        if recipe["data"]["class_path"].endswith(".PublicTable"):
+            WRITERS[recipe["data"]["init_args"]["name"]][0](folder)
+            recipe["data"]["init_args"]["root"] = str(folder)
         if recipe["data"]["class_path"].endswith(".Table"):
             recipe["data"]["init_args"] |= {"path": str(write_table(folder / "table.csv")), "target": "kind"}
     local = folder / f"{name}.yaml"
