@@ -254,7 +254,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
     if pd.api.types.is_integer_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
         if pd.api.types.is_unsigned_integer_dtype(values.dtype):
             values = values.clip(upper=np.iinfo(np.int64).max)
-        whole = values.fillna(0).to_numpy(dtype=np.int64)
+        whole = values.to_numpy(dtype=np.int64, na_value=0)
         whole = np.maximum(whole, least + 1)
     elif truths and not pd.api.types.is_numeric_dtype(values.dtype):
         mapped = values.where(~missing, "0").map(lambda value: _TRUTHS.get(str(value).strip().lower()))

@@ -29,12 +29,19 @@ VALUES = {
 }
 
 
+#: Codes of columns, besides those that they have by default.
+CODES = {"Int64": ["binary", "gray", "one-hot"], "Int32": ["binary", "gray", "one-hot"], "string": ["binary", "gray"]}
+
+
 @st.composite
-def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A frame to train on, and a later one: other values, missing ones, unseen categories, columns in another order."""
+def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
+    """A frame to train on, and a later one: other values, missing ones, unseen categories, columns in another order.
+
+    And codes of some columns.
+    """
     names = draw(st.permutations(NAMES))
     kinds = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=4))
-    train, later = {}, {}
+    train, later, codes = {}, {}, {}
     for name, kind in zip(names, kinds, strict=False):
         values = VALUES[kind]
         optional = values | st.none() if draw(st.booleans()) else values
@@ -43,16 +50,21 @@ def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
         again = values | st.none() | (st.just("pink") if kind == "string" else st.sampled_from(first))
         train[name] = pd.array(first, dtype=kind)
         later[name] = pd.array(draw(st.lists(again, min_size=ROWS, max_size=ROWS)), dtype=kind)
+        if kind in CODES and draw(st.booleans()):
+            codes[name] = draw(st.sampled_from(CODES[kind]))
     train["the target"] = np.arange(ROWS) % 2
     order = draw(st.permutations(sorted(later)))
-    return pd.DataFrame(train), pd.DataFrame(later)[list(order)]
+    return pd.DataFrame(train), pd.DataFrame(later)[list(order)], codes
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(frames(), st.sampled_from(["quantile", "even"]), st.integers(0, 9))
-def test_all_agree_on_raw_rows_of_frames(made: tuple[pd.DataFrame, pd.DataFrame], spacing: str, seed: int) -> None:
-    frame, later = made
-    table = Table.of_frame(frame, "the target", test_fraction=0, val_fraction=0, spacing=spacing, thresholds=4)
+def test_all_agree_on_raw_rows_of_frames(
+    made: tuple[pd.DataFrame, pd.DataFrame, dict[str, str]], spacing: str, seed: int
+) -> None:
+    frame, later, codes = made
+    encoding: dict[str, Any] = {"spacing": spacing, "thresholds": 4, "codes": codes}
+    table = Table.of_frame(frame, "the target", test_fraction=0, val_fraction=0, **encoding)
     try:
         comparisons = table.comparisons
     except Exception as error:  # columns of one value alone

@@ -96,6 +96,15 @@ def test_later_frames_that_do_not_fit(later: dict[str, Any], says: str) -> None:
         rows({"a": [1, 2], "size": [0.5, 1.5]}, later)
 
 
+def test_booleans_and_whole_numbers_may_have_gaps() -> None:
+    frame = pd.DataFrame({"a": pd.array([True, None, False], "boolean"), "b": pd.array([1, None, 3], "Int64")})
+    columns = find_columns(frame, {}, "t")
+    rows, _ = make_table_rows(columns, frame, "t")
+    assert [column.kind for column in columns] == ["boolean", "int32"]
+    assert rows["a"].tolist() == [1, columns[0].missing, 0]
+    assert rows["b"].tolist() == [1, columns[1].missing, 3]
+
+
 def test_booleans_have_words() -> None:
     made, _ = rows({"a": [True, False]}, {"a": ["TRUE", "no", None, "1"]})
     assert made["a"].tolist() == [1, 0, -(2**31), 1]
