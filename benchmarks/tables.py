@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def trained(folder: Path, table: str, name: str, seed: int, options: list[str]) 
 
 def luts(circuit: Circuit) -> int | None:
     """Lookup tables of up to six inputs that ABC makes of the gates; None without ABC."""
+    outputs = np.unique(circuit.outputs[circuit.outputs >= circuit.num_inputs])  # each once, and no inputs
+    circuit = replace(circuit, outputs=outputs, num_classes=1, class_names=None)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "net.blif").write_text(emit_blif(circuit))
         try:
