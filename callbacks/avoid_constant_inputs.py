@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lgn_lightning.callbacks.training_length import seed_of_run
 from lgn_lightning.data.images import ImageDataModule
-from lgn_lightning.nn import LogicLayer, logic_layers
+from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
 from lgn_lightning.nn.connections import redraw_repeated
 
 #: Images that are encoded at once.
@@ -31,7 +31,7 @@ class AvoidConstantInputs(pl.Callback):
 
     Raises:
         ValueError: If an argument is out of range; when training starts, if the run has no ``ImageDataModule``, the
-            first layer of the net is no ``LogicLayer`` after an encoder, or all its inputs are constant.
+            first layer of the net is no ``LogicLayer`` or ``LutLayer`` after an encoder, or its inputs are constant.
     """
 
     def __init__(self, rare: float = 0.005, seed: int | None = None) -> None:
@@ -53,9 +53,9 @@ class AvoidConstantInputs(pl.Callback):
         net: Any = pl_module.net
         layers = list(logic_layers(net).values()) if isinstance(net, nn.Sequential) else []
         layer = layers[0] if layers else None
-        if not isinstance(layer, LogicLayer) or layer is not net[1]:
+        if not isinstance(layer, (LogicLayer, LutLayer)) or layer is not net[1]:
             raise ValueError(
-                "AvoidConstantInputs rewires a LogicLayer that follows the encoder of a sequential net, and this net "
+                "AvoidConstantInputs rewires a LogicLayer or LutLayer behind the encoder of a sequential net; this net "
                 f"starts with {', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the "
                 "callback out"
             )
@@ -66,7 +66,10 @@ class AvoidConstantInputs(pl.Callback):
                 f"all {len(frequent)} input bits of the net are constant over the training images, or nearly "
                 f"(AvoidConstantInputs(rare={self.rare})); choose other thresholds or a smaller share"
             )
-        wires = layer.indices if layer.learned is None else (layer.learned.candidates,)
+        if layer.learned is not None:
+            wires: tuple[Tensor, ...] = (layer.learned.candidates,)
+        else:
+            wires = layer.indices if isinstance(layer, LogicLayer) else (layer.settled_indices(),)
         generator = torch.Generator().manual_seed(seed_of_run(self.seed))
         moved = avoid(wires, varying.squeeze(1), generator)
         if layer.learned is not None:

@@ -12,7 +12,7 @@ from wire_toy import SHAPE, Framed, fit, net
 from lgn_lightning.callbacks import AvoidConstantInputs
 from lgn_lightning.callbacks.avoid_constant_inputs import avoid, bit_frequencies
 from lgn_lightning.models import MLP
-from lgn_lightning.nn import Threshold, logic_layers
+from lgn_lightning.nn import LutLayer, Threshold, logic_layers
 
 
 def test_bits_are_counted_as_the_encoder_gives_them() -> None:
@@ -43,6 +43,17 @@ def test_no_wire_of_the_first_layer_reads_a_constant_pixel(tmp_path: Path, conne
     assert int(rows.min()) == 1
     read = torch.stack(second.indices) if connections == "random" else second.learned.candidates  # type: ignore[union-attr,arg-type]
     assert len(read.unique()) == second.in_dim
+
+
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_lookup_tables_avoid_them_too(tmp_path: Path, connections: str) -> None:
+    data = Framed(SHAPE)
+    model = net(data, connections, arity=4)
+    fit(tmp_path, model, data, AvoidConstantInputs(), max_steps=1)
+    first = model[1]
+    assert isinstance(first, LutLayer)
+    wires = first.settled_indices() if first.learned is None else first.learned.candidates
+    assert int(wires.min()) >= 4  # the first row of 5×4 pixels is black
 
 
 def test_avoiding_refuses_what_it_cannot_do(tmp_path: Path) -> None:

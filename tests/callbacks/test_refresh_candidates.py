@@ -13,7 +13,7 @@ from wire_toy import SHAPE, Framed, fit, net
 
 from lgn_lightning.callbacks import AvoidConstantInputs, RefreshCandidates, ResumePoint, SamplerSchedule, WireSchedule
 from lgn_lightning.callbacks.refresh_candidates import refresh
-from lgn_lightning.nn import LearnedConnections, logic_layers
+from lgn_lightning.nn import LearnedConnections, LogicTreeConv2d, logic_layers
 from tests.synthetic import SyntheticImages
 
 
@@ -34,6 +34,17 @@ def test_the_weakest_candidates_are_replaced_and_start_below_the_best() -> None:
     )
     drawn = connections.candidates[rows]
     assert set(drawn.tolist()) == set(range(12)) - {7}
+
+
+def test_groups_of_channels_stay_apart() -> None:
+    conv = LogicTreeConv2d(8, 6, 3, 2, connections="learned", num_candidates=4, groups=2)
+    assert conv.learned is not None
+    before = conv.learned.candidates.clone()
+    rows = refresh(conv.learned, 2, 1.0, torch.Generator().manual_seed(3))
+    assert rows.float().mean() == 0.5
+    assert not torch.equal(conv.learned.candidates, before)
+    channel = conv.learned.candidates.view(2, -1) // 9  # a candidate is (channel · 3 + row) · 3 + column
+    assert channel[0].max() < 4 <= channel[1].min()
 
 
 def test_refreshes_come_when_they_should_and_forget_the_optimizer(tmp_path: Path) -> None:
