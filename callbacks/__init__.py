@@ -7,6 +7,7 @@ from lgn_lightning.callbacks.avoid_constant_inputs import AvoidConstantInputs
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
+from lgn_lightning.callbacks.fpga_cost import FpgaCost
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.layer_summary import LayerSummary
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
@@ -24,6 +25,7 @@ __all__ = [
     "DiscretizationGap",
     "ExportCircuit",
     "FitThresholds",
+    "FpgaCost",
     "GateEntropy",
     "LayerSummary",
     "RefreshCandidates",

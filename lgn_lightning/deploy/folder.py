@@ -26,6 +26,7 @@ from lgn_lightning.circuit import (
     LoopedCircuit,
     SequenceEngine,
     SequentialCircuit,
+    estimate,
     native,
     optimize_for_export,
 )
@@ -36,6 +37,8 @@ from lgn_lightning.circuit.emit.verilog import vector_order
 from lgn_lightning.deploy.trial import Trial
 
 MANIFEST: Final = "manifest.json"
+#: Gates of a circuit whose cost on an FPGA is estimated at each export: it takes a second for 50,000.
+_ESTIMATED_GATES: Final = 100_000
 #: Samples of the trial that a Verilog test bench gets as vectors.
 _BENCH_VECTORS: Final = 64
 #: Likewise, where each is a sequence.
@@ -184,6 +187,7 @@ def write_circuit_folder(
                 "passes": [{"name": report.name, "gates": report.after} for report in reports],
             },
             **({"state": smaller.num_state} if isinstance(smaller, SequentialCircuit) else {}),
+            "fpga": _fpga(smaller, options.pipeline),
             "engine": None if engine is None else {"name": engine.name, **engine.info},
             "check": {"result": "equal", "reference": trial.reference, "compared": compared, **samples},
             "prefix": exported.name,
@@ -231,6 +235,16 @@ def copy_circuit_folder(source: ExportedCircuit, folder: Path, about: dict[str, 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def _fpga(circuit: object, pipeline: int) -> dict[str, Any] | None:
+    """What a flat circuit costs on an FPGA; None with loops, of very many gates, or without a C++ compiler."""
+    if not isinstance(circuit, Circuit) or circuit.num_gates > _ESTIMATED_GATES:
+        return None
+    try:
+        return estimate(circuit, pipeline).as_dict()
+    except native.BuildError:
+        return None
 
 
 def _engine_of(circuit: Circuit | LoopedCircuit | SequentialCircuit) -> Engine | SequenceEngine | None:

@@ -15,7 +15,9 @@ from lgn_lightning.circuit import (
     CircuitStats,
     Decoding,
     Engine,
+    FpgaEstimate,
     PassReport,
+    estimate,
     map_to_luts,
     optimize_with_report,
 )
@@ -29,7 +31,7 @@ class CircuitFacts:
     ``small`` lacks only dead gates if there is no C++ compiler. ``pixel_reads`` are its operands that read each pixel,
     summed over thresholds and channels, int64 ``[H, W]``; ``threshold_reads`` are the same by level (0 to 255).
     ``column_reads`` are a table's columns, those that are read most first: number of the column, comparisons of it that
-    are read, and operands that read them.
+    are read, and operands that read them. ``fpga`` is None without a C++ compiler.
     """
 
     raw: Circuit
@@ -40,6 +42,7 @@ class CircuitFacts:
     pixel_reads: NDArray[np.int64] | None
     threshold_reads: list[tuple[int, int]]
     column_reads: list[tuple[int, int, int]]
+    fpga: FpgaEstimate | None = None
 
 
 def circuit_facts(net: nn.Module, decoding: Decoding = ARGMAX) -> CircuitFacts:
@@ -49,8 +52,10 @@ def circuit_facts(net: nn.Module, decoding: Decoding = ARGMAX) -> CircuitFacts:
         small, passes = optimize_with_report(raw, 2)
         started = time.perf_counter()
         mapped = map_to_luts(small).num_gates
+        fpga = estimate(small)
         passes.append(PassReport("map_to_luts", small.num_gates, mapped, round(time.perf_counter() - started, 6)))
     except BuildError:
+        fpga = None
         small, passes = optimize_with_report(raw, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy instead of machine code: the report says which engine
@@ -62,7 +67,7 @@ def circuit_facts(net: nn.Module, decoding: Decoding = ARGMAX) -> CircuitFacts:
         pixels = by_level.sum((0, 1))
         thresholds = list(zip(small.levels.tolist(), by_level.sum((1, 2, 3)).tolist(), strict=True))
     columns = [] if small.comparisons is None else _column_reads(small.comparisons, reads)
-    return CircuitFacts(raw, small, small.stats(), passes, engine, pixels, thresholds, columns)
+    return CircuitFacts(raw, small, small.stats(), passes, engine, pixels, thresholds, columns, fpga)
 
 
 def _column_reads(comparisons: Comparisons, reads: NDArray[np.int64]) -> list[tuple[int, int, int]]:

@@ -99,6 +99,7 @@ class Findings:
             "passes": [[report.name, report.before, report.after] for report in circuit.passes],
             "pixel_reads": None if circuit.pixel_reads is None else circuit.pixel_reads.tolist(),
             "depth": circuit.stats.depth,
+            "fpga": circuit.fpga and circuit.fpga.as_dict(),
         }
         hanging = self.importance and {
             "rows": self.flipped,
