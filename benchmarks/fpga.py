@@ -56,7 +56,9 @@ def main() -> None:
         cost = estimate(circuit)
         row: dict[str, object] = {"net": str(path), "gates": circuit.num_gates}
         row |= {"seconds": round(time.perf_counter() - start, 2), "LUT6": cost.total("lut6")}
-        row |= {name: part.lut6 for name, part in cost.parts.items()} | {"levels": cost.total("levels")}
+        row |= {f"LUT6 of the {name}": part.lut6 for name, part in cost.parts.items()} | {
+            "levels": cost.total("levels")
+        }
         row["gates alone"] = cost.gates_alone
         design = with_encoder(design_of(circuit), circuit).netlist
         trials = {
