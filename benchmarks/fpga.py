@@ -56,9 +56,8 @@ def main() -> None:
         cost = estimate(circuit)
         row: dict[str, object] = {"net": str(path), "gates": circuit.num_gates}
         row |= {"seconds": round(time.perf_counter() - start, 2), "LUT6": cost.total("lut6")}
-        row |= {f"LUT6 of the {name}": part.lut6 for name, part in cost.parts.items()} | {
-            "levels": cost.total("levels")
-        }
+        row |= {f"LUT6 of the {name}": part.lut6 for name, part in cost.parts.items()}
+        row["levels"] = cost.total("levels")
         row["gates alone"] = cost.gates_alone
         design = with_encoder(design_of(circuit), circuit).netlist
         trials = {
@@ -73,10 +72,8 @@ def main() -> None:
                 row[name] = trial()
             except ToolError as error:
                 row[name] = str(error).splitlines()[0]
-        rows.append({name: int(value) if isinstance(value, np.integer) else value for name, value in row.items()})
-        print(
-            json.dumps(rows[-1]) if arguments.json else "  ".join(f"{k}: {v}" for k, v in rows[-1].items()), flush=True
-        )
+        text = "  ".join(f"{name}: {value}" for name, value in row.items())
+        print(json.dumps(row) if arguments.json else text, flush=True)
 
 
 if __name__ == "__main__":
