@@ -71,7 +71,7 @@ void LgnEngine::run_program(uint8_t* memory) const {
   }
 }
 
-static const RowKernels& row_kernels_of(int32_t isa) {
+static const RowKernels& row_kernels_of([[maybe_unused]] int32_t isa) {
 #if defined(__x86_64__)
   if (isa == kAvx512) return kAvx512RowKernels;
   if (isa == kAvx2) return kAvx2RowKernels;
@@ -151,7 +151,7 @@ void LgnEngine::store_outputs(const Job& job, int64_t first, const uint8_t* memo
 
 namespace {
 
-const Kernels* kernels_of(int32_t isa) {
+const Kernels* kernels_of([[maybe_unused]] int32_t isa) {
 #if defined(__x86_64__)
   if (isa == kAvx512) return &kAvx512Kernels;
   if (isa == kAvx2) return &kAvx2Kernels;

@@ -50,7 +50,7 @@ int64_t Loops::operations() const {
   return sum;
 }
 
-void Loops::run(int32_t isa, uint8_t* slots, uint8_t* registers) const {
+void Loops::run([[maybe_unused]] int32_t isa, uint8_t* slots, uint8_t* registers) const {
   const LoopKernels* kernels = &kGenericLoopKernels;
 #if defined(__x86_64__)
   if (isa == kAvx512) kernels = &kAvx512LoopKernels;

@@ -150,6 +150,10 @@ LGN_ARGUMENTS(softmax_table_backward, "grad: real [n, 4]; logits: real [n, 16]")
 LGN_ARGUMENTS(logic, "x: real [batch, in]; table: sum [n, 4]; a: int [n]; b: int [n]");
 LGN_ARGUMENTS(logic_backward, "grad: real [batch, n]; x: real [batch, in]; table: sum [n, 4]; a: int [n]; b: int [n]");
 LGN_ARGUMENTS(group_sum, "x: real [batch, n]");
+LGN_ARGUMENTS(group_sum_backward, "grad: real [batch, k]");
+LGN_ARGUMENTS(logic_stack, "x: real [batch, in]");
+LGN_ARGUMENTS(logic_stack_layer, "x: real [batch, first]; given: sum [n, entries]; a: int [n]; b: int [n]");
+LGN_ARGUMENTS(logic_stack_backward, "grad: real [batch, k]; x: real [batch, in]");
 LGN_ARGUMENTS(logic_group_sum, "x: real [batch, in]; table: sum [n, 4]; a: int [n]; b: int [n]");
 LGN_ARGUMENTS(logic_group_sum_backward, "grad: real [batch, k]; x: real [batch, in]; table: sum [n, 4]; a: int [n]; b: int [n]");
 LGN_ARGUMENTS(pack_bits, "x: bool [batch, n]");

@@ -1,5 +1,5 @@
-// The ops of layers, group sums and the softmax over gates (lgn_lightning/ops/dense.py) on real values: checks, memory
-// formats, tiles and threads.
+// The ops of layers and group sums (lgn_lightning/ops/dense.py) on real values: checks, memory formats, tiles and
+// threads.
 //
 // Only torch/library.h and single operator headers: the whole of torch takes a compiler four times as long.
 #include <ATen/ops/empty.h>
@@ -9,6 +9,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "dense_ops.h"
 #include "tensors.h"
 
 namespace lgn {
@@ -39,6 +40,8 @@ struct Layer {
   const void* table_data() const { return table.const_data_ptr(); }
 };
 
+}  // namespace
+
 Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b) {
   arguments::logic(x, table, a, b);
   const Layer layer(x, table, a, b);
@@ -60,6 +63,8 @@ Tensor logic(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor
   }
   return x.scalar_type() == y.scalar_type() ? y : y.to(x.scalar_type());
 }
+
+namespace {
 
 // The gradients of a layer. One tile is cut into the chunks of the plan, several tiles are taken side by side.
 class Backward {
@@ -179,6 +184,8 @@ std::tuple<Tensor, Tensor> backward(const Layer& layer, const Tensor& x, const T
   return {grad_x.to(x.scalar_type()), grad_table.to(table.scalar_type())};
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor> logic_backward(const Tensor& grad, const Tensor& x, const Tensor& table, const Tensor& a,
                                           const Tensor& b, bool need_grad_x) {
   arguments::logic_backward(grad, x, table, a, b);
@@ -186,6 +193,8 @@ std::tuple<Tensor, Tensor> logic_backward(const Tensor& grad, const Tensor& x, c
   const Rows rows = feature_major(grad.to(native_dtype(x.scalar_type())));
   return backward(layer, x, table, {rows.data, rows.pitch, 0, 0}, need_grad_x);
 }
+
+namespace {
 
 // Copies a compact gradient [batch, k] into unpacked rows, one block of k rows a tile, zeros where no sample is.
 template <typename T>
@@ -204,6 +213,8 @@ void unpack_compact(const Tensor& grad, const LayerKernels& k, const Tiling& til
     }
   }
 }
+
+}  // namespace
 
 std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Tensor& x, const Tensor& table,
                                                     const Tensor& a, const Tensor& b, double tau, bool need_grad_x) {
@@ -226,6 +237,8 @@ std::tuple<Tensor, Tensor> logic_group_sum_backward(const Tensor& grad, const Te
   }
   return backward(layer, x, table, {data, row_bytes, layer.gates / classes, tile_bytes}, need_grad_x);
 }
+
+namespace {
 
 template <typename T>
 void scatter_sums(const char* sums, const LayerKernels& k, int64_t classes, double tau, const Tile& tile, T* out) {
@@ -271,6 +284,8 @@ Tensor group_sums(int64_t batch, int64_t classes, double tau, at::ScalarType dty
   return out;
 }
 
+}  // namespace
+
 Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, const Tensor& b, int64_t k, double tau) {
   arguments::logic_group_sum(x, table, a, b);
   check_groups(a.size(0), k);
@@ -286,6 +301,8 @@ Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, co
                     });
 }
 
+namespace {
+
 Tensor group_sum(const Tensor& x, int64_t k, double tau) {
   arguments::group_sum(x);
   check_groups(x.size(1), k);
@@ -297,44 +314,31 @@ Tensor group_sum(const Tensor& x, int64_t k, double tau) {
   });
 }
 
-Tensor softmax_table(const Tensor& logits) {
-  arguments::softmax_table(logits);
-  const at::ScalarType dtype = sum_dtype(logits.scalar_type());
-  const Tensor source = logits.to(dtype).contiguous();
-  Tensor table = new_rows(source.size(0), 4, dtype);
-  const LayerKernels& k = layer_kernels_of(dtype);
-  const void* from = source.const_data_ptr();
-  void* to = table.mutable_data_ptr();
-  parallel_for((source.size(0) + 63) / 64, kGrain / 64, [&](int64_t begin, int64_t end) {
-    k.softmax_table(from, begin * 64, std::min(end * 64, source.size(0)), to);
+Tensor group_sum_backward(const Tensor& grad, int64_t features, double tau, at::ScalarType dtype) {
+  arguments::group_sum_backward(grad);
+  check_groups(features, grad.size(1));
+  const at::ScalarType native = native_dtype(dtype);
+  const int64_t batch = grad.size(0), group = features / std::max<int64_t>(grad.size(1), 1);
+  const Tensor classes = new_feature_major(batch, grad.size(1), native),
+               out = new_feature_major(batch, features, native);
+  classes.copy_(grad.div(tau));
+  const Rows from = rows_of(classes), to = rows_of(out);
+  parallel_for(batch > 0 ? features : 0, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t f = begin; f < end; f++) {
+      std::memcpy(to.data + f * to.pitch, from.data + f / group * from.pitch, static_cast<size_t>(to.pitch));
+    }
   });
-  return dtype == logits.scalar_type() ? table : table.to(logits.scalar_type());
-}
-
-Tensor softmax_table_backward(const Tensor& grad, const Tensor& logits) {
-  arguments::softmax_table_backward(grad, logits);
-  const at::ScalarType dtype = sum_dtype(logits.scalar_type());
-  const Tensor source = logits.to(dtype).contiguous(), upper = grad.to(dtype).contiguous();
-  Tensor out = new_rows(source.size(0), 16, dtype);
-  const LayerKernels& k = layer_kernels_of(dtype);
-  const void* from = source.const_data_ptr();
-  const void* with = upper.const_data_ptr();
-  void* to = out.mutable_data_ptr();
-  parallel_for((source.size(0) + 63) / 64, kGrain / 64, [&](int64_t begin, int64_t end) {
-    k.softmax_table_backward(with, from, begin * 64, std::min(end * 64, source.size(0)), to);
-  });
-  return dtype == logits.scalar_type() ? out : out.to(logits.scalar_type());
+  return native == dtype ? out : out.to(dtype);
 }
 
 }  // namespace
 }  // namespace lgn
 
 TORCH_LIBRARY_IMPL(lgn, CPU, m) {
-  m.impl("softmax_table", &lgn::softmax_table);
-  m.impl("softmax_table_backward", &lgn::softmax_table_backward);
   m.impl("logic", &lgn::logic);
   m.impl("logic_backward", &lgn::logic_backward);
   m.impl("group_sum", &lgn::group_sum);
+  m.impl("group_sum_backward", &lgn::group_sum_backward);
   m.impl("logic_group_sum", &lgn::logic_group_sum);
   m.impl("logic_group_sum_backward", &lgn::logic_group_sum_backward);
 }

@@ -49,6 +49,9 @@ struct GradRows {
   bool wide;
 };
 
+// Ranges of the softmax over gates begin at multiples of this.
+constexpr int64_t kSoftmaxGates = 16;
+
 // Kernels of one storage type. Tables and sums are float, or double where the storage is. "Unpacked" rows hold sums of
 // one tile in the order in which a kernel keeps them in registers: slot(s) tells where sample s of a tile is.
 struct DenseKernels {
@@ -75,9 +78,12 @@ struct DenseKernels {
   void (*group_rows)(const char* x, int64_t x_pitch, int64_t rows, int64_t group, void* sums, const Tile& tile);
   // Table gradients from the sums: [gates][4] to [gates][4], adding `parts` arrays first.
   void (*table_gradient)(const void* sums, int64_t parts, int64_t gates, int64_t begin, int64_t end, void* out);
-  // Softmax of 16 logits to a table of 4, and back.
-  void (*softmax_table)(const void* logits, int64_t begin, int64_t end, void* table);
-  void (*softmax_table_backward)(const void* grad, const void* logits, int64_t begin, int64_t end, void* out);
+  // Softmax of 16 logits to a table of 4, and back. `kept`, of float32 only and else null, has the probabilities of
+  // whole blocks of kSoftmaxGates gates, in the order of the kernel: the backward pass is faster with them than
+  // without.
+  void (*softmax_table)(const void* logits, int64_t begin, int64_t end, void* table, void* kept);
+  void (*softmax_table_backward)(const void* grad, const void* logits, const void* kept, int64_t begin, int64_t end,
+                                 void* out);
 };
 
 }  // namespace lgn

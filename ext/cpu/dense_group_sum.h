@@ -74,22 +74,23 @@ void group_rows(const char* x, int64_t x_pitch, int64_t rows, int64_t group, voi
   typedef Storage<S> St;
   typedef typename St::Vec Vec;
   const int vectors = tile.lines * kLineVectors;
+  x += tile.offset;
   for (int64_t r = 0; r < rows / group; r++) {
     char* out = static_cast<char*>(sums) + r * TwoLevelSums<S>::kRowVectors * kVectorBytes;
-    for (int v = 0; v < vectors; v++) {
-      Vec total[St::kParts] = {};
-      const char* from = x + r * group * x_pitch + tile.offset + v * kVectorBytes;
-      for (int64_t start = 0; start < group; start += TwoLevelSums<S>::kShort) {
-        Vec part[St::kParts] = {};
-        for (int64_t f = start; f < group && f < start + TwoLevelSums<S>::kShort; f++) {
+    Vec total[TwoLevelSums<S>::kRowVectors] = {};
+    for (int64_t start = 0; start < group; start += TwoLevelSums<S>::kShort) {
+      Vec part[TwoLevelSums<S>::kRowVectors] = {};
+      for (int64_t f = start; f < group && f < start + TwoLevelSums<S>::kShort; f++) {
+        const char* from = x + (r * group + f) * x_pitch;
+        for (int v = 0; v < vectors; v++) {
           Vec value[St::kParts];
-          St::unpack(from + f * x_pitch, value);
-          for (int u = 0; u < St::kParts; u++) part[u] += value[u];
+          St::unpack(from + v * kVectorBytes, value);
+          for (int u = 0; u < St::kParts; u++) part[v * St::kParts + u] += value[u];
         }
-        for (int u = 0; u < St::kParts; u++) total[u] += part[u];
       }
-      for (int u = 0; u < St::kParts; u++) store(out + (v * St::kParts + u) * kVectorBytes, total[u]);
+      for (int v = 0; v < vectors * St::kParts; v++) total[v] += part[v];
     }
+    for (int v = 0; v < vectors * St::kParts; v++) store(out + v * kVectorBytes, total[v]);
   }
 }
 

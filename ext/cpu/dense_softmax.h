@@ -95,39 +95,56 @@ LGN_INLINE void store_table(float* p, int64_t gates, VecF (&t)[4]) {
   if (gates < kW) std::memcpy(p, copy, static_cast<size_t>(gates) * 4 * sizeof(float));
 }
 
-// Replaces logits by probabilities and gives the table of each gate.
-LGN_INLINE void softmax(VecF* m, VecF (&table)[4]) {
-  VecF top = m[0];
-  for (int k = 1; k < kGateLogits; k++) top = select(m[k] > top, m[k], top);
-  VecF sum = {}, entry[4] = {};
+// The table of each gate from the probabilities.
+LGN_INLINE void collapse(const VecF* m, VecF (&table)[4]) {
+  for (int e = 0; e < 4; e++) table[e] = VecF{};
   for (int k = 0; k < kGateLogits; k++) {
-    m[k] = exp_negative(m[k] - top);
-    sum += m[k];
     for (int e = 0; e < 4; e++) {
-      if (k >> (3 - e) & 1) entry[e] += m[k];
+      if (k >> (3 - e) & 1) table[e] += m[k];
     }
   }
-  const VecF scale = 1.0f / sum;
-  for (int k = 0; k < kGateLogits; k++) m[k] *= scale;
-  for (int e = 0; e < 4; e++) table[e] = entry[e] * scale;
 }
 
-void softmax_table_f32(const void* logits, int64_t begin, int64_t end, void* table) {
+// Replaces logits by probabilities.
+LGN_INLINE void softmax(VecF* m) {
+  VecF top = m[0];
+  for (int k = 1; k < kGateLogits; k++) top = select(m[k] > top, m[k], top);
+  VecF sum = {};
+  for (int k = 0; k < kGateLogits; k++) sum += m[k] = exp_negative(m[k] - top);
+  const VecF scale = 1.0f / sum;
+  for (int k = 0; k < kGateLogits; k++) m[k] *= scale;
+}
+
+static_assert(kSoftmaxGates % kW == 0);
+
+void softmax_table_f32(const void* logits, int64_t begin, int64_t end, void* table, void* kept) {
   for (int64_t g = begin; g < end; g += kW) {
     const int64_t gates = end - g < kW ? end - g : kW;
     VecF m[kGateLogits], t[4];
     load_logits(static_cast<const float*>(logits) + g * kGateLogits, gates, m);
-    softmax(m, t);
+    softmax(m);
+    collapse(m, t);
+    for (int k = 0; kept != nullptr && k < kGateLogits; k++) {
+      store(static_cast<float*>(kept) + g * kGateLogits + k * kW, m[k]);
+    }
     store_table(static_cast<float*>(table) + 4 * g, gates, t);
   }
 }
 
-void softmax_table_backward_f32(const void* grad, const void* logits, int64_t begin, int64_t end, void* out) {
+void softmax_table_backward_f32(const void* grad, const void* logits, const void* kept, int64_t begin, int64_t end,
+                                void* out) {
   for (int64_t g = begin; g < end; g += kW) {
     const int64_t gates = end - g < kW ? end - g : kW;
     VecF m[kGateLogits], t[4], d[4];
-    load_logits(static_cast<const float*>(logits) + g * kGateLogits, gates, m);
-    softmax(m, t);
+    if (kept == nullptr) {
+      load_logits(static_cast<const float*>(logits) + g * kGateLogits, gates, m);
+      softmax(m);
+    } else {
+      for (int k = 0; k < kGateLogits; k++) {
+        m[k] = load<VecF>(static_cast<const float*>(kept) + g * kGateLogits + k * kW);
+      }
+    }
+    collapse(m, t);
     load_table(static_cast<const float*>(grad) + 4 * g, gates, d);
     VecF mean = {};
     for (int e = 0; e < 4; e++) mean = fma(t[e], d[e], mean);
@@ -154,7 +171,7 @@ void softmax_f64(const double* logits, double (&p)[kGateLogits], double (&table)
   }
 }
 
-void softmax_table_f64(const void* logits, int64_t begin, int64_t end, void* table) {
+void softmax_table_f64(const void* logits, int64_t begin, int64_t end, void* table, void*) {
   for (int64_t g = begin; g < end; g++) {
     double p[kGateLogits], t[4];
     softmax_f64(static_cast<const double*>(logits) + g * kGateLogits, p, t);
@@ -162,7 +179,8 @@ void softmax_table_f64(const void* logits, int64_t begin, int64_t end, void* tab
   }
 }
 
-void softmax_table_backward_f64(const void* grad, const void* logits, int64_t begin, int64_t end, void* out) {
+void softmax_table_backward_f64(const void* grad, const void* logits, const void*, int64_t begin, int64_t end,
+                                void* out) {
   for (int64_t g = begin; g < end; g++) {
     const double* d = static_cast<const double*>(grad) + 4 * g;
     double p[kGateLogits], t[4], mean = 0;

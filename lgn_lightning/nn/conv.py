@@ -17,7 +17,7 @@ from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.deferred import defer
-from lgn_lightning.nn.dense_layer import is_finite, scale_gradient
+from lgn_lightning.nn.dense_layer import is_finite
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
 from lgn_lightning.nn.learned_connections import LEARNED, LeafConnections, LearnedLeaves
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
@@ -26,6 +26,7 @@ from lgn_lightning.nn.samplers import GateSample, Sampler
 from lgn_lightning.nn.straight_through import round_to_bits
 from lgn_lightning.nn.unfolded import evaluate_trees
 from lgn_lightning.ops import BitActivations, ConvGeometry, tree
+from lgn_lightning.ops.dense_stack import scale_gradient
 from lgn_lightning.ops.lut import MAX_INPUTS
 from lgn_lightning.ops.tree import decode_places, encode_places
 

@@ -4,9 +4,8 @@ import math
 from abc import abstractmethod
 from collections.abc import Collection
 from numbers import Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lgn_lightning.base.sizes import check_widths
@@ -76,10 +75,11 @@ class DenseLayer(GateLayer):
         if not len(x.shape) or x.shape[-1] != self.in_dim:
             raise ValueError(f"{self._name} got an input of shape {list(x.shape)} and takes [..., {self.in_dim}]")
 
-    def _activations(self, x: Tensor) -> Tensor:
+    def activations(self, x: Tensor) -> Tensor:
+        """The input in the dtype to compute in, looked at once a stage: see :meth:`check_numbers`."""
         activations = as_activations(x, self.weights.dtype)
         self.check_numbers(x)
-        return scale_gradient(activations, self.grad_factor)
+        return activations
 
     def _check_wires(self, wires: NodeIds) -> None:
         """Refuses the nodes of an image, of which a circuit would be built wrongly: Flatten is missing."""
@@ -95,21 +95,3 @@ class DenseLayer(GateLayer):
 def is_finite(value: object) -> bool:
     """Whether a value is a number, and neither infinite nor NaN."""
     return isinstance(value, Real) and math.isfinite(value)
-
-
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """Gives ``x``; in the backward pass its gradient is multiplied by ``factor``."""
-    return x if factor == 1.0 else cast(Tensor, _ScaleGradient.apply(x, factor))
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose backward multiplies by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None

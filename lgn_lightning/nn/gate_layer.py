@@ -159,9 +159,11 @@ class GateLayer(CheckedInput):
         """Tables of the hard gates of a sample, as :meth:`hard_values`; None if it has none."""
         return None if sample.gates is None else self.hard_values(sample.gates, table_dtype(self.weights.dtype))
 
-    def sample_on_bits(self) -> GateSample:
-        """What the layer computes with on packed bits, in training with a hard sampler."""
-        sample = self.sampler.on_bits(self.parametrization, self.weights)
+    def sample_for_stack(self) -> GateSample:
+        """What an op on stacks of layers computes with, which may be logits in place of the table."""
+        if not self.training or (self.table_hook is not None and self.weights.shape[1] > 1 << self.arity):
+            return self.sample()  # tables are hard, or their gradient, smaller than that of logits, is wanted
+        sample = self.sampler.for_stack(self.parametrization, self.weights)
         return sample._replace(table=self._hooked(sample.table))
 
     def _hooked(self, table: Tensor) -> Tensor:

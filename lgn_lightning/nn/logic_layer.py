@@ -21,7 +21,7 @@ from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler
-from lgn_lightning.ops import dense
+from lgn_lightning.ops.dense_stack import scale_gradient
 
 
 class LogicLayer(DenseLayer):
@@ -135,43 +135,54 @@ class LogicLayer(DenseLayer):
         """The layer as a circuit: first inputs (int32), second ones and gate ids (uint8), each ``[out_dim]``."""
         return *self.indices, self.gates()
 
+    @property
+    def runs_in_stack(self) -> bool:
+        """Whether :func:`lgn_lightning.ops.logic_stack` does all of it: soft tables and fixed wires, or no training."""
+        soft = not (self.sampler.hard or self.parametrization.interpolates_logits) and self.learned is None
+        return not self.plain and (soft or not self.training)
+
+    def soft_layer(self, activations: torch.dtype) -> ops.SoftLayer:
+        """The layer as :func:`lgn_lightning.ops.logic_stack` takes it, for activations of a dtype."""
+        sample = self.sample_for_stack()
+        table = sample.table.to(table_dtype(activations))
+        return ops.SoftLayer(table, *self.indices, self.grad_factor, sample.of_logits)
+
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
-        """As `DenseLayer.forward`; a ``group_sum`` is applied in the same op, which saves expanding its gradient."""
+        """As `DenseLayer.forward`; a ``group_sum`` is applied to the outputs, in the same op if that can be."""
         if group_sum is None:
             waiting = None
             if type(self) is LogicLayer:
                 waiting = defer(self, x, lambda: self._out_shape(x), autocast_dtype(self.weights.device.type))
             return super().forward(x) if waiting is None else waiting
-        if isinstance(x, PackBitsTensor):
+        if isinstance(x, PackBitsTensor) or not self.runs_in_stack:
             return group_sum(super().forward(x))
         self._check_input(x)
-        return on_rows(lambda rows: self._on_tensor(rows, group_sum), x)
+        k, tau = group_sum.k, group_sum.divisor
+        return group_sum.scores_of(on_rows(lambda rows: self._in_stack(self.activations(rows), k, tau), x))
 
     def _out_shape(self, x: Tensor | PackBitsTensor) -> tuple[int, ...]:
         self._check_input(x)
         return (*x.shape[:-1], self.out_dim)
 
-    def _on_tensor(self, x: Tensor, group_sum: GroupSum | None = None) -> Tensor:
-        x = self._activations(x)
+    def _in_stack(self, x: Tensor, k: int = 0, tau: float = 1.0) -> Tensor:
+        return ops.logic_stack(x, [self.soft_layer(x.dtype)], k, tau)
+
+    def _on_tensor(self, x: Tensor) -> Tensor:
+        x = self.activations(x)
+        if self.runs_in_stack:
+            return self._in_stack(x)
+        x = scale_gradient(x, self.grad_factor)
         sample = self.sample()
         learn: Learn | None = None
-        shares = candidates = None
         if self.learned is not None and self.learns_wires and (self.reads_mixture or sample.slopes is not None):
             x = self.learned.read(x, self.sampler.choice_noise, self.plain)
             a, b = own_inputs(self.out_dim, 2, x.device)
         else:
             a, b, shares, candidates = self.sample_connections()
-        if shares is not None and candidates is not None and shares.requires_grad:  # neither frozen nor without grad
-            learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
-        elif group_sum is not None and sample.gates is None and not (sample.warped or self.plain):
-            table = sample.table.to(table_dtype(x.dtype))
-            return group_sum.scores_of(ops.logic_group_sum(x, table, a, b, group_sum.k, group_sum.divisor))
-        y = evaluate("logic", x, sample, self.hard_of(sample), (a, b), self.plain, learn)
-        if group_sum is None:
-            return y
-        if self.plain:
-            return group_sum.scores_of(dense.group_sum_reference(y, group_sum.k, group_sum.divisor))
-        return cast(Tensor, group_sum(y))
+            # Neither frozen nor without a gradient.
+            if shares is not None and candidates is not None and shares.requires_grad:
+                learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
+        return evaluate("logic", x, sample, self.hard_of(sample), (a, b), self.plain, learn)
 
     def _on_words(self, words: Tensor) -> Tensor:
         return ops.logic_packed(words, self.gates(), *self.indices)

@@ -15,6 +15,7 @@ from lgn_lightning.nn.learned_connections import LEARNED, LearnedConnections, ow
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler
+from lgn_lightning.ops.dense_stack import scale_gradient
 from lgn_lightning.ops.lut import MAX_INPUTS
 
 
@@ -97,7 +98,7 @@ class LutLayer(DenseLayer):
         return cast(Tensor, self.indices)
 
     def _on_tensor(self, x: Tensor) -> Tensor:
-        x = self._activations(x)
+        x = scale_gradient(self.activations(x), self.grad_factor)
         sample = self.sample()
         if self.learned is not None and self.learns_wires:
             x = self.learned.read(x, self.sampler.choice_noise, self.plain)

@@ -46,10 +46,16 @@ class Parametrization(ABC):
     name: ClassVar[str]
     #: What a gate is while it is soft, as a report says it.
     soft_gate: ClassVar[str] = "a table of numbers between 0 and 1"
-    #: Whether :meth:`table_of_logits` is the sigmoid and nothing else, so that an op may take it on itself.
-    entries_are_sigmoids: ClassVar[bool] = False
+    #: What :meth:`table_of_logits` is if it is that and nothing else, so that an op may take it on itself: the
+    #: "sigmoid" of each entry, or the "softmax" over 16 gates.
+    table_form: ClassVar[str | None] = None
     #: Whether real inputs are put into the logits, of which the sigmoid is taken then, and not into the table.
     interpolates_logits: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "table_of_logits" in vars(cls) and "table_form" not in vars(cls):
+            cls.table_form = None  # a formula of its own
 
     @abstractmethod
     def num_weights(self, inputs: int = 2) -> int:
@@ -155,6 +161,7 @@ class Softmax(Parametrization):
 
     name = "softmax"
     soft_gate = "a mixture of the 16"
+    table_form = "softmax"
 
     def __init__(self, residual_logit: float = RESIDUAL_LOGIT) -> None:
         self.residual_logit = residual_logit
@@ -223,7 +230,7 @@ class Softmax(Parametrization):
 class _Entrywise(Parametrization):
     """What parametrizations share whose table entries are sigmoids of one logit each."""
 
-    entries_are_sigmoids = True
+    table_form = "sigmoid"
 
     def __init__(self, residual_logit: float = RESIDUAL_ENTRY_LOGIT) -> None:
         self.residual_logit = residual_logit

@@ -193,7 +193,7 @@ class LogicRecurrent(CheckedInput):
             )
         if not all(layer.runs_on_bits for layer in stack):
             return None
-        samples = [layer.sample_on_bits() for layer in stack]  # before any wires, as LogicSequential draws
+        samples = [layer.sample_for_stack() for layer in stack]  # before any wires, as LogicSequential draws
         with torch.no_grad():
             wires = [layer.sample_connections() for layer in stack]
         return [layer.bit_layer(sample, wired) for layer, sample, wired in zip(stack, samples, wires, strict=True)]

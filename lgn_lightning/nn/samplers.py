@@ -27,8 +27,8 @@ class GateSample(NamedTuple):
             pass; with them its values are the slopes of the backward pass, and it receives the gradient.
         gates: Ids of the hard gates of the forward pass, uint8 ``[n]`` (int64 of more than two inputs); None if the
             forward pass is soft.
-        of_logits: Whether ``table`` holds the logits whose sigmoids the table is; on packed bits only, see
-            :func:`lgn_lightning.ops.bit_logic`.
+        of_logits: Whether ``table`` holds the logits that the op makes the table of, see
+            :func:`lgn_lightning.ops.logic_stack`; of :meth:`Sampler.for_stack` only.
         warped: Whether ``table`` holds logits and a gate is the sigmoid of their interpolation; with ``gates`` its
             rounding, with the gradient of the sigmoid.
         slopes: Of hard gates the slope of the output along each input at every entry of the table, ``[k, n, 2^k]``,
@@ -83,12 +83,12 @@ class Sampler(ABC):
     def without_noise(self) -> Sampler:
         """The sampler that soft accuracy is measured with: this one with no randomness."""
 
-    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
-        """Samples a layer for packed bits; only if :attr:`hard`. A sampler may leave the sigmoids to the op."""
+    def for_stack(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
+        """Samples a layer for an op on whole stacks, to which a sampler may leave making the table of the logits."""
         return self(parametrization, weights)
 
     def runs_on_bits(self, parametrization: Parametrization) -> bool:
-        """Whether training needs bits alone, and the slopes of a table: :meth:`on_bits`."""
+        """Whether training needs bits alone, and the slopes of a table: :meth:`for_stack`."""
         return self.hard and not parametrization.interpolates_logits
 
     def _table(self, parametrization: Parametrization, logits: Tensor, plain: bool) -> Tensor:
@@ -122,6 +122,12 @@ class Soft(Sampler):
 
     def __call__(self, parametrization: Parametrization, weights: Tensor, plain: bool = False) -> GateSample:
         return self._soft(parametrization, parametrization.logits(weights), plain)
+
+    def for_stack(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
+        """Gives the same, the table left to the op."""
+        if parametrization.table_form is None:
+            return super().for_stack(parametrization, weights)
+        return GateSample(self._cooled(parametrization.logits(weights)), of_logits=True)
 
     def without_noise(self) -> Sampler:
         """The same with connections chosen by the logits alone."""
@@ -216,10 +222,10 @@ class StraightThrough(Sampler):
         """As in the base; with hard slopes those of WARP are the table's, too."""
         return self.slopes == "hard" or super().runs_on_bits(parametrization)
 
-    def on_bits(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
+    def for_stack(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
         """Gives the same, the sigmoids of a table's entries left to the op."""
-        if self.slopes == "hard" or not parametrization.entries_are_sigmoids:
-            return super().on_bits(parametrization, weights)
+        if self.slopes == "hard" or parametrization.table_form != "sigmoid":
+            return super().for_stack(parametrization, weights)
         logits = parametrization.logits(weights)
         return GateSample(self._cooled(logits), self._gates(parametrization, logits), of_logits=True)
 

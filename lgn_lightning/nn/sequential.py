@@ -25,7 +25,7 @@ _NATIVE = ("cpu", "cuda")
 class LogicSequential(nn.Sequential):
     """``nn.Sequential`` that runs layers that belong together as one op.
 
-    These are a :class:`LogicLayer` or :class:`LogicRecurrent` with a :class:`GroupSum` right behind it, a
+    These are all :class:`LogicLayer` in a row, or a :class:`LogicRecurrent`, with the :class:`GroupSum` right behind, a
     :class:`LogicTreeConv2d` with an :class:`OrPool2d`, and, in straight-through training, all :class:`LogicLayer` that
     lead to a :class:`GroupSum`, which then compute on packed bits. Convolutions do so, too, and hand their bits to the
     next layer as they are. The values are those of ``nn.Sequential`` up to the rounding of sums. Layers are not fused,
@@ -65,15 +65,22 @@ def run_layers(modules: Sequence[nn.Module], x: Any) -> Any:
     index = 0
     while index < len(modules):
         module = modules[index]
-        following = modules[index + 1] if index + 1 < len(modules) else None
-        if following is not None and (not _fusible(module, following) or hooked(module, following)):
-            following = None
         stack = _bit_stack(modules, index, x)
         if stack:
             x = _run_on_bits(stack, cast(GroupSum, modules[index + len(stack)]), x)
             on_bits += stack
             index += len(stack) + 1
             continue
+        stack = _soft_stack(modules, index, x)
+        if stack:
+            behind = modules[index + len(stack)] if index + len(stack) < len(modules) else None
+            group_sum = behind if type(behind) is GroupSum and not hooked(behind) else None
+            x = _run_soft(stack, group_sum, x)
+            index += len(stack) + (group_sum is not None)
+            continue
+        following = modules[index + 1] if index + 1 < len(modules) else None
+        if following is not None and (not _fusible(module, following) or hooked(module, following)):
+            following = None
         if _takes_bits(module, x):
             if isinstance(x, Tensor):
                 cast(LogicTreeConv2d, module).check_numbers(x)
@@ -99,7 +106,7 @@ def _with_nan(x: Any, on_bits: list[GateLayer]) -> Any:
 def _fusible(module: nn.Module, following: nn.Module) -> bool:
     if type(module) is LogicTreeConv2d:
         return type(following) is OrPool2d and following.fusible
-    return type(module) in (LogicLayer, LogicRecurrent) and type(following) is GroupSum
+    return type(module) is LogicRecurrent and type(following) is GroupSum
 
 
 def _takes_bits(module: nn.Module, x: Any) -> bool:
@@ -151,13 +158,35 @@ def _bit_stack(modules: Sequence[nn.Module], index: int, x: Any) -> list[LogicLa
     return []
 
 
+def _soft_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
+    """The layers from ``index`` on that one op can do on real values."""
+    stack: list[LogicLayer] = []
+    if not isinstance(x, Tensor) or x.ndim != 2:
+        return stack
+    width = x.shape[1]
+    for module in modules[index:]:
+        if type(module) is not LogicLayer or not module.runs_in_stack or module.in_dim != width or hooked(module):
+            break
+        stack.append(module)
+        width = module.out_dim
+    return stack
+
+
+def _run_soft(stack: list[LogicLayer], group_sum: GroupSum | None, x: Tensor) -> Tensor:
+    x = stack[0].activations(x)
+    layers = [layer.soft_layer(x.dtype) for layer in stack]
+    if group_sum is None:
+        return ops.logic_stack(x, layers)
+    return group_sum.scores_of(ops.logic_stack(x, layers, group_sum.k, group_sum.divisor))
+
+
 def _run_on_bits(stack: list[LogicLayer], group_sum: GroupSum, x: Tensor | ops.BitActivations) -> Tensor:
     words = None
     if isinstance(x, ops.BitActivations):
         words, x = x
     else:
         stack[0].check_numbers(x)
-    samples = [layer.sample_on_bits() for layer in stack]  # before any wires: of noise, all layers draw in this order
+    samples = [layer.sample_for_stack() for layer in stack]  # before any wires: of noise, all layers draw in this order
     with torch.no_grad():  # the op gives the gradient of the logits itself
         wires = [layer.sample_connections() for layer in stack]
     layers = [layer.bit_layer(sample, wired) for layer, sample, wired in zip(stack, samples, wires, strict=True)]

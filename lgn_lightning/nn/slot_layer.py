@@ -19,6 +19,7 @@ from lgn_lightning.nn.parametrizations import Parametrization, Softmax, make_par
 from lgn_lightning.nn.samplers import Gumbel, Sampler, Soft, make_sampler
 from lgn_lightning.nn.straight_through import round_to_bits
 from lgn_lightning.ops import dense
+from lgn_lightning.ops.dense_stack import scale_gradient
 
 #: Probability of a slot with gate "A" under residual initialization.
 _RESIDUAL = 0.9
@@ -131,7 +132,7 @@ class SlotLayer(DenseLayer):
         return ops.hard_table(self.slot_gates.flatten(), torch.float32).view(*self.slot_gates.shape, 4)
 
     def _on_tensor(self, x: Tensor) -> Tensor:
-        x = self._activations(x)
+        x = scale_gradient(self.activations(x), self.grad_factor)
         if not self.training:
             table = self.hard_values(self.gates(), table_dtype(x.dtype))
             return (dense.logic_reference if self.plain else ops.logic)(x, table, *self.indices)

@@ -10,6 +10,7 @@ from lgn_lightning.ops import (
     bits_activations,
     choices,
     dense,
+    dense_stack,
     straight_through,
     straight_through_steps,
     tree,
@@ -20,6 +21,7 @@ from lgn_lightning.ops.bits import *
 from lgn_lightning.ops.bits_activations import *
 from lgn_lightning.ops.choices import *
 from lgn_lightning.ops.dense import *
+from lgn_lightning.ops.dense_stack import *
 from lgn_lightning.ops.lut import *
 from lgn_lightning.ops.lut import __all__ as _of_lut
 from lgn_lightning.ops.straight_through import *
@@ -33,6 +35,7 @@ __all__ += bits.__all__
 __all__ += bits_activations.__all__
 __all__ += choices.__all__
 __all__ += dense.__all__
+__all__ += dense_stack.__all__
 __all__ += straight_through.__all__
 __all__ += straight_through_steps.__all__
 __all__ += tree.__all__

@@ -1,6 +1,7 @@
 """The library of the CPU kernels: the plain build and this processor's best instruction set, or all sets."""
 
 import re
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -96,4 +97,6 @@ def _units(sources: Path, sets: tuple[str, ...]) -> tuple[Unit, ...]:
 
 
 def _link_flags() -> tuple[str, ...]:
-    return ("-shared", f"-L{Path(torch.__path__[0]) / 'lib'}", "-ltorch_cpu", "-lc10", "-pthread")
+    # The linker of macOS wants to know every symbol; that of OpenMP is one which torch brings.
+    late = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
+    return ("-shared", *late, f"-L{Path(torch.__path__[0]) / 'lib'}", "-ltorch_cpu", "-lc10", "-pthread")

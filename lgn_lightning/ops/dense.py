@@ -147,6 +147,15 @@ def group_sum_reference(x: Tensor, k: int, tau: float) -> Tensor:
 
 
 @library.op(
+    "group_sum_backward(Tensor grad, int features, float tau, ScalarType dtype) -> Tensor",
+    lambda grad, features, tau, dtype: feature_major("group_sum_backward", grad, features, dtype),
+)
+def group_sum_backward_reference(grad: Tensor, features: int, tau: float, dtype: torch.dtype) -> Tensor:
+    """Gradient of ``x``, ``[batch, features]``, from ``grad [batch, k]``: a class's, for each of its gates."""
+    return (grad.t() / tau).to(dtype).repeat_interleave(features // grad.shape[1], dim=0).t()
+
+
+@library.op(
     "logic_group_sum(Tensor x, Tensor table, Tensor a, Tensor b, int k, float tau) -> Tensor",
     lambda x, table, a, b, k, tau: x.new_empty((x.shape[0], k), dtype=sum_dtype(x.dtype)),
 )
@@ -177,8 +186,9 @@ def _group_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _group_sum_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    rows = (grad.t() / ctx.tau).to(ctx.dtype)
-    return rows.repeat_interleave(ctx.features // ctx.k, dim=0).t(), None, None
+    if torch.is_grad_enabled():  # the formula has derivatives of any order
+        return group_sum_backward_reference(grad, ctx.features, ctx.tau, ctx.dtype), None, None
+    return torch.ops.lgn.group_sum_backward(grad, ctx.features, ctx.tau, ctx.dtype), None, None
 
 
 library.define_gradient("softmax_table", library.save_inputs, _softmax_table_gradient)

@@ -117,13 +117,15 @@ void run_layer(const LayerKernels& k, int64_t batch, int64_t inputs, int64_t gat
 }
 
 template <typename Sum>
-void run_softmax(const LayerKernels& k, int64_t gates, double tolerance) {
+void run_softmax(const LayerKernels& k, int64_t gates, bool with_kept, double tolerance) {
   std::vector<Sum> logits(static_cast<size_t>(gates) * 16), out(logits), table(static_cast<size_t>(gates) * 4),
       grad(table);
   for (auto& value : logits) value = static_cast<Sum>(20 * uniform() - 10);
   for (auto& value : grad) value = static_cast<Sum>(uniform() - 0.5);
-  k.softmax_table(logits.data(), 0, gates, table.data());
-  k.softmax_table_backward(grad.data(), logits.data(), 0, gates, out.data());
+  std::vector<Sum> kept(static_cast<size_t>((gates + kSoftmaxGates - 1) / kSoftmaxGates * kSoftmaxGates) * 16);
+  void* const keep = with_kept ? kept.data() : nullptr;
+  k.softmax_table(logits.data(), 0, gates, table.data(), keep);
+  k.softmax_table_backward(grad.data(), logits.data(), keep, 0, gates, out.data());
   for (int64_t g = 0; g < gates; g++) {
     double total = 0, p[16], t[4] = {}, mean = 0;
     for (int q = 0; q < 16; q++) total += p[q] = std::exp(static_cast<double>(logits[static_cast<size_t>(16 * g + q)]));
@@ -220,8 +222,8 @@ int main() {
     }
   }
   for (const int64_t gates : {1, 15, 16, 33, 100}) {
-    run_softmax<float>(k.f32, gates, 1e-5);
-    run_softmax<double>(kernels_f64(), gates, 1e-12);
+    for (const bool with_kept : {false, true}) run_softmax<float>(k.f32, gates, with_kept, 1e-5);
+    run_softmax<double>(kernels_f64(), gates, false, 1e-12);
   }
   run_trees();
   run_bit_trees();

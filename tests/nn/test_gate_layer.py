@@ -112,7 +112,7 @@ def test_python_is_plain_torch_with_the_values_and_gradients_of_the_ops(
             results.append((y, *torch.autograd.grad(y.square().sum(), trained)))
             results[-1] += (model.eval()(x.round()),)
     # The group sum alone has no implementation of its own, and ids of hard gates have no gradient.
-    assert called.names <= {"lgn::group_sum", "lgn::gate_ids", "lgn::lut_ids"}
+    assert called.names <= {"lgn::group_sum", "lgn::group_sum_backward", "lgn::gate_ids", "lgn::lut_ids"}
     if sampler != "gumbel":  # whose noise the ops draw in another order
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other)

@@ -9,6 +9,7 @@ from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, ops, soft_gates
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.nn import LogicSequential, logic_layers
 from lgn_lightning.nn.deferred import hooked
+from lgn_lightning.nn.parametrizations import Softmax
 
 
 def pair(implementation: str | None = None) -> tuple[LogicSequential, nn.Sequential]:
@@ -36,19 +37,19 @@ def test_fused_is_the_plain_sequential(implementation: str | None) -> None:
     assert torch.equal(fused(packed[0]), plain(packed[1]))
 
 
-def count_fused(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
-    calls = 0
-    original = LogicLayer.forward
+def longest_stack(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """The most layers that one op did, and the groups that it summed."""
+    calls: list[tuple[int, int]] = []
+    original = ops.logic_stack
 
-    def forward(self: LogicLayer, x: Any, group_sum: GroupSum | None = None) -> Any:
-        nonlocal calls
-        calls += group_sum is not None
-        return original(self, x, group_sum)
+    def logic_stack(x: Tensor, layers: Any, k: int = 0, tau: float = 1.0) -> Tensor:
+        calls.append((len(layers), k))
+        return original(x, layers, k, tau)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LogicLayer, "forward", forward)
+        patch.setattr(ops, "logic_stack", logic_stack)
         net(x)
-    return calls
+    return max(calls, default=(0, 0))
 
 
 @pytest.mark.parametrize("index", [2, 3])
@@ -58,13 +59,13 @@ def count_fused(net: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> i
 def test_hooks_disable_fusion_and_see_everything(index: int, register: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, plain = pair()
     x = torch.rand(9, 10)
-    assert count_fused(net, x, monkeypatch) == 1
+    assert longest_stack(net, x, monkeypatch) == (2, 4)
     seen: list[list[Tensor]] = [[], []]
     handles = [
         getattr(n[index], register)(lambda module, *args, to=to: to.extend(a[0] for a in args if a[0] is not None))
         for n, to in zip((net, plain), seen, strict=True)
     ]
-    assert count_fused(net, x, monkeypatch) == 0
+    assert longest_stack(net, x, monkeypatch) == ((1, 0) if index == 2 else (2, 0))
     seen[0].clear()
     gradients(net, x)
     gradients(plain, x)
@@ -72,14 +73,33 @@ def test_hooks_disable_fusion_and_see_everything(index: int, register: str, monk
     for got, expected in zip(*seen, strict=True):
         assert torch.equal(got, expected)
     handles[0].remove()
-    assert count_fused(net, x, monkeypatch) == 1
+    assert longest_stack(net, x, monkeypatch) == (2, 4)
 
 
-def test_only_a_pair_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(3, 10)
-    assert count_fused(LogicSequential(LogicLayer(10, 20)), x, monkeypatch) == 0
-    assert count_fused(LogicSequential(LogicLayer(10, 20), nn.Identity(), GroupSum(2)), x, monkeypatch) == 0
+    first, second, plain = LogicLayer(10, 20), LogicLayer(20, 10), LogicLayer(20, 20, implementation="python")
+    assert longest_stack(LogicSequential(first), x, monkeypatch) == (1, 0)
+    assert longest_stack(LogicSequential(first, nn.Identity(), second, GroupSum(2)), x, monkeypatch) == (1, 2)
+    assert longest_stack(LogicSequential(first, plain, second), x, monkeypatch) == (1, 0)
+    assert longest_stack(LogicSequential(first, second, first, GroupSum(2)).eval(), x.round(), monkeypatch) == (3, 2)
     assert LogicSequential(GroupSum(5))(x).shape == (3, 5)
+    with pytest.raises(ValueError, match="got an input of shape"):
+        LogicSequential(first, first)(x)
+
+
+def test_a_parametrization_with_a_formula_of_its_own_makes_its_tables() -> None:
+    class Halved(Softmax):
+        name = "halved"
+
+        def table_of_logits(self, logits: Tensor) -> Tensor:
+            return super().table_of_logits(logits) / 2
+
+    net = LogicSequential(LogicLayer(10, 20, parametrization=Halved()), GroupSum(2))
+    assert Halved.table_form is None
+    x = torch.rand(3, 10)
+    expected = ops.logic_group_sum(x, ops.softmax_table(net[0].weights) / 2, *net[0].indices, 2)
+    torch.testing.assert_close(net(x), expected)
 
 
 def test_slices_of_any_subclass() -> None:

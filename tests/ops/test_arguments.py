@@ -36,7 +36,7 @@ def test_every_op_has_a_line_with_its_tensors() -> None:
         named = [name.rstrip("?*") for name, _, _ in arguments._lines()[op]]
         of_schema = getattr(lgn, op).default._schema.arguments
         assert named == [a.name for a in of_schema if str(a.type) in ("Tensor", "Optional[Tensor]")], op
-    parts = {"bit_logic_layer", "bit_logic_backward_layer"}  # what lists of tensors hold
+    parts = {"bit_logic_layer", "bit_logic_backward_layer", "logic_stack_layer"}  # what lists of tensors hold
     assert set(arguments._lines()) - parts == set(op_names())
 
 

@@ -76,6 +76,8 @@ def test_layer_is_the_reference(
         lgn.logic_group_sum(x, table, a, b, k, 3.0), dense.logic_group_sum_reference(exact, table, a, b, k, 3.0), 10
     )
     assert_near(lgn.group_sum(grad, k, 3.0), dense.group_sum_reference(grad, k, 3.0), 10)
+    of_sum = compact, per_group * k, 3.0, dtype
+    assert_near(lgn.group_sum_backward(*of_sum), dense.group_sum_backward_reference(*of_sum))
     for actual, expected in (
         (
             lgn.logic_backward(grad, x, table, a, b, need_grad_x),
@@ -122,6 +124,7 @@ CASES: dict[str, Callable[[torch.dtype], tuple[Any, ...]]] = {
     "logic_backward": lambda dtype: (torch.rand(5, 12, dtype=dtype), *operands(5, 7, 12, dtype), True),
     "logic_group_sum_backward": lambda dtype: (torch.rand(5, 3), *operands(5, 7, 12, dtype), 2.0, True),
     "group_sum": lambda dtype: (torch.rand(5, 12, dtype=dtype), 3, 2.0),
+    "group_sum_backward": lambda dtype: (torch.rand(5, 3), 12, 2.0, dtype),
     "softmax_table": lambda dtype: (torch.randn(6, 16),),
     "softmax_table_backward": lambda dtype: (torch.randn(6, 4), torch.randn(6, 16)),
     "pack_bits": lambda dtype: (torch.rand(37, 5) < 0.5, 32),

@@ -93,6 +93,7 @@ def op_cases() -> list[tuple[str, Callable[[], tuple[object, ...]]]]:
         ("logic_backward", lambda: (torch.randn(5, 12), *layer(), True)),
         ("logic_backward", lambda: (torch.randn(5, 12), *layer(), False)),
         ("group_sum", lambda: (torch.rand(5, 12, requires_grad=True), 3, 2.0)),
+        ("group_sum_backward", lambda: (torch.rand(5, 3), 12, 2.0, torch.float32)),
         ("logic_group_sum", lambda: (*trained(), 3, 2.0)),
         ("logic_group_sum_backward", lambda: (torch.randn(5, 3), *layer(), 2.0, True)),
         ("pack_bits", lambda: (torch.rand(20, 7) > 0.5, 16)),
