@@ -158,11 +158,11 @@ def _bit_stack(modules: Sequence[nn.Module], index: int, x: Any) -> list[LogicLa
     return []
 
 
-def _soft_stack(modules: list[nn.Module], index: int, x: Any) -> list[LogicLayer]:
+def _soft_stack(modules: Sequence[nn.Module], index: int, x: Any) -> list[LogicLayer]:
     """The layers from ``index`` on that one op can do on real values."""
     stack: list[LogicLayer] = []
-    if not isinstance(x, Tensor) or x.ndim != 2:
-        return stack
+    if not isinstance(x, Tensor) or x.ndim != 2 or torch.overrides.has_torch_function_unary(x):
+        return stack  # who passes a subclass sees layer by layer
     width = x.shape[1]
     for module in modules[index:]:
         if type(module) is not LogicLayer or not module.runs_in_stack or module.in_dim != width or hooked(module):

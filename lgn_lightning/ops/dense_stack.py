@@ -62,7 +62,7 @@ def logic_stack(x: Tensor, layers: Sequence[SoftLayer], k: int = 0, tau: float =
         feature-major in memory.
     """
     if torch.overrides.has_torch_function_unary(x):  # no autograd function asks a subclass for its values
-        return torch.overrides.handle_torch_function(logic_stack, (x,), x, layers, k, tau)  # type: ignore[no-any-return]
+        return torch.overrides.handle_torch_function(logic_stack, (x,), x, layers, k, tau)
     if not layers:
         raise ValueError("logic_stack takes at least one layer")
     check_matrix(x)
