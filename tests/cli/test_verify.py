@@ -94,7 +94,8 @@ def test_verify_finds_what_is_wrong_in_verilog_beside_its_gates(
     for old, new, found in (
         ("", "", "equal      simulated wrong.v: 64 samples"),
         ("> 8'd63;", "> 8'd64;", "NOT EQUAL  simulated wrong.v"),
-        ("m0_0_wins = score1 >", "m0_0_wins = score1 >=", "NOT EQUAL  simulated wrong.v"),
+        ("wire s0 = ", "wire s0 = 1'b1 ^ ", "NOT EQUAL  simulated wrong.v"),
+        ("class_index = {", "class_index = ~{", "NOT EQUAL  simulated wrong.v"),
         (f"Latency: {latency}", f"Latency: {int(latency) + 1}", "NOT EQUAL  simulated wrong.v"),
         ("// Latency", "//", "skipped    simulated wrong.v: wrong.v does not say its latency"),
         ("module net_pixels", "module pixels", "skipped    simulated wrong.v: wrong.v has no module net_pixels"),
