@@ -50,15 +50,15 @@ def find_source(path: Path) -> Path:
     """
     if path.exists():
         return path
+    wanted = "a circuit file, a checkpoint, the folder of a run or the name of a shipped circuit (`lgn ls`)"
     if path.name == str(path) and not path.suffix:
         shipped = hub.names()
         if path.name in shipped:
             return hub.find(path.name).path
+        if path.name in {recipe.stem for recipe in recipe_files()}:
+            raise LgnError(f"{path} is a recipe, which `lgn fit {path}` trains; give {wanted}")
         if near := difflib.get_close_matches(path.name, shipped, n=1):
             raise LgnError(f"there is no file, folder or shipped circuit {path}; did you mean {near[0]}?")
-    wanted = "a circuit file, a checkpoint, the folder of a run or the name of a shipped circuit (`lgn ls`)"
-    if path.name == str(path) and path.name in {recipe.stem for recipe in recipe_files()}:
-        raise LgnError(f"{path} is a recipe, which `lgn fit {path}` trains; give {wanted}")
     raise LgnError(f"there is no file or folder {path}; give {wanted}")
 
 

@@ -9,12 +9,13 @@ import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.plain_values import filled, read_json
-from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit, load_circuit
-from lgn_lightning.circuit.file import SUFFIX
+
+if TYPE_CHECKING:
+    from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
 
 FOLDER: Final = Path(str(files(__name__)))
 
@@ -64,12 +65,14 @@ class ShippedCircuit:
 
     def load(self) -> Circuit | LoopedCircuit | SequentialCircuit:
         """Reads the circuit; a CircuitError if it is damaged."""
+        from lgn_lightning.circuit import load_circuit  # and numpy, which a list of names does not need
+
         return load_circuit(self.path)
 
 
 def names() -> list[str]:
     """Names of the shipped circuits."""
-    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def find(name: str) -> ShippedCircuit:
@@ -80,7 +83,7 @@ def find(name: str) -> ShippedCircuit:
         raise LgnError(f"there is no shipped circuit {name!r}; {hint}there are {', '.join(names())}")
     about = FOLDER / f"{name}.json"
     manifest = filled(Manifest, read_json(about, LgnError, "install the package again"))
-    return ShippedCircuit(name, about.with_suffix(SUFFIX), manifest)
+    return ShippedCircuit(name, about.with_suffix(".lgn"), manifest)
 
 
 def load(name: str) -> Circuit | LoopedCircuit | SequentialCircuit:
