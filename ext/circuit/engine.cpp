@@ -3,36 +3,14 @@
 
 #include <algorithm>
 #include <string>
-#include <system_error>
-#include <thread>
 
 #include "row_kernels.h"
+#include "threads.h"
 
 using namespace lgn;
 
 void LgnEngine::run(const Job& job, int32_t threads) const {
-  const int64_t blocks = (job.samples + kBlock - 1) / kBlock;
-  const int64_t workers = std::max<int64_t>(1, std::min<int64_t>(threads, blocks));
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> failed{false};
-  const auto guarded = [&] {
-    try {
-      work(job, next);
-    } catch (...) {
-      failed = true;
-    }
-  };
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < workers; ++i) {
-    try {
-      others.emplace_back(guarded);
-    } catch (const std::system_error&) {
-      break;  // the threads that there are do the work
-    }
-  }
-  guarded();
-  for (std::thread& thread : others) thread.join();
-  if (failed) throw std::bad_alloc();
+  on_threads(job.samples, threads, [&](std::atomic<int64_t>& next) { work(job, next); });
 }
 
 void LgnEngine::work(const Job& job, std::atomic<int64_t>& next) const {

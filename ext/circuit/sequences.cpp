@@ -1,10 +1,9 @@
 // Sequences through an engine whose circuit is one step: each output is a class of its own, the last ones are the
 // state.
 #include <algorithm>
-#include <system_error>
-#include <thread>
 
 #include "engine.h"
+#include "threads.h"
 
 using namespace lgn;
 
@@ -124,28 +123,8 @@ class Runner {
 
 int lgn_engine_sequences(const LgnEngine* engine, const LgnSequences* job, int32_t threads) try {
   const Runner runner(*engine, *job);
-  const int64_t blocks = (job->samples + kBlock - 1) / kBlock;
-  const int64_t workers = std::max<int64_t>(1, std::min<int64_t>(threads, blocks));
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> failed{false};
-  const auto guarded = [&] {
-    try {
-      runner.work(next);
-    } catch (...) {
-      failed = true;
-    }
-  };
-  std::vector<std::thread> others;
-  for (int64_t i = 1; i < workers; ++i) {
-    try {
-      others.emplace_back(guarded);
-    } catch (const std::system_error&) {
-      break;  // the threads that there are do the work
-    }
-  }
-  guarded();
-  for (std::thread& thread : others) thread.join();
-  return failed ? -1 : 0;
+  on_threads(job->samples, threads, [&](std::atomic<int64_t>& next) { runner.work(next); });
+  return 0;
 } catch (const std::bad_alloc&) {
   return -1;
 }
