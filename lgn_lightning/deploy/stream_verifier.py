@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit import EngineError, SequenceEngine, SequentialCircuit, native, optimize_for_export
+from lgn_lightning.circuit import SequenceEngine, SequentialCircuit, optimize_for_export
 from lgn_lightning.circuit.check.prove_sequential import prove_reduced, prove_sequential
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
-from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
+from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import Verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
-from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.deploy.trial import hard_counts
 from lgn_lightning.deploy.verifier import Verifier
 
@@ -48,8 +47,8 @@ class SequentialVerifier(Verifier):
         exported, _ = optimize_for_export(circuit)
         what = f"optimised circuit, {exported.num_gates:,} gates and {exported.num_state:,} bits of state"
         self.verify_reduced(what, exported)
-        self._verify_step_engines()
-        self._verify_step_c(exported)
+        self._verify_engines(lambda name, isa: SequenceEngine(circuit, name, isa=isa))
+        self._verify_c(exported.to_c(), CompiledStream)
         self._verify_step_verilog(exported)
 
     def verify_reduced(self, what: str, other: SequentialCircuit) -> None:
@@ -93,43 +92,13 @@ class SequentialVerifier(Verifier):
                 library = Path(folder) / "net.so"
                 compile_library(path, library)
             compiled = CompiledStream(library, c_name(path.stem))
-            if (compiled.num_inputs, compiled.num_classes) != (
-                self._sequential.num_inputs,
-                self._sequential.num_classes,
-            ):
+            circuit = self._sequential
+            if (compiled.num_inputs, compiled.num_classes) != (circuit.num_inputs, circuit.num_classes):
                 raise LgnError(
                     f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes: another net"
                 )
             inputs = self.trial.inputs
             self._compare_scores(path.name, compiled.scores(inputs), compiled.predict(inputs))
-
-    def _verify_step_engines(self) -> None:
-        try:
-            engines = native_engines()
-        except native.BuildError as error:
-            self._skip(f"engines: {error}")
-            return
-        for name, isa in engines:
-            what = f"{name} engine ({isa})"
-            try:
-                engine = SequenceEngine(self._sequential, name, isa=isa)
-            except EngineError as error:
-                self._skip(f"{what}: {error}")
-            else:
-                self._compare_scores(what, *engine.scores_and_classes(self.trial.inputs))
-
-    def _verify_step_c(self, exported: SequentialCircuit) -> None:
-        try:
-            find_compiler()
-        except CompilerError as error:
-            self._skip(f"compiled C: {error}")
-            return
-        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-            library = Path(folder) / "net.so"
-            compile_source(exported.to_c(), library)
-            compiled = CompiledStream(library)
-            inputs = self.trial.inputs
-            self._compare_scores("compiled C", compiled.scores(inputs), compiled.predict(inputs))
 
     def _verify_step_verilog(self, exported: SequentialCircuit) -> None:
         verilog = emit_verilog_stream(exported, name="net")

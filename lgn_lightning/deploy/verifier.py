@@ -20,6 +20,7 @@ from lgn_lightning.circuit import (
     Engine,
     EngineError,
     LoopedCircuit,
+    SequenceEngine,
     SequentialCircuit,
     Verilog,
     emit_verilog,
@@ -33,6 +34,7 @@ from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import verify
 from lgn_lightning.circuit.emit.c import c_form
+from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import vector_order
@@ -89,8 +91,8 @@ class Verifier:
             self._compare_scores(what, exported.scores(self.trial.inputs))
         else:
             self._verify_passes(circuit)
-        self._verify_engines(circuit)
-        self._verify_c(exported)
+        self._verify_engines(lambda name, isa: Engine(circuit, name, isa=isa))
+        self._verify_c(exported.to_c(form=c_form(exported)), CompiledCircuit)
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
         else:
@@ -172,7 +174,8 @@ class Verifier:
         self.verify_circuit(f"optimised circuit, {small.num_gates:,} gates", circuit, small)
         self.verify_circuit(f"circuit of three-input gates, {mapped.num_gates:,} gates", circuit, mapped)
 
-    def _verify_engines(self, circuit: Circuit | LoopedCircuit) -> None:
+    def _verify_engines(self, build: Callable[[str, str], Engine | SequenceEngine]) -> None:
+        """Compares the engines that there are, each built of its name and instruction set."""
         try:
             engines = native_engines()
         except native.BuildError as error:
@@ -181,13 +184,13 @@ class Verifier:
         for name, isa in engines:
             what = f"{name} engine ({isa})"
             try:
-                engine = Engine(circuit, name, isa=isa)
+                engine = build(name, isa)
             except EngineError as error:
                 self._skip(f"{what}: {error}")
             else:
                 self._compare_scores(what, *engine.scores_and_classes(self.trial.inputs))
 
-    def _verify_c(self, exported: Circuit | LoopedCircuit) -> None:
+    def _verify_c(self, source: str, load: Callable[[Path], CompiledCircuit | CompiledStream]) -> None:
         try:
             find_compiler()
         except CompilerError as error:
@@ -195,8 +198,8 @@ class Verifier:
             return
         with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
             library = Path(folder) / "net.so"
-            compile_source(exported.to_c(form=c_form(exported)), library)
-            compiled = CompiledCircuit(library)
+            compile_source(source, library)
+            compiled = load(library)
             scores, decided = compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs)
             self._compare_scores("compiled C", scores, decided)
 
