@@ -1,7 +1,9 @@
-// Compiled once for each instruction set, which LGN_SET names. A column's values of a block are gathered once;
-// each comparison then makes one bit a value.
+// Compiled once for each instruction set, which LGN_SET names. Rows are transposed in windows of 64 bytes, so that each
+// is read once. Then each comparison makes one bit a value; where a column has several thresholds, a binary search
+// finds how many of them a value exceeds, and all their bits come from that number.
 #include "row_kernels.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #if defined(__SSE2__)
@@ -127,16 +129,190 @@ T constant_of(int64_t constant) {
   }
 }
 
-// The comparisons of one column, [first, last).
+// Vectors of values that look up their next threshold among up to 16 by an index a lane.
 template <class T>
-void pack_column(const uint8_t* rows, int64_t size, const LgnComparison* first, const LgnComparison* last, int samples,
-                 uint8_t* slots) {
-  alignas(64) T values[kBlock];
-  const uint8_t* from = rows + first->offset;
-  for (int i = 0; i < samples; ++i, from += size) std::memcpy(values + i, from, sizeof(T));
+struct Lanes {
+  static constexpr int kCount = 0;  // no such instructions: each threshold is compared
+};
+
+#if defined(__AVX512F__)
+
+template <class T>
+struct Lanes4 {
+  static constexpr int kCount = 16;
+  struct Table {
+    __m512i entries;
+    explicit Table(const T* from) : entries(_mm512_loadu_si512(from)) {}
+  };
+  __m512i values, index = _mm512_setzero_si512();
+  explicit Lanes4(const T* from) : values(_mm512_loadu_si512(from)) {}
+  // Whether each value exceeds its threshold; bit `level` of the index becomes that.
+  template <int kLevel>
+  void step(const Table& table, uint8_t* mask) {
+    const __m512i c = _mm512_permutexvar_epi32(index, table.entries);
+    __mmask16 m;
+    if constexpr (kIsFloat<T>)
+      m = _mm512_cmp_ps_mask(_mm512_castsi512_ps(values), _mm512_castsi512_ps(c), _CMP_GT_OQ);
+    else
+      m = _mm512_cmpgt_epi32_mask(values, c);
+    index = _mm512_mask_or_epi32(index, m, index, _mm512_set1_epi32(1 << kLevel));
+    std::memcpy(mask, &m, 2);
+  }
+};
+template <>
+struct Lanes<float> : Lanes4<float> {
+  using Lanes4::Lanes4;
+};
+template <>
+struct Lanes<int32_t> : Lanes4<int32_t> {
+  using Lanes4::Lanes4;
+};
+
+template <class T>
+struct Lanes8 {
+  static constexpr int kCount = 8;
+  struct Table {
+    __m512i low, high;
+    explicit Table(const T* from) : low(_mm512_loadu_si512(from)), high(_mm512_loadu_si512(from + 8)) {}
+  };
+  __m512i values, index = _mm512_setzero_si512();
+  explicit Lanes8(const T* from) : values(_mm512_loadu_si512(from)) {}
+  template <int kLevel>
+  void step(const Table& table, uint8_t* mask) {
+    const __m512i c = _mm512_permutex2var_epi64(table.low, index, table.high);
+    __mmask8 m;
+    if constexpr (kIsFloat<T>)
+      m = _mm512_cmp_pd_mask(_mm512_castsi512_pd(values), _mm512_castsi512_pd(c), _CMP_GT_OQ);
+    else
+      m = _mm512_cmpgt_epi64_mask(values, c);
+    index = _mm512_mask_or_epi64(index, m, index, _mm512_set1_epi64(1 << kLevel));
+    *mask = m;
+  }
+};
+template <>
+struct Lanes<double> : Lanes8<double> {
+  using Lanes8::Lanes8;
+};
+template <>
+struct Lanes<int64_t> : Lanes8<int64_t> {
+  using Lanes8::Lanes8;
+};
+
+#elif defined(__AVX2__)
+
+template <class T>
+struct Lanes4 {
+  static constexpr int kCount = 8;
+  struct Table {
+    __m256 low, high;
+    explicit Table(const T* from)
+        : low(_mm256_loadu_ps(reinterpret_cast<const float*>(from))),
+          high(_mm256_loadu_ps(reinterpret_cast<const float*>(from + 8))) {}
+  };
+  __m256i values, index = _mm256_setzero_si256();
+  explicit Lanes4(const T* from) : values(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))) {}
+  template <int kLevel>
+  void step(const Table& table, uint8_t* mask) {
+    __m256 c = _mm256_permutevar8x32_ps(table.low, index);
+    if constexpr (kLevel == 4)
+      c = _mm256_blendv_ps(c, _mm256_permutevar8x32_ps(table.high, index),
+                           _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+    __m256i m;
+    if constexpr (kIsFloat<T>)
+      m = _mm256_castps_si256(_mm256_cmp_ps(_mm256_castsi256_ps(values), c, _CMP_GT_OQ));
+    else
+      m = _mm256_cmpgt_epi32(values, _mm256_castps_si256(c));
+    index = _mm256_or_si256(index, _mm256_and_si256(m, _mm256_set1_epi32(1 << kLevel)));
+    *mask = static_cast<uint8_t>(_mm256_movemask_ps(_mm256_castsi256_ps(m)));
+  }
+};
+template <>
+struct Lanes<float> : Lanes4<float> {
+  using Lanes4::Lanes4;
+};
+template <>
+struct Lanes<int32_t> : Lanes4<int32_t> {
+  using Lanes4::Lanes4;
+};
+
+#endif
+
+constexpr int kMostLevels = 5;
+constexpr int kLeastRanked = 5;  // fewer thresholds are compared one by one
+
+// `count` < 2^kLevels comparisons with ascending thresholds: a binary search of kLevels steps, whose decisions are the
+// bits of how many thresholds a value exceeds.
+template <int kLevels, class T>
+void rank(const T* values, const LgnComparison* first, int count, int words, uint8_t* slots) {
+  using Tables = typename Lanes<T>::Table;
+  constexpr int kMost = (1 << kLevels) - 1, kStep = Lanes<T>::kCount;
+  alignas(64) T thresholds[kLevels][16] = {};
+  for (int level = 0; level < kLevels; ++level)
+    for (int index = 0; index < 1 << level; ++index) {
+      int prefix = 0;  // bit i of the index is the decision of level i, the first of which is the highest of the number
+      for (int i = 0; i < level; ++i) prefix = 2 * prefix + (index >> i & 1);
+      const int at = (prefix << (kLevels - level)) + (1 << (kLevels - level - 1)) - 1;
+      constexpr T kNever = kIsFloat<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
+      thresholds[level][index] = at < count ? constant_of<T>(first[at].constant) : kNever;
+    }
+  alignas(64) uint8_t planes[kMostLevels][kSlotBytes] = {};
+  {
+    const Tables t0(thresholds[0]), t1(thresholds[1]), t2(thresholds[2]), t3(thresholds[kLevels > 3 ? 3 : 0]),
+        t4(thresholds[kLevels > 4 ? 4 : 0]);
+    for (int i = 0; i < 64 * words; i += kStep) {
+      Lanes<T> lanes(values + i);
+      lanes.template step<0>(t0, planes[0] + i / 8);
+      lanes.template step<1>(t1, planes[1] + i / 8);
+      lanes.template step<2>(t2, planes[2] + i / 8);
+      if constexpr (kLevels > 3) lanes.template step<3>(t3, planes[3] + i / 8);
+      if constexpr (kLevels > 4) lanes.template step<4>(t4, planes[4] + i / 8);
+    }
+  }
+  for (int v = 0; v < kVecs; ++v) {
+    Vec bits[kMost];  // bit i: the number's lower digits exceed i
+    int size = 0;
+#pragma GCC unroll 8
+    for (int level = kLevels - 1; level >= 0; --level) {
+      Vec digit;
+      std::memcpy(&digit, planes[level] + v * kWidth, kWidth);
+      bits[size] = digit;
+#pragma GCC unroll 16
+      for (int i = 0; i < size; ++i) {
+        bits[size + 1 + i] = bits[i] & digit;
+        bits[i] |= digit;
+      }
+      size = 2 * size + 1;
+    }
+    for (int i = 0; i < count; ++i)
+      std::memcpy(slots + int64_t(first[i].input) * kSlotBytes + v * kWidth, &bits[i], kWidth);
+  }
+}
+
+// How many comparisons from the first one on are thresholds in ascending order, as many as are searched at once.
+template <class T>
+int ascending(const LgnComparison* first, const LgnComparison* last) {
+  const int most = static_cast<int>(std::min<int64_t>(last - first, (1 << kMostLevels) - 1));
+  int count = 0;
+  while (count < most && first[count].op == kGreater &&
+         (!count || constant_of<T>(first[count - 1].constant) <= constant_of<T>(first[count].constant)))
+    ++count;
+  return count;
+}
+
+// The comparisons of one column, [first, last), on its values.
+template <class T>
+void compare_column(T* values, const LgnComparison* first, const LgnComparison* last, int samples, uint8_t* slots) {
   const int words = (samples + 63) / 64;
-  for (int i = samples; i < 64 * words; ++i) values[i] = T();
+  std::fill(values + samples, values + 64 * words, T());
   for (; first != last; ++first) {
+    if constexpr (Lanes<T>::kCount != 0) {
+      const int count = ascending<T>(first, last);
+      if (count >= kLeastRanked) {
+        (count < 8 ? rank<3, T> : count < 16 ? rank<4, T> : rank<5, T>)(values, first, count, words, slots);
+        first += count - 1;
+        continue;
+      }
+    }
     uint8_t* const slot = slots + int64_t(first->input) * kSlotBytes;
     switch (first->op) {
       case kGreater:
@@ -158,24 +334,141 @@ void pack_column(const uint8_t* rows, int64_t size, const LgnComparison* first, 
   }
 }
 
+constexpr int kWindow = 64;  // bytes of a row that are transposed at once
+// From the values of one word of the rows to those of the next: powers of two would meet in a few sets of the cache.
+constexpr int kStride = kBlock + 16;
+
+#if defined(__AVX512F__)
+constexpr int kTile = 16;  // rows and words of a tile
+
+// `rows` ≤ 16 rows, `words` ≤ 16 words of each, to words of `stride` values.
+inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
+  const __mmask16 there = static_cast<__mmask16>((1u << words) - 1);
+  __m512i a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i)
+    a[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * size) : _mm512_setzero_si512();
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 16
+    for (int j = 0; j < 2; ++j) {
+      a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
+      a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
+    }
+#pragma GCC unroll 16
+  for (int j = 0; j < 4; ++j)  // a[4 g + j]: words j, j + 4, j + 8, j + 12 of the rows 4 g … 4 g + 3
+#pragma GCC unroll 16
+    for (int g = 0; g < 16; g += 8) {
+      b[g + j] = _mm512_shuffle_i32x4(a[g + j], a[g + 4 + j], 0x88);
+      b[g + 4 + j] = _mm512_shuffle_i32x4(a[g + j], a[g + 4 + j], 0xdd);
+    }
+#pragma GCC unroll 16
+  for (int j = 0; j < 4; ++j)
+#pragma GCC unroll 16
+    for (int odd = 0; odd < 2; ++odd) {
+      const int word = 4 * odd + j;
+      const __m512i x = b[4 * odd + j], y = b[8 + 4 * odd + j];
+      if (word < words) _mm512_storeu_si512(to + word * stride, _mm512_shuffle_i32x4(x, y, 0x88));
+      if (word + 8 < words) _mm512_storeu_si512(to + (word + 8) * stride, _mm512_shuffle_i32x4(x, y, 0xdd));
+    }
+}
+#elif defined(__AVX2__)
+constexpr int kTile = 8;
+
+inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
+  const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32(words), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  __m256i a[8], b[8];
+#pragma GCC unroll 16
+  for (int i = 0; i < 8; ++i)
+    a[i] =
+        i < rows ? _mm256_maskload_epi32(reinterpret_cast<const int*>(from + i * size), there) : _mm256_setzero_si256();
+#pragma GCC unroll 16
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 16
+    for (int j = 0; j < 2; ++j) {
+      a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
+      a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
+    }
+#pragma GCC unroll 16
+  for (int j = 0; j < 4; ++j) {
+    const auto store = [&](int word, __m256i value) {
+      if (word < words) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + word * stride), value);
+    };
+    store(j, _mm256_permute2x128_si256(a[j], a[4 + j], 0x20));
+    store(j + 4, _mm256_permute2x128_si256(a[j], a[4 + j], 0x31));
+  }
+}
+#else
+constexpr int kTile = 16;
+
+inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
+  for (int i = 0; i < rows; ++i)
+    for (int word = 0; word < words; ++word) std::memcpy(to + word * stride + i, from + i * size + 4 * word, 4);
+}
+#endif
+
+// `width` bytes of each row as columns: the values of word w lie from to[w * kStride] on.
+// What is read after it lies `ahead` bytes further: without a hint each window would wait for the memory.
+void transpose_window(const uint8_t* rows, int64_t size, int width, int samples, int64_t ahead, uint32_t* to) {
+  const int words = width / 4;
+  for (int first = 0; first < samples; first += kTile) {
+    for (int i = 0; i < kTile; ++i) __builtin_prefetch(rows + (first + i) * size + ahead + kWindow - 1);
+    for (int word = 0; word < words; word += kTile)
+      transpose(rows + first * size + 4 * word, size, std::min(kTile, samples - first), std::min(kTile, words - word),
+                to + word * kStride + first, kStride);
+  }
+}
+
+constexpr int bytes_of(int type) { return type == kFloat64 || type == kInt64 ? 8 : 4; }
+
+// The comparisons of the columns of one window, [first, end).
+void pack_window(const uint8_t* rows, int64_t size, const LgnComparison* first, const LgnComparison* end, int samples,
+                 int64_t ahead, uint8_t* slots) {
+  alignas(64) uint32_t values[kWindow / 4 * kStride];
+  const int base = first->offset, width = end[-1].offset + bytes_of(end[-1].type) - base;
+  bool has_words = false;
+  for (const LgnComparison* c = first; c != end; ++c) has_words |= bytes_of(c->type) == 4;
+  if (has_words) transpose_window(rows + base, size, width, samples, ahead, values);
+  for (const LgnComparison* last; first != end; first = last) {
+    for (last = first + 1; last != end && last->offset == first->offset;) ++last;
+    uint8_t* const column = reinterpret_cast<uint8_t*>(values + (first->offset - base) / 4 * kStride);
+    if (bytes_of(first->type) == 8)
+      for (int i = 0; i < samples; ++i) std::memcpy(column + 8 * i, rows + i * size + first->offset, 8);
+    switch (first->type) {
+      case kFloat32:
+        compare_column(reinterpret_cast<float*>(column), first, last, samples, slots);
+        break;
+      case kFloat64:
+        compare_column(reinterpret_cast<double*>(column), first, last, samples, slots);
+        break;
+      case kInt32:
+        compare_column(reinterpret_cast<int32_t*>(column), first, last, samples, slots);
+        break;
+      default:
+        compare_column(reinterpret_cast<int64_t*>(column), first, last, samples, slots);
+    }
+  }
+}
+
 void pack_rows(const uint8_t* rows, int64_t size, const LgnComparison* comparisons, int64_t count, int samples,
                uint8_t* slots) {
   const LgnComparison* const end = comparisons + count;
   for (const LgnComparison *first = comparisons, *last; first != end; first = last) {
-    for (last = first + 1; last != end && last->offset == first->offset;) ++last;
-    switch (first->type) {
-      case kFloat32:
-        pack_column<float>(rows, size, first, last, samples, slots);
-        break;
-      case kFloat64:
-        pack_column<double>(rows, size, first, last, samples, slots);
-        break;
-      case kInt32:
-        pack_column<int32_t>(rows, size, first, last, samples, slots);
-        break;
-      default:
-        pack_column<int64_t>(rows, size, first, last, samples, slots);
-    }
+    for (last = first + 1; last != end && last->offset >= first->offset &&
+                           last->offset + bytes_of(last->type) <= first->offset + kWindow;)
+      ++last;
+    const int64_t next = last != end ? last->offset : comparisons->offset + kBlock * size;
+    pack_window(rows, size, first, last, samples, next - first->offset, slots);
   }
 }
 

@@ -206,6 +206,11 @@ class Comparisons:
         column = self.columns[self.column[bit]]
         return float(self.constant.view(np.float64)[bit]) if column.is_float else int(self.constant[bit])
 
+    def numbers(self) -> NDArray[np.float64]:
+        """All constants as numbers."""
+        floats = np.array([column.is_float for column in self.columns])[self.column]
+        return np.where(floats, self.constant.view(np.float64), self.constant.astype(np.float64))
+
     def describe(self, bit: int) -> str:
         """A bit in words, such as ``age > 37.5``."""
         column, op = self.columns[self.column[bit]], Op(self.op[bit])

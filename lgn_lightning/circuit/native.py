@@ -68,9 +68,10 @@ VALUE_TYPES = ("<f4", "<f8", "<i4", "<i8")
 
 
 def describe_comparisons(comparisons: Comparisons, inputs: NDArray[np.intp]) -> ctypes.Array[Comparison]:
-    """The comparisons that make some of a circuit's inputs, as the library takes them; those of a column together."""
+    """Comparisons that make some of a circuit's inputs, as the library takes them: by column, thresholds ascending."""
     fields: Any = comparisons.row_dtype.fields
-    kept = inputs[np.lexsort((inputs, comparisons.op[inputs], comparisons.column[inputs]))].tolist()
+    values = comparisons.numbers()[inputs]
+    kept = inputs[np.lexsort((inputs, values, comparisons.op[inputs], comparisons.column[inputs]))].tolist()
     columns = [comparisons.columns[comparisons.column[bit]] for bit in kept]
     return (Comparison * len(kept))(
         *(

@@ -132,7 +132,7 @@ class Columns(nn.Module):
         fitted = self.fitted()
         if not self.learnable:
             return fitted
-        reals = _reals(fitted) + self.softness * _spacing(fitted) * self.weights.double().cpu().numpy()
+        reals = fitted.numbers() + self.softness * _spacing(fitted) * self.weights.double().cpu().numpy()
         return _with_thresholds(fitted, reals)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class Columns(nn.Module):
     def _learned(self, bits: Tensor, rows: Tensor, groups: list[_Group]) -> Tensor:
         fitted = self.fitted()
         spacing = torch.from_numpy(_spacing(fitted)).to(bits.device)
-        thresholds = torch.from_numpy(_reals(fitted)).to(bits.device) / (self.softness * spacing) + self.weights
+        thresholds = torch.from_numpy(fitted.numbers()).to(bits.device) / (self.softness * spacing) + self.weights
         soft = torch.zeros_like(bits)
         for group in groups:
             if group.op == Op.GREATER:
@@ -254,15 +254,9 @@ def _compare(values: Tensor, group: _Group) -> Tensor:
     return ((code >> group.constants) & 1 != 0) & ~missing
 
 
-def _reals(comparisons: Comparisons) -> NDArray[np.float64]:
-    """Constants as numbers."""
-    floats = np.array([column.is_float for column in comparisons.columns])[comparisons.column]
-    return np.where(floats, comparisons.constant.view(np.float64), comparisons.constant.astype(np.float64))
-
-
 def _spacing(comparisons: Comparisons) -> NDArray[np.float64]:
     """Distance of each threshold to its neighbours in the column, halved; where there are none, its size."""
-    reals, spacing = _reals(comparisons), np.ones(len(comparisons))
+    reals, spacing = comparisons.numbers(), np.ones(len(comparisons))
     for number in range(len(comparisons.columns)):
         own = np.flatnonzero((comparisons.column == number) & (comparisons.op == Op.GREATER))
         if own.size > 1:

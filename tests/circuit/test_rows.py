@@ -48,6 +48,29 @@ def test_engines_make_the_bits(made: Comparisons) -> None:
         assert np.array_equal(Engine(circuit, engine, isa=isa)(rows), expected), (engine, isa)
 
 
+@pytest.mark.parametrize("number", [1, 7, 40])
+def test_engines_make_the_bits_of_many_thresholds(number: int) -> None:
+    """Wide rows are read in windows, and sorted thresholds searched: any number of them, equal ones and ±∞ too."""
+    draws = np.random.default_rng(number)
+    kinds = draws.choice(["float32", "float64", "int32", "int64"], number)
+    columns = tuple(Column(f"c{index}", str(kind)) for index, kind in enumerate(kinds))
+    numbers, constants, values = [], [], []
+    for index, column in enumerate(columns):
+        pool = draws.integers(-20, 20, 130).astype(column.dtype)
+        special = [np.nan, np.inf, -np.inf, 0.0, -0.0] if column.is_float else [column.missing, 2**31 - 1, 1 - 2**31]
+        values.append(np.concatenate([pool, np.array(special, column.dtype)]).repeat(5)[:650])
+        thresholds = draws.choice(pool, draws.integers(1, 70))
+        if column.is_float:
+            thresholds = np.append(thresholds, np.inf).astype(np.float64).view(np.int64)
+        numbers += [index] * len(thresholds)
+        constants += thresholds.astype(np.int64).tolist()
+    made = Comparisons(columns, np.array(numbers), np.full(len(numbers), Op.GREATER), np.array(constants))
+    rows = make_rows(columns, values)[draws.permutation(650)]
+    circuit = encoder_circuit(made)
+    for engine, isa in native_engines():
+        assert np.array_equal(Engine(circuit, engine, isa=isa)(rows), made.encode(rows)), (engine, isa)
+
+
 @settings(max_examples=6, deadline=None)
 @given(comparisons())
 def test_c_and_verilog_agree_on_raw_rows(made: Comparisons) -> None:
