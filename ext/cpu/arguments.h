@@ -166,6 +166,8 @@ LGN_ARGUMENTS(bit_logic, "x: bits [batch, in]; words?: long [rows, in]");
 LGN_ARGUMENTS(bit_logic_layer, "words: long [rows, in]; gates: byte [n]; a: int [n]; b: int [n]; candidates*: int [n, 2, K]");
 LGN_ARGUMENTS(bit_logic_backward, "grad: real [batch, k]");
 LGN_ARGUMENTS(bit_logic_backward_layer, "grad: real [batch, k]; words: long [rows, in]; table: float [n, 4]; a: int [n]; b: int [n]; shares*: real [n, 2, K]; candidates*: int [n, 2, K]");
+LGN_ARGUMENTS(bit_steps, "words: long [rows, steps, in]; initial?: real [state]; lengths?: long [batch]");
+LGN_ARGUMENTS(bit_steps_backward, "grad: real [batch, reads, k]; inputs: long [rows, steps, in]; lengths?: long [batch]");
 LGN_ARGUMENTS(choose, "logits: float [n, 2, K]; candidates: int [n, 2, K]; level*: float [n, 2]");
 LGN_ARGUMENTS(choose_backward, "grad: float [n, 2, K]; shares: float [n, 2, K]");
 LGN_ARGUMENTS(choices_backward, "grad: real [batch, n]; x: real [batch, in]; table: real [n, 4]; a: int [n]; b: int [n]; candidates: int [n, 2, K]");

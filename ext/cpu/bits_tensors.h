@@ -14,6 +14,8 @@ inline Tensor new_words(int64_t batch, int64_t features) {
   const int64_t pitch = bit_pitch(batch);
   return pooled({(batch + 63) / 64, features}, {1, pitch / 8}, pitch * features, at::kLong);
 }
+// Bytes from the first bit of a row to the first of a tile of floats: a line of 16 of these is 2 bytes of bits.
+inline int64_t bit_offset(const Tile& tile) { return tile.offset / (kLineBytes / 2); }
 inline const uint8_t* bytes_of(const Tensor& words) { return static_cast<const uint8_t*>(words.const_data_ptr()); }
 inline int64_t pitch_of(const Tensor& words) { return words.stride(1) * 8; }
 

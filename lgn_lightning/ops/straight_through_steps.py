@@ -1,7 +1,8 @@
 """A stack of straight-through layers that is applied step by step, its state on packed bits: back-propagation in time.
 
-The forward pass keeps the packed inputs of every layer of every step, so memory is linear in steps · bits. The backward
-pass goes from the last step to the first and sends each through the layers as :func:`bit_logic` does.
+The forward pass keeps the packed inputs and the state of every step, so memory is linear in steps · bits. The backward
+pass goes from the last step to the first, evaluates the layers of each again, and sends the gradient through them as
+:func:`bit_logic` does.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ def bit_steps(
     shares = [None if share is None else share.detach() for share in shares]
     about = _About(len(layers), steps, factors, of_logits)
     tensors = (*table, *logits, *gates, *a, *b, *shares, *candidates)
-    return cast(Tensor, _BitSteps.apply(about, x, initial, lengths, *tensors))
+    scores = cast(Tensor, _BitSteps.apply(about, x, initial, None if lengths is None else lengths.long(), *tensors))
+    return scores if steps.readout == "every" else scores[:, 0]
 
 
 class _About(NamedTuple):
@@ -81,131 +83,206 @@ class _BitSteps(torch.autograd.Function):
     def forward(
         ctx: Any, about: _About, x: Tensor, initial: Tensor | None, lengths: Tensor | None, *fields: Tensor | None
     ) -> Tensor:
-        _, _, gates, a, b, shares, candidates = by_field(fields, about.layers)
-        empty = x.new_empty((0,), dtype=torch.int32)
-        candidates = [empty if wires is None else wires for wires in candidates]
-        steps, (batch, count, width) = about.steps, x.shape
+        tables, _, gates, a, b, shares, candidates = by_field(fields, about.layers)
+        candidates = [x.new_empty((0,), dtype=torch.int32) if wires is None else wires for wires in candidates]
         words = torch.ops.lgn.round_to_bits(x.permute(1, 2, 0).contiguous().permute(2, 0, 1)[..., None])[..., 0]
-        state = _packed_state(initial, steps.state, words)
-        # A layer of one gate behind the others, whose inputs are then kept as those of any layer: the outputs of all.
-        one = empty.new_zeros(1)
-        stack = [*gates, one.to(torch.uint8)], [*a, one], [*b, one], [*candidates, empty]
-        edge = new_edge(x, (batch, width + steps.state))
-        kept: list[Tensor] = []
-        keeps = any(ctx.needs_input_grad)
-        read = _Readout(steps, batch, count, lengths)
-        for t in range(count):
-            into = _new_words(words, width + steps.state)
-            into[:, :width].copy_(words[:, t])
-            into[:, width:].copy_(state)
-            _, bits = torch.ops.lgn.bit_logic(edge, *stack, 1, 1.0, into)
-            if keeps:
-                kept += bits
-            out = bits[-1]
-            state = _next_state(steps, out, into, state)
-            read.add(t, out[:, : steps.own] if steps.own else state)
-        ctx.about, ctx.shape, ctx.dtype, ctx.lengths = about, x.shape, x.dtype, lengths
-        tables = fields[: about.layers]
-        ctx.save_for_backward(*kept, *tables, *a, *b, *shares, *candidates)
-        return read.result(x)
+        own, state, memory, readout, k, tau, _ = about.steps
+        wires = gates, a, b, candidates
+        given = len(x), own, state, memory, readout, k, tau, any(ctx.needs_input_grad)
+        scores, inputs = torch.ops.lgn.bit_steps(words, initial, lengths, *wires, *given)
+        ctx.about, ctx.dtype, ctx.lengths = about, x.dtype, lengths
+        ctx.save_for_backward(inputs, *gates, *tables, *a, *b, *shares, *candidates)
+        return cast(Tensor, scores)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        about, (batch, count, width) = ctx.about, ctx.shape
-        steps, layers = about.steps, about.layers
-        saved = ctx.saved_tensors
-        kept = by_field(saved[: count * (layers + 1)], layers + 1)
-        tables, a, b, shares, candidates = by_field(saved[count * (layers + 1) :], layers)
+        about, layers = ctx.about, ctx.about.layers
+        inputs, *saved = ctx.saved_tensors
+        *kept, shares, candidates = by_field(saved, layers)
         need_x, need_initial = ctx.needs_input_grad[1:3]
         learn = ctx.needs_input_grad[4 + layers : 4 + 2 * layers]
         empty = grads[0].new_empty((0,), dtype=torch.float32)
         shares = [share if share is not None and wanted else empty for share, wanted in zip(shares, learn, strict=True)]
-        grad_x = grads[0].new_empty((count, width, batch), dtype=torch.float32) if need_x else None
-        sums: list[Tensor] | None = None
-        grad_state: Tensor | None = None  # [state, batch]; None is zero
-        read = _ReadoutGradient(steps, grads[0], count, ctx.lengths)
-        grad = grads[0].new_zeros((len(tables[-1]), batch), dtype=torch.float32)  # of a step's outputs
-        written = False  # whether it holds those of a step that counts
-        for t in reversed(range(count)):
-            if steps.truncate and t + 1 < count and (t + 1) % steps.truncate == 0:
-                grad_state = None
-            *inputs, out = kept[t]
-            of_output = read.at(t)
-            if steps.memory == "delay":
-                if not (need_x or need_initial):
-                    grad_state = None  # it leads to no weights
-                direct = grad[:0].new_zeros((width + steps.state, batch))
-                if grad_state is not None:
-                    direct[: steps.state] = grad_state
-            if of_output is None and grad_state is None:  # nothing of it counts, or its state is cut off
-                if grad_x is not None:
-                    grad_x[t] = 0
-                continue
-            if steps.own and (of_output is not None or written):
-                grad[: steps.own] = 0 if of_output is None else of_output
-                written = of_output is not None
-            elif of_output is not None:
-                grad_state = of_output if grad_state is None else grad_state + of_output
-            kept_state = None
-            if steps.memory == "delay":
-                kept_state = direct[width:]
-            elif grad_state is None:
-                grad[steps.own :] = 0
-            else:
-                kept_state = _state_gradient(steps, grad, grad_state, out, inputs[0][:, width:], batch)
-            given = inputs, tables, a, b, shares, candidates, about.of_logits, 1.0, about.factors, True
-            grad_in, grad_tables, grad_logits = library.backward("bit_logic_backward", grad.t(), *given)
-            grad_in = grad_in.t()
-            if grad_x is not None:
-                grad_x[t] = grad_in[:width] + direct[:width] if steps.memory == "delay" else grad_in[:width]
-            grad_state = grad_in[width:] if kept_state is None else grad_in[width:] + kept_state
-            found = [*grad_tables, *grad_logits]
-            sums = found if sums is None else [total.add_(part) for total, part in zip(sums, found, strict=True)]
-        assert sums is not None  # the last step counts
-        grad_logits = [part if wanted else None for part, wanted in zip(sums[layers:], learn, strict=True)]
-        of_x = None if grad_x is None else grad_x.permute(2, 0, 1).to(ctx.dtype)
-        of_initial = None
-        if need_initial:
-            zeros = grads[0].new_zeros((steps.state, 1), dtype=torch.float32)
-            of_initial = (zeros if grad_state is None else grad_state).sum(1)
-        return None, of_x, of_initial, None, *sums[:layers], *grad_logits, *[None] * (5 * layers)
+        own, state, memory, readout, _, tau, truncate = about.steps
+        given = about.of_logits, own, state, memory, readout, tau, truncate, about.factors, need_x, need_initial
+        found = library.backward("bit_steps_backward", grads[0], inputs, ctx.lengths, *kept, shares, candidates, *given)
+        of_x, of_initial, of_tables, of_logits = found
+        of_logits = [grad if wanted else None for grad, wanted in zip(of_logits, learn, strict=True)]
+        of_x, of_initial = of_x.to(ctx.dtype) if need_x else None, of_initial if need_initial else None
+        return None, of_x, of_initial, None, *of_tables, *of_logits, *[None] * (5 * layers)
 
 
-def _new_words(like: Tensor, features: int) -> Tensor:
-    """Empty words ``[rows, features]``, feature-major."""
-    rows = like.shape[0]
-    pitch = -(-max(rows, 1) // _ROW_WORDS) * _ROW_WORDS
-    return like.new_empty_strided((rows, features), (1, pitch))
+Tensors = list[Tensor]
+
+
+def _fake(words: Tensor, initial: Any, lengths: Any, *rest: Any) -> tuple[Tensor, Tensor]:
+    _, _, _, _, batch, _, state, _, readout, k, _, keep = rest
+    _, count, width = words.shape
+    scores = words.new_empty((batch, count if readout == "every" else 1, k), dtype=torch.float32)
+    return scores, _new_inputs(words, count if keep else 1, width + state)
+
+
+def _new_inputs(words: Tensor, count: int, width: int) -> Tensor:
+    """Empty words ``[rows, count, width]``, feature-major."""
+    rows = words.shape[0]
+    pitch = (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
+    return words.new_empty_strided((rows, count, width), (1, width * pitch, pitch))
+
+
+@library.op(
+    "bit_steps(Tensor words, Tensor? initial, Tensor? lengths, Tensor[] gates, Tensor[] a, Tensor[] b,"
+    " Tensor[] candidates, int batch, int own, int state, str memory, str readout, int k, float tau, bool keep)"
+    " -> (Tensor, Tensor)",
+    _fake,
+)
+def bit_steps_reference(
+    words: Tensor,
+    initial: Tensor | None,
+    lengths: Tensor | None,
+    gates: Tensors,
+    a: Tensors,
+    b: Tensors,
+    candidates: Tensors,
+    batch: int,
+    own: int,
+    state: int,
+    memory: str,
+    readout: str,
+    k: int,
+    tau: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scores ``[batch, reads, k]`` of each step that is read, and the packed inputs and state ``[rows, steps, …]``.
+
+    ``words`` are the packed inputs, int64 ``[rows, steps, in]``. Unless kept, those of one step come back.
+    """
+    steps, (_, count, width) = BitSteps(own, state, memory, readout, k, tau), words.shape
+    inputs = _new_inputs(words, count if keep else 1, width + state)
+    following = _packed_state(initial, state, words)
+    read = _Readout(steps, batch, count, lengths)
+    for t in range(count):
+        into = inputs[:, t if keep else 0]
+        into[:, :width].copy_(words[:, t])
+        into[:, width:].copy_(following)
+        out = _evaluate(into, batch, gates, a, b, candidates)[-1]
+        following = _next_state(steps, out, into).clone()
+        read.add(t, out[:, :own] if own else following)
+    return read.result(words), inputs
+
+
+def _evaluate(into: Tensor, batch: int, gates: Tensors, a: Tensors, b: Tensors, candidates: Tensors) -> Tensors:
+    """The packed inputs of each layer of a step, and the outputs of the last."""
+    # A layer of one gate behind the others, whose inputs are then kept as those of any layer.
+    one, empty = a[0].new_zeros(1), a[0].new_empty((0,))
+    stack = [*gates, one.to(torch.uint8)], [*a, one], [*b, one], [*candidates, empty]
+    edge = new_edge(into, (batch, into.shape[1]))
+    return cast(Tensors, torch.ops.lgn.bit_logic(edge, *stack, 1, 1.0, into)[1])
+
+
+def _fake_backward(
+    grad: Tensor, inputs: Tensor, lengths: Any, gates: Any, tables: Tensors, a: Any, b: Any, shares: Tensors, *rest: Any
+) -> tuple[Tensor, Tensor, Tensors, Tensors]:
+    state, need_x, need_initial = rest[3], *rest[-2:]
+    batch, count, width = grad.shape[0], inputs.shape[1], inputs.shape[2] - state
+    of_x = grad.new_empty((count, width, batch) if need_x else (0,), dtype=torch.float32)
+    return (
+        of_x.permute(2, 0, 1) if need_x else of_x,
+        grad.new_empty((state if need_initial else 0,), dtype=torch.float32),
+        [table.new_empty(table.shape) for table in tables],
+        [share.new_empty(share.shape, dtype=torch.float32) for share in shares],
+    )
+
+
+@library.op(
+    "bit_steps_backward(Tensor grad, Tensor inputs, Tensor? lengths, Tensor[] gates, Tensor[] tables, Tensor[] a,"
+    " Tensor[] b, Tensor[] shares, Tensor[] candidates, bool[] of_logits, int own, int state, str memory, str readout,"
+    " float tau, int truncate, float[] factors, bool need_grad_x, bool need_grad_initial)"
+    " -> (Tensor, Tensor, Tensor[], Tensor[])",
+    _fake_backward,
+)
+def bit_steps_backward_reference(
+    grad: Tensor,
+    inputs: Tensor,
+    lengths: Tensor | None,
+    gates: Tensors,
+    tables: Tensors,
+    a: Tensors,
+    b: Tensors,
+    shares: Tensors,
+    candidates: Tensors,
+    of_logits: list[bool],
+    own: int,
+    state: int,
+    memory: str,
+    readout: str,
+    tau: float,
+    truncate: int,
+    factors: list[float],
+    need_grad_x: bool,
+    need_grad_initial: bool,
+) -> tuple[Tensor, Tensor, Tensors, Tensors]:
+    """Gradients of the inputs ``[batch, steps, in]`` and of the initial state, of the tables, and of logits."""
+    steps = BitSteps(own, state, memory, readout, grad.shape[2], tau, truncate)
+    (_, count, both), batch = inputs.shape, len(grad)
+    width, of_outputs = both - state, grad.new_zeros((len(tables[-1]), batch), dtype=torch.float32)
+    of_x = of_outputs.new_zeros((count, width, batch))
+    sums = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in (*tables, *shares)]
+    of_state = None  # [state, batch]; None is zero
+    read = _ReadoutGradient(steps, grad, count, lengths)
+    for t in reversed(range(count)):
+        if truncate and t + 1 < count and (t + 1) % truncate == 0:
+            of_state = None
+        of_output = read.at(t)
+        if memory == "delay" and not (need_grad_x or need_grad_initial):
+            of_state = None  # it leads to no weights
+        if of_output is not None and not own:
+            of_state = of_output if of_state is None else of_state + of_output
+        if of_output is None and of_state is None:
+            continue
+        into = inputs[:, t]
+        *kept, out = _evaluate(into, batch, gates, a, b, candidates)
+        if own:
+            of_outputs[:own] = 0 if of_output is None else of_output
+        direct = of_outputs.new_zeros((both, batch))
+        if of_state is None:
+            of_outputs[own:] = 0
+        elif memory == "delay":
+            direct[:state] = of_state
+        elif memory == "gates":
+            of_outputs[own:] = of_state
+        else:
+            bits = torch.ops.lgn.unpack_bits(torch.cat([out[:, own:], into[:, width:]], 1), batch).t().float()
+            update, candidate, before = bits[:state], bits[state : 2 * state], bits[2 * state :]
+            of_outputs[own:] = torch.cat([of_state * (candidate - before), of_state * update])
+            direct[width:] = of_state * (1 - update)
+        given = kept, tables, a, b, shares, candidates, of_logits, 1.0, factors, True
+        of_in, of_tables, of_choices = torch.ops.lgn.bit_logic_backward(of_outputs.t(), *given)
+        direct += of_in.t()
+        of_x[t], of_state = direct[:width], direct[width:]
+        for total, part in zip(sums, [*of_tables, *of_choices], strict=True):
+            total += part
+    of_initial = of_outputs.new_zeros(state) if of_state is None else of_state.sum(1)
+    return (
+        of_x.permute(2, 0, 1) if need_grad_x else of_x.new_empty((0,)),
+        of_initial if need_grad_initial else of_x.new_empty((0,)),
+        sums[: len(tables)],
+        sums[len(tables) :],
+    )
 
 
 def _packed_state(initial: Tensor | None, state: int, like: Tensor) -> Tensor:
-    words = _new_words(like, state)
-    return words.zero_() if initial is None else words.copy_(-(initial > 0.5).to(torch.int64))
+    words = like.new_zeros((like.shape[0], state))
+    return words if initial is None else words.copy_(-(initial > 0.5).to(torch.int64))
 
 
-def _next_state(steps: BitSteps, out: Tensor, into: Tensor, state: Tensor) -> Tensor:
+def _next_state(steps: BitSteps, out: Tensor, into: Tensor) -> Tensor:
     if steps.memory == "delay":
         return into[:, : steps.state]
     rest = out[:, steps.own :]
     if steps.memory == "gates":
         return rest
-    update, candidate = rest[:, : steps.state], rest[:, steps.state :]
+    update, candidate, state = rest[:, : steps.state], rest[:, steps.state :], into[:, -steps.state :]
     return state ^ update & (state ^ candidate)
-
-
-def _state_gradient(
-    steps: BitSteps, grad: Tensor, grad_state: Tensor, out: Tensor, state: Tensor, batch: int
-) -> Tensor | None:
-    """Writes the gradient of the next state into that of the last layer; returns what goes to the state directly."""
-    own, n = steps.own, steps.state
-    if steps.memory == "gates":
-        grad[own:] = grad_state
-        return None
-    bits = torch.ops.lgn.unpack_bits(torch.cat([out[:, own:], state], 1), batch).t().float()
-    update, candidate, before = bits[:n], bits[n : 2 * n], bits[2 * n :]
-    grad[own : own + n] = grad_state * (candidate - before)
-    grad[own + n :] = grad_state * update
-    return cast(Tensor, grad_state * (1 - update))
 
 
 class _Readout:
@@ -228,10 +305,8 @@ class _Readout:
             self.sums[0] += counts
 
     def result(self, like: Tensor) -> Tensor:
-        if not self.sums:
-            return like.new_zeros((self.batch, self.steps.k), dtype=torch.float32)
-        sums = torch.stack(self.sums, 1) if self.steps.readout == "every" else self.sums[0]
-        return sums / self.steps.tau
+        sums = self.sums or [like.new_zeros((self.batch, self.steps.k), dtype=torch.float32)]
+        return torch.stack(sums, 1) / self.steps.tau
 
 
 class _ReadoutGradient:
@@ -242,10 +317,9 @@ class _ReadoutGradient:
         self.group = (steps.own or steps.state) // steps.k
 
     def at(self, t: int) -> Tensor | None:
-        grad = self.grad
-        if self.steps.readout == "every":
-            grad = grad[:, t]
-        elif self.lengths is not None:
+        every = self.steps.readout == "every"
+        grad = self.grad[:, t if every else 0]
+        if self.lengths is not None and not every:
             grad = grad * _counts_at(self.steps, self.lengths, t)[:, None]
         elif self.steps.readout == "last" and t + 1 < self.count:
             return None

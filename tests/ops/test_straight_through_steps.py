@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from lgn_lightning import ops
 from lgn_lightning.nn.straight_through import straight_through
 from lgn_lightning.ops import BitLayer, BitSteps
+from lgn_lightning.ops import straight_through_steps as module
 
 pytestmark = pytest.mark.usefixtures("native_device")
 
@@ -98,3 +100,41 @@ def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
     y = ops.bit_steps(x, given, BitSteps(0, STATE, "gates", "last", 4))
     assert y.shape == (3, 4)
     assert y.grad_fn is None
+
+
+@pytest.mark.parametrize("memory", ["gates", "multiplexer", "delay"])
+@pytest.mark.parametrize(("batch", "readout"), [(3, "last"), (128, "every"), (333, "sum")])
+def test_native_kernels_have_the_values_and_gradients_of_the_reference(memory: str, batch: int, readout: str) -> None:
+    """Layers of learned wires among them, wide batches, sequences of different lengths."""
+    g = torch.Generator().manual_seed(batch)
+    own, widths = 6, [IN + STATE, 20, 14, 6 + {"gates": 1, "multiplexer": 2, "delay": 0}[memory] * STATE]
+    tables, gates, a, b, shares, candidates = ([] for _ in range(6))
+    for layer, (inputs, n) in enumerate(pairwise(widths)):
+        tables.append(torch.randn(n, 4, generator=g))
+        gates.append(ops.gate_ids(tables[-1]))
+        wires = torch.randint(inputs, (n, 2, 5), generator=g, dtype=torch.int32)
+        a.append(wires[:, 0, 0].contiguous())
+        b.append(wires[:, 1, 0].contiguous())
+        learned = layer != 1
+        shares.append(torch.rand(n, 2, 5, generator=g).softmax(2) if learned else torch.empty(0))
+        candidates.append(wires if learned else torch.empty(0, dtype=torch.int32))
+    words = ops.bits.pack_bits_reference(torch.rand(batch, STEPS * IN, generator=g) > 0.5, 64).view(-1, STEPS, IN)
+    initial, lengths = torch.rand(STATE, generator=g), torch.randint(1, STEPS + 1, (batch,), generator=g)
+    lists, given = (gates, a, b, candidates), (own, STATE, memory, readout)
+    forward = words, initial, lengths, *lists, batch, *given, 2, 1.5, True
+    scores, inputs = torch.ops.lgn.bit_steps(*forward)
+    wanted, kept = module.bit_steps_reference(*forward)
+    assert torch.equal(scores, wanted)
+    assert torch.equal(inputs[: batch // 64], kept[: batch // 64])  # of the last word, bits past the batch are anything
+    grad = torch.randn(wanted.shape, generator=g)
+    lists = (gates, tables, a, b, shares, candidates)
+    for truncate, need_x, need_initial in ((0, True, True), (2, False, False), (3, True, False)):
+        rest = [True] * 3, *given, 1.5, truncate, [1.0, 0.5, 1.0], need_x, need_initial
+        found = torch.ops.lgn.bit_steps_backward(grad, inputs, lengths, *lists, *rest)
+        expected = module.bit_steps_backward_reference(grad, kept, lengths, *lists, *rest)
+        for x, y in zip(flat(found), flat(expected), strict=True):
+            assert torch.allclose(x, y, atol=2e-4)
+
+
+def flat(results: Any) -> list[Tensor]:
+    return [tensor for part in results for tensor in (part if isinstance(part, (list, tuple)) else [part])]
