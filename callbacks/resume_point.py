@@ -55,12 +55,14 @@ class ResumePoint(pl.Callback):
         self.max_overhead = max_overhead
         #: Seconds that this run has trained, those before it was resumed included.
         self.seconds = 0.0
+        #: Processor time of the same, of all threads of this process.
+        self.cpu_seconds = 0.0
         self._path: Path | None = None
         self._last_step = 0
         self._next_step = every_n_steps
         self._resumed: dict[str, Any] | None = None
         self._trainer: pl.Trainer | None = None
-        self._clock = 0.0
+        self._clock = self._cpu_clock = 0.0
         self._unflushed = False
         self._stop = False
         self._handler: Any = None
@@ -80,7 +82,7 @@ class ResumePoint(pl.Callback):
         """Restores the state: this is the last hook before a resumed run asks for its first batch."""
         self._last_step = trainer.global_step
         self._next_step = self._last_step + self.every_n_steps
-        self._clock = time.perf_counter()
+        self._clock, self._cpu_clock = time.perf_counter(), time.process_time()
         if self._resumed is not None:
             states = self._resumed["random"]
             if len(states) == trainer.world_size:
@@ -90,6 +92,7 @@ class ResumePoint(pl.Callback):
                 rank_zero_warn(f"the checkpoint was written by {processes}: random numbers start again")
             trainer.callback_metrics.update(self._resumed["metrics"])
             self.seconds = self._resumed["seconds"]
+            self.cpu_seconds = self._resumed.get("cpu_seconds", 0.0)
             self._resumed = None
         if threading.current_thread() is threading.main_thread() and trainer.world_size == 1:
             self._stop, self._handler = False, signal.signal(signal.SIGINT, self._on_interrupt)
@@ -135,7 +138,8 @@ class ResumePoint(pl.Callback):
         """What Lightning's checkpoints lack; called on all ranks, because each has a random state of its own."""
         if self._clock:
             self._tick()
-        return {"random": _random_states(), "metrics": self._logged(), "seconds": self.seconds}
+        clocks = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        return {"random": _random_states(), "metrics": self._logged(), **clocks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the state until training starts: loaders that are still to be built may draw random numbers."""
@@ -161,9 +165,10 @@ class ResumePoint(pl.Callback):
         return {name: value.detach().cpu().clone() for name, value in self._trainer.callback_metrics.items()}
 
     def _tick(self) -> None:
-        now = time.perf_counter()
+        now, cpu_now = time.perf_counter(), time.process_time()
         self.seconds += now - self._clock
-        self._clock = now
+        self.cpu_seconds += cpu_now - self._cpu_clock
+        self._clock, self._cpu_clock = now, cpu_now
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._stop:

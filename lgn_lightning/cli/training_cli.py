@@ -337,6 +337,7 @@ class TrainingCLI(LightningCLI):
             "seed": self.config[self.subcommand].seed_everything,
             "steps": self.trainer.global_step,
             "train_seconds": None if clock is None else round(clock.seconds, 1),
+            "train_cpu_seconds": None if clock is None else round(clock.cpu_seconds, 1),
             # What the checkpoint was chosen by: never the test split.
             "monitor": chosen.monitor if isinstance(chosen, ModelCheckpoint) else None,
             "validation": None if score is None else float(score),
