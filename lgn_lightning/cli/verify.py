@@ -1,20 +1,26 @@
 """``lgn verify``: that a net, its circuit, the passes, the engines and the emitted files all compute the same."""
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.circuit import LoopedCircuit, SequentialCircuit
+from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.stream_verifier import SequentialVerifier
 from lgn_lightning.deploy.verifier import Verifier
 from lgn_lightning.runs.recipes import find_recipe
+
+if TYPE_CHECKING:
+    from lgn_lightning.data.base import SampleDataModule
 
 LOGIC_FILES = (".v", ".blif", ".aig")
 COMPILED_FILES = (".c", ".so")
@@ -31,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"the same, or an exported file ({', '.join(LOGIC_FILES + COMPILED_FILES)})"
     parser.add_argument("second", type=Path, nargs="?", help=text)
     parser.add_argument("--samples", type=int, default=4096, help="random samples where nothing is proven")
-    text = "also: that it decides as the rule of this recipe's data, such as monk1, does, for every row that there is"
+    text = "also: that it always decides as the rule of this recipe's data: monk1 to monk3, parity-stream, game-of-life"
     parser.add_argument("--rule", metavar="RECIPE", help=text)
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
@@ -49,12 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{source.title}: {source.circuit}")
     timeout = None if arguments.no_proof else arguments.timeout
     if isinstance(source.circuit, SequentialCircuit):
-        if arguments.rule is not None:
-            raise LgnError(f"the rule of {arguments.rule} is one of rows, and this circuit takes sequences")
-        return _run_sequential(source, source.circuit, second, arguments.samples, timeout)
+        return _run_sequential(source, source.circuit, second, arguments.samples, timeout, arguments.rule)
     verifier = Verifier(source.circuit, arguments.samples, timeout)
     if arguments.rule is not None:
-        _verify_rule(verifier, arguments.rule)
+        _verify_rule(verifier, source, arguments.rule)
     if second is None:
         verifier.verify_all(source.net)
     elif second.suffix in LOGIC_FILES:
@@ -69,10 +73,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_sequential(
-    source: CircuitSource, circuit: SequentialCircuit, second: Path | None, samples: int, timeout: float | None
+    source: CircuitSource,
+    circuit: SequentialCircuit,
+    second: Path | None,
+    samples: int,
+    timeout: float | None,
+    recipe: str | None,
 ) -> int:
     """The same for a circuit with state, whose samples are sequences."""
     verifier = SequentialVerifier(circuit, min(samples, _MOST_SEQUENCES), timeout)
+    if recipe is not None:
+        rule = _rule_of(recipe)[1]
+        if not isinstance(rule, SequentialCircuit):
+            raise LgnError(f"the rule of {recipe} is not one of streams, which this circuit takes")
+        verifier.verify_rule(f"rule of {recipe}", rule)
     if second is None:
         verifier.verify_all(source.net)
     elif second.suffix in LOGIC_FILES + COMPILED_FILES:
@@ -113,14 +127,23 @@ def _read(path: Path, second: Path | None, form: str) -> CircuitSource:
     return replace(source, circuit=source.flat) if form == "auto" and small else source
 
 
-def _verify_rule(verifier: Verifier, recipe: str) -> None:
+def _rule_of(recipe: str) -> tuple[SampleDataModule, Circuit | SequentialCircuit | None]:
+    """The data of a recipe, and the circuit of their rule, if they follow one that is not of rows."""
     from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which circuit files do not need
-    from lgn_lightning.data.table import Table
+    from lgn_lightning.deploy.rules import rule_circuit
 
-    data, columns = data_module(read_settings(find_recipe(recipe))), verifier.circuit.columns
-    every = data.every_row() if isinstance(data, Table) else None
+    data = data_module(read_settings(find_recipe(recipe)))
+    return data, rule_circuit(data)
+
+
+def _verify_rule(verifier: Verifier, source: CircuitSource, recipe: str) -> None:
+    data, rule = _rule_of(recipe)
+    if isinstance(rule, Circuit):
+        return verifier.verify_circuit(f"rule of {recipe}", source.flat, rule)
+    every = getattr(data, "every_row", lambda: None)()
     if every is None:
-        raise LgnError(f"the data of the recipe {recipe} follow no rule that is known for all rows")
+        raise LgnError(f"the data of the recipe {recipe} follow no rule that is known for all that this circuit takes")
+    columns = verifier.circuit.columns
     if columns is None:
         raise LgnError(f"the rule of {recipe} is one of rows of a table, which this circuit does not take")
     data.check_columns(columns)

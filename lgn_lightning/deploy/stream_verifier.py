@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import SequenceEngine, SequentialCircuit, optimize_for_export
+from lgn_lightning.circuit.check.prove_decisions import prove_decisions
 from lgn_lightning.circuit.check.prove_sequential import prove_reduced, prove_sequential
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
@@ -69,6 +70,21 @@ class SequentialVerifier(Verifier):
             self._prove(what, lambda timeout: prove_sequential(self._sequential, other, timeout))
         else:
             self._prove(what, lambda timeout: prove_reduced(self._sequential, optimize_for_export(other)[0], timeout))
+
+    def verify_rule(self, what: str, rule: SequentialCircuit, steps: int = 1000) -> None:
+        """Compares decisions after each step with those of the circuit of a rule, and proves them for all streams."""
+        circuit = self._sequential
+        bits = np.random.default_rng(0).integers(0, 2, (64, steps, rule.num_inputs)).astype(np.bool_)
+        if (circuit.num_inputs, circuit.num_classes) != (rule.num_inputs, rule.num_classes):
+            raise LgnError(
+                f"the {what} has {rule.num_inputs} inputs and {rule.num_classes} classes: {circuit!r} has not"
+            )
+        said = [each.decoding.decide(each.every_step(bits).reshape(-1, each.num_classes)) for each in (circuit, rule)]
+        self._compare(
+            what, np.array_equal(said[0], said[1]), f"decisions after each step of 64 streams of {steps:,} steps", None
+        )
+        exported, _ = optimize_for_export(circuit)
+        self._prove(f"{what}, at every step of every stream", lambda timeout: prove_decisions(exported, rule, timeout))
 
     def _compare_steps(self, what: str, other: SequentialCircuit, steps: int = 1000) -> None:
         self._compare(what, self._sequential.verify(other, steps), f"64 sequences of {steps:,} steps, each step", None)

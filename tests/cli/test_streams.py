@@ -14,6 +14,8 @@ from lgn_lightning import load_net
 from lgn_lightning.circuit import SequentialCircuit
 from lgn_lightning.circuit.check.prove import prove
 from lgn_lightning.cli.main import main
+from lgn_lightning.deploy.rules import life_board_circuit
+from lgn_lightning.deploy.source import read_source
 from lgn_lightning.nn import life_circuit
 from tests.circuit.tools import needs, needs_abc
 from tests.killed_runs import kill_at_step, run_lgn
@@ -32,6 +34,33 @@ def test_parity_is_learned_for_streams_of_any_length(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert result["accuracy_hard"] == result["accuracy_c"] == 1.0
     assert json.loads((run / "circuits/best/manifest.json").read_text())["state"] <= 2
+
+
+@needs_abc
+def test_parity_is_proven_to_be_the_exclusive_or_of_all_bits(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(run), "--samples", "16", "--rule", "parity-stream"]) == 0
+    assert "rule of parity-stream, at every step of every stream: formal proof" in capsys.readouterr().out
+    circuit = read_source(run).circuit
+    assert isinstance(circuit, SequentialCircuit)
+    replace(circuit, initial=~circuit.initial).save(run.parent / "wrong.lgn")
+    assert main(["verify", str(run.parent / "wrong.lgn"), "--samples", "16", "--rule", "parity-stream"]) == 1
+    for recipe in ("monk1", "game-of-life", "digits"):
+        assert main(["verify", str(run), "--rule", recipe]) == 1
+    assert "which this circuit takes" in capsys.readouterr().err
+
+
+@needs_abc
+def test_a_board_is_proven_to_follow_the_game_of_life(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text("data:\n  class_path: lgn_lightning.data.GameOfLife\n  init_args:\n    size: 4\n")
+    circuit = life_board_circuit(4)
+    circuit.save(tmp_path / "life.lgn")
+    assert main(["verify", str(tmp_path / "life.lgn"), "--samples", "16", "--rule", str(recipe)]) == 0
+    assert "small.yaml: formal proof" in capsys.readouterr().out
+    gates = circuit.gates.copy()
+    gates[-1] = 3  # the or of two cases: one is left out, of one cell
+    replace(circuit, gates=gates).save(tmp_path / "wrong.lgn")
+    assert main(["verify", str(tmp_path / "wrong.lgn"), "--samples", "16", "--rule", str(recipe)]) == 1
 
 
 @needs_abc
@@ -99,4 +128,4 @@ def test_the_game_of_life_is_learned_and_proven(tmp_path: Path, monkeypatch: pyt
     assert rule.verify(life).equal
     assert prove(small, life)
     assert small.num_gates <= 60
-    assert main(["verify", "runs/game-of-life", "--form", "loops"]) == 0
+    assert main(["verify", "runs/game-of-life", "--form", "loops", "--rule", "game-of-life"]) == 0
