@@ -16,6 +16,7 @@ from torch import Tensor
 from lgn_lightning.base.machine import processor_name
 from lgn_lightning.callbacks import GateEntropy
 from lgn_lightning.circuit import Decoding, circuit_of_net
+from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.deploy.folder import ExportedCircuit
@@ -23,7 +24,7 @@ from lgn_lightning.deploy.throughput import images_per_second, rate_text
 from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.nn import logic_layers
 from lgn_lightning.training.module import LogicModule
-from lgn_lightning.training.targets import Target
+from lgn_lightning.training.targets import StepClasses, Target
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def with_compiled(summary: Summary, module: LogicModule, data: SampleDataModule)
     trial = Trial.of_net(circuit, net, images.numpy(), "test")
     scores = compiled.scores(trial.inputs)
     trial.compare(scores, f"C source {exported.source}", compiled.predict(trial.inputs))
+    if isinstance(module.target, StepClasses) and isinstance(compiled, CompiledStream):
+        scores = compiled.every_step(trial.inputs).transpose(0, 2, 1)
     return replace(
         summary,
         gates_exported=exported.gates,

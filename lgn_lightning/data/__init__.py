@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from lgn_lightning.data.cifar10 import CIFAR10
     from lgn_lightning.data.digits import Digits
     from lgn_lightning.data.embedded_tables import Monk, SklearnTable
+    from lgn_lightning.data.growth import Growth
     from lgn_lightning.data.image_folder import ImageFolder
     from lgn_lightning.data.images import ImageDataModule, ImageSet
+    from lgn_lightning.data.keywords import KeywordStream
     from lgn_lightning.data.life import GameOfLife
     from lgn_lightning.data.loader import TensorLoader
     from lgn_lightning.data.mnist import MNIST, FashionMNIST
@@ -43,10 +45,12 @@ __all__ = [
     "EpochBatchSampler",
     "FashionMNIST",
     "GameOfLife",
+    "Growth",
     "HorizontalFlip",
     "ImageDataModule",
     "ImageFolder",
     "ImageSet",
+    "KeywordStream",
     "Monk",
     "PackedTable",
     "ParityStream",
@@ -87,6 +91,8 @@ __getattr__, __dir__ = lazy_names(
         "SklearnTable": "embedded_tables",
         "PackedTable": "packed_table",
         "GameOfLife": "life",
+        "Growth": "growth",
+        "KeywordStream": "keywords",
         "ParityStream": "parity",
         "TextChars": "text",
         "Sequences": "sequences",

@@ -142,7 +142,21 @@ def hard_counts(circuit: AnyCircuit, net: nn.Module, inputs: NDArray[Any]) -> ND
 
 
 def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
-    """Scores of a net in its present mode, on its device, float64 ``[N, classes]``; an LgnError if it gives none."""
+    """Scores of a net in its present mode, on its device, float64 ``[N, classes]``; an LgnError if it gives none.
+
+    Of a net that scores every step these are those of the last, as a circuit gives them.
+    """
+    scores = net_outputs(net, inputs)
+    scores = scores[:, :, -1] if scores.ndim == 3 else scores
+    if scores.ndim != 2 or len(scores) != len(inputs):
+        raise LgnError(
+            f"{type(net).__name__} gives {list(scores.shape)} of {len(inputs)} samples, and no row of scores each"
+        )
+    return scores
+
+
+def net_outputs(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    """What a net gives, in its present mode and on its device, float64; an LgnError if it takes no such samples."""
     import torch  # takes seconds, and a circuit file can be verified without
 
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
@@ -152,10 +166,6 @@ def net_scores(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
             scores = torch.cat([net(block.to(device)).double().cpu() for block in torch.split(samples, _BLOCK)])
     except (RuntimeError, TypeError, AttributeError, IndexError) as error:  # of layers that do not fit one another
         raise LgnError(f"{type(net).__name__} takes no samples {list(inputs.shape)}: {error}") from error
-    if scores.ndim != 2 or len(scores) != len(inputs):
-        raise LgnError(
-            f"{type(net).__name__} gives {list(scores.shape)} of {len(inputs)} samples, and no row of scores each"
-        )
     return scores.numpy()
 
 

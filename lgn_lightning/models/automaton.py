@@ -36,10 +36,11 @@ class LogicCA(KnowsArguments, LogicSequential):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        visible: Channels that are read, the first ones; the others are what cells tell each other. All if None.
 
     Shape:
         - Input: uint8 ``[batch, channels, rows, columns]``, or floats in [0, 1].
-        - Output: a score a cell and channel, ``[batch, channels · rows · columns]``.
+        - Output: a score a cell and visible channel, ``[batch, visible · rows · columns]``.
 
     Raises:
         ValueError: If the sizes do not fit one another.
@@ -62,6 +63,7 @@ class LogicCA(KnowsArguments, LogicSequential):
         implementation: str | None = None,
         parametrization: str | Parametrization = "sigmoid",
         sampler: str | Sampler = "straight_through",
+        visible: int | None = None,
     ) -> None:
         channels, rows, columns = in_shape
         hidden = layer_widths(width, 4 if depth is None and isinstance(width, int) else depth)
@@ -70,7 +72,7 @@ class LogicCA(KnowsArguments, LogicSequential):
         widths = [FIELD * FIELD * channels, *hidden, votes * channels]
         wirings = per_layer("connections", connections, widths[1:], "layers")
         rule = LogicSequential(*dense_layers(widths, wirings, num_candidates, **options))
-        automaton = LogicAutomaton(rule, channels, votes, steps, border, update)
-        cells = channels * rows * columns
+        automaton = LogicAutomaton(rule, channels, votes, steps, border, update, visible=visible)
+        cells = automaton.visible * rows * columns
         super().__init__(Threshold([0.5], in_shape, flatten=False), automaton, nn.Flatten(), GroupSum(cells, tau))
         self.in_shape, self.num_classes, self.bits_of_a_sum = tuple(in_shape), cells, 1

@@ -16,6 +16,7 @@ from lgn_lightning.nn.cell import MEMORIES
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.group_sum import recommended_tau
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
+from lgn_lightning.nn.recurrent import Steps
 from lgn_lightning.nn.samplers import Sampler, make_sampler
 
 
@@ -41,7 +42,7 @@ class LogicRNN(KnowsArguments, LogicSequential):
             read them as first inputs, which residual initialization passes on. Long memory trains from there.
         initial: State before the first step, ``"zeros"`` or ``"learned"``.
         layers: Cells above one another: each reads what the one below says at each step.
-        readout: ``"last"`` step's scores, or their ``"sum"`` over the steps.
+        readout: ``"last"`` step's scores, their ``"sum"`` over the steps, or those of ``"every"`` step.
         scan: How images become steps, ``"rows"`` or ``"pixels"``.
         thresholds: Of images: intensities that pixels are compared with.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
@@ -58,7 +59,8 @@ class LogicRNN(KnowsArguments, LogicSequential):
 
     Shape:
         - Input: see :class:`~lgn_lightning.nn.StepEncoder`.
-        - Output: scores ``[batch, num_classes]``.
+        - Output: scores ``[batch, num_classes]``; of every step ``[batch, num_classes, steps]``, where those behind the
+          end of a sequence are its last ones.
 
     Raises:
         ValueError: If the sizes do not fit one another.
@@ -129,9 +131,17 @@ class LogicRNN(KnowsArguments, LogicSequential):
         super().__init__(encoder, *parts, GroupSum(num_classes, tau))
         self.num_classes = num_classes
         #: Bits that a score is the sum of, see `Target`.
-        self.bits_of_a_sum = group * (1 if readout == "last" or steps is None else steps)
+        self.bits_of_a_sum = group * (steps if readout == "sum" and steps is not None else 1)
         if in_shape is not None:
             self.in_shape = tuple(in_shape)
+
+    def forward(self, x: Any) -> Any:
+        """Scores of sequences."""
+        y = super().forward(x)
+        if isinstance(y, Steps):
+            places = torch.arange(y.bits.shape[1], device=y.lengths.device).minimum(y.lengths[:, None] - 1)
+            y = y.bits.gather(1, places[:, :, None].expand_as(y.bits))
+        return y.transpose(1, 2) if y.ndim == 3 else y
 
 
 @torch.no_grad()

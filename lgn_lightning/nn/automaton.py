@@ -45,10 +45,11 @@ class LogicAutomaton(CheckedInput):
         update: Share of the cells that take their next state at a step; below 1, asynchronous, they are drawn at random
             in training. A circuit and the net in ``.eval()`` mode update all.
         every: Whether the output has the grids after every step, for losses on all of them.
+        visible: Channels of the output, the first ones; the others are what cells tell each other. All if None.
 
     Shape:
         - Input: grids ``[batch, channels, H, W]``, numbers in [0, 1].
-        - Output: the same; with ``every`` ``[batch, steps, channels, H, W]``.
+        - Output: ``[batch, visible, H, W]``; with ``every`` ``[batch, steps, visible, H, W]``.
 
     Raises:
         ValueError: If an argument is not one of the choices; when called, if the grids have other channels or are
@@ -64,6 +65,7 @@ class LogicAutomaton(CheckedInput):
         border: str = "torus",
         update: float = 1.0,
         every: bool = False,
+        visible: int | None = None,
     ) -> None:
         super().__init__()
         if border not in BORDERS:
@@ -72,11 +74,14 @@ class LogicAutomaton(CheckedInput):
             raise ValueError(
                 f"channels={channels}, votes={votes} and steps={steps} must be 1 or more, update={update} in (0, 1]"
             )
+        if visible is not None and not 0 < visible <= channels:
+            raise ValueError(f"visible={visible}: 1 to all of {channels} channels are read")
         layers = list(rule) if isinstance(rule, nn.Sequential) else [rule]
         #: Gives the share of the votes of each bit.
         self.rule = LogicSequential(*layers, GroupSum(channels, float(votes)))
         self.channels, self.votes, self.steps = channels, votes, steps
         self.border, self.update, self.every = border, update, every
+        self.visible = channels if visible is None else visible
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the rule."""
@@ -87,19 +92,24 @@ class LogicAutomaton(CheckedInput):
             )
         if self.looks() and x.dtype != torch.bool:
             check_range(x, "LogicAutomaton", "put Threshold before it")
+        grids = self.grids(x, self.steps)
+        return torch.stack(grids, 1)[:, :, : self.visible] if self.every else grids[-1][:, : self.visible]
+
+    def grids(self, x: Tensor, steps: int) -> list[Tensor]:
+        """All channels after each of so many steps, in the present mode."""
         grid = x if x.is_floating_point() else x.float()
         grids = []
         rounds = not self.training or all(layer.sampler.hard for layer in logic_layers(self.rule).values())
-        for step in range(1, self.steps + 1):
+        for step in range(1, steps + 1):
             following = self._step(grid)
-            if rounds and self.votes > 1 and (step < self.steps or not self.training):
+            if rounds and self.votes > 1 and (step < steps or not self.training):
                 following = round_to_bits(following)
             if self.training and self.update < 1:
                 drawn = torch.rand(len(x), 1, *x.shape[2:], device=x.device) < self.update
                 following = torch.where(drawn, following, grid)
             grid = following
             grids.append(grid)
-        return torch.stack(grids, 1) if self.every else grid
+        return grids
 
     def _step(self, grid: Tensor) -> Tensor:
         batch, channels, height, width = grid.shape
@@ -145,7 +155,7 @@ class LogicAutomaton(CheckedInput):
             if self.border == "torus":
                 wires, padding = np.pad(wires, ((0, 0), (1, 1), (1, 1)), mode="wrap"), (0, 0)
             wires = builder.convolve(wires, kernel, (FIELD, FIELD), padding=padding)
-        return wires
+        return wires[: self.visible]
 
     def extra_repr(self) -> str:
         update = f", update={self.update}" if self.update < 1 else ""

@@ -15,9 +15,10 @@ from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
-from lgn_lightning.deploy.trial import Trial, as_inputs, net_scores
+from lgn_lightning.deploy.trial import Trial, as_inputs, net_outputs, net_scores
 from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
+from lgn_lightning.report.frames import automaton_frames
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.importance import Importance, importance
 from lgn_lightning.report.layers import LayerFacts, layer_facts
@@ -47,8 +48,8 @@ class Findings:
 
     ``activity_images`` test images gave the layers' activity, and on ``compared`` of them net and circuit had equal
     scores; ``throughput`` is in images per second by what ran them. ``values`` are metrics of targets that are no
-    classes; ``states`` are curves of a recurrent net's state over the steps; ``importance`` is of a table's bits and
-    columns, over ``flipped`` rows.
+    classes; ``states`` are curves of a recurrent net's state over the steps, ``frames`` are an automaton's grids;
+    ``importance`` is of a table's bits and columns, over ``flipped`` rows.
     """
 
     run: LoadedNet
@@ -64,6 +65,7 @@ class Findings:
     flipped: int = 0
     throughput: list[tuple[str, float]] = field(default_factory=list)
     states: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    frames: NDArray[np.bool_] | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -145,7 +147,7 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     findings = Findings(run, history, layers, measured, test, circuit, missing=missing)
     if test is not None:
         findings.states = state_curves(run.net, test.images)
-    if test is not None:
+        findings.frames = automaton_frames(run.net, test.images)
         _run_test_images(findings, test)
     return findings
 
@@ -153,6 +155,10 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
 def _run_test_images(findings: Findings, test: TestSplit) -> None:
     net, circuit = findings.run.net, findings.circuit
     says = decoding(findings.run.content)
+    if test.labels.ndim == 2 and says.is_class:  # a class at every step; what does not count is below 0
+        right = net_outputs(net, test.images).argmax(1) == test.labels
+        findings.values = [("accuracy of a step", float(right[test.labels >= 0].mean()))]
+        return
     if circuit is None:
         _measure(findings, test, net_scores(net, test.images), says)
         return

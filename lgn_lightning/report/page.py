@@ -17,7 +17,7 @@ from lgn_lightning.base.machine import processor_name
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.throughput import rate_text
 from lgn_lightning.gates import GATE_NAMES
-from lgn_lightning.report import figures
+from lgn_lightning.report import figures, frames
 from lgn_lightning.report.circuit_facts import CircuitFacts
 from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
@@ -63,6 +63,7 @@ def render(findings: Findings) -> str:
         most_bits=2 ** max((layer.arity for layer in findings.layers), default=2),
         soft=findings.soft_accuracy,
         charts=_charts(findings),
+        automaton={} if findings.frames is None else _automaton(findings.frames),
         activity=figures.activity_charts([layer.on for layer in findings.layers if layer.on is not None]),
         about=findings.about,
         settings=settings_text(findings.run),
@@ -100,6 +101,10 @@ def _charts(findings: Findings) -> dict[str, str]:
             values = node_values(circuit.small, encode(circuit.small, findings.test.images[:1])[0])
             charts["decision"] = draw_piece(circuit.small, piece, f"{label}, for the first test row", values)
     return charts
+
+
+def _automaton(grids: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"picture": frames.picture_uri(grids), "animation": frames.animation_uri(grids), "steps": len(grids) - 1}
 
 
 def _examples(findings: Findings) -> list[dict[str, Any]]:

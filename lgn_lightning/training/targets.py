@@ -13,7 +13,21 @@ from lgn_lightning.training.label_check import check_labels
 from lgn_lightning.training.target import Target, described
 from lgn_lightning.training.thresholds import Labels, YesNo
 
-__all__ = ["TARGETS", "Classes", "Labels", "Number", "Ordinal", "Target", "YesNo", "make_target", "scores_of"]
+__all__ = [
+    "TARGETS",
+    "Classes",
+    "Labels",
+    "Number",
+    "Ordinal",
+    "StepClasses",
+    "Target",
+    "YesNo",
+    "make_target",
+    "scores_of",
+]
+
+#: The label of a step that does not count, which torch's losses leave out.
+IGNORED: Final = -100
 
 
 class Classes(Target):
@@ -48,6 +62,27 @@ class Classes(Target):
 
     def decoding(self) -> dict[str, Any]:
         return {"kind": "argmax"}
+
+
+class StepClasses(Classes):
+    """A class at every step of a sequence. Labels are int64 ``[batch, steps]``; those of -100 do not count.
+
+    The net gives scores ``[batch, num_classes, steps]``, as `LogicRNN` does with ``readout: every``.
+    """
+
+    def check(self, y: Tensor, ignored: int | None = None) -> None:
+        if y.ndim != 2 or y.is_floating_point():
+            raise DataError(f"labels are {described(y)}: give int64 [batch, steps], a class at every step, or -100")
+        check_labels(y.flatten(), self.num_classes, IGNORED)
+
+    def outputs(self, scores: Tensor) -> Tensor:
+        """A ValueError if they are of whole sequences."""
+        if scores.ndim != 3:
+            raise ValueError(f"the net gives scores {list(scores.shape)} and none of every step: set readout to every")
+        return scores
+
+    def metrics(self) -> dict[str, Metric]:
+        return {"acc": MulticlassAccuracy(self.num_classes, average="micro", ignore_index=IGNORED)}
 
 
 class Number(Target):
@@ -230,6 +265,7 @@ TARGETS: Final[dict[str, type[Target]]] = {
     "labels": Labels,
     "number": Number,
     "ordinal": Ordinal,
+    "steps": StepClasses,
 }
 
 

@@ -51,18 +51,6 @@ def steps_of_net(net: LogicRNN, x: np.ndarray) -> np.ndarray:
     return np.stack([(net(torch.from_numpy(x[:, :t])) * 2).round().int().numpy() for t in lengths], axis=1)
 
 
-def steps_of_c(library: CompiledStream, x: np.ndarray) -> np.ndarray:
-    """Scores after each step by the compiled C, a stream a sequence."""
-    lib, name = library._library, library.name
-    scores = np.zeros((*x.shape[:2], library.num_classes), np.int32)
-    for sequence, rows in zip(np.ascontiguousarray(x.astype(np.uint8)), scores, strict=True):
-        stream = ctypes.create_string_buffer(library.stream_bytes)
-        lib[f"{name}_reset"](stream)
-        for step, row in zip(sequence, rows, strict=True):
-            lib[f"{name}_step_bools"](stream, ctypes.c_void_p(step.ctypes.data), ctypes.c_void_p(row.ctypes.data))
-    return scores
-
-
 @needs("gcc", "iverilog", "vvp")
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(net=nets)
@@ -77,7 +65,7 @@ def test_net_engine_c_and_verilog_agree_for_1000_steps(net: LogicRNN, tmp_path_f
     assert np.array_equal(small.compile().every_step(x), each)
     folder = tmp_path_factory.mktemp("stream")
     compile_source(small.to_c(word_bits=8), folder / "net.so")
-    assert np.array_equal(steps_of_c(CompiledStream(folder / "net.so"), x), wanted)
+    assert np.array_equal(CompiledStream(folder / "net.so").every_step(x), wanted)
     assert simulate_verilog_stream(circuit, emit_verilog_stream(small, name="net"), x[:1])
 
 

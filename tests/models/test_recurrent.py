@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from lgn_lightning.circuit import SequentialCircuit
 from lgn_lightning.models import LogicRNN
 from lgn_lightning.nn import LogicLayer
 
@@ -58,3 +59,26 @@ def test_it_trains_on_packed_bits() -> None:
 def test_sizes_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LogicRNN(2, **options)
+
+
+@pytest.mark.parametrize("connections", ["random", "learned"])
+def test_scores_of_every_step(connections: str) -> None:
+    torch.manual_seed(0)
+    net = LogicRNN(3, in_bits=3, state=12, width=20, out=9, readout="every", connections=connections)
+    x = torch.randint(2, (6, 5, 3)).to(torch.uint8)
+    x[0, 3:] = 255
+    x[1, 1:] = 255
+    y = net.eval()(x)
+    assert y.shape == (6, 3, 5)
+    for t in range(5):  # as those of the last step of shorter sequences, and behind the end as at the end
+        assert torch.equal(y[:, :, t], net(x[:, : t + 1])[:, :, -1])
+    assert torch.equal(y[0, :, 3:], y[0, :, 2:3].expand(-1, 2))
+    circuit = SequentialCircuit.from_module(net)
+    counts = torch.from_numpy(circuit.every_step(x[2:].numpy() == 1)).transpose(1, 2)
+    assert torch.equal((y[2:] * circuit.tau).round().int(), counts)
+    assert torch.equal((y[:, :, -1] * circuit.tau).round().int(), torch.from_numpy(circuit.scores(x.numpy())))
+    labels = torch.randint(3, (6, 5))
+    labels[0, 3:] = labels[1, 1:] = -100
+    torch.nn.functional.cross_entropy(net.train()(x), labels).backward()
+    weights = [module.weights.grad for module in net.modules() if isinstance(module, LogicLayer)]
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in weights)

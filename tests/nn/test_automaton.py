@@ -91,6 +91,17 @@ def test_asynchronous_updates_leave_some_cells() -> None:
     assert torch.equal(net.eval()(x), automaton(votes=5).eval()(x))
 
 
+def test_the_first_channels_are_read_and_the_others_stay_inside() -> None:
+    x = torch.randint(2, (3, 2, 4, 5)).float()
+    part, whole = automaton(votes=5, steps=3, visible=1).eval(), automaton(votes=5, steps=3).eval()
+    assert torch.equal(part(x), whole(x)[:, :1])
+    assert [grid.shape for grid in part.grids(x, 2)] == [x.shape] * 2
+    circuit = Circuit.from_module(nn.Sequential(part), input_shape=(2, 4, 5))
+    assert np.array_equal(circuit.scores(x.flatten(1).numpy() > 0), part(x).flatten(1).numpy())
+    with pytest.raises(ValueError, match="visible=3"):
+        automaton(visible=3)
+
+
 def test_the_game_of_life_as_a_circuit_fits_few_gates() -> None:
     life = life_circuit()
     around = NEIGHBOURHOODS.sum(1) - NEIGHBOURHOODS[:, 4]

@@ -13,11 +13,12 @@ from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier, LogicModule, LogicRegressor, load_net, soft_gates
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.losses import FocalLoss
-from lgn_lightning.models import MLP, LogicMLP
+from lgn_lightning.models import MLP, LogicMLP, LogicRNN
 from lgn_lightning.training.targets import Labels, Number, YesNo, describe_target, make_target
 from lgn_lightning.training.thresholds import best_threshold
 from tests.training import toy
@@ -198,6 +199,28 @@ def test_labels_that_are_none_are_refused(kind: str) -> None:
     bad, message = BAD[kind]
     with pytest.raises(DataError, match=message):
         module(kind).target.check(bad)
+
+
+def test_a_class_at_every_step(tmp_path: Path) -> None:
+    """Accuracy and loss are of the steps that count."""
+    torch.manual_seed(0)
+    x, y = torch.randint(2, (40, 6, 3)).to(torch.uint8), torch.randint(3, (40, 6))
+    y[:, 4:] = -100
+    x[:, 4:] = 255
+    rnn = LogicRNN(3, in_bits=3, state=6, width=20, out=12, readout="every")
+    made = LogicModule(rnn, 3, target="steps")
+    batches = DataLoader(TensorDataset(x, y), batch_size=20)
+    trainer = toy.trainer(tmp_path)
+    trainer.fit(made, batches, batches)
+    decided = made.target.decide(rnn.eval()(x))
+    values = trainer.validate(made, batches, verbose=False)[0]
+    assert values["val/acc_hard"] == pytest.approx(sk.accuracy_score(y[:, :4].flatten(), decided[:, :4].flatten()))
+    assert describe_target(made.target) == "steps"
+    for bad, message in ((y[:, 0], "a class at every step"), (y + 3, "from 0 to 2")):
+        with pytest.raises(DataError, match=message):
+            made.target.check(bad)
+    with pytest.raises(ValueError, match="set readout to every"):
+        made.target.outputs(torch.zeros(4, 3))
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

@@ -39,14 +39,33 @@ class CompiledStream(CompiledCircuit):
         """Scores of sequences, int32 ``[N, classes]``; see `SequenceEngine` for ``x`` and ``lengths``."""
         frames = sequence_frames(self, x)
         ends = sequence_lengths(self, frames, lengths)
-        kind, samples = check_samples(self, plain_bits(self, frames.reshape(-1, *frames.shape[2:])))
-        steps = samples.reshape(*frames.shape[:2], -1)
-        entry = self._library[f"{self.name}_sequence_{kind if kind != 'bits' else 'bools'}"]
+        kind, steps = self._steps(frames)
+        entry = self._library[f"{self.name}_sequence_{kind}"]
         entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p], None
         result = np.zeros((len(frames), self.num_classes), np.int32)
         for sequence, end, row in zip(steps, ends.tolist(), result, strict=True):
             entry(sequence.ctypes.data, end, row.ctypes.data)
         return result
+
+    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
+        """What each step gives as scores, int32 ``[N, steps, classes]``: of all steps so far, where they are summed."""
+        frames = sequence_frames(self, x)
+        kind, steps = self._steps(frames)
+        reset, step = self._library[f"{self.name}_reset"], self._library[f"{self.name}_step_{kind}"]
+        reset.argtypes, step.argtypes = [ctypes.c_void_p], [ctypes.c_void_p] * 3
+        reset.restype = step.restype = None
+        result = np.zeros((*frames.shape[:2], self.num_classes), np.int32)
+        stream = np.zeros(-(-self.stream_bytes // 8), np.uint64)  # aligned as its words
+        for sequence, rows in zip(steps, result, strict=True):
+            reset(stream.ctypes.data)
+            for sample, row in zip(sequence, rows, strict=True):
+                step(stream.ctypes.data, sample.ctypes.data, row.ctypes.data)
+        return result
+
+    def _steps(self, frames: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+        """What a step is, as the names of functions say it, and the bytes of each, ``[N, steps, bytes]``."""
+        kind, samples = check_samples(self, plain_bits(self, frames.reshape(-1, *frames.shape[2:])))
+        return "bools" if kind == "bits" else kind, samples.reshape(*frames.shape[:2], -1)
 
     def predict(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
         """What the scores of sequences say, see `Decoding.decide`."""
