@@ -15,10 +15,6 @@
 namespace lgn {
 namespace {
 
-// Results of this size are written past the caches: they would only push out what is read next.
-constexpr int64_t kStreamForward = int64_t{12} << 20;
-constexpr int64_t kStreamBackward = int64_t{2} << 20;
-
 // The checked arguments that every op on a layer has, in the forms that kernels take.
 struct Layer {
   Tensor table, a, b;

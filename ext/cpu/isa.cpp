@@ -1,4 +1,5 @@
-// The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match.
+// The kernels of one instruction set. Compiled once for each, with LGN_ISA naming the set and the flags to match, and
+// for double alone, with LGN_WITH_F64, by itself or in the plain build.
 #include "isa.h"
 
 #include <type_traits>
@@ -27,6 +28,7 @@ constexpr LayerKernels layer_kernels() {
   return k;
 }
 
+#if defined(LGN_ISA)
 constexpr Kernels make_kernels() {
   Kernels k{LGN_STRING(LGN_ISA), layer_kernels<float>(), layer_kernels<Bf16>(), bit_kernels(),
             bit_layer_kernels(), bit_tree_kernels(),     lut_bit_kernels(),     choice_kernels()};
@@ -34,13 +36,16 @@ constexpr Kernels make_kernels() {
   k.f32.softmax_table_backward = &softmax_table_backward_f32;
   return k;
 }
+#endif
 
 }  // namespace
 
+#if defined(LGN_ISA)
 const Kernels& LGN_NAME(kernels_, LGN_ISA)() {
   static constexpr Kernels kSet = make_kernels();
   return kSet;
 }
+#endif
 
 #if defined(LGN_WITH_F64)
 const LayerKernels& kernels_f64() {

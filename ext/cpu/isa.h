@@ -8,7 +8,7 @@ namespace lgn {
 const Kernels& kernels_baseline();
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
-// double is there for gradient checks and has one plain build.
+// double is there for gradient checks and has one build, for any processor.
 const LayerKernels& kernels_f64();
 
 }  // namespace lgn

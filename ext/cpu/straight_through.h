@@ -62,7 +62,7 @@ struct BitLayerKernels {
   // Lanes of grad past the batch are 0. The gradient of x is multiplied by `factor`.
   void (*backward)(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                    const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
-                   const TableRows& grad_table, const Tile& tile);
+                   const TableRows& grad_table, const Tile& tile, bool stream);
   // Rows begin … end-1 of the gradient of a layer's inputs, those of one tile. Rows that nobody reads are 0.
   void (*pull)(const PulledRows& from, int64_t begin, int64_t end, char* out, int64_t out_pitch, const Tile& tile);
   // The parameters' gradients of gates begin … end-1 of a layer of learned wires, from rows of grad as in `backward`,

@@ -101,7 +101,7 @@ void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const 
 template <int N, bool kGradX>
 void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                         const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
-                        const TableRows& grad_table, const Tile& tile) {
+                        const TableRows& grad_table, const Tile& tile, bool streaming) {
   constexpr int kMaxVectors = (N ? N : kTileLines) * kLineVectors;
   const int lines = N ? N : tile.lines;
   const int vectors = lines * kLineVectors;
@@ -117,7 +117,7 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     if (p + kAhead < count) {
       const Step& next = steps[p + kAhead];
       if (!group) prefetch_read(grad + next.gate * grad_pitch, lines);
-      if (kGradX) prefetch_write(grad_x.data + next.j * grad_x.pitch, lines);
+      if (kGradX && !streaming) prefetch_write(grad_x.data + next.j * grad_x.pitch, lines);
       // These lie in the second-level cache, but a gate is too long for the processor to look ahead by itself.
       prefetch_read(reinterpret_cast<const char*>(x + next.j * x_pitch), 1);
       prefetch_read(reinterpret_cast<const char*>(table + 4 * static_cast<int64_t>(next.gate)), 1);
@@ -140,6 +140,8 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
     const int64_t swap = step.flags & kSwap;
     const Slope in_i(t, swap, factor), in_j(t, 1 - swap, factor);
     VecF s[4] = {};
+    const auto give = [&](char* to, VecF sum)
+                          __attribute__((always_inline)) { streaming ? stream(to, sum) : store(to, sum); };
     const auto body = [&](int v, bool fresh) __attribute__((always_inline)) {
       const VecF gv = load<VecF>(g + v * kVectorBytes);
       const LaneMask i = lane_mask(xi, v), j = lane_mask(xj, v);
@@ -148,7 +150,7 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       s[2] = add_where(s[2], j, gv);
       s[3] = add_where(s[3], both(i, j), gv);
       if constexpr (kGradX) {
-        store(gi + v * kVectorBytes, fma(gv, choose(j, in_i.set, in_i.clear), carry[v]));
+        give(gi + v * kVectorBytes, fma(gv, choose(j, in_i.set, in_i.clear), carry[v]));
         carry[v] = fma(gv, choose(i, in_j.set, in_j.clear), fresh ? VecF{} : load<VecF>(gj + v * kVectorBytes));
       }
     };
@@ -158,20 +160,21 @@ void bit_backward_lines(const uint8_t* x, int64_t x_pitch, const char* grad, int
       for (int v = 0; v < vectors; v++) body(v, false);
     }
     if (kGradX && (step.flags & kLast)) {
-      for (int v = 0; v < vectors; v++) store(gj + v * kVectorBytes, carry[v]);
+      for (int v = 0; v < vectors; v++) give(gj + v * kVectorBytes, carry[v]);
     }
     float total[4];  // of g, g·x_i, g·x_j, g·x_i·x_j
     sum_lanes(s, total);
     give_table_gradient(total, step, grad_table);
   }
+  if (kGradX && streaming) stream_fence();
 }
 
 void bit_backward(const uint8_t* x, int64_t x_pitch, const char* grad, int64_t grad_pitch, int64_t group,
                   const float* table, float factor, const Step* steps, int64_t count, const GradRows& grad_x,
-                  const TableRows& grad_table, const Tile& tile) {
+                  const TableRows& grad_table, const Tile& tile, bool streaming) {
   for_lines<float>(tile.lines, [&](auto n) {
     const auto run = grad_x.data ? &bit_backward_lines<n, true> : &bit_backward_lines<n, false>;
-    run(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, grad_table, tile);
+    run(x, x_pitch, grad, grad_pitch, group, table, factor, steps, count, grad_x, grad_table, tile, streaming);
   });
 }
 

@@ -169,6 +169,7 @@ class BitStack {
   static void walk(const BitLayer& layer, const BitRows& words, const char* grad, int64_t group, const GradRows& rows,
                    const TableRows& table, const Tile& tile, const VisitAll& visit_all) {
     const Plan& plan = *layer.plan;
+    const bool stream = layer.inputs * tile.lines * kLineBytes >= kStreamBackward && plan.revisits * 16 < layer.gates;
     visit_all(static_cast<int64_t>(plan.chunks.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; c++) {
         const Chunk& chunk = plan.chunks[static_cast<size_t>(c)];
@@ -176,7 +177,7 @@ class BitStack {
         of_chunk.side = plan.side_list.data() + chunk.side_begin;
         kernels().bit_layer.backward(words.data, words.pitch, grad, kTileBytes, group,
                                      layer.table.const_data_ptr<float>(), layer.factor, plan.steps.data() + chunk.begin,
-                                     chunk.end - chunk.begin, of_chunk, table, tile);
+                                     chunk.end - chunk.begin, of_chunk, table, tile, stream);
       }
     });
     if (rows.data == nullptr) return;

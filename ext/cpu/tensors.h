@@ -21,6 +21,10 @@ namespace lgn {
 
 using at::Tensor;
 
+// Activations and gradients of this size are written past the caches: they would only push out what is read next.
+constexpr int64_t kStreamForward = int64_t{12} << 20;
+constexpr int64_t kStreamBackward = int64_t{2} << 20;
+
 // Gates that one thread takes at a time where gates are independent of one another.
 constexpr int64_t kGrain = 2048;
 

@@ -1,4 +1,4 @@
-"""The library of the CPU kernels: the plain build and this processor's best instruction set, or all sets."""
+"""The library of the CPU kernels: for this processor's best instruction set, or for all sets and any processor."""
 
 import re
 import sys
@@ -84,12 +84,14 @@ def host_units(sources: Path, folder: str, torch_flags: tuple[str, ...]) -> list
 
 
 def _units(sources: Path, sets: tuple[str, ...]) -> tuple[Unit, ...]:
-    # First what takes longest. The plain build is for gradient checks and old processors, where nobody waits for it.
+    # First what takes longest. Nobody waits for gradient checks, which take double, and the plain build.
     torch_ops, *plain = host_units(sources, "", torch_includes())
     fast = ("-O2", "-fpeel-loops")  # -O3 takes a third longer and measures no faster
     units = [Unit("isa.cpp", f"{name}.o", (*fast, f"-DLGN_ISA={name}", *FLAGS[name])) for name in reversed(sets)]
-    units += [torch_ops, Unit("isa.cpp", "baseline.o", ("-O1", "-DLGN_ISA=baseline", "-DLGN_WITH_F64"))]
-    has = tuple(f"-DLGN_HAS_{name.upper()}" for name in sets)
+    one = len(sets) == 1 < len(all_sets())  # that of this processor, which runs no other
+    any_processor = () if one else ("-DLGN_ISA=baseline",)
+    units += [torch_ops, Unit("isa.cpp", "baseline.o", ("-O1", "-DLGN_WITH_F64", *any_processor))]
+    has = (*(f"-DLGN_HAS_{name.upper()}" for name in sets), *(("-DLGN_NO_BASELINE",) if one else ()))
     for unit in plain:
         if unit.source != "isa.cpp":
             units.append(replace(unit, flags=(*unit.flags, *has)) if unit.source == "kernels.cpp" else unit)
