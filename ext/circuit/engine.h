@@ -23,7 +23,7 @@ class Workspace {
  public:
   explicit Workspace(size_t bytes) {
     constexpr size_t kHugePage = size_t(1) << 21;
-    const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    const size_t alignment = bytes >= kHugePage / 4 ? kHugePage : 64;
     const size_t size = (bytes + alignment - 1) / alignment * alignment;
     memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, size)));
     if (!memory_) throw std::bad_alloc();

@@ -17,11 +17,12 @@ class CodeBuffer {
   ~CodeBuffer();
   // False where the system refuses; the reason goes to `message`.
   bool make(const std::vector<uint8_t>& code, std::string* message);
-  uint8_t* code() const { return static_cast<uint8_t*>(memory_); }
+  uint8_t* code() const { return code_; }
 
  private:
-  void* memory_ = nullptr;
+  void* mapped_ = nullptr;
   size_t size_ = 0;
+  uint8_t* code_ = nullptr;
 };
 
 struct MachineCode {

@@ -19,6 +19,7 @@ from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
 _KERNELS = ("kernels.cpp", "loop_kernels.cpp", "row_kernels.cpp")  # compiled once per instruction set
+_ENGINES = ("engine.cpp", "loops.cpp", "sequences.cpp")  # run with them; the others make what is run
 ISA_NAMES = ("generic", "avx2", "avx512")
 KINDS = ("interpreter", "machine-code")
 FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
@@ -109,10 +110,10 @@ def plan() -> BuildPlan:
     """What the library is built of."""
     sources = Path(str(files("lgn_lightning.ext"))) / "circuit"
     # Units of several files each: what they include takes longer than they do.
-    units = [_unit(_KERNELS, "kernels_generic", "-DLGN_SET=Generic")]
+    passes = [path.name for path in sorted(sources.glob("*.cpp")) if path.name not in (*_KERNELS, *_ENGINES)]
+    units = [_unit(passes, "passes", "-O1"), _unit(_ENGINES, "engines")]
     units += [_unit(_KERNELS, f"kernels_{name}", f"-DLGN_SET={name.capitalize()}", *FLAGS[name]) for name in all_sets()]
-    plain = [path.name for path in sorted(sources.glob("*.cpp")) if path.name not in _KERNELS]
-    units += [_unit(plain[half::2], f"rest_{half}") for half in (0, 1)]
+    units += [_unit(_KERNELS, "kernels_generic", "-DLGN_SET=Generic")]
     return BuildPlan("circuit", "lgn_circuit.so", sources, (sources,), tuple(units), ("-shared", "-pthread"))
 
 
