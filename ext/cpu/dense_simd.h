@@ -20,7 +20,10 @@ void forward_lines(const char* x, int64_t x_pitch, const void* table, const Step
   y += tile.offset;
   for (int64_t p = begin; p < end; p++) {
     const Step step = steps[p];
-    if (p + kAhead < end) {
+    if (streaming && p + kFar < end) {
+      prefetch_far(x + steps[p + kFar].j * x_pitch, lines);
+      prefetch_read(x + steps[p + kNear].j * x_pitch, lines);
+    } else if (p + kAhead < end) {
       prefetch_read(x + steps[p + kAhead].j * x_pitch, lines);
       if (!streaming) prefetch_write(y + steps[p + kAhead].gate * y_pitch, lines);
     }
@@ -111,9 +114,10 @@ void backward_lines(const char* x, int64_t x_pitch, const char* grad, int64_t gr
   for (int v = 0; v < vectors * kParts; v++) carry[v] = held[v] = Vec{};
   for (int64_t p = 0; p < count; p++) {
     const Step step = steps[p];
-    if (p + kAhead < count) {
+    if (p + kFar < count) {
       const Step& next = steps[p + kAhead];
-      prefetch_read(x + next.j * x_pitch, lines);
+      prefetch_far(x + steps[p + kFar].j * x_pitch, lines);
+      prefetch_read(x + steps[p + kNear].j * x_pitch, lines);
       if (!kGrouped) prefetch_read(grad + next.gate * grad_pitch, lines);
       if (kGradX && !streaming) prefetch_write(out + next.j * grad_x.pitch, kWide ? lines * kParts : lines);
     }

@@ -10,6 +10,9 @@ namespace {
 
 // Steps that a row is asked for ahead of its use.
 constexpr int64_t kAhead = 8;
+// The same of rows in random order that lie in no cache: first into the second-level one, which waits for more lines at
+// once than the first-level one.
+constexpr int64_t kNear = 4, kFar = 24;
 
 template <typename T>
 struct Coefficients {
@@ -27,6 +30,9 @@ LGN_INLINE Coefficients<T> coefficients(const T* table, const Step& step) {
 
 LGN_INLINE void prefetch_read(const char* p, int lines) {
   for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 0);
+}
+LGN_INLINE void prefetch_far(const char* p, int lines) {
+  for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 0, 2);
 }
 LGN_INLINE void prefetch_write(const char* p, int lines) {
   for (int k = 0; k < lines; k++) __builtin_prefetch(p + k * kLineBytes, 1);

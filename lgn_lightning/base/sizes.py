@@ -17,7 +17,7 @@ def check_classes(num_classes: int, last_width: int) -> None:
     if last_width % num_classes:
         raise ValueError(
             f"the last layer's width {last_width} does not divide into {num_classes} classes; "
-            f"take {-(-last_width // num_classes) * num_classes}"
+            f"take {max(-(-last_width // num_classes), 1) * num_classes}"
         )
 
 
