@@ -94,6 +94,7 @@ def test_checkpoint_gives_the_same_net() -> None:
     ("changes", "message"),
     [
         ({"dense": [60, 55]}, r"55 .* 10 classes; take 60"),
+        ({"dense": [60, -5]}, r"-5 .* 10 classes; take 10"),
         ({"channels": []}, "at least one layer of each"),
         ({"kernel_size": [3]}, r"kernel_size=\[3\].* 2 convolutions"),
         ({"pool": 5}, r"convolution 2: pooling 5x5 .* 1x1"),

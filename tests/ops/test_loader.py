@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lgn_lightning.base import native_build
-from lgn_lightning.base.instruction_sets import best_set
+from lgn_lightning.base.instruction_sets import all_sets, best_set
 from lgn_lightning.ops import cpu_build, loader
 
 STAND_IN = textwrap.dedent(
@@ -265,6 +265,16 @@ def test_report_explains(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert facts["compiler"] == os.environ["CXX"]
     monkeypatch.setenv("CXX", "/nowhere/cxx")
     assert "CXX=/nowhere/cxx is not a program" in loader.report()["native cpu"]
+
+
+def test_the_plain_build_is_for_any_processor_and_not_in_a_build_for_this_one() -> None:
+    def has_plain_build(plan: native_build.BuildPlan) -> bool:
+        return any("-DLGN_ISA=baseline" in unit.flags for unit in plan.units)
+
+    assert has_plain_build(cpu_build.make_plan(()))
+    assert has_plain_build(cpu_build.every_set_plan())
+    if len(all_sets()) > 1:
+        assert not has_plain_build(cpu_build.make_plan(all_sets()[-1:]))
 
 
 def test_library_with_all_sets_is_preferred_and_serves_every_machine(

@@ -91,6 +91,21 @@ def test_equals_the_layers_one_by_one(batch: int, learned: tuple[int, ...]) -> N
         torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("batch", [70, 100])
+def test_layers_whose_gradients_go_past_the_caches(batch: int) -> None:
+    n = 8400  # from 2 MB of gradients a layer on, if few inputs are visited twice
+    lists = stack((11, n, n, n))
+    for side in "ab":
+        lists[side][1:] = [torch.randperm(n, generator=torch.Generator().manual_seed(ord(side))).int()] * 2
+    x, upper = torch.rand(batch, 11, requires_grad=True), torch.randn(batch, 3)
+    wanted = x, *lists["table"]
+    expected = torch.autograd.grad(layer_by_layer(x, lists, 3, 100.0, [1.0] * 3), wanted, upper)
+    for got, want in zip(
+        torch.autograd.grad(ops.bit_logic(x, records(lists), 3, 100.0), wanted, upper), expected, strict=True
+    ):
+        torch.testing.assert_close(got, want, atol=2e-5 * batch**0.5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("chosen", [True, False])  # whether the wires are among the candidates
 @pytest.mark.parametrize("count", [8, 16, 24])
 @pytest.mark.parametrize("batch", [5, 100, 128, 300])
