@@ -17,6 +17,7 @@ from lgn_lightning.callbacks.sampler_schedule import SamplerSchedule
 from lgn_lightning.callbacks.score_saturation import ScoreSaturation
 from lgn_lightning.callbacks.state_activity import StateActivity
 from lgn_lightning.callbacks.step_progress import StepProgressBar
+from lgn_lightning.callbacks.threshold_hint import ThresholdHint
 from lgn_lightning.callbacks.wire_penalty import WirePenalty
 from lgn_lightning.callbacks.wire_schedule import WireSchedule
 
@@ -35,6 +36,7 @@ __all__ = [
     "ScoreSaturation",
     "StateActivity",
     "StepProgressBar",
+    "ThresholdHint",
     "WirePenalty",
     "WireSchedule",
 ]

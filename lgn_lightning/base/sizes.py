@@ -40,8 +40,13 @@ def check_widths(name: str, in_dim: int, out_dim: int, arity: int) -> None:
         )
 
 
-def check_thresholds(thresholds: Sequence[float]) -> None:
+def check_thresholds(thresholds: Sequence[float] | str) -> None:
     """Refuses thresholds that are not increasing intensities, by a ValueError."""
+    if isinstance(thresholds, str):
+        raise ValueError(
+            f"thresholds={thresholds!r}: `lgn fit` finds those of a recipe; elsewhere give numbers, such as "
+            "lgn_lightning.data.levels.choose_levels(images, labels).thresholds"
+        )
     in_range = all(0 <= t < 1 for t in thresholds)  # false for NaN
     if not thresholds or not in_range or sorted(set(thresholds)) != list(thresholds):
         raise ValueError(f"thresholds must be increasing and in [0, 1), not {list(thresholds)}")

@@ -1,11 +1,14 @@
-"""Sizes that a recipe leaves to its data: what is null there is looked up before net and module are built."""
+"""What a recipe leaves to its data, sizes and thresholds: it is looked up before net and module are built."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from lgn_lightning.base.errors import RecipeError
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.data.from_settings import data_module
+from lgn_lightning.data.images import ImageDataModule
+from lgn_lightning.data.levels import choose_levels
 from lgn_lightning.training.targets import TARGETS, scores_of
 
 #: Arguments of nets, which are attributes of data modules.
@@ -13,7 +16,7 @@ _SIZES: Final = ("num_bits", "num_classes")
 
 
 def fill_in_sizes(config: Any) -> SampleDataModule | None:
-    """Fills the sizes of a net that are null, and the module's target and number of classes with them.
+    """Fills the sizes of a net that are null, with them the module's target and classes, and thresholds that are auto.
 
     Args:
         config: The parsed settings of a command, with ``model`` and ``data``; changed in place, so that the run keeps
@@ -24,14 +27,24 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
 
     Raises:
         DataError: If the data cannot be read.
+        RecipeError: If they are no images and thresholds are to be found.
     """
     arguments = (config.model.get("net") or {}).get("init_args") or {}
     unknown = [name for name in _SIZES if name in arguments and arguments[name] is None]
-    if not unknown:
+    finds_levels = arguments.get("thresholds") == "auto"
+    if not unknown and not finds_levels:
         return None
     data = data_module({"data": config.data.as_dict()})
     data.prepare_data()
     data.setup("fit")
+    if finds_levels:
+        if not isinstance(data, ImageDataModule) or data.training_labels().ndim != 1:
+            raise RecipeError(
+                f"model.net.thresholds=auto looks at images of one class each, not at {type(data).__name__}"
+            )
+        arguments["thresholds"] = choose_levels(*data.training_samples()).thresholds
+    if not unknown:
+        return data
     if config.model.get("target", "") is None:
         config.model.target = {"class": "classes"}.get(word := getattr(data, "task", "class"), word)
     sizes = {name: getattr(data, name, None) for name in _SIZES}

@@ -41,6 +41,7 @@ class Command:
 #: What a trained net is named by.
 _RUN: Final = "<run folder | checkpoint>"
 COMMANDS: Final = {
+    "recommend": Command("train", "look at data and write a recipe for them"),
     "fit": Command("train", "train a recipe, test its best checkpoint, export the circuit", "<recipe | file.yaml>"),
     "validate": Command("train", "measure a checkpoint on the validation split", _RUN, module="measure"),
     "test": Command("train", "measure a checkpoint on the test split", _RUN, module="measure"),

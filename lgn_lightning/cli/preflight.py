@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,6 +132,8 @@ def _near(name: str, known: Iterable[str]) -> str:
 def _check_sizes(settings: dict[str, Any], nodes: dict[str, Node]) -> None:
     net, data = nodes.get("model.net"), nodes.get("data")
     takes = gives = None
+    if net is not None and net.values.get("thresholds") == "auto":  # at least one
+        net = replace(net, values={**net.values, "thresholds": [0.5]})
     if net is not None and any(isinstance(net.values.get(name), str) for name in _NUMBERS):
         return  # said where it is parsed
     if net is not None and isinstance(depth := net.values.get("depth"), int) and depth > _DEEP:

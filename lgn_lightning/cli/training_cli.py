@@ -24,7 +24,7 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings, read_text
-from lgn_lightning.callbacks import LayerSummary, ResumePoint, StepProgressBar
+from lgn_lightning.callbacks import LayerSummary, ResumePoint, StepProgressBar, ThresholdHint
 from lgn_lightning.cli.data_sizes import fill_in_sizes
 from lgn_lightning.cli.preflight import check_form
 from lgn_lightning.cli.quiet import hush
@@ -165,7 +165,7 @@ class TrainingCLI(LightningCLI):
             else:
                 kwargs["logger"] = make_loggers(split_names(config.logger), self._run)
         given = [c.class_path.rsplit(".", 1)[-1] for c in config.trainer.callbacks or ()]
-        defaults: list[Callback] = [] if "ResumePoint" in given else [ResumePoint()]
+        defaults: list[Callback] = [kind() for kind in (ResumePoint, ThresholdHint) if kind.__name__ not in given]
         if config.trainer.enable_progress_bar is not False and not any(name.endswith("ProgressBar") for name in given):
             defaults.append(StepProgressBar(refresh_rate=REFRESH_RATE))
         if config.trainer.enable_model_summary is not False and not any(name.endswith("Summary") for name in given):

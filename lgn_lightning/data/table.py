@@ -179,8 +179,13 @@ class Table(SampleDataModule):
     def comparisons(self) -> Comparisons:
         """What makes bits of a row, chosen by the rows that train."""
         self.setup("fit")
-        rows = self.training_samples()[0].numpy().view(self._read.rows.dtype)[:, 0]
-        return self.encoding.fit(self.columns, rows)
+        return self.encoding.fit(self.columns, self.training_rows)
+
+    @property
+    def training_rows(self) -> Rows:
+        """The rows that train."""
+        rows: Rows = self.training_samples()[0].numpy().view(self._read.rows.dtype)[:, 0]
+        return rows
 
     @property
     def num_bits(self) -> int:

@@ -105,11 +105,11 @@ class Encoding:
             reals = finite[0].astype(float) + steps * (finite[-1].astype(float) - finite[0].astype(float))
             typed = np.unique((np.floor(reals) if not column.is_float else reals).astype(column.dtype))
             return [value.item() for value in typed if distinct[0] <= value < distinct[-1]]
-        gaps = _quantile_gaps(counts, given)
+        gaps = quantile_gaps(counts, given)
         return [_between(distinct[gap], distinct[gap + 1]).item() for gap in gaps]
 
 
-def _quantile_gaps(counts: NDArray[np.int64], number: int) -> NDArray[np.intp]:
+def quantile_gaps(counts: NDArray[np.int64], number: int) -> NDArray[np.intp]:
     """Gaps between neighbouring distinct values that split the rows most evenly, at most ``number`` of them.
 
     A value that fills more than one share counts as one: the other thresholds go to the rest.

@@ -29,7 +29,8 @@ class LogicMLP(KnowsArguments, LogicSequential):
         width: Gates a layer, divisible by ``num_classes``; one number, or one a layer.
         depth: Number of logic layers, if ``width`` is one number.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
-        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each. In a recipe ``"auto"`` stands for
+            those that ``lgn fit`` finds in the training images, :func:`~lgn_lightning.data.levels.choose_levels`.
         grey_in_training: Train on numbers between 0 and 1 and evaluate on bits, as the original does on MNIST, see
             :class:`~lgn_lightning.Threshold`.
         connections: ``"random"``, ``"unique"`` or ``"balanced"`` inputs, or ``"learned"`` or ``"mixture"`` ones, or
@@ -60,7 +61,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         width: int | list[int],
         depth: int | None = None,
         tau: float | Literal["auto"] = 1.0,
-        thresholds: Sequence[float] = (0.5,),
+        thresholds: Sequence[float] | Literal["auto"] = (0.5,),
         grey_in_training: bool = False,
         connections: str | list[str] = "unique",
         init: str = "gaussian",

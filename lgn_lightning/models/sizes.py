@@ -35,7 +35,7 @@ def mlp_widths(
     num_classes: int,
     width: int | list[int],
     depth: int | None = None,
-    thresholds: Sequence[float] = (0.5,),
+    thresholds: Sequence[float] | str = (0.5,),
     arity: int = 2,
     connections: str | list[str] = "",
     **_: Any,
@@ -61,7 +61,7 @@ def skip_widths(
     width: int,
     depth: int,
     skip: str = "concat",
-    thresholds: Sequence[float] = (0.5,),
+    thresholds: Sequence[float] | str = (0.5,),
     **_: Any,
 ) -> list[int]:
     """Inputs of each layer of a `LogicSkipNet`, then its outputs; takes its arguments, and errors as `mlp_widths`."""
@@ -92,7 +92,7 @@ def tree_sizes(
     kernel_size: int | list[int] = 3,
     padding: int | list[int] = 1,
     pool: int = 2,
-    thresholds: Sequence[float] | int = (0.5,),
+    thresholds: Sequence[float] | int | str = (0.5,),
     edges: list[int] | None = None,
     connections: str | list[str] = "",
     tree_connections: str | list[str] = "",

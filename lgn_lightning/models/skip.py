@@ -35,7 +35,8 @@ class LogicSkipNet(KnowsArguments, LogicSequential):
             layer sees all before it; or the gate that joins both (:class:`~lgn_lightning.nn.LogicResidual`), such as
             ``"xor"``, ``"or"`` and ``"and"``.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
-        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each. For ``"auto"``
+            see :class:`LogicMLP`.
         connections: ``"random"`` or ``"unique"`` input pairs, or ``"learned"`` ones.
         init: ``"gaussian"`` or ``"residual"``.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
@@ -60,7 +61,7 @@ class LogicSkipNet(KnowsArguments, LogicSequential):
         depth: int,
         skip: str = "concat",
         tau: float | Literal["auto"] = "auto",
-        thresholds: Sequence[float] = (0.5,),
+        thresholds: Sequence[float] | Literal["auto"] = (0.5,),
         connections: str = "random",
         init: str = "residual",
         parametrization: str | Parametrization = "sigmoid",

@@ -42,7 +42,8 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         channels_per_tree: Input channels of a tree; a first layer of fewer channels takes those it has.
         pool: Height and width of the windows of the OR pooling.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
-        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each; or how many of them.
+        thresholds: Intensities in [0, 1) that pixels are compared with, one bit each; or how many of them. For
+            ``"auto"`` see :class:`LogicMLP`.
         spacing: ``"uniform"`` or ``"quantile"``, how a number of thresholds is chosen; for the latter add the callback
             :class:`~lgn_lightning.callbacks.FitThresholds`.
         edges: Contrasts of :class:`~lgn_lightning.nn.EdgeChannels`, in steps of the thresholds; none for bits alone.
@@ -84,7 +85,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         channels_per_tree: int = 2,
         pool: int = 2,
         tau: float | Literal["auto"] = 1.0,
-        thresholds: Sequence[float] | int = (0.5,),
+        thresholds: Sequence[float] | int | Literal["auto"] = (0.5,),
         spacing: str = "uniform",
         edges: list[int] | None = None,
         connections: str | list[str] = "random",
