@@ -1,8 +1,9 @@
 """Puts the circuit of a finished run among those that ship with the package (lgn_lightning/hub).
 
     python benchmarks/ship.py runs/mnist-8k-learned-aug/version_0 --name mnist-8k --title "MNIST, 2 × 4,000 gates"
+    python benchmarks/ship.py runs/game-of-life/version_0 --name game-of-life --rule game-of-life --title "…"
 
-The run's checkpoint is verified first: what cannot be proven or compared equal does not ship.
+The run's checkpoint is verified first, by `lgn verify`: what cannot be proven or compared equal does not ship.
 """
 
 from __future__ import annotations
@@ -18,26 +19,33 @@ from pathlib import Path
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.circuit import optimize_for_export
 from lgn_lightning.circuit.file import SUFFIX
+from lgn_lightning.cli.main import main as lgn
 from lgn_lightning.deploy.source import read_source
-from lgn_lightning.deploy.verifier import Verifier
 from lgn_lightning.hub import FOLDER, Manifest
 
 #: Samples of the comparisons that no proof covers, and seconds of a proof.
-SAMPLES, TIMEOUT = 10_000, 600.0
+SAMPLES, TIMEOUT = 10_000, 600
 
 
-def ship(run: Path, name: str, title: str, command: str) -> Manifest:
-    """Verifies the run's circuit and writes circuit file and manifest into the hub."""
-    result = json.loads((run / "result.json").read_text())
-    source = read_source(run)
+def verified(run: Path, rule: str | None) -> list[str]:
+    """The lines of `lgn verify` that say what is equal; ends the program if anything differs or nothing is proven."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        verifier = Verifier(source.circuit, SAMPLES, TIMEOUT)
-        verifier.verify_all(source.net)
+        ruled = [] if rule is None else ["--rule", rule]
+        code = lgn(["verify", str(run), "--samples", str(SAMPLES), "--timeout", str(TIMEOUT), *ruled])
     print(said.getvalue(), end="")
-    if not verifier.equal or not verifier.proven:
+    lines = [" ".join(line.split()) for line in said.getvalue().splitlines()]
+    proofs = [line for line in lines if line.startswith("equal ")]
+    if code or not any("proof" in line or "all inputs" in line for line in proofs):
         raise SystemExit(f"{run} does not ship: something differs, or nothing was proven")
-    circuit, _ = optimize_for_export(source.circuit)
+    return proofs
+
+
+def ship(run: Path, name: str, title: str, command: str, rule: str | None = None) -> Manifest:
+    """Verifies the run's circuit and writes circuit file and manifest into the hub."""
+    result = json.loads((run / "result.json").read_text())
+    proofs = verified(run, rule)
+    circuit, _ = optimize_for_export(read_source(run).circuit)
     path = FOLDER / f"{name}{SUFFIX}"
     circuit.save(path)
     taken = ("recipe", "seed", "commit", "accuracy_hard", "gates", "train_seconds", "hardware")
@@ -47,7 +55,7 @@ def ship(run: Path, name: str, title: str, command: str) -> Manifest:
         date=datetime.date.today().isoformat(),
         test_samples=result["tested"],
         gates_shipped=circuit.num_gates,
-        proofs=[" ".join(line.split()) for line in said.getvalue().splitlines()],
+        proofs=proofs,
         **{name: result[name] for name in taken},
     )
     atomic_write_text(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
@@ -61,8 +69,9 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="name of the circuit")
     parser.add_argument("--title", required=True, help="one line on it")
     parser.add_argument("--command", default="", help="the command that trained it, if it was more than the recipe")
+    parser.add_argument("--rule", help="recipe whose data's rule the circuit must follow on all inputs")
     arguments = parser.parse_args()
-    print(ship(arguments.run, arguments.name, arguments.title, arguments.command))
+    print(ship(arguments.run, arguments.name, arguments.title, arguments.command, arguments.rule))
 
 
 if __name__ == "__main__":

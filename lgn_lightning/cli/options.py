@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final
 
 #: What else a command takes where it takes a circuit: the order of precedence is part of the promise.
-SHIPPED: Final = "if there is no such path, the name of a circuit that ships with the package (lgn ls)"
+SHIPPED: Final = (
+    "a path goes first, then a circuit that ships (lgn ls); what is only a recipe is trained first (lgn fit)"
+)
 
 
 def add_form(parser: argparse.ArgumentParser) -> None:

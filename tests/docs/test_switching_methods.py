@@ -1,4 +1,4 @@
-"""Every line of "Switching methods" in docs/methods.md trains, and what is exported is the hard net."""
+"""Every line of "Switching methods" in docs/methods_one_by_one.md trains, and what is exported is the hard net."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lgn_lightning.callbacks import ExportCircuit
 from lgn_lightning.cli.main import main
 from lgn_lightning.runs.recipes import find_recipe
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[2] / "docs" / "methods_one_by_one.md"
 
 
 def rows() -> dict[str, list[str]]:
