@@ -61,10 +61,12 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
         arguments["val_fraction"] = _VALIDATION.get(name, _VALIDATION_ELSE)
     settings = {"class_path": settings["class_path"], "init_args": arguments}
     data = _read(settings)
-    for kind, rules in ((ImageDataModule, _images), (Table, _table), (Sequences, _sequences)):
-        if isinstance(data, kind):
-            chosen = rules(data, gates, net)
-            break
+    if isinstance(data, ImageDataModule):
+        chosen = _images(data, gates, net)
+    elif isinstance(data, Table):
+        chosen = _table(data, gates)
+    elif isinstance(data, Sequences):
+        chosen = _sequences(data, gates)
     else:
         raise RecipeError(f"there are no rules for {type(data).__name__}: `lgn ls` lists recipes to start from")
     chosen["reasons"] = reasons | chosen["reasons"]
@@ -219,7 +221,7 @@ def _tree(shape: tuple[int, ...], classes: int, count: int, thresholds: int, gat
 # Tables and sequences.
 
 
-def _table(data: Table, gates: int | None, _: str | None) -> dict[str, Any]:
+def _table(data: Table, gates: int | None) -> dict[str, Any]:
     rows, number = data.training_rows, data.task == "number"
     facts = [
         f"{len(rows):,} rows train, {len(data.columns)} columns: "
@@ -263,7 +265,7 @@ def _table(data: Table, gates: int | None, _: str | None) -> dict[str, Any]:
     }
 
 
-def _sequences(data: Sequences, gates: int | None, _: str | None) -> dict[str, Any]:
+def _sequences(data: Sequences, gates: int | None) -> dict[str, Any]:
     samples, _ = data.training_samples()
     lengths = (samples != 255).any(2).sum(1).numpy()  # bytes behind the end are 255
     classes, count = data.num_classes, len(samples)

@@ -16,6 +16,8 @@ from lgn_lightning.data.thresholds import quantile_gaps
 COUNTS: Final = (1, 3, 7, 15, 31)
 #: Share of what single pixels say of the class that is enough.
 ENOUGH: Final = 0.92
+#: Bits of the class below which pixels say nothing of it.
+_NOISE: Final = 0.01
 #: Images and pixels of an image that are looked at.
 _IMAGES, _PIXELS = 10_000, 400
 
@@ -45,8 +47,8 @@ class Levels:
 
     def share(self, count: int) -> float:
         """Share of what single pixels say of the class that so many thresholds keep, 0 to 1."""
-        most = self.information[max(self.information)]
-        return self.information[count] / most if most > 0 else 1.0
+        most = max(self.information.values())
+        return self.information[count] / most if most > _NOISE else 1.0
 
 
 class PixelSample:
@@ -64,6 +66,7 @@ class PixelSample:
         of_pixels = np.sort(chance.permutation(size)[:_PIXELS])
         self.pixels = images.flatten(1).numpy()[of_images[:, None], of_pixels]
         self.labels = np.unique(labels.numpy()[of_images], return_inverse=True)[1]
+        self._shuffled = chance.permutation(self.labels)
         self._counts = np.bincount(self.pixels.ravel(), minlength=256)
 
     @property
@@ -80,24 +83,24 @@ class PixelSample:
     def code(self, levels: Sequence[int]) -> tuple[float, float]:
         """Bits that the thermometer code by these levels says of the class, and those that it has, of a single pixel.
 
-        Means over pixels, corrected for the number of images (Miller and Madow).
+        Means over pixels. What the code says of shuffled classes, by the number of images alone, is subtracted.
         """
         places, codes, classes = self.pixels.shape[1], len(levels) + 1, int(self.labels.max()) + 1
         of_level = np.searchsorted(np.asarray(levels), np.arange(256)).astype(np.int64)  # a bit is pixel > level
-        cells = (np.arange(places) * codes + of_level[self.pixels]) * classes + self.labels[:, None]
-        counts = np.bincount(cells.ravel(), minlength=places * codes * classes).reshape(places, codes, classes)
-        of_codes, of_classes = _entropy(counts.sum(2)), _entropy(counts.sum(1))
-        said = of_codes + of_classes - _entropy(counts.reshape(places, -1))
-        return float(np.maximum(said, 0).mean()), float(of_codes.mean())
+        cells = (np.arange(places) * codes + of_level[self.pixels]) * classes
+        joint = []
+        for labels in (self.labels, self._shuffled):
+            counts = np.bincount((cells + labels[:, None]).ravel(), minlength=places * codes * classes)
+            joint.append(_entropy(counts.reshape(places, -1)).mean())
+        of_codes = _entropy(counts.reshape(places, codes, classes).sum(2)).mean()
+        return max(0.0, float(joint[1] - joint[0])), float(of_codes)
 
 
 def _entropy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Bits of each row."""
-    total = counts.sum(1, keepdims=True)
-    shares = counts / total
-    bits = -(shares * np.log2(np.where(counts > 0, shares, 1))).sum(1)
-    corrected: NDArray[np.float64] = bits + ((counts > 0).sum(1) - 1) / (2 * total[:, 0] * np.log(2))
-    return corrected
+    shares = counts / counts.sum(1, keepdims=True)
+    bits: NDArray[np.float64] = -(shares * np.log2(np.where(counts > 0, shares, 1))).sum(1)
+    return bits
 
 
 def choose_levels(images: Tensor, labels: Tensor) -> Levels:

@@ -79,6 +79,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         wirings = per_layer("connections", connections, widths[1:], "layers")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
+        assert not isinstance(thresholds, str)  # the sizes refuse it
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": parametrization, "sampler": sampler}

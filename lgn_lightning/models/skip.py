@@ -74,5 +74,6 @@ class LogicSkipNet(KnowsArguments, LogicSequential):
         concat = skip == "concat"
         blocks = [LogicConcat(nn.Identity(), layer) if concat else LogicResidual(layer, skip) for layer in layers]
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
+        assert not isinstance(thresholds, str)  # the sizes refuse it
         super().__init__(Threshold(thresholds, in_shape), first, *blocks, GroupSum(num_classes, tau))
         self.num_gates = width * (depth if concat else 2 * depth - 1)

@@ -122,6 +122,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}
+        assert not isinstance(thresholds, str)  # the sizes refuse it
         threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
         encoder: list[Threshold | EdgeChannels] = [threshold]
         if edges:

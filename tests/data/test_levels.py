@@ -60,4 +60,6 @@ def test_a_threshold_is_the_level_that_was_chosen() -> None:
 def test_the_number_of_images_is_no_information() -> None:
     images = torch.randint(256, (2000, 1, 4, 4), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
     labels = torch.randint(10, (2000,), generator=torch.Generator().manual_seed(3))
-    assert max(choose_levels(images, labels).information.values()) < 0.01
+    found = choose_levels(images, labels)
+    assert max(found.information.values()) < 0.01
+    assert len(found.chosen) == 1
