@@ -3,7 +3,6 @@
 if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
 
-from lgn_lightning.callbacks.average_weights import AverageWeights
 from lgn_lightning.callbacks.avoid_constant_inputs import AvoidConstantInputs
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
@@ -23,7 +22,6 @@ from lgn_lightning.callbacks.wire_penalty import WirePenalty
 from lgn_lightning.callbacks.wire_schedule import WireSchedule
 
 __all__ = [
-    "AverageWeights",
     "AvoidConstantInputs",
     "DiscretizationGap",
     "ExportCircuit",
