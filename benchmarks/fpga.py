@@ -3,8 +3,9 @@
     python benchmarks/fpga.py runs/digits runs/mnist-8k-learned-aug --yosys
 
 Columns: LUT6 and levels of the whole design (encoder, gates, sums, decision), and LUT6 of the gates alone. ABC maps the
-same netlist by ``if -K 6``, the gates alone by ``if -K 6 -a``; yosys synthesises the emitted Verilog by ``synth_xilinx
--nocarry -nowidelut`` and as it does by itself (with carry chains), which takes minutes.
+same netlists by ``if -K 6`` and by its best script, ``dch; if -K 6 -a; mfs2``, with the seconds that it takes; yosys
+synthesises the emitted Verilog by ``synth_xilinx -nocarry -nowidelut`` and as it does by itself (with carry chains), in
+minutes, and that of lookup tables (``--luts xilinx``), which it keeps, in seconds.
 """
 
 import argparse
@@ -21,22 +22,26 @@ from lgn_lightning.circuit.hardware.design import design_of, with_encoder
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.deploy.source import read_source
 
+#: What ABC runs after `strash`.
+FAST, BEST = "if -K 6", "dch; if -K 6 -a; mfs2"
 
-def abc_counts(net: Netlist, options: str, timeout: float) -> tuple[int, int]:
-    """LUT6 and levels by ABC."""
+
+def abc_counts(net: Netlist, script: str, timeout: float) -> str:
+    """LUT6, levels and seconds of ABC."""
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "net.blif").write_text(emit_blif(net))
-        log = run_abc(f"read_blif net.blif; strash; if -K 6 {options}; print_stats", Path(folder), timeout)
+        log = run_abc(f"read_blif net.blif; strash; {script}; print_stats", Path(folder), timeout)
     luts, levels = re.findall(r"nd =\s*(\d+).*lev =\s*(\d+)", log)[-1]
-    return int(luts), int(levels)
+    return f"{luts}, {levels} levels, {time.perf_counter() - start:.1f} s"
 
 
-def yosys_luts(circuit: Netlist, options: str, timeout: float) -> int:
+def yosys_luts(circuit: Netlist, options: str, timeout: float, luts: str | None = None) -> int:
     """LUT1 to LUT6 that ``synth_xilinx`` leaves."""
     suffix = "_pixels" if circuit.levels is not None else "_rows" if circuit.comparisons is not None else ""
     script = f"synth_xilinx -flatten -noiopad -noclkbuf {options} -top net{suffix}; stat"
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "net.v").write_text(emit_verilog(circuit, name="net").text)
+        (Path(folder) / "net.v").write_text(emit_verilog(circuit, name="net", luts=luts).text)
         log = run_yosys(f"read_verilog net.v; {script}", Path(folder), timeout)
     found = log[log.rindex("Number of cells") :]
     return sum(int(count) for count in re.findall(r"^\s+LUT[1-6]\s+(\d+)$", found, re.MULTILINE))
@@ -61,9 +66,11 @@ def main() -> None:
         row["gates alone"] = cost.gates_alone
         design = with_encoder(design_of(circuit), circuit).netlist
         trials = {
-            "ABC": lambda net=design: abc_counts(net, "", arguments.timeout)[0],
-            "ABC, gates alone": lambda net=circuit: abc_counts(net, "-a", arguments.timeout)[0],
+            f"{what}, {script}": lambda net=net, script=script: abc_counts(net, script, arguments.timeout)
+            for what, net in (("ABC", design), ("ABC, gates alone", circuit))
+            for script in (FAST, BEST)
         }
+        trials["yosys, tables"] = lambda net=circuit: yosys_luts(net, "", arguments.timeout, "xilinx")
         if arguments.yosys:
             trials["yosys"] = lambda net=circuit: yosys_luts(net, "-nocarry -nowidelut", arguments.timeout)
             trials["yosys, plain"] = lambda net=circuit: yosys_luts(net, "", arguments.timeout)

@@ -9,6 +9,7 @@ from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.fpga_cost import FpgaCost
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
+from lgn_lightning.callbacks.hardware_price import HardwarePrice
 from lgn_lightning.callbacks.layer_summary import LayerSummary
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
 from lgn_lightning.callbacks.resample_slots import ResampleSlots
@@ -28,6 +29,7 @@ __all__ = [
     "FitThresholds",
     "FpgaCost",
     "GateEntropy",
+    "HardwarePrice",
     "LayerSummary",
     "RefreshCandidates",
     "ResampleSlots",

@@ -1,7 +1,7 @@
-// Covers a circuit with lookup tables of up to six inputs, to count them: priority cuts by depth first, then area flow
+// Covers a circuit with lookup tables of up to six inputs: priority cuts by depth first, then area flow
 // and exact local area under the depth that was found (Mishchenko, Cho, Chatterjee, Brayton, "Combinational and
 // sequential mapping with priority cuts", 2007). `map_luts.cpp` rewrites a circuit in three-input gates, which engines
-// run; this one finds tables alone.
+// run; this one finds tables, to count and to export them.
 #include <algorithm>
 #include <limits>
 #include <new>
@@ -14,9 +14,9 @@ namespace cover {
 
 constexpr int kMaxInputs = 6;
 constexpr int32_t kNever = std::numeric_limits<int32_t>::max();
-// Cuts that a node keeps; fewer where there are so many nodes that memory would run short.
-constexpr int kMaxCuts = 8, kFewCuts = 4;
-constexpr size_t kManyNodes = 400'000;
+// Cuts that a node keeps: fewer of large circuits, which have fewer rounds, too, as an estimate is to take a second.
+constexpr int kMaxCuts = 8, kSomeCuts = 5, kFewCuts = 4;
+constexpr int64_t kLarge = 30'000, kHuge = 400'000;
 
 struct Cut {
   int32_t leaves[kMaxInputs];
@@ -29,10 +29,10 @@ enum Round { kDepth, kFlow, kExact };
 
 class Cover {
  public:
-  Cover(const LgnCircuit& circuit, int32_t inputs)
-      : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)), most_(inputs) {
+  Cover(const LgnCircuit& circuit, int32_t inputs, int32_t slack)
+      : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)), most_(inputs), slack_(slack) {
     const size_t nodes = static_cast<size_t>(circuit.inputs + circuit.gates);
-    width_ = nodes > kManyNodes ? kFewCuts : kMaxCuts;
+    width_ = circuit.gates > kHuge ? kFewCuts : circuit.gates > kLarge ? kSomeCuts : kMaxCuts;
     operands_.resize(static_cast<size_t>(circuit.gates));
     fanout_.assign(nodes, 0);
     for (int64_t gate = 0; gate < circuit.gates; ++gate) {
@@ -50,18 +50,25 @@ class Cover {
   }
 
   void run() {
-    for (Round round : {kDepth, kFlow, kFlow, kExact, kExact}) {
+    const bool large = net_.gates > kLarge;
+    for (Round round : large ? std::vector{kDepth, kFlow, kExact} : std::vector{kDepth, kFlow, kFlow, kExact, kExact}) {
       for (int64_t gate = 0; gate < net_.gates; ++gate) visit(first_ + static_cast<int32_t>(gate), round);
       if (round < kExact) reference_all();
       require(round == kDepth);
     }
   }
 
-  void write(uint8_t* inputs, int32_t* levels) const {
+  void write(uint8_t* inputs, int32_t* levels, int32_t* leaves, uint64_t* tables) {
+    value_.assign(best_.size(), 0);
+    seen_.assign(best_.size(), -1);
     for (int64_t gate = 0; gate < net_.gates; ++gate) {
       const int32_t node = first_ + static_cast<int32_t>(gate);
-      inputs[gate] = static_cast<uint8_t>(references_[node] > 0 ? best_[node].size : 0);
-      levels[gate] = best_[node].depth;
+      const Cut& own = best_[node];
+      inputs[gate] = static_cast<uint8_t>(references_[node] > 0 ? own.size : 0);
+      levels[gate] = own.depth;
+      std::fill(leaves + gate * kMaxInputs, leaves + (gate + 1) * kMaxInputs, 0);
+      std::copy(own.leaves, own.leaves + own.size, leaves + gate * kMaxInputs);
+      tables[gate] = references_[node] > 0 ? table_of(node) : 0;
     }
   }
 
@@ -148,9 +155,10 @@ class Cover {
       return x.depth != y.depth ? x.depth < y.depth : x.size < y.size;
     };
     int count = 0;
-    const auto keep = [&](const Cut& found) {
+    const auto keep = [&](Cut& found) {
       for (int i = 0; i < count; ++i)
         if (contains(found, cut(node, i))) return;
+      measure(&found, round);
       int left = 0;
       for (int i = 0; i < count; ++i)
         if (!contains(cut(node, i), found)) cut(node, left++) = cut(node, i);
@@ -163,7 +171,6 @@ class Cover {
     };
     if (round != kDepth) {
       Cut before = best_[node];
-      measure(&before, round);
       keep(before);
     }
     Cut pair, found;
@@ -176,7 +183,6 @@ class Cover {
         for (int r = 0; r < many[2]; ++r) {
           found = pair;
           if (read.size > 2 && !merge(pair, cut(read.node[2], r), most_, &found)) continue;
-          measure(&found, round);
           keep(found);
         }
       }
@@ -206,6 +212,7 @@ class Cover {
       depth_ = 0;
       for (int64_t i = 0; i < net_.outputs; ++i)
         if (is_gate(net_.output_nodes[i])) depth_ = std::max(depth_, best_[net_.output_nodes[i]].depth);
+      depth_ += slack_;
     }
     std::fill(required_.begin(), required_.end(), kNever);
     for (int64_t i = 0; i < net_.outputs; ++i) required_[net_.output_nodes[i]] = depth_;
@@ -235,25 +242,62 @@ class Cover {
     return area;
   }
 
+  // The function of a node over the leaves of its cut; entry i has leaf k as bit k of i.
+  uint64_t table_of(int32_t node) {
+    static constexpr uint64_t kLeaf[kMaxInputs] = {0xAAAAAAAAAAAAAAAA, 0xCCCCCCCCCCCCCCCC, 0xF0F0F0F0F0F0F0F0,
+                                                   0xFF00FF00FF00FF00, 0xFFFF0000FFFF0000, 0xFFFFFFFF00000000};
+    const Cut& own = best_[node];
+    for (int i = 0; i < own.size; ++i) value_[own.leaves[i]] = kLeaf[i], seen_[own.leaves[i]] = node;
+    std::vector<int32_t> cone;
+    stack_.assign(1, node);
+    seen_[node] = node;
+    while (!stack_.empty()) {
+      const int32_t next = stack_.back();
+      stack_.pop_back();
+      cone.push_back(next);
+      const Operands& read = operands_[next - first_];
+      for (int i = 0; i < read.size; ++i)
+        if (seen_[read.node[i]] != node) seen_[read.node[i]] = node, stack_.push_back(read.node[i]);
+    }
+    std::sort(cone.begin(), cone.end());
+    for (int32_t next : cone) value_[next] = evaluate(next - first_);
+    return value_[node];
+  }
+
+  uint64_t evaluate(int64_t gate) const {
+    const int arity = net_.c ? 3 : 2, entries = 1 << arity;
+    const int32_t nodes[3] = {net_.a[gate], net_.b[gate], net_.c ? net_.c[gate] : 0};
+    uint64_t result = 0;
+    for (int e = 0; e < entries; ++e) {
+      if (!(net_.tables[gate] >> (entries - 1 - e) & 1)) continue;
+      uint64_t term = ~uint64_t{0};
+      for (int k = 0; k < arity; ++k) term &= e >> (arity - 1 - k) & 1 ? value_[nodes[k]] : ~value_[nodes[k]];
+      result |= term;
+    }
+    return result;
+  }
+
   const LgnCircuit& net_;
-  int32_t first_, most_, depth_ = 0;
+  int32_t first_, most_, slack_, depth_ = 0;
   int width_;
   std::vector<Operands> operands_;
   std::vector<Cut> cuts_, best_;
   std::vector<uint8_t> counts_;
   std::vector<float> fanout_, flow_;
-  std::vector<int32_t> references_, required_, stack_;
+  std::vector<int32_t> references_, required_, stack_, seen_;
+  std::vector<uint64_t> value_;
   Cut pair_;
 };
 
 }  // namespace cover
 }  // namespace
 
-int lgn_cover_luts(const LgnCircuit* circuit, int32_t most, uint8_t* inputs, int32_t* levels) try {
-  if (most < 3 || most > cover::kMaxInputs) return -2;
-  cover::Cover found(*circuit, most);
+int lgn_cover_luts(const LgnCircuit* circuit, int32_t most, int32_t slack, uint8_t* inputs, int32_t* levels,
+                   int32_t* leaves, uint64_t* tables) try {
+  if (most < 3 || most > cover::kMaxInputs || slack < 0 || slack > circuit->gates) return -2;
+  cover::Cover found(*circuit, most, slack);
   found.run();
-  found.write(inputs, levels);
+  found.write(inputs, levels, leaves, tables);
   return 0;
 } catch (const std::bad_alloc&) {
   return -1;

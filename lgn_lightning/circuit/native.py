@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "lgn_pass_capacity": (i64, [net]),
         "lgn_rewrite": (i32, [net, i32, result]),
         "lgn_map_luts": (i32, [net, i32, result]),
-        "lgn_cover_luts": (i32, [net, i32, address, address]),
+        "lgn_cover_luts": (i32, [net, i32, i32, address, address, address, address]),
         "lgn_chain_order": (i32, [net, address]),
         "lgn_best_isa": (i32, []),
         "lgn_engine_new": (address, [net, i32, i32, ctypes.c_char_p, i64]),
@@ -186,17 +186,36 @@ def map_luts(circuit: AnyNetlist, rounds: int) -> AnyNetlist:
     return _run_pass(circuit, "lgn_map_luts", rounds, 3)
 
 
-def cover_luts(circuit: Netlist, inputs: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Covers a circuit with lookup tables of up to so many inputs.
+class Cover(NamedTuple):
+    """Lookup tables that compute a circuit, by its gates.
 
-    Returns:
-        Inputs of the table that a gate is the result of, uint8 ``[gates]``, 0 where its readers take it in; and the
-        level of that table, int32 ``[gates]``.
+    Attributes:
+        sizes: Inputs of the table that a gate is the result of, uint8 ``[gates]``; 0 where its readers take it in.
+        levels: Level of that table, int32 ``[gates]``.
+        leaves: Nodes that it reads, int32 ``[gates, 6]``, as many as its size says.
+        tables: Its entries, uint64 ``[gates]``: bit *i* is the value where leaf *k* is bit *k* of *i*.
     """
-    sizes, levels = np.zeros(circuit.num_gates, np.uint8), np.zeros(circuit.num_gates, np.int32)
-    if library().lgn_cover_luts(ctypes.byref(describe(circuit)), inputs, pointer(sizes), pointer(levels)):
+
+    sizes: NDArray[np.uint8]
+    levels: NDArray[np.int32]
+    leaves: NDArray[np.int32]
+    tables: NDArray[np.uint64]
+
+
+def cover_luts(circuit: Netlist, inputs: int, slack: int = 0) -> Cover:
+    """Covers a circuit with tables of up to so many inputs, at most ``slack`` levels deeper than need be."""
+    gates = circuit.num_gates
+    cover = Cover(
+        np.zeros(gates, np.uint8),
+        np.zeros(gates, np.int32),
+        np.zeros((gates, 6), np.int32),
+        np.zeros(gates, np.uint64),
+    )
+    if library().lgn_cover_luts(
+        ctypes.byref(describe(circuit)), inputs, min(slack, gates), *(pointer(part) for part in cover)
+    ):
         raise MemoryError(f"no memory to cover {circuit!r}")
-    return sizes, levels
+    return cover
 
 
 def chain_order(circuit: Netlist) -> NDArray[np.int64]:

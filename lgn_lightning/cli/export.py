@@ -3,19 +3,24 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
+from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.hardware.estimate import estimate
+from lgn_lightning.circuit.passes.approximate import leave_out_bits
 from lgn_lightning.cli.options import SHIPPED, add_trust
 from lgn_lightning.deploy.folder import MANIFEST, check_replaceable, write_circuit_folder
 from lgn_lightning.deploy.source import read_source
-from lgn_lightning.deploy.trial import Trial
+from lgn_lightning.deploy.trial import Trial, as_inputs
+from lgn_lightning.runs.recipes import find_recipe
 
 #: What ABC may take for ``--report``, and above how many gates it is not asked.
 _ABC_SECONDS, _ABC_GATES = 60, 200_000
@@ -31,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", default="auto", choices=FORMS, help=f"{text} (default: auto, by size)")
     text = "gate levels between registers in Verilog (default: 0, combinational)"
     parser.add_argument("--pipeline", type=int, default=0, metavar="LEVELS", help=text)
+    text = "Verilog of lookup tables that synthesis keeps: modules for any tool (lut6, lut4), or a vendor's"
+    parser.add_argument("--luts", choices=list(LUT_CELLS), help=text)
     text = "a table's column as a signed Verilog port of so many bits, some of them a fraction; may be given again"
     parser.add_argument("--port", action="append", default=[], metavar="COLUMN=BITS.FRACTION", help=text)
     text = "name of files and Verilog module, prefix of C names: nets of different names fit into one program"
@@ -38,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "samples in a word of the packed entry points of the C (default: 64)"
     parser.add_argument("--word-bits", type=int, default=64, choices=WORD_BITS, help=text)
     parser.add_argument("--raw", action="store_true", help="every gate as trained, without passes")
+    text = "leave out bits of the sums that change no decision on the training samples of this recipe's data"
+    parser.add_argument("--approximate", metavar="RECIPE", help=text)
+    text = "share of the training samples that --approximate may decide otherwise (default: 0)"
+    parser.add_argument("--may-change", type=float, default=0.0, metavar="SHARE", help=text)
     text = "what encoder, gates, sums and decision cost on an FPGA, by an estimate and by Berkeley ABC; takes seconds"
     parser.add_argument("--report", action="store_true", help=text)
     add_trust(parser)
@@ -60,8 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         except CompilerError:
             if "library" in options.formats:
                 raise
-    trial = Trial.of_circuit(circuit) if source.net is None else Trial.of_net(circuit, source.net)
-    about = {"checkpoint": source.path.name}
+    about: dict[str, Any] = {"checkpoint": source.path.name}
+    if arguments.approximate is not None:
+        circuit, about["approximate"] = _approximate(source.flat, arguments.approximate, arguments.may_change)
+        trial = Trial.of_circuit(circuit)  # the net is another one now
+    else:
+        trial = Trial.of_circuit(circuit) if source.net is None else Trial.of_net(circuit, source.net)
     try:
         exported = write_circuit_folder(circuit, trial, folder, about, options, compiler, optimize=not arguments.raw)
     except OSError as error:
@@ -74,18 +89,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _approximate(circuit: Circuit, recipe: str, share: float) -> tuple[Circuit, dict[str, Any]]:
+    """The circuit without the bits of its sums that matter to no training sample, and what the manifest says of it."""
+    from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which circuit files do not need
+
+    if not 0 <= share < 1:
+        raise LgnError(f"--may-change {share}: a share of the training samples, from 0 to 1")
+    data = data_module(read_settings(find_recipe(recipe)))
+    data.prepare_data()
+    samples = as_inputs(circuit, data.training_samples()[0].numpy())
+    smaller, left_out, changed = leave_out_bits(circuit, samples, share)
+    bits = f"{left_out:,} of {circuit.outputs.size:,} summed bits are constants now"
+    print(f"{bits}; {changed:,} of {len(samples):,} training samples are decided otherwise")
+    return smaller, {"data": recipe, "bits_left_out": left_out, "samples": len(samples), "changed": changed}
+
+
 def _options(arguments: argparse.Namespace) -> ExportOptions:
     name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
     if arguments.pipeline and "verilog" not in formats:
         raise LgnError("--pipeline applies to Verilog only: add --format verilog")
     if arguments.port and "verilog" not in formats:
         raise LgnError("--port applies to Verilog only: add --format verilog")
+    if arguments.luts and "verilog" not in formats:
+        raise LgnError("--luts applies to Verilog only: add --format verilog")
     if c_name(name) != name:
         wanted = f"give small letters, digits and underscores, as {c_name(name)!r}"
         raise LgnError(f"--name {name!r} is no prefix of C names: {wanted}")
     try:
         ports = dict(map(_port, arguments.port))
-        return ExportOptions(formats, name, arguments.form, arguments.pipeline, arguments.word_bits, ports=ports)
+        more: dict[str, Any] = {"word_bits": arguments.word_bits, "ports": ports, "luts": arguments.luts}
+        return ExportOptions(formats, name, arguments.form, arguments.pipeline, **more)
     except CircuitError as error:
         raise LgnError(str(error)) from error
 

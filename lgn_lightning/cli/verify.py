@@ -13,6 +13,7 @@ from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
+from lgn_lightning.cli import verify_region
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import CircuitSource, read_source
 from lgn_lightning.deploy.stream_verifier import SequentialVerifier
@@ -42,10 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
+    verify_region.add_arguments(parser)
     add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.robust or arguments.independent_of:
+        return verify_region.run(arguments)
     second: Path | None = arguments.second
     if arguments.samples < 1:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")

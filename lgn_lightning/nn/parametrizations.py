@@ -120,6 +120,23 @@ class Parametrization(ABC):
         It is the least by which one logit has to pass another one, or 0, until the hard gate ignores no input.
         """
 
+    def probabilities_of(self, weights: Tensor, tables: Tensor) -> Tensor:
+        """Probability that a drawn gate is each of some, bool ``[m, 2^k]``: ``[n, m]``, differentiable.
+
+        A ValueError of a parametrization that does not say so.
+        """
+        raise ValueError(f"{type(self).__name__} has no probabilities of gates: leave HardwarePrice out")
+
+    def idle_probabilities(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities that a drawn gate is a constant, and that it is an input or its complement: ``[n]`` each."""
+        entries = weights.shape[-1] if self.table_form != "softmax" else 4
+        number = torch.arange(entries, device=weights.device)
+        inputs = [number >> k & 1 == 1 for k in range(entries.bit_length() - 1)]
+        constants = [torch.zeros_like(inputs[0])]
+        tables = torch.stack([table ^ flip for table in constants + inputs for flip in (False, True)])
+        found = self.probabilities_of(weights, tables)
+        return found[:, :2].sum(-1), found[:, 2:].sum(-1)
+
     def table(self, weights: Tensor) -> Tensor:
         """Soft tables: ``[n, num_weights(k)]`` to ``[n, 2^k]`` in [0, 1]; differentiable."""
         return self.table_of_logits(self.logits(weights))
@@ -222,6 +239,10 @@ class Softmax(Parametrization):
         largest = [weights.masked_fill(mask, -math.inf).max(-1).values for mask in (~ignores, ignores)]
         return (largest[0] - largest[1]).relu()
 
+    def probabilities_of(self, weights: Tensor, tables: Tensor) -> Tensor:
+        digits = 1 << torch.arange(tables.shape[-1] - 1, -1, -1, device=tables.device)
+        return torch.softmax(weights, dim=-1)[:, (tables * digits).sum(-1)]
+
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Softmax of the logits: ``[n, 16]``."""
         return torch.softmax(weights.detach().float(), dim=-1)
@@ -284,6 +305,10 @@ class _Entrywise(Parametrization):
         logits = self.logits(weights)
         # Of equal ones the first alone has a gradient: all of them would pass 0 together.
         return logits.abs().min(-1).values * _ignores_an_input(self.hard_table_of_logits(logits.detach()))
+
+    def probabilities_of(self, weights: Tensor, tables: Tensor) -> Tensor:
+        logits, ones = self.logits(weights), tables.to(weights.dtype)
+        return (functional.logsigmoid(logits) @ ones.T + functional.logsigmoid(-logits) @ (1 - ones).T).exp()
 
     def gate_probabilities(self, weights: Tensor) -> Tensor:
         """Product over the entries, which are independent of one another."""

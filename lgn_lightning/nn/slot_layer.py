@@ -191,3 +191,6 @@ class _SlotSoftmax(Softmax):
 
     def distance_to_full(self, weights: Tensor) -> Tensor:
         raise ValueError("a price on wires knows no slots: leave WirePenalty out")
+
+    def probabilities_of(self, weights: Tensor, tables: Tensor) -> Tensor:
+        raise ValueError("a price on gates knows no slots: leave HardwarePrice out")

@@ -292,6 +292,12 @@ class LogicModule(GraphedTraining):
         self.target.update(metrics, self.target.counts(scores, kind == "hard"), y)
         cast(MeanMetric, metrics["loss"]).update(self.loss_of(scores, y), weight=len(y))
 
+    def validation_score(self) -> float:
+        """The main metric of the hard net in the validation that is about to end; the higher, the better."""
+        found = cast(nn.ModuleDict, self.metrics["val_hard"])
+        self.target.choose(found)
+        return float(self.target.compute(found)[self.target.main])
+
     def _log_metrics(self, split: str) -> None:
         if split == "val" and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.target.choose(self.metrics["val_hard"])

@@ -41,6 +41,7 @@ class ExportOptions:
             ``"auto"`` chooses by size.
         pipeline: Gate levels between the registers of ``"verilog"``; 0 for a combinational circuit.
         ports: Columns of a table whose ports in ``"verilog"`` are of fixed point, see `emit_verilog`.
+        luts: Lookup tables that ``"verilog"`` is mapped to, one of `LUT_CELLS`; None for expressions.
         word_bits: Samples in a word of the packed entry points of C.
         samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
         compiler: C compiler of ``"library"``.
@@ -59,6 +60,7 @@ class ExportOptions:
     compiler: str | None = None
     opt_level: int = 1
     ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    luts: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -160,7 +162,8 @@ def _verilog(circuit: Netlist | SequentialNetlist, options: ExportOptions) -> Co
             bench = emit_stream_bench(circuit, clocked, options.samples, name=options.prefix)
             files["test_bench"] = ("_tb.v", bench)
         return files
-    verilog = emit_verilog(circuit, name=options.prefix, pipeline=options.pipeline, ports=options.ports)
+    more: dict[str, Any] = {"pipeline": options.pipeline, "ports": options.ports, "luts": options.luts}
+    verilog = emit_verilog(circuit, name=options.prefix, **more)
     contents: Contents = {"verilog": (".v", verilog.text)}
     if options.samples is not None:
         bench = emit_test_bench(circuit, verilog, options.samples, name=options.prefix)
@@ -201,8 +204,10 @@ def _check_form(form: str) -> None:
 def _refuse_state(options: ExportOptions) -> None:
     if without := [name for name in options.formats if not FORMATS[name].state]:
         raise CircuitError(f"{', '.join(without)} cannot hold state: export c, verilog or circuit")
-    if options.pipeline or options.ports or options.form not in ("auto", "code"):
-        raise CircuitError("a circuit with state has neither a pipeline nor ports of fixed point, and code as its form")
+    if options.pipeline or options.ports or options.luts or options.form not in ("auto", "code"):
+        raise CircuitError(
+            "a circuit with state has no pipeline, ports of fixed point or lookup tables, and code as its form"
+        )
 
 
 def _refuse_loops(formats: Sequence[str], mend: str) -> None:

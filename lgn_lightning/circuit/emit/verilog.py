@@ -1,6 +1,6 @@
 """Writes a circuit as Verilog-2001: gates, sums, decision; combinational or pipelined; with a test bench."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
+from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
-from lgn_lightning.circuit.hardware.design import design_of
+from lgn_lightning.circuit.hardware.design import design_of, with_encoder
 from lgn_lightning.circuit.hardware.result_port import describe_port, port, result_bits, result_of
+from lgn_lightning.circuit.hardware.tables import map_netlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.rewire import ONE, ZERO
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
 
@@ -52,7 +55,12 @@ class Verilog:
 
 
 def emit_verilog(
-    circuit: Netlist, *, name: str = "lgn_net", pipeline: int = 0, ports: Mapping[str, Fixed] | None = None
+    circuit: Netlist,
+    *,
+    name: str = "lgn_net",
+    pipeline: int = 0,
+    ports: Mapping[str, Fixed] | None = None,
+    luts: str | None = None,
 ) -> Verilog:
     """Writes a circuit as Verilog.
 
@@ -64,20 +72,26 @@ def emit_verilog(
             0 for a combinational circuit.
         ports: Columns of a table whose ports are signed numbers: their width, and how many bits of it are a fraction.
             Others have the bits of their types.
+        luts: Lookup tables that the design is mapped to, one of `LUT_CELLS`; ``pipeline`` is then in levels of tables.
+            There is one module, ``name_pixels``, or ``name`` where the inputs are no pixels. None for expressions.
 
     Raises:
-        CircuitError: If ``name`` is no identifier, ``pipeline`` is negative, or a port cannot be.
+        CircuitError: If ``name`` is no identifier, ``pipeline`` is negative, or a port or ``luts`` cannot be.
+        BuildError: With ``luts``, without a C++ compiler.
     """
     if not is_identifier(name) or name in _KEYWORDS:
         raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
-    writer = _Writer(remove_dead_gates(circuit), name, pipeline)
-    latency = writer.latency + (pipeline > 0 and not circuit.is_plain)
+    if luts is not None and luts not in LUT_CELLS:
+        raise CircuitError(f"luts must be one of {', '.join(LUT_CELLS)}, got {luts!r}")
+    writer = _Writer(remove_dead_gates(circuit), name, pipeline, luts)
+    tables_alone = luts is not None and circuit.levels is not None
+    latency = writer.latency + (pipeline > 0 and not circuit.is_plain and not tables_alone)
     more = f"; {writer.latency} behind the encoder" if latency > writer.latency else ""
     head = _HEAD.format(latency=latency, behind=more, bits=writer.score_bits, more=describe_port(circuit))
-    text = head + writer.logic() + writer.sums() + writer.top()
-    if circuit.levels is not None:
+    text = head + (writer.logic() + writer.sums() + writer.top() if luts is None else writer.tables())
+    if circuit.levels is not None and luts is None:
         text += writer.pixels(circuit.levels.tolist())
     if circuit.comparisons is not None:
         text += writer.rows(row_ports(circuit.comparisons, ports or {}))
@@ -101,9 +115,9 @@ class _Body:
 
     def at(self, node: int, stage: int) -> str:
         """Name of a node's value in a later stage: each stage in between adds a register."""
-        late = stage - self.stages[node]
         name = self.names[node]
-        if late <= 0 or name in _CONSTANTS:
+        late = 0 if name in _CONSTANTS else stage - self.stages[node]
+        if late <= 0:
             return name
         if (node, stage) not in self._delayed:
             self.at(node, stage - 1)
@@ -136,10 +150,18 @@ def _maybe_unread(ports: str) -> str:
 class _Writer:
     """Writes the modules of one circuit."""
 
-    def __init__(self, circuit: Netlist, name: str, pipeline: int) -> None:
+    def __init__(self, circuit: Netlist, name: str, pipeline: int, luts: str | None = None) -> None:
         self.circuit, self.name, self.pipeline = circuit, name, pipeline
         self.design = design_of(circuit)
-        self.stages = self.design.stages(pipeline).tolist()
+        if luts is not None:
+            self.cells = LUT_CELLS[luts]
+            whole = self.design if circuit.levels is None else with_encoder(self.design, circuit)
+            self.mapped = map_netlist(whole.netlist, self.cells.inputs)
+            self.outputs: Sequence[int] = self.mapped.outputs
+            self.stages = self.mapped.stages(pipeline)
+        else:
+            self.outputs = self.design.netlist.outputs.tolist()
+            self.stages = self.design.stages(pipeline).tolist()
         self.score_bits, self.class_bits = result_bits(circuit)
         self.connect = ".clk(clk), " if pipeline else ""
         self.decision = port(circuit)
@@ -152,7 +174,7 @@ class _Writer:
     @property
     def latency(self) -> int:
         """Clock cycles from the input bits to the results, which come out of registers."""
-        last: int = max(self.stages[node] for node in self.design.netlist.outputs.tolist())
+        last = max([self.stages[node] for node in self.outputs if node >= 0], default=0)
         return last + 1 if self.pipeline else 0
 
     def module(self, suffix: str, ports: str, body: str) -> str:
@@ -172,11 +194,29 @@ class _Writer:
         net, first = self.design.netlist, self.circuit.num_gates
         names = {node: f"y{index}" for index, node in reversed(list(enumerate(self.circuit.outputs.tolist())))}
         body = self._nodes(names, range(first, net.num_gates), "s")
-        bits = [body.at(node, self.latency) for node in net.outputs.tolist()]
-        scores, decision = bits[: self.design.num_scores], bits[self.design.num_scores :]
-        results = f"    assign scores = {_joined(scores)};\n    assign {self.decision} = {_joined(decision)};\n"
+        results = self._results([body.at(node, self.latency) for node in net.outputs.tolist()])
         ports = f"{_maybe_unread(_bits('input', self.circuit.outputs.size) + ',')}\n{self.results}"
         return self.module("_sums", ports, body.text() + results)
+
+    def _results(self, bits: list[str]) -> str:
+        scores, decision = bits[: self.design.num_scores], bits[self.design.num_scores :]
+        return f"    assign scores = {_joined(scores)};\n    assign {self.decision} = {_joined(decision)};\n"
+
+    def tables(self) -> str:
+        """The whole design as lookup tables, the encoder of pixels among them."""
+        net, cells = self.mapped, self.cells
+        suffix, port = ("", "x") if self.circuit.levels is None else ("_pixels", "pixels")
+        body = _Body(self.stages, {node: f"{port}[{node}]" for node in range(net.num_inputs)})
+        body.names |= {ZERO: _CONSTANTS[0], ONE: _CONSTANTS[1]}
+        for index, (read, table) in enumerate(zip(net.leaves, net.tables, strict=True)):
+            node = net.num_inputs + index
+            body.names[node] = f"t{index}"
+            wires = [body.at(leaf, self.stages[node]) for leaf in read]
+            body.lines += [f"    wire t{index};", cells.instance(self.name, f"lut{index}", f"t{index}", table, wires)]
+        results = self._results([body.at(node, self.latency) for node in net.outputs])
+        comment = f"// Module {self.name}{suffix}: {len(net.tables)} lookup tables, {max(net.levels())} levels.\n\n"
+        models = comment + cells.models(self.name, map(cells.size, map(len, net.leaves)))
+        return models + self.module(suffix, _input(port, net.num_inputs) + self.results, body.text() + results)
 
     def _nodes(self, names: dict[int, str], gates: range, prefix: str) -> _Body:
         """Some nodes of the design, in a module whose ports have ``names``."""

@@ -28,7 +28,7 @@ def decide(nodes: Nodes, circuit: Netlist, scores: Sequence[Sequence[Bit]], widt
     if decoding.kind == "numbers":
         return _numbers(nodes, circuit, scores)
     pairs = [(scores[0] if decoding.kind == "levels" else scores[c], t) for c, t in enumerate(decoding.thresholds)]
-    reached = [_reaches(nodes, score, int(threshold)) for score, threshold in pairs]
+    reached = [reaches(nodes, score, int(threshold)) for score, threshold in pairs]
     return reached if decoding.kind == "labels" else total(nodes, [reached], width)
 
 
@@ -81,7 +81,7 @@ def _segments(nodes: Nodes, x: Sequence[Bit], y: Sequence[Bit]) -> Bit:
     return parts[0][0] if parts else ZERO
 
 
-def _reaches(nodes: Nodes, score: Sequence[Bit], threshold: int) -> Bit:
+def reaches(nodes: Nodes, score: Sequence[Bit], threshold: int) -> Bit:
     if threshold <= 0:
         return ONE
     if threshold >> len(score):

@@ -87,7 +87,7 @@ def design_of(circuit: Netlist) -> Design:
     behind = number[np.array(nodes.operands, np.int32).reshape(-1, 3)[live]]
     own = (circuit.a, circuit.b, circuit.b if circuit.c is None else circuit.c)
     a, b, c = (np.concatenate(pair) for pair in zip(own, behind.T, strict=True))
-    tables = np.concatenate([_of_three(circuit), np.array(nodes.tables, np.uint8)[live]])
+    tables = np.concatenate([tables_of_three(circuit), np.array(nodes.tables, np.uint8)[live]])
     kept, cells = np.unique(np.array(nodes.cells, np.int32)[live], return_inverse=True)
     parts = np.where(np.arange(live.size) < sums, SUMS, DECISION)[live]
     return Design(
@@ -135,7 +135,7 @@ def _without_constants(circuit: Netlist) -> NDArray[np.int64]:
     return known[circuit.outputs]
 
 
-def _of_three(circuit: Netlist) -> NDArray[np.uint8]:
+def tables_of_three(circuit: Netlist) -> NDArray[np.uint8]:
     """The tables of a circuit as ones of three operands, the last of which they may ignore."""
     if circuit.arity == 3:
         return circuit.gates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,17 +86,18 @@ def estimate(circuit: Netlist, pipeline: int = 0) -> FpgaEstimate:
     """
     plain = design_of(circuit)
     design = with_encoder(plain, circuit)
-    covers = {inputs: native.cover_luts(design.netlist, inputs) for inputs in (6, 4)}
-    tables = {inputs: np.bincount(design.parts[sizes > 0], minlength=4) for inputs, (sizes, _) in covers.items()}
-    sizes, levels = covers[6]
+    with ThreadPoolExecutor() as threads:  # the library lets other threads run
+        whole, small, own = threads.map(native.cover_luts, (design.netlist, design.netlist, circuit), (6, 4, 6))
+    covers = {6: whole, 4: small}
+    tables = {inputs: np.bincount(design.parts[cover.sizes > 0], minlength=4) for inputs, cover in covers.items()}
+    sizes, levels = covers[6].sizes, covers[6].levels
     ends = [int(levels[(sizes > 0) & (design.parts <= part)].max(initial=0)) for part in range(len(PARTS))]
     registers, latency = _registers(plain, circuit, pipeline)
     parts = {
         name: PartCost(int(tables[6][i]), int(tables[4][i]), ends[i] - (ends[i - 1] if i else 0), int(registers[i]))
         for i, name in enumerate(PARTS)
     }
-    alone, _ = native.cover_luts(circuit, 6)
-    return FpgaEstimate(parts, int((alone > 0).sum()), latency, pipeline)
+    return FpgaEstimate(parts, int((own.sizes > 0).sum()), latency, pipeline)
 
 
 def _registers(design: Design, circuit: Netlist, pipeline: int) -> tuple[NDArray[np.int64], int]:

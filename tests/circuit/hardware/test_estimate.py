@@ -30,9 +30,9 @@ def layered(width: int = 300, depth: int = 3, inputs: int = 200) -> Circuit:
 def test_tables_that_one_can_count() -> None:
     # The AND of eight inputs: two tables of six, or three of four, one behind the other.
     chain = gates_of([(1, 0, 1), *((1, 7 + k, 1 + k) for k in range(1, 7))], [14], inputs=8)
-    sizes, levels = native.cover_luts(chain, 6)
+    sizes, levels, *_ = native.cover_luts(chain, 6)
     assert (np.count_nonzero(sizes), levels[-1]) == (2, 2)
-    assert np.count_nonzero(native.cover_luts(chain, 4)[0]) == 3
+    assert np.count_nonzero(native.cover_luts(chain, 4).sizes) == 3
     cost = estimate(chain)
     assert (cost.total("lut6"), cost.total("levels"), cost.gates_alone, cost.latency) == (2, 2, 2, 0)
 
@@ -42,7 +42,7 @@ def test_tables_that_one_can_count() -> None:
 def test_counts_as_abc_does(tmp_path, what: str) -> None:
     circuit = layered()
     net = circuit if what == "gates" else design_of(circuit).netlist
-    sizes, levels = native.cover_luts(net, 6)
+    sizes, levels, *_ = native.cover_luts(net, 6)
     (tmp_path / "net.blif").write_text(emit_blif(net))
     log = run_abc(f"read_blif net.blif; strash; if -K 6{' -a' * (what == 'gates')}; print_stats", tmp_path, 60)
     found = re.findall(r"nd =\s*(\d+).*lev =\s*(\d+)", log)[-1]
