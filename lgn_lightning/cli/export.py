@@ -12,7 +12,7 @@ from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
-from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, ExportOptions, c_name
+from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, TOPS, ExportOptions, c_name
 from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.hardware.estimate import estimate
 from lgn_lightning.circuit.passes.approximate import leave_out_bits
@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--luts", choices=list(LUT_CELLS), help=text)
     text = "a table's column as a signed Verilog port of so many bits, some of them a fraction; may be given again"
     parser.add_argument("--port", action="append", default=[], metavar="COLUMN=BITS.FRACTION", help=text)
+    text = "an AXI4-Stream top level beside the Verilog, with VHDL, README and cocotb test bench (default: plain, none)"
+    parser.add_argument("--top", choices=TOPS, default="plain", help=text)
+    text = "bits of a beat of AXI4-Stream (default: 32)"
+    parser.add_argument("--beat", type=int, default=32, metavar="BITS", help=text)
     text = "name of files and Verilog module, prefix of C names: nets of different names fit into one program"
     parser.add_argument("--name", default=STEM, help=f"{text} (default: {STEM})")
     text = "samples in a word of the packed entry points of the C (default: 64)"
@@ -110,6 +114,8 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
         raise LgnError("--pipeline applies to Verilog only: add --format verilog")
     if arguments.port and "verilog" not in formats:
         raise LgnError("--port applies to Verilog only: add --format verilog")
+    if arguments.top != "plain" and "verilog" not in formats:
+        raise LgnError(f"--top {arguments.top} applies to Verilog only: add --format verilog")
     if arguments.luts and "verilog" not in formats:
         raise LgnError("--luts applies to Verilog only: add --format verilog")
     if c_name(name) != name:
@@ -118,6 +124,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     try:
         ports = dict(map(_port, arguments.port))
         more: dict[str, Any] = {"word_bits": arguments.word_bits, "ports": ports, "luts": arguments.luts}
+        more |= {"top": arguments.top, "beat": arguments.beat}
         return ExportOptions(formats, name, arguments.form, arguments.pipeline, **more)
     except CircuitError as error:
         raise LgnError(str(error)) from error

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "export": Command("deploy", "write the circuit of a checkpoint as C, Verilog and more"),
     "verify": Command("deploy", "check or prove that nets, circuits and exported files are equal"),
     "bench": Command("deploy", "measure how fast a circuit runs here"),
+    "fpga": Command("deploy", "measure what a circuit takes on an FPGA, after place and route"),
     "report": Command("look", "show a run and its net in one HTML file"),
     "results": Command("look", "show what `lgn reproduce` measured, or write it into a Markdown file"),
     "ls": Command("look", "list the recipes, and the circuits that ship with the package"),

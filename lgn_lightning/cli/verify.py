@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         other = read_source(second, form="code")
         print(f"{other.title}: {other.flat}")
         verifier.verify_circuit("both circuits", source.flat, other.flat)
-    return _conclude(verifier, _show(verifier), "gates proven for all inputs")
+    parts = "gates, sums and decision" if verifier.proven_whole else "gates"
+    return _conclude(verifier, _show(verifier), f"{parts} proven for all inputs")
 
 
 def _run_sequential(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from lgn_lightning.circuit.check.prove_sequential import prove_reduced, prove_se
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
 from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.export import c_name
@@ -124,6 +125,10 @@ class SequentialVerifier(Verifier):
             what = "step in Verilog, read back by yosys"
             self._prove(what, lambda timeout: prove_verilog(exported.step, path, timeout))
         self._simulate_stream(verilog, "net", "simulated Verilog")
+        self._verify_axi(AxiStream(self._sequential, verilog, "net"))
+
+    def _axi_samples(self, count: int) -> NDArray[Any]:
+        return np.asarray(self.trial.inputs[:_SEQUENCES])
 
     def _simulate_stream(self, verilog: Verilog, name: str, what: str) -> None:
         try:

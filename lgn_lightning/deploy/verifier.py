@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,16 +32,21 @@ from lgn_lightning.circuit import (
     optimize,
     optimize_for_export,
 )
+from lgn_lightning.circuit.check.bound_axi import bound_axi
 from lgn_lightning.circuit.check.prove import Proof, prove, prove_circuit_and_file
-from lgn_lightning.circuit.check.prove_verilog import prove_verilog, read_verilog
+from lgn_lightning.circuit.check.prove_design import prove_decision, prove_sums, prove_thresholds
+from lgn_lightning.circuit.check.prove_top import prove_top
+from lgn_lightning.circuit.check.prove_verilog import module_of_tables, prove_verilog, read_verilog
+from lgn_lightning.circuit.check.simulate_axi import simulate_axi
 from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import verify
+from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
-from lgn_lightning.circuit.emit.verilog import vector_order
+from lgn_lightning.circuit.emit.verilog import sample_ports, vector_order
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.encoder import encoder_circuit, encoder_scores
@@ -47,6 +56,16 @@ from lgn_lightning.deploy.trial import AnyCircuit, Trial, hard_counts
 if TYPE_CHECKING:
     from torch import nn
 
+#: Gate levels of a stage of the pipeline that is proven.
+_PIPELINE = 4
+#: Above this many gates the Verilog as a whole is not read back.
+_TOP_GATES = 100_000
+#: Seconds that a simulation may take where proofs are not wanted.
+_AXI_SECONDS = 600
+#: Seconds that ABC looks for a wrong cycle of a top level, cycle by cycle.
+_BOUND_SECONDS = 3
+#: Seconds after which, and between which, a proof says that it goes on.
+_PATIENCE = 10
 #: Icarus takes seconds a vector for 50,000 gates: large nets get fewer.
 _VECTORS, _VECTOR_GATES = 64, 200_000
 _BY_PROOF = "formal proof by ABC, all inputs"
@@ -64,12 +83,13 @@ class Verifier:
         equal: False as soon as one comparison failed.
         proven: Whether a formal proof went through, or all inputs were tried.
         skipped: Whether a comparison was left out.
+        proven_whole: Whether thresholds, sums and decision of the Verilog are proven, too.
         counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
     """
 
     def __init__(self, circuit: AnyCircuit, samples: int, timeout: float | None) -> None:
         self.circuit, self.samples, self.timeout = circuit, samples, timeout
-        self.equal, self.proven, self.skipped = True, False, False
+        self.equal, self.proven, self.skipped, self.proven_whole = True, False, False, False
         self.counterexample: NDArray[np.bool_] | None = None
 
     @cached_property
@@ -136,6 +156,10 @@ class Verifier:
         if self.timeout is None:
             raise LgnError(f"{path.suffix} files are compared by a formal proof: leave --no-proof out")
         is_verilog = path.suffix == ".v"
+        if is_verilog and (top := _axi_of(circuit, path)):
+            axi, text = top
+            self._verify_axi(axi, text, path.name)
+            return
         # Without the proof nothing would be known about the file: its errors are errors here.
         result = (prove_verilog if is_verilog else prove_circuit_and_file)(circuit, path, self.timeout)
         what = f"gates of {path.name}" if is_verilog else path.name
@@ -147,6 +171,11 @@ class Verifier:
                 self._skip(f"simulated {path.name}: {error}")
             else:
                 self._simulate(circuit, verilog, name, f"simulated {path.name}")
+                exported, _ = optimize_for_export(circuit)
+                self._verify_around(exported)
+                if module_of_tables(verilog.text) is None:  # else that is done
+                    self._prove_top(exported, verilog, name, f"{path.name} as a whole, thresholds, sums and decision")
+                self.proven_whole = self.proven and self.equal and not self.skipped
 
     def verify_compiled_file(self, path: Path) -> None:
         """Compares an exported C file or library on samples."""
@@ -210,6 +239,59 @@ class Verifier:
             path.write_text(verilog.text, encoding="utf-8")
             self._prove("Verilog, read back by yosys", lambda timeout: prove_verilog(circuit, path, timeout))
         self._simulate(circuit, verilog, "net", "simulated Verilog")
+        self._verify_around(exported)
+        whole = "Verilog as a whole, with thresholds, sums and decision"
+        self._prove_top(exported, verilog, "net", whole)
+        piped = emit_verilog(exported, name="net", pipeline=_PIPELINE)
+        what = f"pipelined Verilog as a whole, {piped.latency} cycles late"
+        if self._prove_top(exported, piped, "net", what):
+            # Wide beats: the fewer there are, the more samples are in the cycles that are checked.
+            bits = sum(width for _, width in sample_ports(exported)[1])
+            self._verify_axi(AxiStream(exported, piped, "net", min(4096, 8 * -(-bits // 16))))
+
+    def _verify_around(self, exported: Circuit) -> None:
+        """Proves that what is around the gates, of which Verilog is made, computes what the circuit says."""
+        how = {"thresholds": "all values of each pixel", "sums": "by rewriting, all inputs", "decision": "all scores"}
+        proofs = {
+            "thresholds": lambda _: prove_thresholds(exported),
+            "sums": lambda _: prove_sums(exported),
+            "decision": lambda timeout: prove_decision(exported, timeout),
+        }
+        for what in how:
+            if what != "thresholds" or exported.levels is not None:
+                self._prove(f"{what} of the design", proofs[what], how[what])
+
+    def _prove_top(self, exported: Circuit, verilog: Verilog, name: str, what: str) -> bool:
+        """Proves the top module of Verilog, and says whether that was tried; the proofs before are part of it."""
+        if self.timeout is not None and exported.num_gates > _TOP_GATES:
+            self._skip(f"{what}: yosys takes minutes for more than {_TOP_GATES:,} gates")
+            return False
+        self._prove(what, lambda timeout: prove_top(exported, verilog, name, timeout))
+        self.proven_whole = self.proven and self.equal and not self.skipped
+        return True
+
+    def _verify_axi(self, axi: AxiStream, text: str | None = None, what: str = "AXI4-Stream top level") -> None:
+        """Simulates a top level on a few samples."""
+        count = max(2, min(_VECTORS, _VECTOR_GATES // (8 * max(1, axi.circuit.num_gates))))
+        try:
+            result = simulate_axi(axi, self._axi_samples(count), text, self.timeout or _AXI_SECONDS)
+        except ToolError as error:
+            self._skip(f"{what}: {error}")
+        else:
+            how = f"{result.samples} samples in Icarus Verilog, both sides with random pauses"
+            self._compare(what, result.equal, how, None)
+        if self.timeout is None:
+            return
+        try:
+            bound = bound_axi(axi, text, min(self.timeout, _BOUND_SECONDS))
+        except ToolError as error:
+            self._skip(f"{what}: no bounded check: {error}")
+        else:
+            how = f"nothing lost, repeated or swapped in the first {bound.log} cycles, whoever waits, by ABC"
+            self._compare(what, bound.equal, how if bound else bound.log, None)
+
+    def _axi_samples(self, count: int) -> NDArray[Any]:
+        return self.trial.inputs[vector_order(self.trial.scores)[:count]]
 
     def _simulate(self, circuit: Circuit, verilog: Verilog, name: str, what: str) -> None:
         count = max(2, min(_VECTORS, _VECTOR_GATES // max(1, verilog.text.count("wire n"))))
@@ -236,16 +318,17 @@ class Verifier:
         example = encode(self.circuit, self.trial.inputs[wrong])[0] if wrong.size else None
         self._compare(what, not wrong.size, f"{self.samples:,} samples", example)
 
-    def _prove(self, what: str, proof: Callable[[float], Proof]) -> None:
+    def _prove(self, what: str, proof: Callable[[float], Proof], how: str = _BY_PROOF) -> None:
         """Proves, if proofs are wanted, or says why there is no proof."""
         if self.timeout is None:
             return
         try:
-            result = proof(self.timeout)
+            with going_on(f"proving: {what}", self.timeout):
+                result = proof(self.timeout)
         except ToolError as error:
             self._skip(f"{what}: no proof: {error}")
         else:
-            self._compare(what, result.equal, _BY_PROOF, result.counterexample, proves=True)
+            self._compare(what, result.equal, how, result.counterexample, proves=how == _BY_PROOF)
 
     def _skip(self, what: str) -> None:
         self.skipped = True
@@ -254,3 +337,35 @@ class Verifier:
     @staticmethod
     def _say(result: str, what: str) -> None:
         print(f"{result:<10} {what}", flush=True)
+
+
+def _axi_of(circuit: AnyCircuit, path: Path) -> tuple[AxiStream, str] | None:
+    """The top level that a file is, and its text; None if it is none. What is in it has to lie beside it."""
+    text = path.read_text(encoding="utf-8")
+    found = re.match(r"// AXI4-Stream around \w+: \d+ beats of (\d+) bits a sample", text)
+    if found is None:
+        return None
+    inner = path.with_name(f"{path.stem.removesuffix('_axis')}.v")
+    if not inner.is_file():
+        raise LgnError(f"{path} is around a net that should lie beside it, in {inner.name}")
+    assert isinstance(circuit, Circuit)
+    name, verilog = read_verilog(circuit, inner)
+    return AxiStream(circuit, verilog, name, int(found[1])), text
+
+
+@contextmanager
+def going_on(what: str, limit: float) -> Iterator[None]:
+    """Says on standard error that something goes on, every few seconds, and how long it may."""
+    done, start = Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(_PATIENCE):
+            print(f"{what}: {time.monotonic() - start:.0f} s of at most {limit:.0f}", file=sys.stderr, flush=True)
+
+    thread = Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

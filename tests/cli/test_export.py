@@ -34,6 +34,8 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
         (["--pipeline", "2"], "--pipeline applies to Verilog"),
         (["--format", "verilog", "--pipeline", "-1"], "pipeline must be 0"),
         (["--name", "My-Net"], "my_net"),
+        (["--top", "axi-stream"], "--top axi-stream applies to Verilog"),
+        (["--format", "verilog", "--top", "axi-stream", "--beat", "20"], "a beat has 8, 16"),
         (["--format", "verilog", "--name", "module"], "'module' cannot be a Verilog module"),
     ):
         assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from functools import reduce
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "equal      simulated Verilog: 64 samples" in out
     if shutil.which("berkeley-abc") and shutil.which("yosys"):
         assert "equal      Verilog, read back by yosys: formal proof" in out
-        assert "equal, gates proven for all inputs" in out
+        assert "equal, gates, sums and decision proven for all inputs" in out
 
 
 def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +119,24 @@ def test_verify_without_abc_says_so_and_compares_on_samples(
     out = capsys.readouterr().out
     assert "no proof: Berkeley ABC is not installed" in out
     assert "not proven" in out
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("iverilog", "yosys", "berkeley-abc"))), reason="tools are not installed")
+@pytest.mark.skipif(find_spec("cocotb") is None, reason="cocotb is not installed")
+def test_verify_a_top_level_of_streams(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--format", "verilog", "--top", "axi-stream", "--beat", "64", "--pipeline", "2"]
+    assert main(["export", "net.lgn", "--out", "out", *options]) == 0
+    assert main(["verify", "net.lgn", "out/lgn_net_axis.v"]) == 0
+    out = capsys.readouterr().out
+    assert "equal      lgn_net_axis.v: 64 samples in Icarus Verilog" in out
+    assert "nothing lost, repeated or swapped in the first" in out
+    top = Path("out/lgn_net_axis.v")
+    top.write_text(top.read_text().replace("if (pop) tail", "if (m_axis_tvalid) tail"))
+    assert main(["verify", "net.lgn", "out/lgn_net_axis.v"]) == 1
+    assert "a result is wrong in cycle" in capsys.readouterr().out
+    Path("out/lgn_net.v").unlink()
+    assert main(["verify", "net.lgn", "out/lgn_net_axis.v"]) == 1
+    assert "should lie beside it, in lgn_net.v" in capsys.readouterr().err
 
 
 def test_verify_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

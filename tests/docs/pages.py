@@ -23,7 +23,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 SHORT = ["--trainer.max_steps=60", "--trainer.val_check_interval=30", "--trainer.enable_progress_bar=false"]
 NARROW = "--model.net.width=300"
 #: What would install something, or is there already.
-_NOT_RUN = ("pip ", "apt-get ", "git ", "make ")
+_NOT_RUN = (
+    "pip ",
+    "apt-get ",
+    "git ",
+    "make ",
+    "lgn fpga runs/digits/version_0 --device ecp5-25k",
+)  # the last: minutes
 
 
 class Block(NamedTuple):

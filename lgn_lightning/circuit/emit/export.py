@@ -11,11 +11,12 @@ from typing import Any, Final
 from numpy.typing import ArrayLike
 
 from lgn_lightning.base.files import atomic_write_bytes
+from lgn_lightning.circuit.emit.axi_stream import AxiStream, check_beat
 from lgn_lightning.circuit.emit.c import WORD_BITS, c_form, emit_c, emit_header
 from lgn_lightning.circuit.emit.c_stream import emit_c_stream, emit_stream_header
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
-from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog
+from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_stream_bench, emit_verilog_stream
 from lgn_lightning.circuit.file import SUFFIX, AnyCircuit, circuit_to_bytes
 from lgn_lightning.circuit.net.looped import LoopedNetlist
@@ -26,6 +27,8 @@ from lgn_lightning.circuit.net.sequential import SequentialNetlist
 STEM: Final = "lgn_net"
 #: What ``form`` may be: forms of C of a flat circuit, or loops; or by size.
 FORMS: Final = ("auto", "code", "table", "loops")
+#: What the top level of Verilog may be.
+TOPS: Final = ("plain", "axi-stream")
 #: Nets of more unrolled gates keep their loops: passes and engine of the flat circuit take minutes and gigabytes there.
 LOOPS_ABOVE: Final = 10_000_000
 
@@ -46,6 +49,8 @@ class ExportOptions:
         samples: Test vectors of the Verilog test bench, as `Circuit.scores` takes them; without, none is written.
         compiler: C compiler of ``"library"``.
         opt_level: Its optimization level.
+        top: ``"axi-stream"`` for an AXI4-Stream top level beside the modules of ``"verilog"``, see `AxiStream`.
+        beat: Bits of a beat of it.
 
     Raises:
         CircuitError: If a value is not one of the choices.
@@ -60,6 +65,8 @@ class ExportOptions:
     compiler: str | None = None
     opt_level: int = 1
     ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    top: str = "plain"
+    beat: int = 32
     luts: str | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +78,9 @@ class ExportOptions:
         _check_form(self.form)
         if self.pipeline < 0:
             raise CircuitError(f"pipeline must be 0 or the gate levels between registers, got {self.pipeline}")
+        if self.top not in TOPS:
+            raise CircuitError(f"top must be one of {', '.join(TOPS)}, got {self.top!r}")
+        check_beat(self.beat)
         if self.word_bits not in WORD_BITS:
             raise CircuitError(f"word_bits must be one of {WORD_BITS}, got {self.word_bits}")
 
@@ -87,7 +97,7 @@ class ExportedFiles:
     Attributes:
         name: Prefix of all names in the C source and the library.
         files: Paths by kind: ``c``, ``header``, ``library``, ``circuit``, ``verilog``, ``test_bench``, ``blif``,
-            ``aiger``.
+            ``aiger``; and of an AXI4-Stream ``axi_stream``, ``vhdl``, ``readme``, ``vectors`` and ``cocotb``.
     """
 
     name: str
@@ -161,14 +171,31 @@ def _verilog(circuit: Netlist | SequentialNetlist, options: ExportOptions) -> Co
         if options.samples is not None:
             bench = emit_stream_bench(circuit, clocked, options.samples, name=options.prefix)
             files["test_bench"] = ("_tb.v", bench)
-        return files
+        return files | _axi_stream(circuit, clocked, options)
     more: dict[str, Any] = {"pipeline": options.pipeline, "ports": options.ports, "luts": options.luts}
     verilog = emit_verilog(circuit, name=options.prefix, **more)
     contents: Contents = {"verilog": (".v", verilog.text)}
     if options.samples is not None:
         bench = emit_test_bench(circuit, verilog, options.samples, name=options.prefix)
         contents["test_bench"] = ("_tb.v", bench)
-    return contents
+    return contents | _axi_stream(circuit, verilog, options)
+
+
+def _axi_stream(circuit: Netlist | SequentialNetlist, verilog: Verilog, options: ExportOptions) -> Contents:
+    """The top level around the modules of a circuit, if there is to be one, with its README and test bench."""
+    if options.top != "axi-stream":
+        return {}
+    axi, name = AxiStream(circuit, verilog, options.prefix, options.beat), options.name
+    files: Contents = {
+        "axi_stream": ("_axis.v", axi.text()),
+        "vhdl": ("_axis.vhd", axi.vhdl()),
+        "readme": ("_axis.md", axi.readme()),
+    }
+    if options.samples is not None:
+        vectors, bench = f"{name}_axis_vectors.json", f"{name}_axis_cocotb.py"
+        files["vectors"] = ("_axis_vectors.json", axi.vectors(options.samples, [f"{name}.v", f"{name}_axis.v"]))
+        files["cocotb"] = ("_axis_cocotb.py", axi.bench(bench, vectors))
+    return files
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
 from lgn_lightning.circuit.hardware.design import design_of, with_encoder
 from lgn_lightning.circuit.hardware.result_port import describe_port, port, result_bits, result_of
 from lgn_lightning.circuit.hardware.tables import map_netlist
-from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
@@ -293,9 +293,45 @@ def row_ports(comparisons: Comparisons, fixed: Mapping[str, Fixed]) -> RowPorts:
     return RowPorts(comparisons, reserved, fixed)
 
 
+def sample_ports(circuit: CircuitInputs, ports: Mapping[str, Fixed] | None = None) -> tuple[str, list[tuple[str, int]]]:
+    """The module that takes whole samples, as what follows the name of an export; and its ports, names and widths."""
+    if circuit.comparisons is not None:
+        return "_rows", row_ports(circuit.comparisons, ports or {}).widths
+    if circuit.num_pixels is not None:
+        return "_pixels", [("pixels", 8 * circuit.num_pixels)]
+    return "", [("x", circuit.num_inputs)]
+
+
 def _joined(bits: list[str]) -> str:
     """A vector of bits, the lowest first."""
     return f"{{{', '.join(reversed(bits))}}}"
+
+
+@dataclass(frozen=True)
+class SampleWords:
+    """Samples as bits of the ports of a module, ``name`` and ``suffix``, and how ``vector`` feeds them."""
+
+    suffix: str
+    width: int
+    bits: list[int]
+    connect: str
+
+
+def sample_words(
+    circuit: CircuitInputs, samples: ArrayLike, fixed: Mapping[str, Fixed] | None = None
+) -> tuple[SampleWords, ArrayLike]:
+    """Samples as bits of ports, and the samples again, as far as ports of fixed point hold them."""
+    kind, rows = check_samples(circuit, samples)
+    if kind == "rows" and circuit.comparisons is not None:
+        ports = row_ports(circuit.comparisons, fixed or {})
+        nearest = ports.nearest(rows.view(circuit.comparisons.row_dtype)[:, 0])
+        return SampleWords("_rows", *ports.vectors(nearest, "vector")), nearest
+    suffix, name, width = "", "x", circuit.num_inputs
+    if kind == "pixels":
+        suffix, [(name, width)] = sample_ports(circuit)
+    words = rows if kind == "pixels" else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
+    bits = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in words]
+    return SampleWords(suffix, width, bits, f".{name}(vector)"), samples
 
 
 def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, name: str = "lgn_net") -> str:
@@ -308,42 +344,29 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
             through ``name_rows``.
         name: Name of the top module.
     """
-    kind, rows = check_samples(circuit, samples)
-    with_pixels = kind != "bits"
-    vectors: list[int] = []
-    if kind == "rows" and circuit.comparisons is not None:
-        ports = row_ports(circuit.comparisons, read_fixed(verilog.text))
-        nearest = ports.nearest(rows.view(circuit.comparisons.row_dtype)[:, 0])
-        samples, (width, vectors, connect) = nearest, ports.vectors(nearest, "rows")
+    words, samples = sample_words(circuit, samples, read_fixed(verilog.text))
     expected = scores(circuit, samples)
-    if rows.shape[0] == 0:
+    if not words.bits:
         raise CircuitError("a test bench needs at least one sample")
-    if not vectors:
-        width = 8 * rows.shape[1] if with_pixels else circuit.num_inputs
-        words = rows if with_pixels else np.packbits(encode(circuit, samples), axis=1, bitorder="little")
-        vectors = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in words]
-    inputs, module = (kind, f"{name}_{kind}") if with_pixels else ("x", name)
-    connect = connect if kind == "rows" else f".{inputs}({inputs})"
     score_width = verilog.score_bits * circuit.num_classes
     lines = []
     results = result_of(circuit, expected)
     for index, row in enumerate(expected.tolist()):
         value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
-        lines.append(f"        vectors[{index}] = {width}'h{vectors[index]:x};")
+        lines.append(f"        vectors[{index}] = {words.width}'h{words.bits[index]:x};")
         lines.append(f"        wanted_scores[{index}] = {score_width}'h{value:x};")
         lines.append(f"        wanted_class[{index}] = {verilog.class_bits}'h{results[index]:x};")
     clocked = verilog.latency > 0
     return template("test_bench.v.in").format(
         name=name,
         result=port(circuit),
-        module=module,
-        port=inputs,
-        connect=connect,
+        module=f"{name}{words.suffix}",
+        connect=words.connect,
         clock=".clk(clk), " if clocked else "",
-        width=width - 1,
+        width=words.width - 1,
         score_width=score_width - 1,
         class_width=verilog.class_bits - 1,
-        count=rows.shape[0],
+        count=len(words.bits),
         latency=verilog.latency,
         vectors="\n".join(lines),
     )

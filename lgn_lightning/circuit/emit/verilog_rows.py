@@ -69,6 +69,14 @@ class RowPorts:
     def _width(self, column: Column) -> int:
         return self.fixed[column.name][0] if column.name in self.fixed else column.dtype.itemsize * 8
 
+    @property
+    def widths(self) -> list[tuple[str, int]]:
+        """Names and bits of all ports, in the order of their declarations."""
+        result = []
+        for column, name, missing in zip(self.comparisons.columns, self.names, self._missing, strict=True):
+            result += [(name, self._width(column)), *[(f"{name}_missing", 1)] * missing]
+        return result
+
     def declarations(self) -> str:
         """The ports."""
         lines = []
@@ -99,14 +107,16 @@ class RowPorts:
                 missing = f"{name}_missing" if self._missing[number] else "1'b0"
             elif column.is_float:
                 missing = f"&{name}[{width - 2}:{fraction}] && |{name}[{fraction - 1}:0]"
-            lines.append(f"    wire missing{number} = {missing};\n")
+            tests = [self._test(bit, name, number) for bit in own]
+            if any(f"missing{number}" in test for test in tests):
+                lines.append(f"    wire missing{number} = {missing};\n")
             if column.is_float and column.name not in self.fixed:
                 zero, rest = f"{{1'b1, {{{width - 1}{{1'b0}}}}}}", f"{name}[{width - 2}:0]"
                 lines.append(
                     f"    wire [{width - 1}:0] key{number} = ~|{rest} ? {zero} :\n"
                     f"        {name}[{width - 1}] ? ~{name} : {{1'b1, {rest}}};\n"
                 )
-            lines += [f"    wire x{bit} = {self._test(bit, name, number)};\n" for bit in own]
+            lines += [f"    wire x{bit} = {test};\n" for bit, test in zip(own, tests, strict=True)]
         unread = set(range(len(comparisons))) - set(read)
         lines += [f"    wire x{bit} = 1'b0;\n" for bit in sorted(unread)]
         return "".join(lines), sum(int(comparisons.op[bit] <= Op.EQUAL) for bit in read)

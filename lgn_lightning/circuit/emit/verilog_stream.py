@@ -1,22 +1,23 @@
 """Writes a sequential circuit as clocked Verilog-2001: one step a clock, with reset and enable; and its test bench."""
 
+from __future__ import annotations
+
 import re
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import template
-from lgn_lightning.circuit.emit.verilog import Verilog, emit_verilog, row_ports
+from lgn_lightning.circuit.emit.verilog import SampleWords, Verilog, emit_verilog, sample_words
 from lgn_lightning.circuit.hardware.result_port import port, result_of
 from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequence_frames, sequence_lengths
-from lgn_lightning.circuit.simulate import check_samples
 
 #: Width of a score that is summed over steps.
 _SUM_BITS: Final = 32
@@ -156,6 +157,38 @@ def _summed(circuit: SequentialNetlist, name: str, score: Verilog, bits: int) ->
     )
 
 
+@dataclass(frozen=True)
+class StreamVectors:
+    """Steps of sequences, one after the other, and what they must give.
+
+    Attributes:
+        words: The steps as bits of the ports.
+        first: 1 at the first step of a sequence, ``[steps]``.
+        scores: int64 ``[steps, classes]``, summed up to there where the circuit sums them.
+        results: Bits of the port that is the decision.
+    """
+
+    words: SampleWords
+    first: NDArray[np.int64]
+    scores: NDArray[np.int64]
+    results: list[int]
+
+    @classmethod
+    def of(cls, circuit: SequentialNetlist, sequences: ArrayLike, lengths: ArrayLike | None = None) -> StreamVectors:
+        """Simulates sequences, as `SequenceEngine` takes them."""
+        frames = sequence_frames(circuit, sequences)
+        ends = sequence_lengths(circuit, frames, lengths)
+        each = SequenceEngine(circuit, "numpy").every_step(frames).astype(np.int64)
+        if circuit.readout == "sum":
+            each = each.cumsum(axis=1)
+        chosen = np.arange(frames.shape[1]) < ends[:, None]
+        samples, wanted = frames[chosen], each[chosen]
+        first = np.zeros(len(samples), np.int64)
+        first[np.cumsum(ends) - ends] = 1
+        words, _ = sample_words(circuit, plain_bits(circuit, samples))
+        return cls(words, first, wanted, result_of(circuit.counted, wanted))
+
+
 def emit_stream_bench(
     circuit: SequentialNetlist,
     verilog: Verilog,
@@ -169,47 +202,22 @@ def emit_stream_bench(
     Before each sequence stands a reset, and at every third clock there is none with enable, so that both are tried.
     What is expected is simulated; other arguments as of `emit_verilog_stream` and `SequenceEngine`.
     """
-    frames = sequence_frames(circuit, sequences)
-    ends = sequence_lengths(circuit, frames, lengths)
-    engine = SequenceEngine(circuit, "numpy")
-    each = engine.every_step(frames).astype(np.int64)
-    if circuit.readout == "sum":
-        each = each.cumsum(axis=1)
-    chosen = np.arange(frames.shape[1]) < ends[:, None]
-    samples, wanted = frames[chosen], each[chosen]
-    first = np.zeros(len(samples), np.int64)
-    first[np.cumsum(ends) - ends] = 1
-    width, vectors, connect = _vectors(circuit, samples)
-    decision = port(circuit.counted)
-    results = result_of(circuit.counted, wanted)
+    steps = StreamVectors.of(circuit, sequences, lengths)
+    width = steps.words.width
     lines = []
-    for index, row in enumerate(wanted.tolist()):
+    for index, row in enumerate(steps.scores.tolist()):
         value = sum(score << (c * verilog.score_bits) for c, score in enumerate(row))
-        lines.append(f"        vectors[{index}] = {width}'h{vectors[index]:x};")
-        lines.append(f"        first[{index}] = 1'b{first[index]};")
+        lines.append(f"        vectors[{index}] = {width}'h{steps.words.bits[index]:x};")
+        lines.append(f"        first[{index}] = 1'b{steps.first[index]};")
         lines.append(f"        wanted_scores[{index}] = {verilog.score_bits * circuit.num_classes}'h{value:x};")
-        lines.append(f"        wanted_result[{index}] = {verilog.class_bits}'h{results[index]:x};")
+        lines.append(f"        wanted_result[{index}] = {verilog.class_bits}'h{steps.results[index]:x};")
     return template("stream_bench.v.in").format(
         name=name,
-        connect=connect,
-        result=decision,
+        connect=steps.words.connect,
+        result=port(circuit.counted),
         width=width - 1,
         score_width=verilog.score_bits * circuit.num_classes - 1,
         class_width=verilog.class_bits - 1,
-        count=len(samples),
+        count=len(steps.first),
         vectors="\n".join(lines),
     )
-
-
-def _vectors(circuit: SequentialNetlist, samples: NDArray[Any]) -> tuple[int, list[int], str]:
-    """Width of the inputs of a step, their bits for each sample, and how the signal ``vector`` feeds them."""
-    kind, rows = check_samples(circuit, plain_bits(circuit, samples))
-    if kind == "rows" and circuit.comparisons is not None:
-        ports = row_ports(circuit.comparisons, {})
-        return ports.vectors(rows.view(circuit.comparisons.row_dtype)[:, 0], "vector")
-    if kind == "pixels":
-        width, words = 8 * rows.shape[1], rows
-    else:
-        width, words = circuit.num_inputs, np.packbits(rows.view(np.bool_), axis=1, bitorder="little")
-    bits = [int.from_bytes(row.tobytes(), "little") & ((1 << width) - 1) for row in words]
-    return width, bits, f".{'pixels' if kind == 'pixels' else 'x'}(vector)"

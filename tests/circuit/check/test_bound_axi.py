@@ -1,0 +1,53 @@
+"""The bounded model check of AXI4-Stream top levels: right ones pass, and small mistakes are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from lgn_lightning.circuit.check.bound_axi import bound_axi
+from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.emit.axi_stream import AxiStream
+from lgn_lightning.circuit.emit.verilog import emit_verilog
+from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
+from tests.circuit.random_circuits import random_circuit
+from tests.circuit.random_streams import random_stream
+from tests.circuit.tools import needs, needs_abc
+
+pytestmark = [needs("yosys"), needs_abc]
+PLAIN = random_circuit(1, 8, 9, 2, 1)
+STREAM = random_stream()
+
+
+def top(pipeline: int | None) -> AxiStream:
+    if pipeline is None:
+        return AxiStream(STREAM, emit_verilog_stream(STREAM, name="net"), "net", 8)
+    return AxiStream(PLAIN, emit_verilog(PLAIN, name="net", pipeline=pipeline), "net", 8)
+
+
+@pytest.mark.parametrize("pipeline", [0, 2, None])
+def test_nothing_is_lost_within_the_bound(pipeline: int | None) -> None:
+    found = bound_axi(top(pipeline), seconds=2)
+    assert found
+    assert int(found.log) > 8
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "right", "wrong"),
+    [
+        (0, "if (pop) tail", "if (m_axis_tvalid) tail"),
+        (0, "free <= 4", "free <= 7"),  # more samples are let in than there is room for
+        (2, ", start} : 0", ", taken} : 0"),
+        (None, " && !ends;", ";"),  # a step while the state begins anew
+        (None, "aresetn && ends;", "1'b0;"),  # a state that never begins anew
+    ],
+)
+def test_mistakes_are_found(pipeline: int | None, right: str, wrong: str) -> None:
+    axi = top(pipeline)
+    text = axi.text()
+    assert text.count(right) == 1
+    assert "in cycle" in bound_axi(axi, text.replace(right, wrong), seconds=20).log
+
+
+def test_a_file_without_the_net_is_no_top_level() -> None:
+    with pytest.raises(ToolError, match="no instance of net"):
+        bound_axi(top(0), "module net_axis; endmodule")
