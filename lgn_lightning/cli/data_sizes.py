@@ -23,7 +23,7 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
             what was filled in.
 
     Returns:
-        The data module that was read for it; None if nothing was null.
+        The data module that was read for it, or because the training's length depends on it; None if nothing does.
 
     Raises:
         DataError: If the data cannot be read.
@@ -32,7 +32,8 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
     arguments = (config.model.get("net") or {}).get("init_args") or {}
     unknown = [name for name in _SIZES if name in arguments and arguments[name] is None]
     finds_levels = arguments.get("thresholds") == "auto"
-    if not unknown and not finds_levels:
+    has_most_passes = (config.data.get("init_args") or {}).get("most_passes") is not None
+    if not (unknown or finds_levels or has_most_passes):
         return None
     data = data_module({"data": config.data.as_dict()})
     data.prepare_data()

@@ -46,7 +46,7 @@ from lgn_lightning.training import ddp as strategies  # noqa: F401 - recipes nam
 from lgn_lightning.training.checkpoint import load_weights
 from lgn_lightning.training.checkpoint_io import AtomicCheckpointIO
 from lgn_lightning.training.module import LogicModule
-from lgn_lightning.training.schedule_length import follow_max_steps
+from lgn_lightning.training.schedule_length import follow_max_steps, follow_rows
 from lgn_lightning.training.threads import spare_threads
 
 #: Steps between two drawings of the progress bar, each of which takes about as long as a step of a small net.
@@ -239,6 +239,8 @@ class TrainingCLI(LightningCLI):
         try:
             with named_errors(config):
                 data = fill_in_sizes(config)
+                if self.subcommand == "fit" and config.ckpt_path is None:
+                    follow_rows(data, config)
                 super().instantiate_classes()
         except Exception as error:
             self._check_trained(error)

@@ -24,8 +24,9 @@ def split_rows(
     """Splits rows: indices of the larger and of the smaller part, each in ascending order.
 
     Without groups this is ``sklearn.model_selection.train_test_split(…, test_size=fraction, random_state=seed,
-    stratify=labels)``, with the rows of classes that have a single one left in the larger part. Of more than a million
-    rows it is a draw of its own, with the same shares. Groups are drawn whole, of no class in particular.
+    stratify=labels)``, with the rows of classes that have a single one left in the larger part; where the smaller part
+    has fewer rows than there are classes, they are drawn of no class in particular. Of more than a million rows it is a
+    draw of its own, with the same shares. Groups are drawn whole, of no class in particular.
 
     Args:
         count: Number of rows.
@@ -51,6 +52,8 @@ def split_rows(
             first, second = next(splitter.split(rows, labels, groups))
         else:
             classes = None if labels is None else labels[~lone]
+            if classes is not None and np.ceil(fraction * classes.size) < np.unique(classes).size:
+                classes = None
             first, second = train_test_split(rows[~lone], test_size=fraction, random_state=seed, stratify=classes)
             first = np.concatenate([first, rows[lone]])
     except ValueError as error:

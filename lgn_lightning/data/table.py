@@ -87,6 +87,7 @@ class Table(SampleDataModule):
         show: Whether to show the columns before training.
         batch_size: Training rows a batch; a table of fewer rows makes one of them all.
         val_fraction: Share of the training rows to validate on, of every class alike.
+        most_passes: ``lgn fit`` trains no more steps than make so many passes over the training rows, 200 or more.
         **kwargs: More arguments of :class:`~lgn_lightning.data.base.SampleDataModule`.
 
     Raises:
@@ -115,9 +116,12 @@ class Table(SampleDataModule):
         batch_size: int = 128,
         val_fraction: float = 0.15,
         task: str | None = None,
+        most_passes: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, val_fraction=val_fraction, **kwargs)
+        if most_passes is not None and not most_passes > 0:
+            raise ValueError(f"most_passes must be positive, got {most_passes}")
         if not 0 <= test_fraction < 1:
             raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
         self.path = None if path is None else Path(path).expanduser()
@@ -126,7 +130,7 @@ class Table(SampleDataModule):
             raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
         self.target = [target] if isinstance(target, str) else list(target or ())
         self._task = task
-        self.test_fraction = test_fraction
+        self.test_fraction, self.most_passes = test_fraction, most_passes
         self.drop = list(drop or ())
         self.group, self.weights = group, weights
         self.types = dict(types or {})

@@ -29,9 +29,12 @@ from lgn_lightning.data.thresholds import Encoding
 from lgn_lightning.models import TableMLP
 from lgn_lightning.nn import Columns
 from lgn_lightning.training.module import LogicModule
+from lgn_lightning.training.schedule_length import steps_of
 
 #: Validations of a training.
 _VALIDATIONS = 20
+#: Steps where none are given: so many passes over the rows, and no more than these steps.
+_PASSES, _MOST_STEPS = 64, 3000
 #: Rows that are evaluated at once.
 _BATCH = 4096
 
@@ -51,7 +54,7 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
         thresholds: int = 32,
         learned_layers: int = 1,
         num_candidates: int = 16,
-        steps: int = 3000,
+        steps: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 0.1,
         loss: nn.Module | None = None,
@@ -107,7 +110,8 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
             for part, size, shuffle in ((train, batch, True), (held_out, _BATCH, False))
             if len(part)
         ]
-        every = max(1, self.steps // _VALIDATIONS)
+        steps = min(steps_of(_PASSES, len(train), batch), _MOST_STEPS) if self.steps is None else self.steps
+        every = max(1, steps // _VALIDATIONS)
         best = _Best()
         callbacks: list[pl.Callback] = [best]
         if self.patience is not None:
@@ -123,14 +127,14 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
                 net,
                 num_classes,
                 partial(torch.optim.Adam, lr=self.learning_rate, fused=True),
-                partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.steps),
+                partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps),
                 loss=copy.deepcopy(loss),
                 target=target,
             )
             trainer = pl.Trainer(
                 accelerator="cpu",
                 devices=1,
-                max_steps=self.steps,
+                max_steps=steps,
                 max_epochs=-1,
                 val_check_interval=every,
                 check_val_every_n_epoch=None,

@@ -26,7 +26,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
         thresholds: Most thresholds a column.
         learned_layers: Layers, from the first on, whose gates choose what they read.
         num_candidates: Inputs that they choose among.
-        steps: Steps of the optimizer.
+        steps: Steps of the optimizer; None for 64 passes over the rows, at least 200 and at most 3,000 steps.
         batch_size: Rows a step.
         learning_rate: The highest; it falls to 0 by a cosine.
         loss: A loss other than the usual one of the target, such as `lgn_lightning.losses.FocalLoss`.
@@ -51,7 +51,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
         thresholds: int = 32,
         learned_layers: int = 1,
         num_candidates: int = 16,
-        steps: int = 3000,
+        steps: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 0.1,
         loss: nn.Module | None = None,

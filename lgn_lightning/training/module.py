@@ -73,6 +73,8 @@ class LogicModule(GraphedTraining):
             first pattern that matches a name counts.
         target: What the net is trained to say: ``"classes"``, ``"yes_no"``, ``"labels"``, ``"number"``, ``"ordinal"``,
             or an object of `lgn_lightning.training.targets`. A recipe's null is what the data says, or classes.
+        label_smoothing: Share of a label that the usual loss of classes spreads over all of them, in training
+            (Szegedy et al., 2016): nets on few rows stay less sure of them. Other targets do without.
     """
 
     def __init__(
@@ -87,15 +89,19 @@ class LogicModule(GraphedTraining):
         cuda_graph: bool = False,
         parameter_groups: dict[str, dict[str, Any]] | None = None,
         target: str | Target | None = "classes",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1)")
         if scheduler_interval not in ("step", "epoch"):
             raise ValueError(f"scheduler_interval={scheduler_interval!r} is not 'step' or 'epoch'")
         self.net = net
         self.target = make_target(target or "classes")
         self.target.prepare(num_classes, net)
         self.num_classes = self.target.num_classes
-        self.loss = loss if loss is not None else self.target.usual_loss()
+        self.loss = loss if loss is not None else self.target.usual_loss(label_smoothing)
+        self.label_smoothing = label_smoothing
         self._make_optimizer = optimizer
         self._parameter_groups = parameter_groups or {}
         self._make_scheduler = lr_scheduler
@@ -375,6 +381,7 @@ class LogicModule(GraphedTraining):
             "scheduler_interval": self._scheduler_interval,
             "compile": self._train_net[0] is not self.net,
             "cuda_graph": self.cuda_graph,
+            **({"label_smoothing": self.label_smoothing} if self.label_smoothing else {}),
             "parameter_groups": self._parameter_groups,
             **({} if isinstance(self.target, Classes) else {"target": describe_target(self.target)}),
         }

@@ -14,6 +14,13 @@ from lgn_lightning.base.settings_text import read_settings
 
 #: Arguments of schedules that give the length of a whole training.
 _LENGTHS: Final = ("T_max", "total_steps")
+#: Fewer steps than these train no net, however few the rows.
+LEAST_STEPS: Final = 200
+
+
+def steps_of(passes: float, rows: int, batch_size: int) -> int:
+    """Steps of so many passes over the rows, `LEAST_STEPS` or more."""
+    return max(LEAST_STEPS, round(passes * rows / batch_size))
 
 
 def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> None:
@@ -37,6 +44,31 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
                 f"trainer.max_steps is {steps:,} instead of {planned:,}, and the schedule follows: "
                 f"model.lr_scheduler.init_args.{name} is {steps:,}, too"
             )
+
+
+def follow_rows(data: Any, config: Any) -> None:
+    """Ends the training after ``most_passes`` of a table over its rows, with schedule and validations as much shorter.
+
+    Changes ``config``; where the data has no such limit, or the steps keep to it, nothing.
+    """
+    passes, planned = getattr(data, "most_passes", None), config.trainer.max_steps
+    if passes is None or planned < 1:
+        return
+    steps = steps_of(passes, data.training_size, data.batch_size)
+    if steps >= planned:
+        return
+    config.trainer.max_steps = steps
+    arguments = getattr(config.model.lr_scheduler, "init_args", None) or {}
+    for name in _LENGTHS:
+        if arguments.get(name) == planned:
+            arguments[name] = steps
+    interval = config.trainer.val_check_interval
+    if isinstance(interval, int) and not isinstance(interval, bool):
+        config.trainer.val_check_interval = max(1, interval * steps // planned)
+    rank_zero_info(
+        f"{data.training_size:,} training rows: {steps:,} steps instead of {planned:,}, with a schedule as long; "
+        f"data.most_passes is {passes:g}, and null takes all steps"
+    )
 
 
 def _within(settings: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Target(nn.Module):
         """Scores that the net must give."""
         return self.num_classes
 
-    def usual_loss(self) -> nn.Module:
-        """The loss where none is given."""
+    def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
+        """The loss where none is given; only that of classes smooths labels."""
         raise NotImplementedError
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:

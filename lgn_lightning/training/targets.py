@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchmetrics import CohenKappa, MeanAbsoluteError, MeanSquaredError, Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -30,6 +31,14 @@ __all__ = [
 IGNORED: Final = -100
 
 
+class _SmoothedInTraining(nn.CrossEntropyLoss):
+    """Validation and test measure the cross-entropy itself."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        smoothing = self.label_smoothing if self.training else 0.0
+        return functional.cross_entropy(input, target, label_smoothing=smoothing)
+
+
 class Classes(Target):
     """One class of many: the highest score. Labels are int64 ``[batch]``, or distributions over the classes."""
 
@@ -37,8 +46,8 @@ class Classes(Target):
     usual = 10
     _hint = "a classifier tells 2 classes or more apart; for one output take target: yes_no, which has one score"
 
-    def usual_loss(self) -> nn.Module:
-        return nn.CrossEntropyLoss()
+    def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
+        return _SmoothedInTraining(label_smoothing=label_smoothing)
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
         check_labels(y, self.num_classes, ignored)
@@ -116,7 +125,7 @@ class Number(Target):
         self.register_buffer("spread", torch.ones(self.num_classes, dtype=torch.float64))
         self.register_buffer("fitted", torch.tensor(False))
 
-    def usual_loss(self) -> nn.Module:
+    def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
         return nn.MSELoss()
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
@@ -206,7 +215,7 @@ class Ordinal(Target):
     def num_scores(self) -> int:
         return 1
 
-    def usual_loss(self) -> nn.Module:
+    def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
         """Binary cross-entropy of being above each cut point."""
         return nn.BCEWithLogitsLoss()
 

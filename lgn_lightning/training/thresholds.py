@@ -50,7 +50,7 @@ class Labels(Target):
         super().prepare(num_classes, net)
         self.register_buffer("threshold", torch.full((self.num_scores,), float(math.ceil(self.middle))))
 
-    def usual_loss(self) -> nn.Module:
+    def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
         """Binary cross-entropy of the logits, which are 0 where half of the bits are one."""
         return nn.BCEWithLogitsLoss()
 

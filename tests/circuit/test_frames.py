@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgn_lightning.circuit import Circuit, CompiledCircuit, Engine, emit_verilog
+from lgn_lightning.circuit import Circuit, CompiledCircuit, Decoding, Engine, emit_verilog
 from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.emit.compiler import compile_source
 from lgn_lightning.data import Table
 from lgn_lightning.data.table_columns import make_table_rows
 from lgn_lightning.deploy.trial import Trial
+from lgn_lightning.training.module import LogicModule
+from lgn_lightning.training.targets import scores_of
 from tests.circuit.tables import NAMES, net_of
 
 ROWS = 24
@@ -57,10 +61,11 @@ def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]
     return pd.DataFrame(train), pd.DataFrame(later)[list(order)], codes
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("target", ["classes", "yes_no", "labels", "number"])
+@settings(max_examples=4, deadline=None)
 @given(frames(), st.sampled_from(["quantile", "even"]), st.integers(0, 9))
 def test_all_agree_on_raw_rows_of_frames(
-    made: tuple[pd.DataFrame, pd.DataFrame, dict[str, str]], spacing: str, seed: int
+    target: str, made: tuple[pd.DataFrame, pd.DataFrame, dict[str, str]], spacing: str, seed: int
 ) -> None:
     frame, later, codes = made
     encoding: dict[str, Any] = {"spacing": spacing, "thresholds": 4, "codes": codes}
@@ -70,18 +75,26 @@ def test_all_agree_on_raw_rows_of_frames(
     except Exception as error:  # columns of one value alone
         assert "nothing to learn" in str(error)  # noqa: PT017
         return
-    net = net_of(comparisons, seed, classes=2)
+    net = net_of(comparisons, seed, classes=scores_of(target, 2))
+    module = LogicModule(net, 2, target=target)
+    module.target.fit(torch.randn(ROWS, 2) if target == "number" else torch.zeros(ROWS, 2))
     rows, notes = make_table_rows(table.columns, later, "later")
     unseen = {name: int((later[name] == "pink").sum()) for name in later if later[name].dtype == "string"}
     assert notes.unseen.items() >= {name: count for name, count in unseen.items() if count}.items()
-    circuit = Circuit.from_module(net)
+    circuit = Circuit.from_module(net).with_decoding(Decoding(**module.target.decoding()))
     raw: Any = rows.view(np.uint8).reshape(ROWS, -1)
+    with torch.no_grad():
+        said = module.target.decide(module.target.counts(net(torch.from_numpy(raw)), hard=True)).numpy()
+    assert np.array_equal(circuit.predict(rows), said)
+    assert np.array_equal(Engine(circuit).predict(rows), said)
     trial = Trial.of_net(circuit, net, raw)
     trial.compare(circuit.scores(rows), "simulation")
     trial.compare(Engine(circuit)(rows), "engine")
     small = circuit.optimize()
     with tempfile.TemporaryDirectory() as folder:
         compile_source(small.to_c(), Path(folder) / "a.so")
-        trial.compare(CompiledCircuit(Path(folder) / "a.so").scores(rows), "compiled C")
+        compiled = CompiledCircuit(Path(folder) / "a.so")
+        trial.compare(compiled.scores(rows), "compiled C")
+        assert np.array_equal(compiled.predict(rows), said)
     if shutil.which("iverilog") is not None:
         assert simulate_verilog(small, emit_verilog(small, name="net"), raw, "net").equal

@@ -36,3 +36,10 @@ def test_many_rows_have_the_same_shares(labelled: bool) -> None:
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(DataError, match="all 20 rows are of one group, 7"):
         split_rows(20, 0.2, 0, None, np.full(20, 7))
+
+
+def test_fewer_rows_held_out_than_classes() -> None:
+    labels = np.repeat(np.arange(10), 6)
+    first, second = split_rows(60, 0.05, 0, labels)
+    assert len(second) == 3
+    assert sorted([*first, *second]) == list(range(60))
