@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lgn_lightning import LogicClassifier
 from lgn_lightning.cli.training_cli import TrainingCLI
 from lgn_lightning.runs.recipes import find_recipe
+from lgn_lightning.training.schedule_length import LEAST_STEPS
 
 REHEARSAL = ["--trainer.fast_dev_run=true", "--model.net.width=300", "--trainer.accelerator=cpu"]
 SCHEDULE = "--model.lr_scheduler"
@@ -39,6 +42,29 @@ def test_the_length_follows_the_steps_unless_it_is_given(
     follows = expected == config.trainer.max_steps != 3000
     assert ("the schedule follows: model.lr_scheduler.init_args.T_max is" in caplog.text) == follows
     assert f'"T_max": {expected}' in cli.model.recipe or f"T_max: {expected}\n" in cli.model.recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ([], 1000),
+        (["--data.most_passes=null"], 6000),
+        (["--trainer.max_steps=300"], 300),
+        (["--data.most_passes=0.1"], LEAST_STEPS),
+    ],
+    ids=str,
+)
+def test_small_tables_train_fewer_steps(
+    overrides: list[str], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 rows, of which 800 train in batches of 80: a pass is 10 steps."""
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=1000)
+    pd.DataFrame({"x": x, "y": np.where(x > 0, "a", "b")}).to_csv("t.csv", index=False)
+    data = ["--data.path=t.csv", "--data.target=y", "--data.val_fraction=0", "--data.batch_size=80"]
+    config = TrainingCLI("fit", find_recipe("table"), [*data, *overrides, *REHEARSAL]).config.fit
+    assert config.trainer.max_steps == config.model.lr_scheduler.init_args.T_max == steps
+    assert config.trainer.val_check_interval == (300 if steps == 300 else steps // 20)
 
 
 def warnings_of(

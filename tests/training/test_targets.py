@@ -245,6 +245,16 @@ def test_a_target_describes_itself() -> None:
         assert again.options == target.options
 
 
+def test_labels_are_smoothed_in_training_alone() -> None:
+    smoothed = LogicModule(net("classes"), 3, label_smoothing=0.2)
+    scores, y = torch.randn(8, 3), torch.randint(3, (8,))
+    expected = nn.CrossEntropyLoss(label_smoothing=0.2)(scores, y)
+    torch.testing.assert_close(smoothed.train().loss_of(scores, y), expected)
+    torch.testing.assert_close(smoothed.eval().loss_of(scores, y), nn.CrossEntropyLoss()(scores, y))
+    with pytest.raises(ValueError, match="label_smoothing=1"):
+        LogicModule(net("classes"), 3, label_smoothing=1.0)
+
+
 @pytest.mark.parametrize("sigmoids", [False, True])
 def test_focal_loss(sigmoids: bool) -> None:
     torch.manual_seed(0)
