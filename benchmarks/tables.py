@@ -4,7 +4,7 @@
     python benchmarks/tables.py folds <folder of tables> HouseVotes84 Servo --seeds 3
     python benchmarks/tables.py speed <folder of tables> spam Satellite
 
-``accuracy`` trains the recipe in a process of its own for each table and seed, validation chooses, the test rows are
+``accuracy`` trains the recipe in a process of its own for each table and seed, the last net counts, the test rows are
 read once; gradient boosting is scikit-learn's with its defaults, on the same split. ``folds`` does so in five folds of
 the training rows. ``speed`` measures a trained run (of ``accuracy``) of a table of numbers on one pinned core, from
 float32 rows in memory to classes, beside scikit-learn's ``predict`` and, where tl2cgen and lightgbm are installed, the
@@ -113,7 +113,7 @@ def spread(values: list[float], number: bool) -> str:
 
 def accuracy(folder: Path, tables: list[str], seeds: int, options: list[str]) -> None:
     """Prints a row a table: % or R²."""
-    print("| table | boosting | recipe `table`, hard net | validation | gates | after the passes | LUTs | seconds |")
+    print("| table | boosting | recipe `table`, hard net | steps | gates | after the passes | LUTs | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     for table in tables:
         number = table in NUMBERS
@@ -126,7 +126,7 @@ def accuracy(folder: Path, tables: list[str], seeds: int, options: list[str]) ->
         gates = statistics.mean(result["gates_exported"] or 0 for result in results)
         print(
             f"| {table} | {boosting} | {spread([result['metrics']['score_hard'] for result in results], number)} | "
-            f"{spread([result['validation'] for result in results], number)} | {results[0]['gates']:,} | "
+            f"{results[0]['steps']:,} | {results[0]['gates']:,} | "
             f"{gates:,.0f} | {counted} | {statistics.mean(result['train_seconds'] or 0 for result in results):.0f} |",
             flush=True,
         )

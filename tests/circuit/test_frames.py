@@ -96,5 +96,6 @@ def test_all_agree_on_raw_rows_of_frames(
         compiled = CompiledCircuit(Path(folder) / "a.so")
         trial.compare(compiled.scores(rows), "compiled C")
         assert np.array_equal(compiled.predict(rows), said)
+        assert np.array_equal([compiled.predict(rows[i : i + 1])[0] for i in range(ROWS)], said)
     if shutil.which("iverilog") is not None:
         assert simulate_verilog(small, emit_verilog(small, name="net"), raw, "net").equal

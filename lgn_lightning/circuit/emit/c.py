@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from lgn_lightning.circuit.emit.c_loops import emit_loops
+from lgn_lightning.circuit.emit.c_one_row import emit_one_row
 from lgn_lightning.circuit.emit.c_rows import c_string, emit_row_header, emit_rows
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import cases, fill, is_identifier, lines_of, template
@@ -102,6 +103,7 @@ def emit_c(
         read = np.unique(np.concatenate([*flat.operands, flat.outputs]))
         read = read[read < circuit.num_inputs] if isinstance(circuit, Netlist) else np.arange(circuit.num_inputs)
         rows = f"\n#define ROWS {name}_row\n" + emit_rows(circuit.comparisons, read.tolist(), name)
+        rows += emit_one_row(flat, name) if isinstance(circuit, Netlist) else ""
     includes = "".join(f"#include <{header}.h>\n" for header in ("math", "stddef", "stdint", "stdlib", "string"))
     constants = _constants(circuit, outputs, allocation.count + registers, name, word_bits)
     words = decision_words(circuit.decoding)

@@ -64,15 +64,7 @@ def emit_rows(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
         own = [bit for bit in read if comparisons.column[bit] == number]
         if not own:
             continue
-        kind, missing = _TYPES[column.dtype.str]
-        unsigned = f"u{kind}"
-        codes = any(comparisons.op[bit] >= Op.BIT for bit in own)
-        body = [f"        const {kind} v = x[j].{identifier};\n"]
-        if codes:
-            top = f"INT{column.dtype.itemsize * 8}_MIN"
-            body.append(f"        const {unsigned} u = v == {missing} ? 0 : ({unsigned})v;\n")
-            body.append(f"        const {unsigned} g = u ^ (u >> 1 | (u & ({unsigned}){top}));\n")
-            body.append("        (void)g;\n")
+        body = _values(comparisons, column, own, f"x[j].{identifier}")
         body += [f"        s[{bit} * LANES] |= (word)((word)({_test(comparisons, bit)}) << j);\n" for bit in own]
         calls.append(f"    pack_{number}(x, count, s);\n")
         parts.append(
@@ -103,6 +95,33 @@ def emit_rows(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
         f"{rows}}};\n"
     )
     return "".join(parts) + "\n" + "".join(tables)
+
+
+def emit_row_bits(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
+    """The function that makes bytes, 0 or 255, of the comparisons that are read, in their order."""
+    names = identifiers(comparisons.columns)
+    place = {bit: index for index, bit in enumerate(read)}
+    parts = []
+    for number, (column, identifier) in enumerate(zip(comparisons.columns, names, strict=True)):
+        own = [bit for bit in read if comparisons.column[bit] == number]
+        if own:
+            body = _values(comparisons, column, own, f"x->{identifier}")
+            body += [f"        s[{place[bit]}] = (uint8_t)-({_test(comparisons, bit)});\n" for bit in own]
+            parts.append("    {\n" + "".join(body) + "    }\n")
+    unused = "" if parts else "    (void)x, (void)s;\n"
+    return f"\nstatic void row_bits(const {name}_row *x, uint8_t *s)\n{{\n{unused}{''.join(parts)}}}\n"
+
+
+def _values(comparisons: Comparisons, column: Column, bits: Sequence[int], value: str) -> list[str]:
+    """Declares the value of a column, and, where bits of whole numbers are read, these as they are and in Gray code."""
+    kind, missing = _TYPES[column.dtype.str]
+    lines = [f"        const {kind} v = {value};\n"]
+    if any(comparisons.op[bit] >= Op.BIT for bit in bits):
+        top = f"INT{column.dtype.itemsize * 8}_MIN"
+        lines.append(f"        const u{kind} u = v == {missing} ? 0 : (u{kind})v;\n")
+        lines.append(f"        const u{kind} g = u ^ (u >> 1 | (u & (u{kind}){top}));\n")
+        lines.append("        (void)g;\n")
+    return lines
 
 
 def _test(comparisons: Comparisons, bit: int) -> str:

@@ -178,9 +178,39 @@ static void planes_to_counts(const vec *planes, int32_t *counts)
     }
 }
 
+#ifdef ONE_ROW
+/* Runs a row; either of `scores` and `results` may be NULL. */
+static void classify_one(const ROWS *x, int32_t *scores, result *results)
+{
+    int32_t counts[NUM_CLASSES];
+    one_row(x, counts);
+    if (scores != NULL)
+        memcpy(scores, counts, sizeof counts);
+    if (results != NULL) {
+#ifdef DECIDES
+        for (size_t c = 0; c < NUM_CLASSES; c++)
+            decide(results, c, counts[c]);
+#else
+        *results = 0;
+        for (int32_t c = 1; c < NUM_CLASSES; c++)
+            if (counts[c] > counts[*results])
+                *results = c;
+#endif
+    }
+}
+#endif
+
 /* Runs `count` samples; either of `scores` and `results` may be NULL. Returns 0, or -1 if memory is short. */
 static int classify(const void *x, int kind, int32_t *scores, result *results, size_t count)
 {
+#ifdef ONE_ROW
+    if (kind == KIND_ROWS && count <= FEW) {
+        for (size_t j = 0; j < count; j++)
+            classify_one((const ROWS *)x + j, scores == NULL ? NULL : scores + j * NUM_CLASSES,
+                         results == NULL ? NULL : results + j * RESULTS);
+        return 0;
+    }
+#endif
     const size_t row = kind == KIND_PACKED ? 0 : kind == KIND_BOOLS ? (size_t)NUM_INPUTS : (size_t)ROW_BYTES;
     const size_t block = LANES * WORD_BITS;
     int32_t counts[VEC_BYTES * 8], best[VEC_BYTES * 8], arg[VEC_BYTES * 8];
@@ -201,7 +231,6 @@ static int classify(const void *x, int kind, int32_t *scores, result *results, s
     (void)best;
     (void)arg;
 #endif
-
     for (size_t start = 0; start < count; start += block) {
         const size_t samples = count - start < block ? count - start : block;
         if (kind == KIND_PACKED)
