@@ -62,7 +62,7 @@ def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]
 
 
 @pytest.mark.parametrize("target", ["classes", "yes_no", "labels", "number"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(frames(), st.sampled_from(["quantile", "even"]), st.integers(0, 9))
 def test_all_agree_on_raw_rows_of_frames(
     target: str, made: tuple[pd.DataFrame, pd.DataFrame, dict[str, str]], spacing: str, seed: int

@@ -22,8 +22,8 @@ def emit_one_row(circuit: Netlist, name: str) -> str:
     """
     read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
     read = read[read < circuit.num_inputs]
-    nodes = read.size + circuit.num_gates
-    if circuit.comparisons is None or not circuit.num_gates or nodes > _MOST_NODES:
+    nodes, comparisons = read.size + circuit.num_gates, circuit.comparisons
+    if comparisons is None or not circuit.num_gates or nodes > _MOST_NODES:
         return ""
     circuit = reorder(circuit, np.lexsort((circuit.gates, circuit.gate_levels)))
     place = np.zeros(circuit.num_nodes, np.int64)
@@ -37,7 +37,7 @@ def emit_one_row(circuit: Netlist, name: str) -> str:
         for table in np.unique(circuit.gates).tolist()
     )
     parts = list(_parts(place[circuit.outputs].reshape(circuit.num_classes, -1)))
-    return emit_row_bits(circuit.comparisons, read.tolist(), name) + fill(
+    return emit_row_bits(comparisons, read.tolist(), name) + fill(
         "one_row.c.in",
         "",
         NODES=nodes,
