@@ -98,7 +98,15 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
             self.columns_ = tuple(Column(str(name), str(values.dtype)) for name in names)
         return make_rows(self.columns_, [c.convert(values[:, i]) for i, c in enumerate(self.columns_)]), y
 
-    def _train(self, rows: Rows, labels: Tensor, target: str, num_classes: int, loss: nn.Module | None) -> None:
+    def _train(
+        self,
+        rows: Rows,
+        labels: Tensor,
+        target: str,
+        num_classes: int,
+        loss: nn.Module | None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         """Trains a net on rows, and makes its circuit."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         train, held_out = self._split(labels, seed, target)
@@ -130,6 +138,7 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
                 partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps),
                 loss=copy.deepcopy(loss),
                 target=target,
+                label_smoothing=label_smoothing,
             )
             trainer = pl.Trainer(
                 accelerator="cpu",

@@ -34,6 +34,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
         patience: Validations without a lower loss after which training stops; there are 20.
         random_state: Seed of split, wires, weights and order.
         class_weight: ``"balanced"``, or a weight by class.
+        label_smoothing: Share of a label that the usual loss spreads over all classes, in training.
 
     Attributes:
         classes_: The classes.
@@ -59,6 +60,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
         patience: int | None = None,
         random_state: Any = None,
         class_weight: Any = None,
+        label_smoothing: float = 0.1,
     ) -> None:
         super().__init__(
             width=width,
@@ -75,6 +77,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
             random_state=random_state,
         )
         self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
 
     def fit(self, X: Any, y: ArrayLike) -> "LogicGateClassifier":  # noqa: N803 - scikit-learn's name
         """Trains on rows ``[N, columns]`` and classes ``[N]``."""
@@ -89,7 +92,8 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
                 raise ValueError("class_weight is that of the usual loss: give the other loss its weights")
             weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
             loss = nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32))
-        self._train(rows, torch.from_numpy(codes.astype(np.int64)), "classes", len(self.classes_), loss)
+        labels, smoothing = torch.from_numpy(codes.astype(np.int64)), self.label_smoothing
+        self._train(rows, labels, "classes", len(self.classes_), loss, smoothing)
         names = [str(name) for name in self.classes_]
         if len(set(names)) == len(names) and all(name and name.isprintable() for name in names):
             self.circuit_ = self.circuit_.with_class_names(names)
