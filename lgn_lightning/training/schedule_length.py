@@ -49,22 +49,26 @@ def follow_max_steps(recipe: Path, overrides: Sequence[str], config: Any) -> Non
 def follow_rows(data: Any, config: Any) -> None:
     """Ends the training after ``most_passes`` of a table over its rows, with schedule and validations as much shorter.
 
-    Changes ``config``; where the data has no such limit, or the steps keep to it, nothing.
+    The last step, or one of the last, is validated: what is kept there is the trained net. Changes ``config``; where
+    the data has no such limit, nothing.
     """
     passes, planned = getattr(data, "most_passes", None), config.trainer.max_steps
     if passes is None or planned < 1:
         return
-    steps = steps_of(passes, data.training_size, data.batch_size)
-    if steps >= planned:
+    steps = min(planned, steps_of(passes, data.training_size, data.batch_size))
+    interval = config.trainer.val_check_interval
+    if isinstance(interval, int) and not isinstance(interval, bool) and interval > 0:
+        validations = math.ceil(planned / interval)
+        config.trainer.val_check_interval = interval = max(1, steps // validations)
+        if steps < planned:
+            steps -= steps % interval
+    if steps == planned:
         return
     config.trainer.max_steps = steps
     arguments = getattr(config.model.lr_scheduler, "init_args", None) or {}
     for name in _LENGTHS:
         if arguments.get(name) == planned:
             arguments[name] = steps
-    interval = config.trainer.val_check_interval
-    if isinstance(interval, int) and not isinstance(interval, bool):
-        config.trainer.val_check_interval = max(1, interval * steps // planned)
     rank_zero_info(
         f"{data.training_size:,} training rows: {steps:,} steps instead of {planned:,}, with a schedule as long; "
         f"data.most_passes is {passes:g}, and null takes all steps"

@@ -45,17 +45,19 @@ def test_the_length_follows_the_steps_unless_it_is_given(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "steps"),
+    ("overrides", "steps", "interval"),
     [
-        ([], 1000),
-        (["--data.most_passes=null"], 6000),
-        (["--trainer.max_steps=300"], 300),
-        (["--data.most_passes=0.1"], LEAST_STEPS),
+        ([], 1000, 50),
+        (["--data.most_passes=null"], 6000, 300),
+        (["--trainer.max_steps=100"], 100, 100),
+        (["--trainer.max_steps=700"], 700, 233),
+        (["--data.most_passes=0.1"], LEAST_STEPS, 10),
+        (["--data.most_passes=50.7"], 500, 25),  # of 507
     ],
     ids=str,
 )
 def test_small_tables_train_fewer_steps(
-    overrides: list[str], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], steps: int, interval: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1,000 rows, of which 800 train in batches of 80: a pass is 10 steps."""
     monkeypatch.chdir(tmp_path)
@@ -64,7 +66,7 @@ def test_small_tables_train_fewer_steps(
     data = ["--data.path=t.csv", "--data.target=y", "--data.val_fraction=0", "--data.batch_size=80"]
     config = TrainingCLI("fit", find_recipe("table"), [*data, *overrides, *REHEARSAL]).config.fit
     assert config.trainer.max_steps == config.model.lr_scheduler.init_args.T_max == steps
-    assert config.trainer.val_check_interval == (300 if steps == 300 else steps // 20)
+    assert config.trainer.val_check_interval == interval
 
 
 def warnings_of(
