@@ -23,7 +23,7 @@ def completed(line: str) -> set[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("lgn re", {"report", "reproduce", "results"}),
+        ("lgn re", {"recommend", "report", "reproduce", "results"}),
         ("lgn fit dig", {"digits", "digits-concat", "digits-residual"}),
         ("lgn fit digits --model.net.w", {"--model.net.width"}),
         ("lgn fit digits --data.augment.ro", {"--data.augment.rotation"}),
