@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,19 @@ def test_the_bench_finds_mistakes(right: str, wrong: str, tmp_path: Path) -> Non
     assert run(bench).returncode == 1
 
 
-@needs("iverilog", "vvp", "verilator")
+@needs("verilator")
 @needs_cocotb
 @pytest.mark.soak
 def test_in_verilator(tmp_path: Path) -> None:
+    if version("cocotb") >= "2" and _verilator() < (5, 36):
+        pytest.skip("cocotb 2 wants Verilator 5.036")
     done = run(export(pixel_circuit(), tmp_path, pipeline=3), "verilator")
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def _verilator() -> tuple[int, ...]:
+    said = subprocess.run(["verilator", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, said.split()[1].split(".")))
 
 
 @needs("verilator")
