@@ -27,7 +27,8 @@ from lgn_lightning.base.files import atomic_write_text, sync
 
 _COMPILERS = ("g++", "c++", "clang++")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-_QUIET = ("-w",)
+#: Without warnings, and g++ without collecting garbage below 1 GB, a fifteenth of its time; clang ignores that.
+_HOST_FLAGS = (*_FLAGS, "-w", "--param", "ggc-min-heapsize=1000000")
 _NVCC_FLAGS = ("-std=c++20", "-O3", "-w", "-Xcompiler=-fPIC,-fvisibility=hidden")
 
 
@@ -324,7 +325,7 @@ def ninja_file(plan: BuildPlan) -> str:
     if plan.nvcc is not None:
         lines += ["rule device", f"  command = {shell((plan.nvcc, '-ccbin', compiler))} $flags -c $in -o $out"]
     for unit in plan.units:
-        rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", (*_FLAGS, *_QUIET))
+        rule, common = ("device", _NVCC_FLAGS) if unit.source.endswith(".cu") else ("compile", _HOST_FLAGS)
         lines.append(f"build {unit.object}: {rule} {escape(plan.sources / unit.source)}")
         lines.append(f"  flags = {shell((*common, *unit.flags))}")
     lines.append(f"build {plan.library}: link {' '.join(unit.object for unit in plan.units)}")
