@@ -17,6 +17,8 @@ from lgn_lightning.training.module import LogicModule
 
 #: Name among the terms of the module's loss.
 _NAME: Final = "hardware"
+#: Tables of a gate: two layers of MNIST nets, of twice as many hidden gates as outputs, take one for three.
+_SHARE: Final = 1 / 3
 #: By how much the price may change at once, and from its first value, as factors.
 _STEP, _RANGE = 1.5, 1e4
 #: The share of the target that the price aims at: a net at the target itself would be above it every other time.
@@ -26,10 +28,10 @@ _AIM: Final = 0.97
 class HardwarePrice(pl.Callback):
     """Adds the expected lookup tables of a net to its loss, at a price that follows a target.
 
-    loss + λ · (Σ over gates of P(no constant, no wire) + Σ over output gates of P(no constant)) / gates. The
-    probabilities are those of the gate that a weight row stands for: of the softmax, or of independent table entries. A
-    gate that is a constant or a wire costs nothing, any other a table, and an output that is no constant another one,
-    for the sums. This is a surrogate: tables that hold several gates, equal gates and dead ones are not in it.
+    loss + λ · (⅓ · Σ over gates of P(no constant, no wire) + Σ over output gates of P(no constant)) / gates. The
+    probabilities are those of the gate that a weight row stands for: of the softmax, or of independent table entries. An
+    output that is no constant costs a table of the sums; a gate that is neither constant nor wire costs a third of one,
+    as tables hold several gates. This is a surrogate: which gates share a table, or are equal or dead, is not in it.
     (HGQ-LUT, arXiv 2604.22293, prices tables by learned bit widths; here the gates themselves go.)
 
     With a target λ follows what the whole design would cost, encoder, sums and decision included, by
@@ -69,7 +71,7 @@ class HardwarePrice(pl.Callback):
             total = layers[0].weights.new_zeros(())
             for layer in layers:
                 constant, wire = layer.parametrization.idle_probabilities(layer.weights)
-                total = total + (1 - constant - wire).sum()
+                total = total + _SHARE * (1 - constant - wire).sum()
             return total + (1 - constant).sum()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -33,7 +33,7 @@ def test_probabilities_are_those_of_the_gates(parametrization: str) -> None:
     torch.testing.assert_close(constant, every[:, list(CONSTANT_GATES)].sum(1), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(wire, every[:, list(PASS_THROUGH_GATES)].sum(1), atol=1e-6, rtol=1e-6)
     expected = HardwarePrice.expected_tables([layer])
-    assert expected.item() == pytest.approx((1 - constant - wire).sum().item() + (1 - constant).sum().item())
+    assert expected.item() == pytest.approx(((1 - constant - wire) / 3 + 1 - constant).sum().item())
     (gradient,) = torch.autograd.grad(expected, layer.weights)
     assert (gradient != 0).any(1).all()
 
@@ -53,7 +53,7 @@ def test_settled_gates_cost_what_they_are() -> None:
     with torch.no_grad():
         layer.weights.copy_(100 * torch.eye(16))
     # Ten gates that are no wire and no constant, and sums of the fourteen that are no constant.
-    assert HardwarePrice.expected_tables([layer]).item() == pytest.approx(10 + 14, abs=1e-4)
+    assert HardwarePrice.expected_tables([layer]).item() == pytest.approx(10 / 3 + 14, abs=1e-4)
 
 
 @pytest.mark.parametrize("sampler", ["soft", "straight_through"])
