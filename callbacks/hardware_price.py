@@ -29,9 +29,9 @@ class HardwarePrice(pl.Callback):
     """Adds the expected lookup tables of a net to its loss, at a price that follows a target.
 
     loss + λ · (⅓ · Σ over gates of P(no constant, no wire) + Σ over output gates of P(no constant)) / gates. The
-    probabilities are those of the gate that a weight row stands for: of the softmax, or of independent entries. An output
-    that is no constant costs a table of the sums; a gate that is neither constant nor wire costs a third of one,
-    as tables hold several gates. This is a surrogate: which gates share a table, or are equal or dead, is not in it.
+    probabilities are those of the gate that a weight row stands for: of the softmax, or of independent entries. An
+    output that is no constant costs a table of the sums, a gate that is neither constant nor wire a third of one, as
+    tables hold several gates. This is a surrogate: which gates share a table, or are equal or dead, is not in it.
     (HGQ-LUT, arXiv 2604.22293, prices tables by learned bit widths; here the gates themselves go.)
 
     With a target λ follows what the whole design would cost, encoder, sums and decision included, by

@@ -214,7 +214,8 @@ class _Writer:
             wires = [body.at(leaf, self.stages[node]) for leaf in read]
             body.lines += [f"    wire t{index};", cells.instance(self.name, f"lut{index}", f"t{index}", table, wires)]
         results = self._results([body.at(node, self.latency) for node in net.outputs])
-        comment = f"// Module {self.name}{suffix}: {len(net.tables)} lookup tables, {max(net.levels())} levels.\n\n"
+        count = f"{len(net.tables)} lookup tables of {cells.inputs} inputs"
+        comment = f"// Module {self.name}{suffix}: {count}, {max(net.levels())} levels.\n\n"
         models = comment + cells.models(self.name, map(cells.size, map(len, net.leaves)))
         return models + self.module(suffix, _input(port, net.num_inputs) + self.results, body.text() + results)
 

@@ -58,6 +58,14 @@ def map_netlist(net: Netlist, inputs: int, slack: int = 0) -> LutNetlist:
     Raises:
         BuildError: Without a C++ compiler.
     """
+    return map_nodes(net, inputs, slack)[1]
+
+
+def map_nodes(net: Netlist, inputs: int, slack: int = 0) -> tuple[list[Bit], LutNetlist]:
+    """What `map_netlist` gives, and before it what each node of the netlist is there.
+
+    `ZERO` of those that tables take in, and the number of all nodes of the result of those that nothing reads.
+    """
     cover = native.cover_luts(net, inputs, slack)
     known: list[Bit] = list(range(net.num_inputs))  # what each node of the netlist is
     leaves: list[tuple[int, ...]] = []
@@ -76,7 +84,7 @@ def map_netlist(net: Netlist, inputs: int, slack: int = 0) -> LutNetlist:
                 leaves.append(read)
                 tables.append(table)
             known.append(found[key])
-    return _without_dead(net.num_inputs, leaves, tables, [known[node] for node in net.outputs.tolist()])
+    return _without_dead(net.num_inputs, leaves, tables, known, net.outputs.tolist())
 
 
 def _reduced(table: int, read: list[Bit]) -> tuple[int, tuple[int, ...]]:
@@ -95,7 +103,10 @@ def _reduced(table: int, read: list[Bit]) -> tuple[int, tuple[int, ...]]:
     return sum(value << i for i, value in enumerate(over(kept))), tuple(kept)
 
 
-def _without_dead(inputs: int, leaves: list[tuple[int, ...]], tables: list[int], outputs: list[Bit]) -> LutNetlist:
+def _without_dead(
+    inputs: int, leaves: list[tuple[int, ...]], tables: list[int], known: list[Bit], nodes: list[int]
+) -> tuple[list[Bit], LutNetlist]:
+    outputs = [known[node] for node in nodes]
     live = np.zeros(inputs + len(tables), np.bool_)
     live[[bit for bit in outputs if bit >= 0]] = True
     for index in range(len(tables) - 1, -1, -1):
@@ -104,9 +115,11 @@ def _without_dead(inputs: int, leaves: list[tuple[int, ...]], tables: list[int],
     live[:inputs] = True
     number = (np.cumsum(live) - 1).tolist()
     kept = [index for index in range(len(tables)) if live[inputs + index]]
-    return LutNetlist(
+    mapped = LutNetlist(
         inputs,
         tuple(tuple(number[leaf] for leaf in leaves[index]) for index in kept),
         tuple(tables[index] for index in kept),
         tuple(number[bit] if bit >= 0 else bit for bit in outputs),
     )
+    dead = inputs + len(kept)  # no node is
+    return [bit if bit < 0 else number[bit] if live[bit] else dead for bit in known], mapped
