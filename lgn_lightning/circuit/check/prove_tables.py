@@ -20,6 +20,12 @@ _LEAVES: Final = tuple(sum(1 << entry for entry in range(64) if entry >> k & 1) 
 _ALL: Final = (1 << 64) - 1
 
 
+def inputs_of_tables(verilog: str) -> int | None:
+    """Most inputs of a table in a file of lookup tables; None of other files."""
+    found = re.search(r"^// Module \w+: \d+ lookup tables of (\d) inputs", verilog, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def prove_tables(net: Netlist, blif: str, inputs: int) -> bool:
     """Whether tables in BLIF, as yosys reads them from `emit_verilog`, are those of a netlist, and compute it.
 
