@@ -82,7 +82,7 @@ def render(findings: Findings) -> str:
 def _charts(findings: Findings) -> dict[str, str]:
     charts = figures.accuracy_charts(findings.history)
     if findings.states:
-        colours = (figures.HARD, figures.SOFT)
+        colours = (figures.HARD, figures.SOFT, figures.INK)
         lines = [(name, curve, colour) for (name, curve), colour in zip(findings.states.items(), colours, strict=False)]
         charts["state"] = figures.line_chart(lines, "state bits", "state over the steps of a sequence", xlabel="step")
     circuit = findings.circuit

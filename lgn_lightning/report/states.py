@@ -16,10 +16,13 @@ def state_curves(net: nn.Module, samples: NDArray[np.uint8]) -> dict[str, tuple[
     found = states_of(net, torch.from_numpy(samples[:_SEQUENCES]))
     if not found:
         return {}
-    hard = torch.cat([states for _, states, _ in found], 2)
+    hard, soft = (torch.cat(parts, 2) for parts in list(zip(*found, strict=True))[1:])
     steps = list(range(1, hard.shape[1] + 1))
     curves = {"entropy of a bit": (steps, state_entropy(hard).tolist())}
     if len(steps) > 1:
         changes = (hard[:, 1:] != hard[:, :-1]).float().mean((0, 2))
         curves["share that changes"] = (steps[1:], changes.tolist())
+    gap = (hard - soft).abs().mean((0, 2))
+    if gap.max() > 0:  # straight-through nets have none
+        curves["gap, soft to hard"] = (steps, gap.tolist())
     return curves
