@@ -66,7 +66,10 @@ def test_gate_count_is_that_of_the_net(path: Path) -> None:
         with torch.device("meta"):
             assert recipe["paper"]["gates"] == getattr(models, kind)(**arguments).num_gates
     elif kind == "LogicCA":
-        assert recipe["paper"]["gates"] == arguments["width"] * arguments["depth"] + arguments["votes"]
+        assert (
+            recipe["paper"]["gates"]
+            == arguments["width"] * arguments["depth"] + arguments["votes"] * arguments["in_shape"][0]
+        )
     elif kind == "LogicRNN":
         assert recipe["paper"]["gates"] == gates_of_cells(**arguments)
     else:
