@@ -2,7 +2,7 @@
 
     python benchmarks/recurrent_step.py
 
-By hand: a loop over the 28 steps that concatenates inputs and state and calls the layers of the cell, which are the same
+By hand: a loop over the 28 steps that joins inputs and state and calls the layers of the cell, which are the same
 objects. A step is forward, cross entropy, backward and Adam(fused=True) at batch 128; the two take turns. `gates` is a
 cell of 6,000 gates with 1,000 bits of state in gates, `recipe` the net of mnist-rows, whose state is a delay line.
 """
