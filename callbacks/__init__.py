@@ -4,10 +4,12 @@ if __name__ == "callbacks":
     raise ImportError("import lgn_lightning.callbacks: the folder callbacks/ installs under that name")
 
 from lgn_lightning.callbacks.avoid_constant_inputs import AvoidConstantInputs
+from lgn_lightning.callbacks.confidence_temperature import ConfidenceTemperature
 from lgn_lightning.callbacks.discretization_gap import DiscretizationGap
 from lgn_lightning.callbacks.export_circuit import ExportCircuit
 from lgn_lightning.callbacks.fit_thresholds import FitThresholds
 from lgn_lightning.callbacks.fpga_cost import FpgaCost
+from lgn_lightning.callbacks.freeze_slots import FreezeSlots
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.hardware_price import HardwarePrice
 from lgn_lightning.callbacks.layer_summary import LayerSummary
@@ -24,10 +26,12 @@ from lgn_lightning.callbacks.wire_schedule import WireSchedule
 
 __all__ = [
     "AvoidConstantInputs",
+    "ConfidenceTemperature",
     "DiscretizationGap",
     "ExportCircuit",
     "FitThresholds",
     "FpgaCost",
+    "FreezeSlots",
     "GateEntropy",
     "HardwarePrice",
     "LayerSummary",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.lightning_private import is_rehearsal
 from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, SequentialCircuit, circuit_of_net
+from lgn_lightning.circuit.build.inputs import join_inputs
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, STEM, ExportOptions
 from lgn_lightning.deploy.folder import (
@@ -106,7 +107,7 @@ class ExportCircuit(pl.Callback):
     ) -> None:
         missing = self.check_samples - sum(map(len, self._samples))
         if self._active and missing > 0 and numbers[1:] in ((), (0,)):  # of the first loader
-            x = (batch if isinstance(batch, Tensor) else batch[0])[:missing].detach()
+            x = join_inputs(batch if isinstance(batch, Tensor) else batch[0])[:missing].detach()
             self._samples.append((x.float() if x.is_floating_point() else x).cpu().numpy().copy())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

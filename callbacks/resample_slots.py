@@ -68,14 +68,14 @@ class ResampleSlots(pl.Callback):
         self._resampled = state_dict["resampled"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        layers = _slots(pl_module)
+        layers = slot_layers(pl_module)
         if not layers:
             raise ValueError(
                 "ResampleSlots is for layers of slots, and this net has none; choose connections: slots or leave the "
                 "callback out"
             )
         self._steps = training_steps(trainer, "ResampleSlots")
-        entropies = [_normalised_entropy(layer) for layer in layers]
+        entropies = [normalised_entropy(layer) for layer in layers]
         if [len(mean) for mean in self._means] != [len(entropy) for entropy in entropies]:
             self._means = entropies
             self._steady = [torch.zeros_like(entropy, dtype=torch.int32) for entropy in entropies]
@@ -87,8 +87,10 @@ class ResampleSlots(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         step = trainer.global_step
         if 0 < step <= self.until * self._steps:
-            for number, layer in enumerate(_slots(pl_module)):
-                entropy, mean = _normalised_entropy(layer), self._means[number]
+            for number, layer in enumerate(slot_layers(pl_module)):
+                if layer.frozen:
+                    continue
+                entropy, mean = normalised_entropy(layer), self._means[number]
                 steady = torch.where((entropy - mean).abs() < self.tolerance, self._steady[number] + 1, 0)
                 self._means[number] = self.decay * mean + (1 - self.decay) * entropy
                 converged = steady >= self.patience
@@ -101,12 +103,14 @@ class ResampleSlots(pl.Callback):
             pl_module.log("resampled/neurons", float(self._resampled), sync_dist=False)
 
 
-def _slots(module: pl.LightningModule) -> list[SlotLayer]:
+def slot_layers(module: pl.LightningModule) -> list[SlotLayer]:
+    """Layers of slots, the first one first."""
     return [part for part in module.modules() if isinstance(part, SlotLayer)]
 
 
 @torch.no_grad()
-def _normalised_entropy(layer: SlotLayer) -> Tensor:
+def normalised_entropy(layer: SlotLayer) -> Tensor:
+    """Entropy of each neuron's choice, over the log of its slots: ``[out_dim]``, from 0 to 1."""
     log_shares = torch.log_softmax(layer.weights.detach().float(), dim=1)
     return -(log_shares.exp() * log_shares).sum(1) / torch.tensor(float(layer.weights.shape[1])).log()
 

@@ -297,8 +297,6 @@ Tensor logic_group_sum(const Tensor& x, const Tensor& table, const Tensor& a, co
                     });
 }
 
-namespace {
-
 Tensor group_sum(const Tensor& x, int64_t k, double tau) {
   arguments::group_sum(x);
   check_groups(x.size(1), k);
@@ -327,7 +325,6 @@ Tensor group_sum_backward(const Tensor& grad, int64_t features, double tau, at::
   return native == dtype ? out : out.to(dtype);
 }
 
-}  // namespace
 }  // namespace lgn
 
 TORCH_LIBRARY_IMPL(lgn, CPU, m) {

@@ -16,5 +16,7 @@ std::tuple<at::Tensor, at::Tensor> logic_backward(const at::Tensor& grad, const 
 std::tuple<at::Tensor, at::Tensor> logic_group_sum_backward(const at::Tensor& grad, const at::Tensor& x,
                                                             const at::Tensor& table, const at::Tensor& a,
                                                             const at::Tensor& b, double tau, bool need_grad_x);
+at::Tensor group_sum(const at::Tensor& x, int64_t k, double tau);
+at::Tensor group_sum_backward(const at::Tensor& grad, int64_t features, double tau, at::ScalarType dtype);
 
 }  // namespace lgn

@@ -86,8 +86,45 @@ Tensor gradient_of_given(const Tensor& grad, const Tensor& given, bool of_logits
   return grad;
 }
 
-void check_stack(const Tensor& x, TensorList given, TensorList a, TensorList b, const c10::List<bool>& of_logits) {
+// Floats of a row, its padding included.
+int64_t padded_row(const Tensor& x) { return padded_bytes(x.size(0) * 4) / 4; }
+
+// The sigmoids of a new layer's outputs, in place.
+void sigmoid_rows(const Tensor& y) {
+  const Rows rows = rows_of(y);
+  parallel_for(y.size(0) > 0 ? y.size(1) : 0, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t f = begin; f < end; f++) {
+      float* row = reinterpret_cast<float*>(rows.data + f * rows.pitch);
+      kernels().bit_layer.sigmoid(row, 0, padded_row(y), row);
+    }
+  });
+}
+
+// The gradient of what these sigmoids are of; in the memory of `grad`, if that is the op's own.
+Tensor sigmoid_rows_backward(const Tensor& grad, const Tensor& y, bool own) {
+  const Rows values = feature_major(y);
+  Tensor out = grad;
+  if (!own || !has_whole_lines(grad)) {
+    out = new_feature_major(grad.size(0), grad.size(1), at::kFloat);
+    out.copy_(grad);
+  }
+  const Rows rows = rows_of(out);
+  parallel_for(y.size(0) > 0 ? y.size(1) : 0, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t f = begin; f < end; f++) {
+      kernels().bit_layer.sigmoid_backward(reinterpret_cast<const float*>(values.data + f * values.pitch), 0,
+                                           padded_row(y), reinterpret_cast<float*>(rows.data + f * rows.pitch));
+    }
+  });
+  return out;
+}
+
+// Whether a layer's outputs are the sigmoids of its interpolated logits; an empty list says that none are.
+bool is_warped(const c10::List<bool>& warped, size_t layer) { return !warped.empty() && warped[layer]; }
+
+void check_stack(const Tensor& x, TensorList given, TensorList a, TensorList b, const c10::List<bool>& of_logits,
+                 const c10::List<bool>& warped) {
   check_layers({given.size(), a.size(), b.size(), of_logits.size()});
+  if (!warped.empty()) check_layers({given.size(), warped.size()});
   for (size_t l = 0; l < given.size(); l++) {
     arguments::logic_stack_layer(x, given[l], a[l], b[l]);
     const int64_t entries = given[l].size(1);
@@ -95,39 +132,49 @@ void check_stack(const Tensor& x, TensorList given, TensorList a, TensorList b, 
                       ", but must be [n, 4], or logits [n, 16]");
     TORCH_CHECK_TYPE(entries == 16 || !of_logits[l] || given[l].scalar_type() == at::kFloat,
                      "logits of sigmoids must be float32");
+    TORCH_CHECK_VALUE(!is_warped(warped, l) || (!of_logits[l] && x.scalar_type() == at::kFloat),
+                      "warped layers take the logits themselves, and float32");
   }
 }
 
 // Result, and, if they are to be kept, the inputs of all layers but the first, then tables, then what else belongs to
-// them.
+// them, then the outputs of a warped last layer that are summed up.
 std::tuple<Tensor, std::vector<Tensor>> logic_stack(const Tensor& x, TensorList given, TensorList a, TensorList b,
-                                                    c10::List<bool> of_logits, int64_t k, double tau, bool keep) {
+                                                    c10::List<bool> of_logits, int64_t k, double tau, bool keep,
+                                                    c10::List<bool> warped) {
   arguments::logic_stack(x);
-  check_stack(x, given, a, b, of_logits);
-  std::vector<Tensor> inputs, tables, others;
+  check_stack(x, given, a, b, of_logits, warped);
+  std::vector<Tensor> inputs, tables, others, outputs;
   Tensor y = x;
   for (size_t l = 0; l < given.size(); l++) {
     if (keep && l > 0) inputs.push_back(y);
     auto [table, other] = tables_of(given[l], of_logits[l], keep);
     const bool last = l + 1 == given.size();
-    y = last && k > 0 ? logic_group_sum(y, table, a[l], b[l], k, tau) : logic(y, table, a[l], b[l]);
+    const bool bent = is_warped(warped, l);
+    y = last && k > 0 && !bent ? logic_group_sum(y, table, a[l], b[l], k, tau) : logic(y, table, a[l], b[l]);
+    if (bent) sigmoid_rows(y);
+    if (bent && last && keep && k > 0) outputs.push_back(y);
+    if (bent && last && k > 0) y = group_sum(y, k, tau);
     if (!keep) continue;
     tables.push_back(of_logits[l] ? table : other);
     others.push_back(given[l].size(1) == 16 ? other : at::empty({0}, given[l].options()));
   }
   inputs.insert(inputs.end(), tables.begin(), tables.end());
   inputs.insert(inputs.end(), others.begin(), others.end());
+  inputs.insert(inputs.end(), outputs.begin(), outputs.end());
   return {y, inputs};
 }
 
+// `kept` ends with the outputs of a warped last layer, those of the op itself if they are not summed up.
 std::tuple<Tensor, std::vector<Tensor>> logic_stack_backward(const Tensor& grad, const Tensor& x, TensorList kept,
                                                              TensorList given, TensorList a, TensorList b,
                                                              c10::List<bool> of_logits, int64_t k, double tau,
-                                                             at::ArrayRef<double> factors, bool need_grad_x) {
+                                                             at::ArrayRef<double> factors, bool need_grad_x,
+                                                             c10::List<bool> warped) {
   arguments::logic_stack_backward(grad, x);
-  check_stack(x, given, a, b, of_logits);
+  check_stack(x, given, a, b, of_logits, warped);
   const size_t layers = given.size();
-  check_layers({3 * layers - 1, kept.size()});
+  check_layers({3 * layers - 1 + is_warped(warped, layers - 1), kept.size()});
   check_layers({layers, factors.size()});
   std::vector<Tensor> grads(layers);
   Tensor above = grad;
@@ -141,9 +188,19 @@ std::tuple<Tensor, std::vector<Tensor>> logic_stack_backward(const Tensor& grad,
                         "logic_stack_backward: probabilities of layer ", l, " are not those of logic_stack");
     }
     const bool need = l > 0 || need_grad_x;
-    auto [grad_in, grad_table] = l + 1 == layers && k > 0
-                                     ? logic_group_sum_backward(above, in, table, a[l], b[l], tau, need)
-                                     : logic_backward(above, in, table, a[l], b[l], need);
+    const bool bent = is_warped(warped, l), sums = l + 1 == layers && k > 0;
+    if (bent) {
+      const Tensor& out = l + 1 < layers ? kept[l] : kept[3 * layers - 1];
+      TORCH_CHECK_VALUE(
+          out.dim() == 2 && out.size(0) == x.size(0) && out.size(1) == a[l].size(0) && out.scalar_type() == at::kFloat,
+          "logic_stack_backward: outputs of layer ", l, " are not those of logic_stack");
+      TORCH_CHECK_VALUE(sums || above.sizes() == out.sizes(), "grad has shape ", above.sizes(), ", but must be ",
+                        out.sizes());
+      if (sums) above = group_sum_backward(above, out.size(1), tau, at::kFloat);
+      above = sigmoid_rows_backward(above.to(at::kFloat), out, sums || l + 1 < layers);
+    }
+    auto [grad_in, grad_table] = sums && !bent ? logic_group_sum_backward(above, in, table, a[l], b[l], tau, need)
+                                               : logic_backward(above, in, table, a[l], b[l], need);
     grads[l] = gradient_of_given(grad_table, given[l], of_logits[l], other);
     above = factors[l] == 1 || !need ? grad_in : grad_in.mul_(factors[l]);
   }

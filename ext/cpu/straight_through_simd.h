@@ -80,7 +80,12 @@ void sigmoids(const float* logits, int64_t begin, int64_t end, float* out) {
   std::memcpy(out + k, &last, static_cast<size_t>(end - k) * sizeof(float));
 }
 void sigmoids_backward(const float* sigmoids, int64_t begin, int64_t end, float* grad) {
-  for (int64_t k = begin; k < end; k++) grad[k] *= sigmoids[k] * (1.0f - sigmoids[k]);
+  int64_t k = begin;
+  for (; k + kW <= end; k += kW) {
+    const VecF s = load<VecF>(sigmoids + k);
+    store(grad + k, load<VecF>(grad + k) * (s * (1.0f - s)));
+  }
+  for (; k < end; k++) grad[k] *= sigmoids[k] * (1.0f - sigmoids[k]);
 }
 
 void bit_forward(const uint8_t* x, int64_t x_pitch, const uint8_t* gates, const int32_t* a, const int32_t* b,

@@ -159,11 +159,14 @@ def net_outputs(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
     """What a net gives, in its present mode and on its device, float64; an LgnError if it takes no such samples."""
     import torch  # takes seconds, and a circuit file can be verified without
 
+    from lgn_lightning.circuit.build.inputs import split_inputs  # imports torch
+
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     samples = torch.from_numpy(np.ascontiguousarray(inputs))
     try:
+        parts = zip(*(torch.split(part, _BLOCK) for part in split_inputs(net, samples)), strict=True)
         with torch.no_grad():
-            scores = torch.cat([net(block.to(device)).double().cpu() for block in torch.split(samples, _BLOCK)])
+            scores = torch.cat([net(*(part.to(device) for part in block)).double().cpu() for block in parts])
     except (RuntimeError, TypeError, AttributeError, IndexError) as error:  # of layers that do not fit one another
         raise LgnError(f"{type(net).__name__} takes no samples {list(inputs.shape)}: {error}") from error
     return scores.numpy()

@@ -37,11 +37,13 @@ class LayerList(KnowsArguments, LogicSequential):
         layers: Such as ``{layer: LogicLayer, in_dim: 64, out_dim: 100}``; ``layer`` is one of EdgeChannels, Flatten,
             GroupSum, Identity, LogicLayer, LogicTreeConv2d, LutLayer, OrPool2d and Threshold.
 
+        in_shape: Shape of a sample, where no encoder says it: ``(channels, height, width)`` of images of bits.
+
     Raises:
         ValueError: If there is no layer, or none of that name, or its arguments do not fit; the message says which.
     """
 
-    def __init__(self, layers: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, layers: Sequence[dict[str, Any]], in_shape: Sequence[int] | None = None) -> None:
         if not layers:
             raise ValueError("layers=[]: give at least one layer")
         made = []
@@ -55,5 +57,7 @@ class LayerList(KnowsArguments, LogicSequential):
             except (TypeError, ValueError) as error:
                 raise ValueError(f"layers[{number}] ({kind}): {error}") from error
         super().__init__(*made)
+        if in_shape is not None:
+            self.in_shape = tuple(int(size) for size in in_shape)
         #: Of each layer of gates, as it was built.
         self.parametrizations = [layer.parametrization.name for layer in logic_layers(self).values()]

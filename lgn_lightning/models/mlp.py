@@ -38,7 +38,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"``, ``"covjac"`` or an instance, for all.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
             all layers. With a straight-through one the net trains on bits, whatever ``grey_in_training`` says.
         arity: Inputs of a gate; more than 2 make layers of :class:`~lgn_lightning.LutLayer`, whose parametrization is

@@ -34,7 +34,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"``, ``"covjac"`` or an instance, for all.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
             all layers.
         arity: Inputs of a gate.

@@ -51,7 +51,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             ``"mixture"`` ones; one word, or one a layer.
         init: ``"residual"`` or ``"gaussian"``.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"`` or an instance, for all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"``, ``"covjac"`` or an instance, for all.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
         num_candidates: What each input of a gate, or leaf, chooses among where connections are learned.
         tree_connections: ``"random"`` leaves of the trees, or ``"learned"`` or ``"mixture"`` ones; one word, or one a

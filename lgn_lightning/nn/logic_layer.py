@@ -41,8 +41,8 @@ class LogicLayer(DenseLayer):
             see :class:`LearnedConnections`.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts as "A" with a probability of about 0.9, which
             trains deep nets (Petersen et al., NeurIPS 2024).
-        parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"`` or
-            ``"warp"`` (4 coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
+        parametrization: How weights give gates: ``"softmax"`` (16 logits), ``"sigmoid"`` (4), ``"walsh"``,
+            ``"warp"`` or ``"covjac"`` (4 coefficients), or an instance, see :mod:`lgn_lightning.nn.parametrizations`.
         sampler: What training computes with: ``"soft"``, ``"gumbel"``, ``"straight_through"``, or an instance, which
             layers may share, see :mod:`lgn_lightning.nn.samplers`.
         num_candidates: Inputs that learned connections choose among.
@@ -138,14 +138,15 @@ class LogicLayer(DenseLayer):
     @property
     def runs_in_stack(self) -> bool:
         """Whether :func:`lgn_lightning.ops.logic_stack` does all of it: soft tables and fixed wires, or no training."""
-        soft = not (self.sampler.hard or self.parametrization.interpolates_logits) and self.learned is None
+        noisy = self.parametrization.interpolates_logits and not self.sampler.same_on_ranks
+        soft = not (self.sampler.hard or noisy) and self.learned is None
         return not self.plain and (soft or not self.training)
 
     def soft_layer(self, activations: torch.dtype) -> ops.SoftLayer:
         """The layer as :func:`lgn_lightning.ops.logic_stack` takes it, for activations of a dtype."""
         sample = self.sample_for_stack()
         table = sample.table.to(table_dtype(activations))
-        return ops.SoftLayer(table, *self.indices, self.grad_factor, sample.of_logits)
+        return ops.SoftLayer(table, *self.indices, self.grad_factor, sample.of_logits, sample.warped)
 
     def forward(self, x: Tensor | PackBitsTensor, group_sum: GroupSum | None = None) -> Any:
         """As `DenseLayer.forward`; a ``group_sum`` is applied to the outputs, in the same op if that can be."""

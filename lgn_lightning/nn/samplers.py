@@ -125,7 +125,7 @@ class Soft(Sampler):
 
     def for_stack(self, parametrization: Parametrization, weights: Tensor) -> GateSample:
         """Gives the same, the table left to the op."""
-        if parametrization.table_form is None:
+        if parametrization.table_form is None or parametrization.interpolates_logits:
             return super().for_stack(parametrization, weights)
         return GateSample(self._cooled(parametrization.logits(weights)), of_logits=True)
 

@@ -33,7 +33,8 @@ class SlotLayer(DenseLayer):
     the wires, of the slot with the largest weight. So what is learned is the pair of gate and wires, where
     ``connections="learned"`` of :class:`~lgn_lightning.LogicLayer` chooses each by itself. The callback
     :class:`~lgn_lightning.callbacks.ResampleSlots` exchanges slots that have lost. Slots start as the 16 gates in turn,
-    on random wires.
+    on random wires. A layer whose weights require no gradient is frozen: in training, too, it is the gates it has
+    settled on, one op on their wires, see :class:`~lgn_lightning.callbacks.FreezeSlots`.
 
     Args:
         in_dim: Number of inputs.
@@ -106,6 +107,11 @@ class SlotLayer(DenseLayer):
         settled = self._settled()[:, None]
         return self.slot_a.gather(1, settled)[:, 0], self.slot_b.gather(1, settled)[:, 0]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the neurons have their slots for good: the weights require no gradient."""
+        return not self.weights.requires_grad
+
     def _settled(self) -> Tensor:
         return self.weights.detach().argmax(1)
 
@@ -124,7 +130,7 @@ class SlotLayer(DenseLayer):
 
     def table(self) -> Tensor:
         """Mean table of the slots, by their shares, in training mode; else that of the slot settled on."""
-        if not self.training:
+        if not self.training or self.frozen:
             return self.hard_values(self.gates(), table_dtype(self.weights.dtype))
         return (self.sample().table[:, :, None] * self._slot_tables()).sum(1)
 
@@ -133,7 +139,7 @@ class SlotLayer(DenseLayer):
 
     def _on_tensor(self, x: Tensor) -> Tensor:
         x = scale_gradient(self.activations(x), self.grad_factor)
-        if not self.training:
+        if not self.training or self.frozen:
             table = self.hard_values(self.gates(), table_dtype(x.dtype))
             return (dense.logic_reference if self.plain else ops.logic)(x, table, *self.indices)
         sample = self.sample()  # shares of the slots, and the slots drawn

@@ -25,13 +25,14 @@ class GraphedTraining(PlainHookName):
     cuda_graph: bool = False
     _graphed: GraphedStep | None = None
 
-    def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def training_loss(self, x: Any, y: Tensor) -> Tensor:
         """Loss of a batch of images and labels: a scalar, differentiable."""
         raise NotImplementedError
 
-    def train_on(self, x: Tensor, y: Tensor) -> Tensor:
+    def train_on(self, x: Any, y: Tensor) -> Tensor:
         """Loss of a batch; with a graph, the whole step is done."""
-        return self.training_loss(x, y) if self._graphed is None else self._graphed(x, y)
+        graphed = self._graphed if isinstance(x, Tensor) else None  # of several inputs it has no room for
+        return self.training_loss(x, y) if graphed is None else graphed(x, y)
 
     def reset_cuda_graph(self) -> None:
         """Makes the graph record the step again, after a change that neither tensors nor samplers show."""

@@ -21,23 +21,23 @@ from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, 
 from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
-from lgn_lightning.nn.deferred import computed
 from lgn_lightning.nn.sequential import fused_layers
 from lgn_lightning.runs.checkpoints import DIGEST, digest, read_checkpoint
 from lgn_lightning.training.checkpoint import describe_module, module_arguments
 from lgn_lightning.training.fit_columns import fit_columns
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
+from lgn_lightning.training.inputs import Inputs, scores_of
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes
 from lgn_lightning.training.targets import Classes, Target, describe_target, make_target
-from lgn_lightning.training.weight_check import check_weights
+from lgn_lightning.training.weight_check import check_weights, warn_of_untrained
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Inputs, Tensor]
 
 
 def default_optimizer(parameters: Any) -> torch.optim.Optimizer:
@@ -120,7 +120,7 @@ class LogicModule(GraphedTraining):
             self.metrics[key] = nn.ModuleDict({**self.target.metrics(), "loss": MeanMetric()})
         #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
         self.recipe: str | None = None
-        self._labels_checked = False
+        self._labels_checked = self._gradients_checked = False
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # no open files
@@ -162,9 +162,9 @@ class LogicModule(GraphedTraining):
         module.recipe = recipe
         return module
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode."""
-        return cast(Tensor, self.net(x))
+    def forward(self, x: Inputs) -> Tensor:
+        """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode; of several inputs, if they are a tuple."""
+        return scores_of(self.net, x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, y = batch
@@ -191,16 +191,16 @@ class LogicModule(GraphedTraining):
         names = [f"/{pattern.strip('*.')}" for pattern in self._parameter_groups][: len(groups)]
         return {f"train/lr{name}": float(group["lr"]) for name, group in zip((*names, ""), groups, strict=False)}
 
-    def training_loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def training_loss(self, x: Inputs, y: Tensor) -> Tensor:
         """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
         with fused_layers():
-            scores = computed(self._train_net[0](x))
+            scores = scores_of(self._train_net[0], x)
         loss = self.loss_of(scores, y, x)
         for penalty in self.penalties.values():
             loss = loss + penalty()
         return loss
 
-    def loss_of(self, scores: Tensor, y: Tensor, x: Tensor | None = None) -> Tensor:
+    def loss_of(self, scores: Tensor, y: Tensor, x: Inputs | None = None) -> Tensor:
         """Loss of a batch of scores and labels; of the images, too, if the loss looks at them."""
         images = (x,) if x is not None and isinstance(self.loss, ImageLoss) else ()
         return cast(Tensor, self.loss(self.target.outputs(scores), self.target.labels(y), *images))
@@ -260,6 +260,12 @@ class LogicModule(GraphedTraining):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("test", batch)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Warns after the first step of layers that no gradient reaches."""
+        if not self._gradients_checked:
+            warn_of_untrained(self.net)
+            self._gradients_checked = True
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
         """What the hard net decides: classes int64 ``[batch]``, labels or numbers, see :meth:`Target.decide`."""

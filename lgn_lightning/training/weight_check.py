@@ -1,5 +1,6 @@
-"""Stops a training whose weights are no numbers any more."""
+"""Stops a training whose weights are no numbers any more, and warns of weights that do not train."""
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from lgn_lightning.base.errors import TrainingError
@@ -17,4 +18,17 @@ def check_weights(net: nn.Module, step: int) -> None:
             f"at step {step} there is {value} in {tensor} of layer {layer or type(net).__name__}{more}: lower the "
             "learning rate, or look for NaN in data and loss; in half precision (16-true) Adam's eps of 1e-8 is 0, so "
             "set eps to 1e-4 or train with bf16-mixed"
+        )
+
+
+def warn_of_untrained(net: nn.Module) -> None:
+    """Warns of layers that have no gradient after a backward pass."""
+    named = net.named_parameters()
+    without = sorted(
+        {name.rpartition(".")[0] for name, weight in named if weight.requires_grad and weight.grad is None}
+    )
+    if without:
+        rank_zero_warn(
+            f"no gradient reaches {', '.join(without[:5])}{' …' * (len(without) > 5)}, so nothing trains there: "
+            "comparisons and bools have none; write a * b, 1 - a or torch.maximum(a, b) in forward"
         )

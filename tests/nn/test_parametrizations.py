@@ -18,13 +18,25 @@ from lgn_lightning.nn.parametrizations import (
     Walsh,
     make_parametrization,
 )
+from lgn_lightning.nn.samplers import Soft
 
 NAMES = list(PARAMETRIZATIONS)
 TABLES = torch.tensor(TRUTH_TABLES)
 
 
+def polynomial(table: Tensor) -> Tensor:
+    """c_0, c_a, c_b and c_ab of a gate."""
+    t00, t01, t10, t11 = table
+    return torch.stack([t00, t10 - t00, t01 - t00, t11 - t10 - t01 + t00])
+
+
 def formula(name: str, w: Tensor) -> Tensor:
     """The papers' equations, entry by entry."""
+    if name == "covjac":  # ω_j = softmax(−‖c − G_j‖²), the soft polynomial at the corners
+        points = torch.stack([polynomial(TABLES[gate]) for gate in range(16)]).to(w.dtype)
+        soft = torch.softmax(-(w[:, None] - points).square().sum(2), 1) @ points
+        corners = [(a, b) for a in (0, 1) for b in (0, 1)]
+        return torch.stack([soft[:, 0] + soft[:, 1] * a + soft[:, 2] * b + soft[:, 3] * a * b for a, b in corners], 1)
     if name == "softmax":
         return torch.exp(w) @ TABLES.to(w.dtype) / torch.exp(w).sum(1, keepdim=True)
     entries = []
@@ -68,6 +80,9 @@ def test_hard_gates(name: str) -> None:
     assert len(gates.unique()) == 16
     if name == "softmax":
         assert torch.equal(gates.long(), weights.argmax(1))
+    elif name == "covjac":
+        points = torch.stack([polynomial(table) for table in TABLES]).double()
+        assert torch.equal(gates.long(), torch.cdist(weights, points).argmin(1))
     else:
         assert torch.equal(TABLES[gates.long()].bool(), formula(name, weights) > 0.5)
     assert torch.equal(parametrization.hard_table(weights), TABLES[gates.long()].bool())
@@ -79,7 +94,7 @@ def test_probabilities_have_the_table_as_expectation(name: str) -> None:
     probabilities = parametrization.gate_probabilities(weights)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(50))
     torch.testing.assert_close(probabilities @ TABLES.float(), formula(name, weights).float())
-    if name != "softmax":  # with independent entries the most likely gate is the rounded table
+    if name not in ("softmax", "covjac"):  # with independent entries the most likely gate is the rounded table
         assert torch.equal(probabilities.argmax(1), parametrization.hard_gates(weights).long())
 
 
@@ -109,7 +124,7 @@ def test_conversion_keeps_the_table(source: str, target: str) -> None:
     converted = parametrization.convert(weights, other)
     assert converted.shape == (50, other.num_weights())
     torch.testing.assert_close(other.table(converted), parametrization.table(weights).detach())
-    if source != "softmax":
+    if not {source, target} & {"softmax", "covjac"}:
         assert torch.equal(other.hard_gates(converted), parametrization.hard_gates(weights))
 
 
@@ -206,6 +221,20 @@ def test_python_implementation_is_the_default_one() -> None:
             assert layer.table().dtype == other.table().dtype == torch.float32
 
 
+def test_covjac_gives_the_interaction_a_gradient_where_an_input_is_zero() -> None:
+    """Arxiv 2605.08657: ∂L/∂c_ab = δ (J_03 + a J_13 + b J_23 + ab J_33) with J = (2 / τ) Cov_ω(G)."""
+    layer = LogicLayer(2, 1, parametrization="covjac", sampler=Soft(0.7))
+    layer.indices_a[:], layer.indices_b[:] = 0, 1
+    points = torch.stack([polynomial(table) for table in TABLES]).float()
+    shares = torch.softmax(-(layer.weights - points).square().sum(1) / 0.7, 0).detach()
+    centred = points - shares @ points
+    jacobian = 2 / 0.7 * (centred.t() * shares) @ centred
+    for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+        layer.zero_grad()
+        layer(torch.tensor([[a, b]])).sum().backward()
+        torch.testing.assert_close(layer.weights.grad[0], jacobian @ torch.tensor([1.0, a, b, a * b]))
+
+
 @pytest.mark.parametrize("implementation", [None, "python"])
 @pytest.mark.parametrize("inputs", [2, 3, 4, 6])
 def test_warp_puts_real_inputs_into_the_characters(inputs: int, implementation: str | None) -> None:
@@ -238,12 +267,12 @@ def test_bad_names() -> None:
     assert repr(instance) == "Sigmoid(residual_logit=3.0)"
 
 
-@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid", "walsh"])
+@pytest.mark.parametrize("parametrization", ["softmax", "sigmoid", "walsh", "covjac"])
 def test_entropy_and_its_gradient_are_those_of_the_formula(parametrization: str) -> None:
     layer = LogicLayer(4, 6, parametrization=parametrization).double()
     weights = layer.weights
-    if parametrization == "softmax":
-        p = torch.softmax(weights, -1)
+    if parametrization in ("softmax", "covjac"):
+        p = torch.softmax(layer.parametrization.logits(weights), -1)
         expected = -(p * p.log2()).sum(-1)
     else:
         p = torch.sigmoid(layer.parametrization.logits(weights))

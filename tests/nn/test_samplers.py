@@ -22,7 +22,7 @@ def test_temperature_divides_the_logits(name: str) -> None:
     for sampler in (Soft(0.5), StraightThrough(0.5)):
         sample = sampler(parametrization, weights)
         table = sample.table.sigmoid() if sample.warped else sample.table
-        torch.testing.assert_close(table, parametrization.table(2 * weights))
+        torch.testing.assert_close(table, parametrization.table_of_logits(2 * parametrization.logits(weights)))
 
 
 def test_gumbel_is_the_table_of_noisy_logits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from lgn_lightning.ops import dense_stack
 from lgn_lightning.ops.dense_stack import SoftLayer
 
 lgn = torch.ops.lgn
-FORMS = ["table", "sigmoid", "softmax"]
+FORMS = ["table", "sigmoid", "softmax", "warped"]
 
 
 def layers(widths: list[int], forms: list[str], dtype: torch.dtype = torch.float32) -> list[SoftLayer]:
@@ -21,7 +21,8 @@ def layers(widths: list[int], forms: list[str], dtype: torch.dtype = torch.float
     for (inputs, n), form in zip(pairwise(widths), forms, strict=True):
         a, b = torch.randint(inputs, (2, n), dtype=torch.int32)
         given = torch.rand(n, 4) if form == "table" else torch.randn(n, 16 if form == "softmax" else 4)
-        made.append(SoftLayer(given.to(dtype).requires_grad_(), a, b, 1.5 if form == "table" else 1.0, form != "table"))
+        factor, of_logits = 1.5 if form == "table" else 1.0, form in ("sigmoid", "softmax")
+        made.append(SoftLayer(given.to(dtype).requires_grad_(), a, b, factor, of_logits, form == "warped"))
     return made
 
 
@@ -41,6 +42,7 @@ def one_by_one(x: Tensor, stack: list[SoftLayer], k: int = 0, tau: float = 1.0) 
         if layer.factor != 1:
             u, v = (part * layer.factor - (part * (layer.factor - 1)).detach() for part in (u, v))
         x = table[0] * (1 - u) * (1 - v) + table[1] * (1 - u) * v + table[2] * u * (1 - v) + table[3] * u * v
+        x = torch.sigmoid(x) if layer.warped else x
     return x.unflatten(1, (k, -1)).sum(2) / tau if k else x
 
 
@@ -49,7 +51,10 @@ def one_by_one(x: Tensor, stack: list[SoftLayer], k: int = 0, tau: float = 1.0) 
 @pytest.mark.parametrize("sums", [(), (3, 2.5)])
 def test_is_the_layers_one_by_one(native_device: str, batch: int, forms: list[str], sums: tuple[Any, ...]) -> None:
     torch.manual_seed(batch)
-    x, stack = torch.rand(batch, 11), layers([11, 30, 21, 33][: len(forms) + 1] if len(forms) > 1 else [11, 33], forms)
+    x, stack = (
+        torch.rand(batch, 11),
+        layers([11, 30, 21, 27, 33][: len(forms) + 1] if len(forms) > 1 else [11, 33], forms),
+    )
     stack = [SoftLayer(*(p.to(native_device) if isinstance(p, Tensor) else p for p in layer)) for layer in stack]
     stack = [layer._replace(table=layer.table.detach().requires_grad_()) for layer in stack]
     got = results(ops.logic_stack, x.to(native_device), stack, *sums)
@@ -62,19 +67,21 @@ def test_is_the_layers_one_by_one(native_device: str, batch: int, forms: list[st
 def test_reference_and_kernel_agree(native_cpu: None, form: str) -> None:
     torch.manual_seed(0)
     x, stack = torch.rand(100, 11), layers([11, 30, 21], [form, form])
-    tables, a, b, factors, of_logits = map(list, zip(*stack, strict=True))
+    tables, a, b, factors, of_logits, warped = map(list, zip(*stack, strict=True))
     tables = [table.detach() for table in tables]
     for k in (0, 3):
-        y, kept = lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, True)
-        other, plain = dense_stack.logic_stack_reference(x, tables, a, b, of_logits, k, 2.0, True)
+        y, kept = lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, True, warped)
+        other, plain = dense_stack.logic_stack_reference(x, tables, a, b, of_logits, k, 2.0, True, warped)
         torch.testing.assert_close(y, other)
         for mine, theirs in zip(kept[:3], plain[:3], strict=True):  # the rest is for the kernel alone
             torch.testing.assert_close(mine, theirs)
-        grad, rest = torch.randn_like(y), (tables, a, b, of_logits, k, 2.0, factors, True)
+        if warped[-1] and not k:  # the result itself
+            kept, plain = [*kept, y], [*plain, other]
+        grad, rest = torch.randn_like(y), (tables, a, b, of_logits, k, 2.0, factors, True, warped)
         got = lgn.logic_stack_backward(grad, x, kept, *rest)
         expected = dense_stack.logic_stack_backward_reference(grad, x, plain, *rest)
         torch.testing.assert_close(got, (expected[0], list(expected[1])), atol=1e-4, rtol=1e-4)
-        assert lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, False)[1] == []
+        assert lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, False, warped)[1] == []
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -94,11 +101,12 @@ def test_gradcheck(native_cpu: None, form: str) -> None:
 @pytest.mark.parametrize("k", [0, 3])
 def test_opcheck(native_cpu: None, form: str, k: int) -> None:
     x, stack = torch.rand(5, 11), layers([11, 30, 21], [form, form])
-    tables, a, b, factors, of_logits = map(list, zip(*stack, strict=True))
+    tables, a, b, factors, of_logits, warped = map(list, zip(*stack, strict=True))
     tables = [table.detach() for table in tables]
-    torch.library.opcheck(lgn.logic_stack.default, (x, tables, a, b, of_logits, k, 2.0, True))
-    y, kept = lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, True)
-    args = (torch.randn_like(y), x, kept, tables, a, b, of_logits, k, 2.0, factors, True)
+    torch.library.opcheck(lgn.logic_stack.default, (x, tables, a, b, of_logits, k, 2.0, True, warped))
+    y, kept = lgn.logic_stack(x, tables, a, b, of_logits, k, 2.0, True, warped)
+    kept = [*kept, y] if warped[-1] and not k else kept
+    args = (torch.randn_like(y), x, kept, tables, a, b, of_logits, k, 2.0, factors, True, warped)
     torch.library.opcheck(lgn.logic_stack_backward.default, args)
 
 
@@ -143,7 +151,7 @@ def test_what_does_not_fit(native_cpu: None) -> None:
         ops.logic_stack(x, [stack[0]._replace(table=stack[0].table.double())])
     with pytest.raises(IndexError, match="features"):
         ops.logic_stack(x, stack[1:])
-    tables, a, b, factors, of_logits = map(list, zip(*stack, strict=True))
+    tables, a, b, factors, of_logits, _ = map(list, zip(*stack, strict=True))
     tables = [table.detach() for table in tables]
     good = [x, tables, a, b, of_logits, 3, 1.0]
     y, kept = lgn.logic_stack(*good, True)

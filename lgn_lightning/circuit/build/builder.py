@@ -15,6 +15,14 @@ from lgn_lightning.circuit.net.netlist import MAX_NODES, Netlist, NodeIds
 from lgn_lightning.gates import NUM_GATES
 
 
+class MoreLevels(BaseException):
+    """A second encoder asks for levels that the inputs lack: start again; no Exception, which nets may catch."""
+
+    def __init__(self, levels: NDArray[np.uint8]) -> None:
+        super().__init__(f"the levels {levels.tolist()} are not among those of the first encoder")
+        self.levels = levels
+
+
 class NetlistBuilder:
     """Collects inputs, gates and the group sum of a net, in topological order.
 
@@ -30,6 +38,10 @@ class NetlistBuilder:
     def __init__(self, input_shape: Sequence[int] | None = None) -> None:
         self.input_shape = None if input_shape is None else _image_shape(input_shape)
         self.levels: NDArray[np.uint8] | None = None
+        #: Levels that encoders behind the first one ask for.
+        self.more_levels: Sequence[int] = ()
+        #: First channel of the image that an encoder encodes, and channels of all images of the net together.
+        self.channels: tuple[int, int] | None = None
         self.comparisons: Comparisons | None = None
         self.num_classes: int | None = None
         self.tau = 1.0
@@ -78,14 +90,26 @@ class NetlistBuilder:
         image = self.input_shape if shape is None else _image_shape(shape)
         if image is None:
             raise ValueError("the image shape of the threshold encoder is not known: pass input_shape=(C, H, W)")
+        own = image[0]
+        if self.channels is not None:
+            image = (self.channels[1], *image[1:])
         if self.input_shape is not None and self.input_shape != image:
             raise ValueError(
                 f"the net was built for images {image}, not {self.input_shape}: a circuit takes images of one size; "
                 "leave input_shape out, or train a net on images of that size"
             )
-        wires = self.inputs(wanted.size * int(np.prod(image)))
-        self.levels, self.input_shape = wanted.astype(np.uint8), image
-        return wires
+        if self.levels is None or self.channels is None:
+            more = [level for level in self.more_levels if level not in wanted]
+            every = np.concatenate([wanted, more]).astype(np.uint8)
+            self.inputs(every.size * int(np.prod(image)))
+            self.levels, self.input_shape = every, image
+        missing = wanted[~np.isin(wanted, self.levels)]
+        if missing.size:
+            raise MoreLevels(missing)
+        places = [int(np.flatnonzero(self.levels == level)[0]) for level in wanted]
+        bits = np.arange(self.num_inputs, dtype=np.int32).reshape(-1, *image)
+        first = 0 if self.channels is None else self.channels[0]
+        return bits[places, first : first + own].reshape(-1)
 
     def column_inputs(self, comparisons: Comparisons) -> NodeIds:
         """Declares comparisons of a table's columns and returns their node ids, int32 ``[comparisons]``."""

@@ -6,15 +6,13 @@ them, loops over them or branches on them is followed; ``torch.export`` would ta
 """
 
 import inspect
-import linecache
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +20,15 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from lgn_lightning.base.finite import nonsense_in
-from lgn_lightning.circuit.build.builder import NetlistBuilder
+from lgn_lightning.circuit.build.builder import MoreLevels, NetlistBuilder
 from lgn_lightning.circuit.build.functions import apply
+from lgn_lightning.circuit.build.lines import line_here, line_of
 from lgn_lightning.circuit.build.traced import BATCH, TRUE, Bits, Counts, NeedsBits, Raw, Space, Traced
 from lgn_lightning.circuit.net.netlist import CircuitError, NodeIds
 
 T = TypeVar("T")
 Builder = TypeVar("Builder", bound=NetlistBuilder)
 Shape = tuple[int, ...]
-#: Code whose lines are no user's.
-_OWN: Final = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parent))
 
 
 class _Again(BaseException):
@@ -40,10 +37,19 @@ class _Again(BaseException):
 
 @dataclass
 class _Input:
-    """An argument of the net: its shape without the batch, and whether it is bits; found while it is followed."""
+    """An argument of the net: its shape without the batch, and what it is; found while it is followed."""
 
     shape: Shape | None = None
     is_bits: bool = False
+    is_image: bool = False
+
+
+@dataclass
+class _Known:
+    """What passes find out about the inputs, for the next one: their arguments, and the levels of all encoders."""
+
+    inputs: dict[str, _Input]
+    levels: list[int] = field(default_factory=list)
 
 
 def trace_module(
@@ -63,20 +69,38 @@ def trace_module(
     Raises:
         CircuitError: If something cannot become gates: module, line of the forward pass, and what to do are named.
     """
+    return _trace(net, make, finish, input_shape)[0]
+
+
+def input_shapes(net: nn.Module, make: Callable[[Sequence[int] | None], NetlistBuilder]) -> list[Shape]:
+    """Shapes of a sample in each argument of a net's forward pass; CircuitErrors as of `trace_module`."""
+    _, known = _trace(net, make, lambda *_: None)
+    return [spec.shape or () for spec in known.inputs.values()]
+
+
+def _trace(
+    net: nn.Module,
+    make: Callable[[Sequence[int] | None], Builder],
+    finish: Callable[[Builder, NodeIds], T],
+    input_shape: Sequence[Any] | None = None,
+) -> tuple[T, _Known]:
     net = getattr(net, "_orig_mod", net)  # of torch.compile
     shapes = _shapes(input_shape)
-    image = shapes[0] if shapes and len(shapes[0]) == 3 else None
-    inputs = {name: _Input() for name in _arguments(net)}
-    for spec, shape in zip(inputs.values(), shapes or _own_shapes(net), strict=False):
+    image = shapes[0] if len(shapes) == 1 and len(shapes[0]) == 3 else None
+    known = _Known({name: _Input() for name in arguments_of(net)})
+    for spec, shape in zip(known.inputs.values(), shapes or _own_shapes(net), strict=False):
         spec.shape = shape
     while True:
         builder = make(image)
+        builder.more_levels = known.levels
         path = type(net).__name__
         try:
-            nodes = _Pass(net, builder, inputs).run()
-            return finish(builder, nodes)
+            nodes = _Pass(net, builder, known.inputs).run()
+            return finish(builder, nodes), known
         except _Again:
             continue
+        except MoreLevels as request:
+            known.levels += request.levels.tolist()
         except CircuitError:
             raise
         except ValueError as error:
@@ -108,7 +132,8 @@ def _own_shapes(net: nn.Module) -> list[Shape]:
     return _shapes([shape] if isinstance(shape, int) else shape)
 
 
-def _arguments(net: nn.Module) -> list[str]:
+def arguments_of(net: nn.Module) -> list[str]:
+    """Names of the inputs that a net's forward pass must be given."""
     if hasattr(net, "add_to_circuit"):
         return ["input"]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -147,7 +172,9 @@ class _Pass:
             except NeedsBits as request:
                 self.needs_bits(request.name)
             except Exception as error:  # of the user's code
-                line = _line(error.__traceback__, frame)
+                if self.guess():
+                    raise _Again from error
+                line = line_of(error.__traceback__, frame)
                 raise CircuitError(f"{self.where}: {type(error).__name__}: {error}{line}") from error
 
     def placeholder(self, name: str) -> Traced:
@@ -162,14 +189,37 @@ class _Pass:
         wires, self.free = self.free[:count], self.free[count:]
         return self.space.of_wires(wires.reshape(spec.shape))
 
-    def needs_bits(self, name: str, shape: Shape | None = None) -> None:
+    def guess(self) -> bool:
+        """Gives the only input, of unknown shape, that of the net's encoder; says whether that is news."""
+        specs, encoders = list(self.inputs.values()), self.encoders()
+        if len(specs) != 1 or specs[0].shape is not None or len(encoders) != 1:
+            return False
+        (specs[0].shape,) = encoders
+        return True
+
+    def encoders(self) -> set[Shape]:
+        """What encoders of the net take."""
+        parts = [part for part in self.net.modules() if hasattr(part, "add_to_circuit")]
+        shapes = [getattr(part, "in_shape", None) for part in parts]
+        return {tuple(shape) for shape in shapes if isinstance(shape, Sequence)}
+
+    def needs_bits(self, name: str, shape: Shape | None = None, function: str = "") -> None:
         """Takes an input for bits, of a shape unless it is known, and starts again."""
         spec = self.inputs[name]
+        if function and len(self.inputs) == 1 and self.encoders():
+            raise CircuitError(
+                f"{self.where}: {function} computes with the input {name} before its encoder, which takes pixels as "
+                f"they are, or over 255: leave it to the data{self.line}"
+            )
         spec.shape = spec.shape or shape
         if spec.shape is None:
-            raise CircuitError(f"{self.where}: {NeedsBits(name)}{_line_here()}")
+            raise CircuitError(f"{self.where}: {NeedsBits(name)}{self.line}")
         spec.is_bits = True
         raise _Again
+
+    @property
+    def line(self) -> str:
+        return line_here(_Pass.follow.__code__)
 
     @property
     def where(self) -> str:
@@ -180,9 +230,9 @@ class _Pass:
         try:
             return apply(self.space, func, args, kwargs)
         except NeedsBits as request:
-            self.needs_bits(request.name)
+            self.needs_bits(request.name, function=request.function)
         except ValueError as error:
-            raise CircuitError(f"{self.where} cannot become gates: {error}{_line_here()}") from error
+            raise CircuitError(f"{self.where} cannot become gates: {error}{self.line}") from error
 
     def module(self, path: str, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """What a module gives: a layer's gates, else what its forward pass gives."""
@@ -197,14 +247,14 @@ class _Pass:
         except ValueError as error:
             if not hasattr(module, "add_to_circuit"):
                 raise
-            raise CircuitError(f"{self.where}: {error}{_line_here()}") from error
+            raise CircuitError(f"{self.where}: {error}{self.line}") from error
         self.path.pop()
         return out
 
     def layer(self, module: nn.Module, args: list[Any]) -> Traced:
         values = [part for part in args if isinstance(part, Traced)]
         if any(isinstance(value.value, Counts) for value in values):
-            raise CircuitError(f"{self.where} stands behind the GroupSum, which must be last{_line_here()}")
+            raise CircuitError(f"{self.where} stands behind the GroupSum, which must be last{self.line}")
         for name, number in nonsense_in(module).items():
             path = self.path[-1][0]
             raise CircuitError(
@@ -231,23 +281,45 @@ class _Pass:
         return False
 
     def encoder(self, module: nn.Module, x: Traced, raw: Raw) -> Traced:
-        """Bits that an encoder declares, once for an input."""
+        """Bits that an encoder declares, once for an input; images of several inputs are the channels of one."""
         shape, spec = getattr(module, "in_shape", None), self.inputs[raw.name]
-        if isinstance(shape, Sequence) and self.builder.input_shape is None:  # else the encoder compares them
-            if spec.shape != tuple(shape):
-                spec.shape = tuple(shape)
+        if isinstance(shape, Sequence):
+            if spec.shape is None or (spec.shape != tuple(shape) and self.builder.input_shape is None):
+                spec.shape = tuple(shape)  # else the encoder compares them
                 raise _Again
             if tuple(x.shape[1:]) != spec.shape:
                 raise ValueError(f"it takes images {list(shape)}, but gets {list(x.shape[1:])}")
+        if not spec.is_image:
+            spec.is_image = True
+            if self.builder.has_inputs:
+                raise _Again
         key = id(module), raw.name
         if key not in self.encoded:
             try:
+                self.builder.channels = self.channels(raw.name)
                 self.encoded[key] = self.gates(module, [np.zeros(0, np.int32)])
             except ValueError:
                 if self.builder.has_inputs or spec.shape is None:
                     raise
+                spec.is_image = False
                 self.needs_bits(raw.name)  # no encoder, but a layer that does not say how many inputs it has
+            finally:
+                self.builder.channels = None
         return self.space.make(self.encoded[key].value, self.encoded[key].shape)
+
+    def channels(self, name: str) -> tuple[int, int] | None:
+        """First channel of an image in that of all inputs, and the channels of that."""
+        if any(spec.is_bits for spec in self.inputs.values()):
+            raise ValueError(
+                "the net takes an image and bits, and the inputs of a circuit are one or the other: make the bits a "
+                "channel of the image, of pixels 0 and 255"
+            )
+        images = {key: spec.shape for key, spec in self.inputs.items() if spec.is_image and spec.shape is not None}
+        if len(images.get(name) or ()) != 3:
+            return None
+        sizes = [shape[0] for shape in images.values()]
+        first = list(images).index(name)
+        return sum(sizes[:first]), sum(sizes)
 
     def gates(self, module: Any, wires: list[NodeIds]) -> Traced:
         builder, width = self.builder, getattr(module, "in_dim", None)
@@ -316,29 +388,3 @@ def _followed(net: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
                 module.__dict__.pop(name, None)
                 if name in attributes:
                     module.__dict__[name] = attributes[name]
-
-
-def _line_here() -> str:
-    """The innermost line of the user's code that runs now."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not _Pass.follow.__code__:
-        if not frame.f_code.co_filename.startswith(_OWN):
-            return _described(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back
-    return ""
-
-
-def _line(trace: TracebackType | None, top: FrameType | None) -> str:
-    """The innermost line of the user's code that an error passed through."""
-    found = ""
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not name.startswith(_OWN) and trace.tb_frame is not top:
-            found = _described(name, trace.tb_lineno)
-        trace = trace.tb_next
-    return found
-
-
-def _described(file: str, number: int) -> str:
-    source = linecache.getline(file, number).strip()
-    return f" ({Path(file).name}, line {number}{f': {source}' if source else ''})"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +48,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Bits minus sums, which added to the sums are the bits: a straight-through estimate, s + (bits − s).detach()."""
+
+    bits: Bits
+    counts: Counts
+
+
+@dataclass(frozen=True)
 class Raw:
     """An input of the net that nothing has made bits of yet; ``known`` says whether its shape is."""
 
@@ -55,19 +63,22 @@ class Raw:
     known: bool
 
 
+Value: TypeAlias = Bits | Counts | Correction | Raw
+
+
 class NeedsBits(Exception):  # noqa: N818 - no error: the pass starts again
     """An input of the net is used as bits."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, function: str = "") -> None:
         super().__init__(f"the size of the input {name} is not known: pass input_shape=…, or give the net in_shape")
-        self.name = name
+        self.name, self.function = name, function
 
 
 class Traced(Tensor):
     """A tensor of a value's shape and dtype that hands every function of torch to its `Space`."""
 
     space: Space
-    value: Bits | Counts | Raw
+    value: Value
 
     @classmethod
     def __torch_function__(
@@ -84,8 +95,9 @@ class Space:
         self.builder, self.apply = builder, apply
         self.sums: list[NodeIds] = []
         self._numbers: dict[bytes, int] = {}
+        self._operands_of: dict[int, tuple[Tensor, tuple[Tensor, ...]]] = {}  # of sums, by the tensors of their ids
 
-    def make(self, value: Bits | Counts | Raw, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Traced:
+    def make(self, value: Value, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Traced:
         """A tensor that stands for a value."""
         traced = torch.zeros((), dtype=dtype).expand(tuple(shape)).as_subclass(Traced)
         traced.space, traced.value = self, value
@@ -130,7 +142,10 @@ class Space:
         table, operands = x.value.table, x.value.operands
         if not ((table == 0) | (table == 1)).all():
             numbers = ", ".join(f"{number:g}" for number in sorted({float(number) for number in table}))
-            raise ValueError(f"gates take bits, and these are numbers among {numbers}")
+            raise ValueError(
+                f"gates take bits, and these are numbers among {numbers}: join bits by a gate, such as a * b or "
+                "torch.maximum(a, b), or by a layer"
+            )
         shape = torch.Size(x.shape)
         bits = table.bool().tolist()
         if not operands:
@@ -180,6 +195,29 @@ class Space:
         """Nodes of a sample's bits."""
         return self.nodes(self.sample(self.ids(x)))
 
+    def size(self, x: Traced) -> int:
+        """How many bits an element depends on: those that it counts, of a sum."""
+        if isinstance(x.value, Counts):
+            return max(len(self.sums[number]) for number in set((x.value.ids.flatten() // BATCH).tolist()))
+        return len(x.value.operands) if isinstance(x.value, Bits) else 1
+
+    def numbers(self, x: Any) -> Any:
+        """Sums of a few bits as the numbers that they are; anything else as it is."""
+        if not isinstance(x, Traced) or not isinstance(x.value, Counts):
+            return x
+        value, most = x.value, self.size(x)
+        if id(value.ids) not in self._operands_of:
+            ids = torch.full((*value.ids.shape, most), FALSE)
+            for number, row in zip((value.ids.flatten() // BATCH).tolist(), ids.view(-1, most), strict=True):
+                nodes = self.sums[number]
+                row[: len(nodes)] = torch.from_numpy(nodes.astype(np.int64))
+            ids = torch.where(ids == FALSE, FALSE, ids * BATCH + value.ids[..., None] % BATCH)
+            self._operands_of[id(value.ids)] = value.ids, ids.unbind(-1)
+        rows = torch.arange(2**most)
+        counts = sum((rows >> place & 1 for place in range(most)), start=torch.zeros_like(rows))
+        table = (counts.to(x.dtype) + value.offset) / value.tau
+        return self.make(Bits(self._operands_of[id(value.ids)][1], table), x.shape, x.dtype)
+
     def alike(self, counts: Sequence[Counts]) -> list[Counts]:
         """The same sums over one temperature and with one offset: each counts its bits a whole number of times."""
         ratios = [Fraction(part.tau / counts[0].tau).limit_denominator(_MOST_TIMES) for part in counts]
@@ -206,7 +244,7 @@ class Space:
         samples = np.where(flat < 0, -1, flat % BATCH)
         own = samples.max(1, initial=-1)
         if ((samples != own[:, None]) & (flat >= 0)).any() or (own < 0).any():
-            raise ValueError("it sums over the samples of a batch, or over constants alone")
+            raise ValueError("it sums over the samples of a batch, or over constants alone: give the dimension to sum")
         numbers = [BATCH * self.number_of(nodes(ids)) + int(sample) for ids, sample in zip(flat, own, strict=True)]
         return torch.tensor(numbers).reshape(rows.shape[:-1])
 

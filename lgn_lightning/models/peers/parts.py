@@ -131,7 +131,8 @@ class Assembly:
         if self.bits is not None and self.bits % self.shape.classes:
             raise ValueError(f"{self.bits} outputs of the last layer are no {self.shape.classes} equal groups")
         made = [*self.parts, _group_sum(self.shape)]
-        net = LayerList([part.arguments for part in made])
+        images = made[0].arguments["layer"] == "LogicTreeConv2d" and self.shape.in_shape is not None
+        net = LayerList([part.arguments for part in made], list(self.shape.in_shape or ()) if images else None)
         for number, (module, part) in enumerate(zip(net, made, strict=True)):
             try:
                 module.load_state_dict(part.tensors)

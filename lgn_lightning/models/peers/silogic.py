@@ -36,6 +36,8 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
     Raises:
         ValueError: If there are no layers of gates, a layer has no counterpart here, or sizes do not fit.
     """
+    if any(name.rpartition(".")[2] == "thresholds" for name in state):
+        raise ValueError("a learned thermometer of real inputs is not imported: give the state dict of what follows it")
     net = Assembly(shape)
     for name, tensors in parts.modules_of(state, _ENDS).items():
         if any(key.startswith("dec") for key in tensors):

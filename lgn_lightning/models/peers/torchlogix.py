@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from lgn_lightning.models.peers import parts
 from lgn_lightning.models.peers.parts import Assembly, Part, Shape
 
 _ENDS = ("weight", "connections.", "tree_weights.", "thresholds", "raw_diffs")
+#: Layers of a residual block, which is one of several in a row.
+_BLOCK: Final = re.compile(r"(^|\.)(\d+\.main\.\d+|shortcut\.\d+)$")
 
 
 def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
@@ -27,7 +30,11 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
     Raises:
         ValueError: If there are no layers of gates, or sizes do not fit one another.
     """
-    found = list(parts.modules_of(state, _ENDS).values())
+    named = parts.modules_of(state, _ENDS)
+    blocks = [name for name in named if _BLOCK.search(name)]
+    if blocks:
+        raise ValueError(f"{blocks[0]} is part of a ResidualLogicBlock, and nets of layers in a row alone are imported")
+    found = list(named.values())
     net = Assembly(shape)
     order: Tensor | None = None  # of our features, where the next layer counts them otherwise
     if "thresholds" in found[0] or "raw_diffs" in found[0]:
@@ -40,7 +47,7 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
         net.image, net.bits = (net.image[0] * count, *net.image[1:]), math.prod(net.image) * count
     for tensors in found:
         if "tree_weights.0" in tensors:
-            _add_tree(net, tensors, order)
+            _add_tree(net, next(name for name, part in named.items() if part is tensors), tensors, order)
         else:
             _add_dense(net, tensors, order)
         order = None
@@ -153,10 +160,10 @@ def _add_dense(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | Non
     net.dense(wires, lambda in_dim: parts.learned(in_dim, candidates, logits, weights, parametrization))
 
 
-def _add_tree(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | None) -> None:
+def _add_tree(net: Assembly, name: str, tensors: Mapping[str, Tensor], order: Tensor | None) -> None:
     places = tensors["connections._indices_L0"][:, :, 0]  # [inputs, trees, gates, (row, column, channel)]
     if places.shape[-1] != 3:
-        raise ValueError("only trees over images of two dimensions are imported")
+        raise ValueError(f"{name} is a convolution over volumes, and those over images alone are imported")
     row, column, channel = (part.permute(1, 2, 0).flatten(1) for part in places.unbind(-1))
     channel = channel if order is None else order[channel]
     levels = [tensors[f"tree_weights.{level}"] for level in range(len(tensors)) if f"tree_weights.{level}" in tensors]

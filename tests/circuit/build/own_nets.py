@@ -217,7 +217,109 @@ class TwoInputs(nn.Module):
         return self.sum(self.head(torch.cat([a * b, a], 1)))
 
 
-#: Nets of images; `TwoInputs` is the twelfth.
+class UNet(nn.Module):
+    """Down by a pooling, up by nearest neighbours, joined with what was before, and a mean over the image as scores."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.encode, self.pool, self.up = encoder(flatten=False), nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        self.down = nn.ModuleList(LogicTreeConv2d(width, 6, 3, 2, padding=1, **options) for width in (2, 6))
+        self.across, self.head = LogicTreeConv2d(12, 10, 3, 2, padding=1, **options), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.down[0](self.encode(x))
+        coarse = self.down[1](self.pool(fine))
+        joined = F.interpolate(coarse, size=fine.shape[-2:], mode="nearest") * self.up(coarse)
+        return self.head(self.across(torch.cat([joined, fine], 1))).flatten(1) * 4
+
+
+class ResidualTrees(LogicSequential):
+    """Residual blocks of convolutions: one that keeps its shape, one that halves it beside a pooled shortcut."""
+
+    def __init__(self, **options: Any) -> None:
+        def trees(before: int, after: int, size: int = 3) -> LogicTreeConv2d:
+            return LogicTreeConv2d(before, after, size, 2, padding=size // 2, **options)
+
+        shortcut = LogicSequential(OrPool2d(2), trees(6, 12, 1))
+        super().__init__(
+            encoder(flatten=False),
+            trees(2, 6),
+            LogicResidual(LogicSequential(trees(6, 6), trees(6, 6)), "xor"),
+            LogicResidual(LogicSequential(trees(6, 12), OrPool2d(2)), "xor", shortcut=shortcut),
+            nn.Flatten(),
+            LogicLayer(192, 100, **options),
+            GroupSum(10, 4.0),
+        )
+
+
+class Mixer(nn.Module):
+    """Layers along the tokens and along the channels of patches in turn, with skips."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.encode, self.patch = encoder(flatten=False), nn.Unfold(3, stride=2, padding=1)
+        self.first = LogicLayer(18, 10, **options)
+        self.tokens = nn.ModuleList(LogicLayer(16, 16, **options) for _ in range(2))
+        self.channels = nn.ModuleDict({f"mix{i}": LogicLayer(10, 10, **options) for i in range(2)})
+        self.sum = GroupSum(10, 4.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(self.patch(self.encode(x)).transpose(1, 2))  # [batch, patches, channels]
+        for mix, (_, layer) in zip(self.tokens, self.channels.items(), strict=True):
+            h = (h - mix(h.transpose(1, 2)).mT).abs()
+            h = h.masked_fill(layer(h) > 0.5, 1.0) if not self.training else torch.maximum(h, layer(h))
+        return self.sum(h.transpose(1, 2).flatten(1))
+
+
+class Members(nn.Module):
+    """Whole nets side by side, each with an encoder of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        levels = ([0.3], [0.3, 0.6], [0.6])
+        self.members = nn.ModuleList(
+            nn.Sequential(Threshold(each, SHAPE), LogicLayer(64 * len(each), 100, **options), GroupSum(10, 4.0))
+            for each in levels
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1:] == SHAPE
+        return sum(member(x) for member in self.members) / len(self.members)
+
+
+class Votes(nn.Module):
+    """Majorities: of many bits, by a straight-through estimate, and of a few."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.encode = encoder()
+        self.many, self.few = LogicLayer(BITS, 300, **options), LogicLayer(BITS, 90, **options)
+        self.last, self.sum = LogicLayer(60, 60, **options), GroupSum(10, 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = self.encode(x)
+        share = self.many(bits).view(len(x), 30, 10).mean(-1)
+        many = share + ((share >= 0.5).float() - share).detach()
+        few = self.few(bits).view(len(x), 30, 3).sum(-1)
+        few = few / 3 + ((few > 1.5).float() - few / 3).detach()
+        return self.sum(self.last(torch.cat([many, few], 1)))
+
+
+class TwoImages(nn.Module):
+    """One encoder and layer for two images, which a circuit takes as the channels of one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.encode, self.layer = encoder(), LogicLayer(BITS, 70, **options)
+        self.sum = GroupSum(7, 2.0)
+
+    def forward(self, one: Tensor, two: Tensor) -> Tensor:
+        a, b = (self.layer(self.encode(image)) for image in (one, two))
+        return self.sum(a + b - 2 * a * b)
+
+
+#: Nets of images; `TwoInputs` and `TwoImages` take more than one.
 OF_IMAGES: tuple[type[nn.Module], ...] = (
     *(Holder, Branches, Skips, Shared, Ensemble, Heads, Operators, Slices, Convolutions, Blocks, OwnSum),
+    *(UNet, ResidualTrees, Mixer, Members, Votes),
 )

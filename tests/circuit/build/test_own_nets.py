@@ -1,4 +1,4 @@
-"""Twelve forward passes as users write them become circuits that give the scores of the hard net."""
+"""Forward passes as users write them become circuits that give the scores of the hard net."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lgn_lightning.circuit import Circuit, LoopedCircuit
 from lgn_lightning.nn.deferred import computed
 from lgn_lightning.nn.sequential import fused_layers
-from tests.circuit.build.own_nets import BITS, OF_IMAGES, SHAPE, TwoInputs
+from tests.circuit.build.own_nets import BITS, OF_IMAGES, SHAPE, TwoImages, TwoInputs
 
 HARD: dict[str, Any] = {"sampler": "straight_through", "parametrization": "sigmoid"}
 
@@ -46,6 +46,16 @@ def test_two_inputs() -> None:
     expected = counts(net, circuit, left.float(), right.float())
     assert np.array_equal(circuit.scores(torch.cat([left, right], 1)), expected)
     assert Circuit.from_module(net, input_shape=[(30,), (20,)]) == circuit
+
+
+def test_two_images() -> None:
+    torch.manual_seed(1)
+    net = TwoImages().eval()
+    circuit = Circuit.from_module(net)
+    one, two = torch.randint(0, 256, (2, 200, *SHAPE), dtype=torch.uint8)
+    assert circuit.image_shape == (2, 8, 8)
+    assert np.array_equal(circuit.scores(torch.cat([one, two], 1)), counts(net, circuit, one, two))
+    assert Circuit.from_module(net, input_shape=[SHAPE, SHAPE]) == circuit
 
 
 @pytest.mark.parametrize("kind", OF_IMAGES, ids=lambda kind: kind.__name__)

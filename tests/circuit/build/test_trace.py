@@ -131,6 +131,13 @@ class Broken(nn.Module):
         (lambda net, h: net.sum(h) / 3 + net.sum(h) * 0.123456, "have no common one"),
         (lambda net, h: h * torch.full((8,), 0.5) * torch.rand(8), "other numbers than 0 and 1"),
         (lambda net, h: h.max(1).values, "write amax"),
+        (lambda net, h: net.layer(torch.sigmoid(h)), "sigmoid has no gates: .*no activation function: leave it out"),
+        (lambda net, h: nn.functional.interpolate(h[:, None, :, None], scale_factor=2, mode="bilinear"), "'nearest'"),
+        (lambda net, h: nn.functional.max_pool1d(h[:, None], 2, ceil_mode=True), "max_pool1d with ceil_mode"),
+        (
+            lambda net, h: net.layer((net.sum(h)[:, :1] > net.sum(h)[:, 1:]).float()),
+            "gt of sums has no gates: .*number",
+        ),
     ],
 )
 def test_what_has_no_gates_is_named_with_its_line(then: Callable[[Any, Any], Any], message: str) -> None:
@@ -153,6 +160,13 @@ def test_what_has_no_gates_is_named_with_its_line(then: Callable[[Any, Any], Any
         lambda net, h: torch.stack([row.flip(0) for row in h]),
         lambda net, h: h.add_(net.layer(h)).mul_(0.5).ge_(0.5),
         lambda net, h: net.sum(h.double().to(torch.float32).detach()),
+        lambda net, h: h * (net.layer(h).sum(1, keepdim=True) == 4),
+        lambda net, h: (h.view(-1, 2, 4).mean(-1) < 0.6).float(),
+        lambda net, h: h.sum(1, keepdim=True) % 2,
+        lambda net, h: nn.functional.avg_pool1d(h[:, None], 3, 1, padding=1).flatten(1) * 3,
+        lambda net, h: nn.functional.adaptive_avg_pool1d(h[:, None], 4).flatten(1) * 2,
+        lambda net, h: nn.functional.adaptive_max_pool1d(h[:, None], 3).flatten(1),
+        lambda net, h: nn.functional.max_pool1d(h[:, None], 3, 2, 1).flatten(1),
     ],
 )
 def test_sums_heads_and_writing_in_place(then: Callable[[Any, Any], Any]) -> None:
@@ -163,6 +177,32 @@ def test_sums_heads_and_writing_in_place(then: Callable[[Any, Any], Any]) -> Non
     with torch.no_grad():
         out = torch.cat(tree_leaves(net(x.float())), 1) * circuit.tau
     assert np.array_equal(circuit.scores(x), out.round().int().numpy())
+
+
+def test_what_is_done_to_pixels_before_the_encoder_is_named() -> None:
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.layer = Threshold([0.5], (1, 2, 4)), LogicLayer(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.encoder((x.float() / 255 - 0.1) / 0.3))
+
+    with pytest.raises(CircuitError, match=r"sub computes with the input x before its encoder.*test_trace\.py, line"):
+        Circuit.from_module(Normalised())
+
+
+def test_an_image_and_bits_are_refused() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.layer = Threshold([0.5], (1, 2, 4)), LogicLayer(12, 8)
+
+        def forward(self, x: Tensor, bits: Tensor) -> Tensor:
+            return self.layer(torch.cat([self.encoder(x), bits], 1))
+
+    with pytest.raises(CircuitError, match=r"an image and bits.*make the bits a channel of the image"):
+        Circuit.from_module(Both(), input_shape=[(1, 2, 4), (4,)])
 
 
 def test_the_size_of_the_input_is_found_or_asked_for() -> None:

@@ -299,6 +299,46 @@ def compactlogic(frozen: bool, number: Callable[..., Tensor]) -> Any:
     return case(state, {"tau": 2.0, "inputs": bits}, torch.randint(2, (SAMPLES, bits)), score)
 
 
+def compactlogic_conv(number: Callable[..., Tensor]) -> Any:
+    """Gates at all places of an image with zeros around it, and a dense layer behind them."""
+    side, kernels, slots = 4, 5, 6
+    weights, gates = number(kernels, slots), torch.randint(16, (kernels, slots), dtype=torch.uint8)
+    channels, rows, columns = (
+        torch.randint(size, (2, kernels, slots)) - shift for size, shift in ((2, 0), (3, 1), (3, 1))
+    )
+    state = {"0.weights": weights, "0.gate_sequence": gates, "0.offsets_ch": channels.int()}
+    state |= {"0.offsets_h": rows.to(torch.int8), "0.offsets_w": columns.to(torch.int8)}
+    width = kernels * side * side
+    wires, dense = torch.randint(width, (2, 42, slots)), number(42, slots)
+    of_dense = torch.randint(16, (42, slots), dtype=torch.uint8)
+    state |= {"2.weights": dense, "2.gate_sequence": of_dense, "2.indices": wires}
+
+    def gate(number: int, a: int, b: int) -> int:
+        return number >> (3 - (2 * a + b)) & 1
+
+    def pixel(image: Tensor, channel: int, y: int, x: int) -> int:
+        inside = 0 <= y < side and 0 <= x < side
+        return int(image[channel, y, x]) if inside else 0
+
+    def score(image: Tensor) -> list[float]:
+        values = []
+        for kernel, best in enumerate(weights.argmax(1).tolist()):
+            at = kernel, best
+            for y, x in itertools.product(range(side), repeat=2):
+                bits = [
+                    pixel(image, int(channels[i][at]), y + int(rows[i][at]), x + int(columns[i][at])) for i in (0, 1)
+                ]
+                values.append(gate(int(gates[at]), *bits))
+        out = []
+        for neuron, best in enumerate(dense.argmax(1).tolist()):
+            a, b = (values[int(wires[i, neuron, best])] for i in (0, 1))
+            out.append(gate(int(of_dense[neuron, best]), a, b))
+        return scores(out, 2.0)
+
+    x = torch.randint(2, (20, 2, side, side))
+    return case(state, {"tau": 2.0, "in_shape": [2, side, side], "kernels": [3], "paddings": [1]}, x, score)
+
+
 def cases() -> dict[str, Any]:
     """All of them, by the library's name and what is tried."""
     torch.manual_seed(7)
@@ -324,6 +364,7 @@ def cases() -> dict[str, Any]:
     made["silogic convolution of tables"] = silogic_lut_conv(number)
     made["compactlogic"] = compactlogic(False, number)
     made["compactlogic frozen"] = compactlogic(True, number)
+    made["compactlogic convolution"] = compactlogic_conv(number)
     return made
 
 

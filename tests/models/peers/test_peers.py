@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lgn_lightning.circuit import Circuit
+from lgn_lightning.deploy.trial import hard_counts
 from lgn_lightning.models.peers import torchlogix as importer
 from lgn_lightning.models.peers.parts import Shape
 from tests.models.peers.make import FILE
@@ -28,9 +29,10 @@ def test_scores_are_those_of_the_formulas(name: str) -> None:
         assert torch.equal(net(x), case["scores"])
     assert len(case["scores"].unique(dim=0)) > 2
     counts = (case["scores"].double() * net[-1].tau).round().int().numpy()
-    circuit = Circuit.from_module(net, input_shape=case["shape"].get("in_shape"))
+    circuit = Circuit.from_module(net)
     inputs = case["x"].numpy() if case["x"].dtype == torch.uint8 else case["x"].bool().flatten(1).numpy()
     assert np.array_equal(circuit.scores(inputs), counts)
+    assert np.array_equal(hard_counts(circuit, net, inputs), counts)
 
 
 def make_torchlogix() -> nn.Module:
@@ -77,3 +79,24 @@ def test_what_does_not_fit_is_named() -> None:
             {k: v for k, v in CASES["torchlogix convolution"]["state"].items() if k != "0.thresholds"},
             Shape(3, parametrization="light"),
         )
+
+
+@pytest.mark.parametrize(
+    ("library", "names", "message"),
+    [
+        ("torchlogix", ["1.main.0.tree_weights.0"], r"1\.main\.0 is part of a ResidualLogicBlock"),
+        ("torchlogix", ["block.shortcut.1.tree_weights.0"], r"shortcut\.1 is part of a ResidualLogicBlock"),
+        ("silogic", ["0.thresholds", "1._conn.idx"], "a learned thermometer of real inputs is not imported"),
+        ("silogic", ["net.dec_w"], "net is a learned decoder, whose weighted sums are no gates"),
+    ],
+)
+def test_parts_that_have_no_counterpart_are_named(library: str, names: list[str], message: str) -> None:
+    state = {name: torch.zeros(4, 4) for name in names}
+    with pytest.raises(ValueError, match=message):
+        import_module(f"lgn_lightning.models.peers.{library}").import_state_dict(state, Shape(2))
+
+
+def test_convolutions_over_volumes_are_named() -> None:
+    state = {"net.0.tree_weights.0": torch.zeros(1, 4, 16), "net.0.connections._indices_L0": torch.zeros(2, 4, 1, 1, 4)}
+    with pytest.raises(ValueError, match=r"net\.0 is a convolution over volumes"):
+        importer.import_state_dict(state, Shape(2))
