@@ -54,13 +54,13 @@ def _in_order(gates: dict[int, tuple[int, int]]) -> list[int]:
             reading[node].append(gate)
     left, result = dict.fromkeys(gates), []
     while left:
-        gate: int | None = next(iter(left))
+        best: int | None = next(iter(left))
         together, leaves = 0, set[int]()
-        while gate is not None and together < _TOGETHER and len(leaves.union(gates[gate])) <= _LEAVES:
-            del left[gate]
-            result.append(gate)
-            leaves.update(gates[gate])
+        while best is not None and together < _TOGETHER and len(leaves.union(gates[best])) <= _LEAVES:
+            del left[best]
+            result.append(best)
+            leaves.update(gates[best])
             together += 1
             near = {other for node in leaves for other in reading[node] if other in left}
-            gate = min(near, key=lambda other: (len(leaves.union(gates[other])), other), default=None)
+            best = min(near, key=lambda other: (len(leaves.union(gates[other])), other), default=None)
     return result
