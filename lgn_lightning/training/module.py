@@ -213,12 +213,17 @@ class LogicModule(GraphedTraining):
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Compares the schedule with the training, and lets the target see the labels.
+        """Compares the schedule with the training, and lets the target see the labels; a net in ``.eval()`` mode trains.
+
+        Lightning leaves modes as they are, and a loaded net is in that mode, whose gates have no gradient. Parts of a
+        net that are in it stay so.
 
         A ValueError if the learning rate waits for validations, and there will be none.
         """
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
+        if not any(part.training for part in self.net.modules()):
+            self.net.train()
         warn_of_another_length(self.trainer)
         log_short_runs(self.trainer)
         if self.target.needs_labels:

@@ -72,6 +72,17 @@ def test_validation_leaves_the_modes_as_they_were(tmp_path: Path) -> None:
     assert all(m.training for m in model.net.modules())
 
 
+def test_a_loaded_net_trains_and_its_frozen_parts_stay(tmp_path: Path) -> None:
+    model = LogicClassifier(net().eval(), 2)
+    before = copy.deepcopy(model.net.state_dict())
+    trainer(tmp_path).fit(model, loader(), loader())
+    assert all(m.training for m in model.net.modules())
+    assert any(not torch.equal(part, before[name]) for name, part in model.net.state_dict().items())
+    frozen = list(model.net.children())[1].eval()
+    trainer(tmp_path).fit(model, loader())
+    assert not frozen.training
+
+
 def test_mlp_baseline_has_no_gap(tmp_path: Path) -> None:
     model = LogicClassifier(MLP((1, 4, 4), 2, width=16, depth=2), 2)
     run = trainer(tmp_path)
