@@ -213,10 +213,10 @@ class LogicModule(GraphedTraining):
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Compares the schedule with the training, and lets the target see the labels; a net in ``.eval()`` mode trains.
+        """Compares the schedule with the training, lets the target see the labels, and has the net train.
 
-        Lightning leaves modes as they are, and a loaded net is in that mode, whose gates have no gradient. Parts of a
-        net that are in it stay so.
+        Lightning leaves modes as they are, and a loaded net is in ``.eval()`` mode, whose gates have no gradient. Parts
+        of a net that are in it stay so.
 
         A ValueError if the learning rate waits for validations, and there will be none.
         """
