@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lgn_lightning import GroupSum, LogicLayer, LogicTreeConv2d, LutLayer, OrPool2d, ops
+from lgn_lightning.models import LogicRNN
 from lgn_lightning.nn import LogicSequential, PackBitsTensor
 from tests.soak.workers import Outcome, Tally, Worker, out_folder
 
@@ -98,6 +99,10 @@ def _nets() -> Iterator[tuple[nn.Module, Tensor]]:
                 yield after, torch.rand(9, 2, 4, 6)
         for parametrization in ("sigmoid", "walsh"):
             yield LutLayer(9, 30, 4, parametrization=parametrization, sampler=sampler), torch.rand(70, 9)
+    for memory in ("gates", "multiplexer", "delay"):
+        for readout in ("last", "sum", "every"):
+            sizes: dict[str, Any] = {"in_bits": 5, "state": 15, "width": 18, "out": 9}
+            yield LogicRNN(3, memory=memory, readout=readout, **sizes), torch.rand(70, 4, 5)
 
 
 def record(path: str) -> list[str]:

@@ -107,7 +107,7 @@ class NetlistBuilder:
         if missing.size:
             raise MoreLevels(missing)
         places = [int(np.flatnonzero(self.levels == level)[0]) for level in wanted]
-        bits = np.arange(self.num_inputs, dtype=np.int32).reshape(-1, *image)
+        bits = np.arange(self.levels.size * int(np.prod(image)), dtype=np.int32).reshape(-1, *image)
         first = 0 if self.channels is None else self.channels[0]
         return bits[places, first : first + own].reshape(-1)
 
