@@ -79,7 +79,8 @@ def test_results_are_those_of_the_circuit_whoever_waits(name: str, tmp_path: Pat
     done = run(bench)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "FAIL=0" in done.stdout
-    assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == files  # so that the folder is still that of an export
+    left = {path for path in tmp_path.iterdir() if path.name != "__pycache__"}
+    assert left == files  # so that the folder is still that of an export
 
 
 @needs("iverilog", "vvp")
