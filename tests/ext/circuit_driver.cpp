@@ -121,9 +121,13 @@ int main() {
     const Net raw(inputs, gates, classes, group), small(raw, false), mapped(small, true);
     for (const Net* net : {&raw, &small, &mapped})
       for (int32_t most = 3; most <= 6; ++most) {
-        std::vector<uint8_t> sizes(net->tables.size());
-        std::vector<int32_t> depths(net->tables.size());
-        check(lgn_cover_luts(&net->circuit, most, sizes.data(), depths.data()), 0, 0, "cover");
+        const size_t count = net->tables.size();
+        std::vector<uint8_t> sizes(count);
+        std::vector<int32_t> depths(count), leaves(6 * count);
+        std::vector<uint64_t> covered(count);
+        const int32_t slack = std::min<int32_t>(most - 3, static_cast<int32_t>(count));
+        check(lgn_cover_luts(&net->circuit, most, slack, sizes.data(), depths.data(), leaves.data(), covered.data()), 0,
+              0, "cover");
         for (const uint8_t size : sizes) check(size <= most, 1, 0, "cover");
       }
     for (int32_t isa = 0; isa <= lgn_best_isa(); ++isa)
