@@ -98,15 +98,15 @@ def decides_alike(circuit: Netlist, region: Region, timeout: float) -> Answer:
     nearest = _search(region, margins, end)
     if nearest is not None:
         return found(nearest)
-    groups = _on_selectors(circuit, region)
+    net = _on_selectors(circuit, region)
     bounded = 0
     for way in wrong:
-        bits, constant = _difference(groups, way)
+        bits, constant = _difference(net, way)
         if constant + len(bits) < way.least:
             bounded += 1
             continue
         try:
-            case = satisfy(_reached(groups.net, bits, way.least - constant), end - time.monotonic())
+            case = satisfy(_reached(net, bits, way.least - constant), end - time.monotonic())
         except UndecidedError as error:
             return Answer(None, str(error))
         if case is not None:
@@ -226,26 +226,19 @@ def _search(region: Region, margins: Callable[[NDArray[np.intp]], NDArray[Any]],
     return None
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """A circuit on the selectors of a region's choices, and what is known of the bits of its groups."""
-
-    net: Netlist
-
-    def bits(self, group: int | None) -> Counter[Bit]:
-        """The bits of a group, with constants as such; none of no group."""
-        if group is None:
-            return Counter()
-        return Counter(_folded(self.net, self.net.outputs.reshape(self.net.num_classes, -1)[group]))
+def _bits_of(net: Netlist, group: int | None) -> Counter[Bit]:
+    """The bits of a group of outputs, with constants as such; none of no group."""
+    return Counter() if group is None else Counter(_folded(net, net.outputs.reshape(net.num_classes, -1)[group]))
 
 
-def _on_selectors(circuit: Netlist, region: Region) -> _Groups:
+def _on_selectors(circuit: Netlist, region: Region) -> Netlist:
+    """A circuit whose inputs are the selectors of a region's choices."""
     builder = NetlistBuilder()
     sizes = [len(choice.cases) - 1 for choice in region.choices]
     wires = builder.inputs(sum(sizes))
     bits = region.wires(builder, np.split(wires, np.cumsum(sizes)[:-1]))
     outputs = _copy(builder, circuit, bits)
-    return _Groups(optimize_for_export(Netlist(wires.size, *builder.joined(), outputs, circuit.num_classes))[0])
+    return optimize_for_export(Netlist(wires.size, *builder.joined(), outputs, circuit.num_classes))[0]
 
 
 def _copy(builder: NetlistBuilder, circuit: Netlist, bits: NodeIds) -> NodeIds:
@@ -263,9 +256,9 @@ def _folded(net: Netlist, nodes: NodeIds) -> list[Bit]:
     return [constants.get(tables.get(node, -1), node) for node in nodes.tolist()]
 
 
-def _difference(groups: _Groups, way: _Wrong) -> tuple[list[tuple[Bit, bool]], int]:
+def _difference(net: Netlist, way: _Wrong) -> tuple[list[tuple[Bit, bool]], int]:
     """Ones of one group less those of another as a sum of bits, each with whether it is inverted, and a constant."""
-    plus, minus = groups.bits(way.plus), groups.bits(way.minus)
+    plus, minus = _bits_of(net, way.plus), _bits_of(net, way.minus)
     plus, minus = plus - minus, minus - plus
     constant = plus.pop(ONE, 0) - minus.pop(ONE, 0)
     del plus[ZERO], minus[ZERO]
