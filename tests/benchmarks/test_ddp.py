@@ -1,25 +1,12 @@
 """The figures that the benchmark of data-parallel training makes of its measurements."""
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "ddp.py"
-
-
-def load() -> Any:
-    spec = spec_from_file_location("benchmark_ddp", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.benchmarks.script import load
 
 
 def test_ratios_are_of_one_round_and_count_the_samples_of_all_processes() -> None:
-    ddp = load()
+    ddp = load("ddp")
     rounds = [{ddp.ALONE: 0.1, "ddp": 0.2}, {ddp.ALONE: 0.1, "ddp": 0.125}, {ddp.ALONE: 0.3, "ddp": 0.3}]
     alone, both = ddp.summarize(rounds, batch=100, processes=2)
     assert alone["samples_per_second"] == pytest.approx(1000)
@@ -31,7 +18,7 @@ def test_ratios_are_of_one_round_and_count_the_samples_of_all_processes() -> Non
 
 
 def test_every_variant_is_what_torch_takes() -> None:
-    ddp = load()
+    ddp = load("ddp")
     for name in (ddp.TABLES, ddp.SOCKETS):
         assert ddp.VARIANTS[name] is None
         net = ddp.parallel(ddp.make_net("S", "softmax"), name)

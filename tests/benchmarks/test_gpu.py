@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 import lgn_lightning.data
+from tests.benchmarks.script import load
 from tests.synthetic import SyntheticImages
 from tests.training.graph_toy import StandIn
 
@@ -22,21 +22,7 @@ CPU = torch.device("cpu")
 MS = 2.0
 
 
-def load() -> Any:
-    spec = spec_from_file_location("benchmark_gpu", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules["benchmark_gpu"] = module  # where dataclasses look for annotations
-    sys.path.insert(0, str(SCRIPT.parent))  # as for a script
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    return module
-
-
-gpu = load()
+gpu = load("gpu")
 
 
 class Clock:

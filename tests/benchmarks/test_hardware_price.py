@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "benchmarks" / "hardware_price.py"
-
-
-def load() -> Any:
-    spec = spec_from_file_location("benchmark_hardware_price", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.benchmarks.script import load
 
 
 def test_lines_become_a_plot(tmp_path: Path) -> None:
@@ -28,7 +16,7 @@ def test_lines_become_a_plot(tmp_path: Path) -> None:
         {"recipe": "two", "target": 90, "lut6": 80, "validation": 0.5},
     ]
     (tmp_path / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    load().plot(tmp_path / "lines.jsonl", tmp_path / "plot.svg")
+    load("hardware_price").plot(tmp_path / "lines.jsonl", tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
     assert text.count("<circle") == 3
     for part in ("one", "two", "1,300", "990", "93.0"):
@@ -36,7 +24,7 @@ def test_lines_become_a_plot(tmp_path: Path) -> None:
 
 
 def test_recipes_have_a_price_and_keep_what_fits() -> None:
-    settings = load().recipe_for("digits", 900, 40, ["model.net.init_args.width=200"])
+    settings = load("hardware_price").recipe_for("digits", 900, 40, ["model.net.init_args.width=200"])
     assert settings["model"]["net"]["init_args"]["width"] == 200
     assert settings["trainer"]["max_steps"] == settings["model"]["lr_scheduler"]["init_args"]["T_max"] == 40
     first, *_, last = settings["trainer"]["callbacks"]

@@ -1,17 +1,23 @@
 """A net of a few dozen gates on random bits: every callback test trains it in a fraction of a second."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
+from lgn_lightning.callbacks import ResumePoint
 from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn.samplers import StraightThrough
 from lgn_lightning.training.classifier import LogicClassifier
+from tests.synthetic import SyntheticImages
 
 SHAPE = (1, 2, 3)
 CLASSES = 2
@@ -69,3 +75,23 @@ class Uneven(Sampler):
 
     def __len__(self):
         return len(list(iter(self)))
+
+
+def assert_a_resumed_run_is_exact(folder: Path, make: Callable[[], Callback]) -> None:
+    """Trains straight-through gates with a callback, stopped and resumed, and in one go: the weights are the same."""
+
+    def start(folder: Path, *more: Callback, **options: Any) -> Any:
+        torch.manual_seed(1)
+        of = LogicMLP(SHAPE, 10, 20, 4, connections="random", sampler=StraightThrough(noise=1.0))
+        module = LogicClassifier(of, optimizer=partial(torch.optim.Adam, lr=0.1))
+        return trainer(folder, make(), ResumePoint(), *more, max_epochs=-1, max_steps=12, **options), module
+
+    saves = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=7, save_top_k=-1)
+    run, straight = start(folder, saves, enable_checkpointing=True)
+    run.fit(straight, datamodule=SyntheticImages([*SHAPE], count=53))
+    run, resumed = start(folder / "resumed")
+    again = SyntheticImages([*SHAPE], count=53)
+    run.fit(resumed, datamodule=again, ckpt_path=folder / "step=7.ckpt", weights_only=True)
+    assert run.global_step == 12
+    for (name, a), b in zip(straight.net.state_dict().items(), resumed.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import callback_toy as toy
 import pytest
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lgn_lightning.callbacks import GateEntropy, ResumePoint, WirePenalty
+from lgn_lightning.callbacks import GateEntropy, WirePenalty
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import CONSTANT_GATES, PASS_THROUGH_GATES
 from lgn_lightning.models import MLP, LogicMLP
 from lgn_lightning.nn import LogicLayer, LutLayer
 from lgn_lightning.nn.parametrizations import make_parametrization
-from lgn_lightning.nn.samplers import StraightThrough
-from lgn_lightning.training.classifier import LogicClassifier
-from tests.synthetic import SyntheticImages
 
 PARAMETRIZATIONS = ("softmax", "sigmoid", "walsh")
 IDLE = torch.tensor([*PASS_THROUGH_GATES, *CONSTANT_GATES])
@@ -116,22 +110,7 @@ def test_the_penalty_rises_linearly() -> None:
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    def start(folder: Path, *more: Callback, **options: Any) -> Any:
-        torch.manual_seed(1)
-        of = LogicMLP(toy.SHAPE, 10, 20, 4, connections="random", sampler=StraightThrough(noise=1.0))
-        module = LogicClassifier(of, optimizer=partial(torch.optim.Adam, lr=0.1))
-        price = WirePenalty(weight=0.5)
-        return toy.trainer(folder, price, ResumePoint(), *more, max_epochs=-1, max_steps=12, **options), module
-
-    saves = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=7, save_top_k=-1)
-    trainer, straight = start(tmp_path, saves, enable_checkpointing=True)
-    trainer.fit(straight, datamodule=SyntheticImages([*toy.SHAPE], count=53))
-    trainer, resumed = start(tmp_path / "resumed")
-    again = SyntheticImages([*toy.SHAPE], count=53)
-    trainer.fit(resumed, datamodule=again, ckpt_path=tmp_path / "step=7.ckpt", weights_only=True)
-    assert trainer.global_step == 12
-    for (name, a), b in zip(straight.net.state_dict().items(), resumed.net.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+    toy.assert_a_resumed_run_is_exact(tmp_path, lambda: WirePenalty(weight=0.5))
 
 
 def test_gates_of_three_inputs_have_a_price(tmp_path: Path) -> None:
