@@ -93,6 +93,9 @@ def write_last(checkpoint: ModelCheckpoint, wanted: bool) -> None:
     """Makes a callback write ``last.ckpt`` at the end of the training, or not, whatever it wrote before.
 
     Lightning writes it together with the best checkpoint, and at the end only in a process that wrote none: the file of
-    a resumed run would differ from that of an uninterrupted one, and a rehearsal would leave one.
+    a resumed run would differ from that of an uninterrupted one, and a rehearsal would leave one. A training that kept
+    nothing, as there was no validation to keep it at, ends with ``last.ckpt`` even without ``save_last``.
     """
+    if wanted and checkpoint.save_top_k and not checkpoint.best_model_path:
+        checkpoint.save_last = True
     checkpoint._last_checkpoint_saved = "" if wanted else "none is wanted"

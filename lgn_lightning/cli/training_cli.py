@@ -310,7 +310,8 @@ class TrainingCLI(LightningCLI):
         if self._dry_run or trainer.interrupted:
             return
         chosen = trainer.checkpoint_callback
-        path = chosen.best_model_path if isinstance(chosen, ModelCheckpoint) else ""
+        # Without validation there is no best one, and the last one is the end of the training.
+        path = (chosen.best_model_path or chosen.last_model_path) if isinstance(chosen, ModelCheckpoint) else ""
         if path and not Path(path).is_file():  # it was that of the run that this one continues
             rank_zero_warn(f"the best checkpoint {path} is not there any more: the last weights are tested")
             path = ""

@@ -28,6 +28,19 @@ def table(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("recipe", ["table", "digits"], ids=["newest kept", "best kept"])
+def test_without_validation_the_end_of_the_training_is_kept(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = [f"--data.path={table(tmp_path / 't.csv')}", "--data.target=kind"] if recipe == "table" else []
+    small = [*SMALL, "--model.net.width=300", "--data.val_fraction=0"]
+    assert main(["fit", recipe, *own, *small]) == 0
+    result = json.loads(Path(f"runs/{recipe}/version_0/result.json").read_text())
+    assert result["checkpoint"] == "checkpoints/last.ckpt"
+    assert result["accuracy_c"] == pytest.approx(result["accuracy_hard"])
+
+
 def test_a_number_from_csv_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     data = table(tmp_path / "t.csv")
