@@ -8,7 +8,7 @@ from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.training.checkpoint import load_net
 from lgn_lightning.training.image_loss import ImageLoss
 
-__all__ = ["DistillationLoss", "FocalLoss", "ImageLoss"]
+__all__ = ["DistillationLoss", "FocalLoss", "GrowthLoss", "ImageLoss"]
 
 
 class FocalLoss(nn.Module):
@@ -47,6 +47,34 @@ class FocalLoss(nn.Module):
     def extra_repr(self) -> str:
         """γ."""
         return f"gamma={self.gamma}"
+
+
+class GrowthLoss(ImageLoss):
+    """Cross-entropy of a pattern that a cellular automaton grows, at every step of the training.
+
+    After each step, a cell that the first grid's live cells have reached by then (a step reaches the eight neighbours)
+    shall be as the pattern says, and any other one off. That leads the net from step to step: from the last one alone
+    the gradient passes all steps before it. In ``.eval()`` mode it is the plain cross-entropy after the last step.
+
+    Takes scores ``[batch, steps, cells]``, as :class:`~lgn_lightning.models.LogicCA` gives with ``every``, labels
+    ``[batch, cells]`` of 0 and 1, and the first grids ``[batch, channels, rows, columns]``.
+    """
+
+    def forward(self, scores: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
+        """Gives the loss of a batch; see the class."""
+        if not self.training:
+            return functional.binary_cross_entropy_with_logits(scores, labels)
+        if images is None or scores.ndim != 3:
+            raise ValueError(
+                f"GrowthLoss got scores {list(scores.shape)}: it takes the first grids and the scores of every step, "
+                "[batch, steps, cells]; set every of LogicCA"
+            )
+        reached = (images > 0).any(1, keepdim=True).float()
+        goals = []
+        for _ in range(scores.shape[1]):
+            reached = functional.max_pool2d(reached, 3, 1, 1)
+            goals.append(labels * reached.flatten(1))
+        return functional.binary_cross_entropy_with_logits(scores, torch.stack(goals, 1))
 
 
 class DistillationLoss(ImageLoss):

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lgn_lightning.base.errors import CheckpointError
 from lgn_lightning.cli.main import main
-from lgn_lightning.losses import DistillationLoss
+from lgn_lightning.losses import DistillationLoss, GrowthLoss
 from lgn_lightning.models import LogicMLP
 from lgn_lightning.training.classifier import LogicClassifier
 
@@ -97,3 +97,18 @@ def test_a_torchvision_teacher_is_trained_and_distilled_by_recipes(
     (student,) = Path("runs/student").glob("version_0/checkpoints/*.ckpt")
     teacher.unlink()  # the student does not need it any more
     assert main(["export", str(student), "--out", "circuit"]) == 0
+
+
+def test_growth_asks_for_what_the_seed_has_reached() -> None:
+    grid = torch.zeros(1, 2, 5, 5, dtype=torch.uint8)
+    grid[0, 1, 2, 2] = 255
+    labels = torch.ones(1, 25)
+    goal = torch.zeros(5, 5)
+    goal[1:4, 1:4] = 1
+    scores = torch.stack([goal.flatten(), labels[0]])[None] * 40 - 20
+    assert GrowthLoss()(scores, labels, grid) < 1e-6
+    assert GrowthLoss()(scores.flip(1), labels, grid) == 20 * 16 * 2 / 50
+    assert GrowthLoss().eval()(scores[:, 1], labels) < 1e-6
+    for wrong in ((scores[:, 0], labels, grid), (scores, labels)):
+        with pytest.raises(ValueError, match="every"):
+            GrowthLoss()(*wrong)

@@ -1,6 +1,7 @@
 """Errors that a user can mend; the command line prints their message alone and exits with 1."""
 
 import sys
+import traceback
 
 
 class LgnError(RuntimeError):
@@ -37,6 +38,19 @@ class RunError(LgnError):
 
 class ResultError(LgnError):
     """Reproduced results are not there or cannot be read."""
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The exception that a class raised, without those that jsonargparse wrapped around it."""
+    while error.__cause__ is not None and raised_by(error) == "jsonargparse":
+        error = error.__cause__
+    return error
+
+
+def raised_by(error: BaseException) -> str:
+    """The package whose code raised an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def note(text: str) -> None:

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lgn_lightning.base.errors import LgnError, RecipeError, UsageError
+from lgn_lightning.base.errors import LgnError, RecipeError, UsageError, raised_by, unwrapped
 from lgn_lightning.base.machine import in_gigabytes
 
 #: What the constructor of a class raises if it is given what it cannot use; anything else is a bug of the class.
@@ -69,24 +69,17 @@ def named_errors(settings: Namespace) -> Iterator[None]:
             raise cause from None
         if key is None and cause is error and not isinstance(cause, MisconfigurationException):
             raise
-        message = _describe(str(error)) if _raised_by(cause) == "jsonargparse" else _mended(str(cause))
+        message = _describe(str(error)) if raised_by(cause) == "jsonargparse" else _mended(str(cause))
         raise RecipeError(f"{key}: {message}" if key else message) from error
 
 
 def _cause(error: BaseException) -> BaseException:
     """The exception that a class raised, without those that jsonargparse wrapped around it."""
-    while error.__cause__ is not None and _raised_by(error) == "jsonargparse":
-        error = error.__cause__
+    error = unwrapped(error)
     # torch's allocator of the CPU raises no class of its own.
     if type(error) is RuntimeError and (found := re.search(r"you tried to allocate (\d+) bytes", str(error))):
         return MemoryError(f"it takes {in_gigabytes(int(found[1]))} of memory").with_traceback(error.__traceback__)
     return error
-
-
-def _raised_by(error: BaseException) -> str:
-    """The package whose code raised an error."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def _key_of(cause: BaseException, settings: Namespace) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.errors import DataError, raised_by, unwrapped
 from lgn_lightning.base.trust import trusted_settings
 from lgn_lightning.data.base import SampleDataModule
 
@@ -35,5 +35,7 @@ def data_module(settings: dict[str, Any], root: Path | None = None, source: obje
     try:
         module: SampleDataModule = parser.instantiate(parser.parse_object({"data": config})).data
     except Exception as error:  # what constructors raise that are given what nobody trained with
-        raise DataError(f"the data module of the recipe cannot be used: {error}") from error
+        cause = unwrapped(error)
+        message = error if raised_by(cause) == "jsonargparse" else cause
+        raise DataError(f"the data module of the recipe cannot be used: {message}") from error
     return module

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES: Final = (".npz", ".ts")
+#: What labels are of: whole sequences, or their steps.
+TASKS: Final = ("class", "steps")
+#: Texts of labels that are no strings and say that there is none.
+_MISSING: Final = ("nan", "<NA>", "None", "-100")
 
 
 @dataclass(frozen=True)
 class SequenceSet:
-    """Sequences of numbers, and the class of each.
+    """Sequences of numbers, and the class of each, or of each of their steps.
 
     Attributes:
         values: float32 ``[N, steps, channels]``; NaN is missing.
         lengths: Steps of each sequence, int64 ``[N]``; what stands behind the end is not read.
-        labels: Names of the classes, ``[N]``.
+        labels: Names of the classes, ``[N]``, or ``[N, steps]``, where the empty one is of steps that do not count.
         channels: Names of the channels.
         source: Where they are from, for messages.
     """
@@ -40,10 +44,13 @@ class SequenceSet:
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or not self.values.size:
             raise DataError(f"{self.source}: sequences are [N, steps, channels], got {list(self.values.shape)}")
-        if self.labels.shape != (len(self.values),):
-            raise DataError(f"{self.source}: {len(self.values)} sequences and {self.labels.size} labels")
+        if self.labels.shape not in (self.values.shape[:1], self.values.shape[:2]):
+            counts = " × ".join(map(str, self.labels.shape))
+            raise DataError(f"{self.source}: {len(self.values)} sequences and {counts} labels")
+        if self.labels.ndim == 1 and (self.labels == "").any():
+            raise DataError(f"{self.source}: sequence {(self.labels == '').argmax()} has no class; leave it out")
         ends = self.lengths.min(), self.lengths.max()
-        if self.lengths.shape != self.labels.shape or not 1 <= ends[0] <= ends[1] <= self.values.shape[1]:
+        if self.lengths.shape != self.values.shape[:1] or not 1 <= ends[0] <= ends[1] <= self.values.shape[1]:
             raise DataError(
                 f"{self.source}: {self.lengths.size} lengths from {ends[0]} to {ends[1]} do not fit {len(self.values)} "
                 f"sequences of up to {self.values.shape[1]} steps; a sequence has at least one"
@@ -61,15 +68,18 @@ class SequenceSet:
         )
 
 
-def read_sequences(path: Path, target: str | None, identity: str | None, time: str | None) -> dict[str, SequenceSet]:
+def read_sequences(
+    path: Path, target: str | None, identity: str | None, time: str | None, task: str = "class"
+) -> dict[str, SequenceSet]:
     """Reads a file: sequences by part, ``train`` and ``test``, or ``all`` where it does not say.
 
     Args:
         path: ``.npz`` with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``, and perhaps
             ``lengths…`` and ``channels``; ``.ts``; or a table in long form.
-        target: Of a table: column of the class, equal in all rows of a sequence.
+        target: Of a table: column of the class; of whole sequences equal in all rows of each.
         identity: Of a table: column that tells the sequences apart.
         time: Of a table: column that puts the rows of a sequence in order; None takes the order of the file.
+        task: What has a class, a sequence (``"class"``) or each of its steps (``"steps"``).
 
     Raises:
         DataError: If it cannot be read, or does not hold sequences.
@@ -77,8 +87,10 @@ def read_sequences(path: Path, target: str | None, identity: str | None, time: s
     if not path.is_file():
         raise DataError(f"there is no file {path}; give sequences as .npz, .ts, or a table in long form")
     if path.suffix == ".npz":
-        return _read_npz(path)
+        return _read_npz(path, task)
     if path.suffix == ".ts":
+        if task == "steps":
+            raise DataError(f"{path} has a class a sequence and none a step, as all .ts files: leave data.task out")
         return {"all": _read_ts(path)}
     if not is_table_file(path):
         raise DataError(f"{path} holds no sequences by its name: {', '.join(SUFFIXES)}, or a CSV or Parquet table")
@@ -86,10 +98,10 @@ def read_sequences(path: Path, target: str | None, identity: str | None, time: s
         raise DataError(
             f"{path}: say which column tells the sequences apart, data.id, and which is the class, data.target"
         )
-    return {"all": _read_long(read_table(path), str(path), target, identity, time)}
+    return {"all": _read_long(read_table(path), str(path), target, identity, time, task)}
 
 
-def _read_npz(path: Path) -> dict[str, SequenceSet]:
+def _read_npz(path: Path, task: str) -> dict[str, SequenceSet]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -115,9 +127,18 @@ def _read_npz(path: Path) -> dict[str, SequenceSet]:
         lengths = arrays.get(f"lengths{part}")
         values = values.astype(np.float32)
         ends = _known_lengths(values) if lengths is None else lengths.astype(np.int64)
-        texts = np.array([text_of(label) for label in labels.ravel().tolist()], str)
+        if labels.ndim != (2 if task == "steps" else 1):
+            kinds = "[N], a class a sequence", "[N, steps], a class a step, for data.task steps"
+            raise DataError(f"{path}: y{part} is {kinds[0]}, or {kinds[1]}; got {list(labels.shape)}")
+        texts = np.array([label_text(label) for label in labels.ravel().tolist()], str).reshape(labels.shape)
         found[part.strip("_") or "all"] = SequenceSet(values, ends, texts, tuple(map(str, names)), f"{path}, x{part}")
     return found
+
+
+def label_text(label: Any) -> str:
+    """The name of a class; empty of a missing label, NaN or -100."""
+    text = text_of(label)
+    return "" if not isinstance(label, str) and text in _MISSING else text
 
 
 def _known_lengths(values: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -169,40 +190,56 @@ def _read_ts(path: Path) -> SequenceSet:
     )
 
 
-def _read_long(frame: pd.DataFrame, source: str, target: str, identity: str, time: str | None) -> SequenceSet:
+def _read_long(
+    frame: pd.DataFrame, source: str, target: str, identity: str, time: str | None, task: str
+) -> SequenceSet:
     named = [target, identity, *([] if time is None else [time])]
     require_columns(frame.columns, named, source, "data.target, data.id and data.time")
     channels = [str(name) for name in frame.columns if name not in named]
     if not channels:
         raise DataError(f"{source} has no column besides {', '.join(named)}")
-    for name in named:
+    for name in named[1:] if task == "steps" else named:
         if frame[name].isna().any():
             raise DataError(f"{source}: {int(frame[name].isna().sum())} rows have no {name!r}; remove them")
     if time is not None:
         frame = frame.sort_values(time, kind="stable")
     values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
-    sequences, labels = [], []
+    sequences: list[NDArray[np.float32]] = []
+    labels: list[Any] = []
     for key, rows in frame.groupby(identity, sort=True).indices.items():
+        sequences.append(values[rows].astype(np.float32))
+        if task == "steps":
+            labels.append([label_text(label) for label in frame[target].iloc[rows]])
+            continue
         found = frame[target].iloc[rows].unique()
         if len(found) != 1:
-            raise DataError(f"{source}: the sequence {identity} = {key} has {len(found)} classes; it has one")
-        sequences.append(values[rows].astype(np.float32))
+            raise DataError(
+                f"{source}: the sequence {identity} = {key} has {len(found)} classes; it has one, or each of its "
+                "steps has with --data.task steps"
+            )
         labels.append(text_of(found[0]))
     return _padded(sequences, labels, tuple(channels), source)
 
 
 def _padded(
-    sequences: list[NDArray[np.float32]], labels: list[str], channels: tuple[str, ...], source: str
+    sequences: list[NDArray[np.float32]], labels: list[Any], channels: tuple[str, ...], source: str
 ) -> SequenceSet:
+    """Of different lengths; labels are a text a sequence, or a list of texts, one a step."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     values = np.full((len(sequences), int(lengths.max()), len(channels)), np.nan, np.float32)
     for row, sequence in zip(values, sequences, strict=True):
         row[: len(sequence)] = sequence
-    return SequenceSet(values, lengths, np.array(labels, str), channels, source)
+    steps = values.shape[1]
+    texts = [label if isinstance(label, str) else label + [""] * (steps - len(label)) for label in labels]
+    return SequenceSet(values, lengths, np.array(texts, str), channels, source)
 
 
-def windows_of(frame: pd.DataFrame, source: str, target: str, window: int, stride: int) -> SequenceSet:
-    """Windows over one long stream, a row a step: ``window`` rows each, ``stride`` apart, of the class of their last.
+def windows_of(
+    frame: pd.DataFrame, source: str, target: str, window: int, stride: int, task: str = "class"
+) -> SequenceSet:
+    """Windows over one long stream, a row a step: ``window`` rows each, ``stride`` apart.
+
+    They have the class of their last row, or with ``task="steps"`` that of each.
 
     Raises:
         DataError: If the stream is shorter than a window.
@@ -216,9 +253,9 @@ def windows_of(frame: pd.DataFrame, source: str, target: str, window: int, strid
     values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
     starts = np.arange(0, len(frame) - window + 1, stride)
     places = starts[:, None] + np.arange(window)
-    last = frame[target].iloc[places[:, -1]]
-    if last.isna().any():
-        raise DataError(f"{source}: {int(last.isna().sum())} windows end in a row without {target!r}; remove such rows")
-    labels = np.array([text_of(label) for label in last], str)
+    texts = np.array([label_text(label) for label in frame[target]], str)
+    labels = texts[places] if task == "steps" else texts[places[:, -1]]
+    if task == "class" and (labels == "").any():
+        raise DataError(f"{source}: {(labels == '').sum()} windows end in a row without {target!r}; remove such rows")
     lengths = np.full(len(starts), window, np.int64)
     return SequenceSet(values[places].astype(np.float32), lengths, labels, tuple(channels), source)

@@ -1,4 +1,4 @@
-"""`Sequences`: a data module of series of numbers, one class each."""
+"""`Sequences`: a data module of series of numbers, one class each, or one a step."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from numpy.typing import NDArray
 from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.base import SampleDataModule, Samples
-from lgn_lightning.data.sequence_file import SequenceSet, read_sequences, windows_of
+from lgn_lightning.data.sequence_file import TASKS, SequenceSet, read_sequences, windows_of
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_file import read_table
 from lgn_lightning.data.table_target import class_order
 from lgn_lightning.data.thresholds import Encoding
 
-#: What all bytes of a step are that only fills up a batch.
-_PADDING = 255
+#: What all bytes of a step are that only fills up a batch, and the label of a step that does not count.
+_PADDING, _IGNORED = 255, -100
 
 
 class Sequences(SampleDataModule):
-    """Series of numbers, with missing values and of different lengths, and the class of each.
+    """Series of numbers, with missing values and of different lengths, and the class of each or of each step.
 
     A step is a row of a table whose columns are the channels: thresholds of each channel are found out of the training
     sequences, and become part of the net (:class:`~lgn_lightning.nn.Columns`) and of every file that is made of it. A
     channel with missing values has a bit that says so. Samples are uint8 ``[N, steps, bytes]``; behind the end of a
-    sequence all bytes are 255.
+    sequence all bytes are 255. Labels are int64 ``[N]``; with ``task: steps`` ``[N, steps]``, where -100 is of steps
+    without a class, which do not count. Sequences of no such step at all are left out.
 
     Args:
         path: ``.npz`` (``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``; numbers
             ``[N, steps, channels]``), aeon's ``.ts``, or a CSV or Parquet table in long form, a row a step; looked for
             in ``root``, too. ``None`` takes ``root`` for it.
         target: Of a table: the column of the class.
+        task: ``"class"`` of a sequence, or ``"steps"``: a class at every step, in every row of a table, or in an array
+            ``y`` ``[N, steps]``. An empty one, NaN and -100 are none.
         id: Of a table: the column that tells the sequences apart. None with ``window``.
         time: Of a table: the column that puts their rows in order.
         window: Of a table that is one long stream: steps of a sequence, which has the class of its last row.
@@ -62,6 +65,7 @@ class Sequences(SampleDataModule):
         self,
         path: str | None = None,
         target: str | None = None,
+        task: str = "class",
         id: str | None = None,
         time: str | None = None,
         window: int | None = None,
@@ -80,6 +84,9 @@ class Sequences(SampleDataModule):
             raise ValueError(f"window={window}, stride={stride} and every={every} must be 1 or more")
         if not 0 < test_fraction < 1:
             raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
+        if task not in TASKS:
+            raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
+        self.task = task
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()
         self.target, self.identity, self.time, self.window, self.stride = target, id, time, window, stride
@@ -127,7 +134,8 @@ class Sequences(SampleDataModule):
     def _split_train(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.val_fraction == 0:
             return super()._split_train(labels)
-        kept, held_out = split_rows(len(labels), self.val_fraction, self.split_seed, labels.numpy())
+        classes = labels.numpy() if labels.ndim == 1 else None
+        kept, held_out = split_rows(len(labels), self.val_fraction, self.split_seed, classes)
         return torch.from_numpy(kept), torch.from_numpy(held_out)
 
     # Parts.
@@ -149,9 +157,9 @@ class Sequences(SampleDataModule):
         if train.channels != test.channels:
             names = ", ".join(test.channels), ", ".join(train.channels)
             raise DataError(f"{test.source} has the channels {names[0]}, and the training {names[1]}")
-        found, counts = np.unique(train.labels, return_counts=True)
+        found, counts = np.unique(train.labels[train.labels != ""], return_counts=True)
         names_of_classes = found[class_order(found, counts, f"{train.source}, the class")].tolist()
-        foreign = sorted(set(test.labels.tolist()) - set(names_of_classes))
+        foreign = sorted(set(test.labels.ravel().tolist()) - {*names_of_classes, ""})
         if foreign:
             raise DataError(f"{test.source} has the class {foreign[0]!r}, of which there are no training sequences")
         return train, test, names_of_classes
@@ -163,12 +171,12 @@ class Sequences(SampleDataModule):
 
     def _parts(self, path: Path) -> dict[str, Any]:
         if self.window is None:
-            return dict(read_sequences(path, self.target, self.identity, self.time))
+            return dict(read_sequences(path, self.target, self.identity, self.time, self.task))
         if self.target is None:
             raise DataError(f"{path}: say which column is the class, data.target")
         frame = read_table(path)
         frame = frame if self.time is None else frame.sort_values(self.time, kind="stable").drop(columns=self.time)
-        return {"all": windows_of(frame, str(path), self.target, self.window, self.stride)}
+        return {"all": windows_of(frame, str(path), self.target, self.window, self.stride, self.task)}
 
     def _split_all(self, everything: SequenceSet) -> dict[str, SequenceSet]:
         count = len(everything.labels)
@@ -184,7 +192,9 @@ class Sequences(SampleDataModule):
                 "train": everything.take(np.arange(kept)),
                 "test": everything.take(np.arange(count - tested, count)),
             }
-        labels = np.unique(everything.labels, return_inverse=True)[1].astype(np.int64)
+        labels = None
+        if everything.labels.ndim == 1:
+            labels = np.unique(everything.labels, return_inverse=True)[1].astype(np.int64)
         train, test = split_rows(count, self.test_fraction, self.split_seed, labels)
         return {"train": everything.take(train), "test": everything.take(test)}
 
@@ -193,8 +203,17 @@ class Sequences(SampleDataModule):
         if self.every > 1:
             ends = -(-sequences.lengths // self.every)
             places = sequences.lengths[:, None] - 1 - (ends[:, None] - 1 - np.arange(int(ends.max()))) * self.every
-            values = np.take_along_axis(sequences.values, np.maximum(places, 0)[:, :, None], 1)
-            sequences = replace(sequences, values=values, lengths=ends)
+            places = np.maximum(places, 0)
+            values = np.take_along_axis(sequences.values, places[:, :, None], 1)
+            labels = sequences.labels if self.task == "class" else np.take_along_axis(sequences.labels, places, 1)
+            sequences = replace(sequences, values=values, lengths=ends, labels=labels)
+        if self.task == "steps":
+            ended = np.arange(sequences.values.shape[1]) >= sequences.lengths[:, None]
+            sequences = replace(sequences, labels=np.where(ended, "", sequences.labels))
+            counts = (sequences.labels != "").any(1)
+            if not counts.any():
+                raise DataError(f"{sequences.source}: no step of any sequence has a class")
+            sequences = sequences.take(np.flatnonzero(counts))
         if not self.delta:
             return sequences
         change = np.diff(sequences.values, axis=1, prepend=sequences.values[:, :1])
@@ -206,8 +225,10 @@ class Sequences(SampleDataModule):
         return make_rows(self.columns, [steps[:, channel] for channel in range(steps.shape[1])])
 
     def _numbers(self, sequences: SequenceSet) -> NDArray[np.int64]:
-        number = {name: index for index, name in enumerate(self.class_names)}
-        return np.array([number[label] for label in sequences.labels.tolist()], np.int64)
+        number = {name: index for index, name in enumerate(self.class_names)} | {"": _IGNORED}
+        found, places = np.unique(sequences.labels, return_inverse=True)
+        numbers = np.array([number[name] for name in found.tolist()], np.int64)
+        return numbers[places].reshape(sequences.labels.shape)
 
     def _samples(self, sequences: SequenceSet) -> Samples:
         count, steps, channels = sequences.values.shape

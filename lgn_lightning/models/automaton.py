@@ -36,6 +36,8 @@ class LogicCA(KnowsArguments, LogicSequential):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        every: Whether the scores in training are those after every step, ``[batch, steps, visible · rows · columns]``, as
+            :class:`~lgn_lightning.losses.GrowthLoss` takes them.
         visible: Channels that are read, the first ones; the others are what cells tell each other. All if None.
 
     Shape:
@@ -64,6 +66,7 @@ class LogicCA(KnowsArguments, LogicSequential):
         parametrization: str | Parametrization = "sigmoid",
         sampler: str | Sampler = "straight_through",
         visible: int | None = None,
+        every: bool = False,
     ) -> None:
         channels, rows, columns = in_shape
         hidden = layer_widths(width, 4 if depth is None and isinstance(width, int) else depth)
@@ -72,7 +75,7 @@ class LogicCA(KnowsArguments, LogicSequential):
         widths = [FIELD * FIELD * channels, *hidden, votes * channels]
         wirings = per_layer("connections", connections, widths[1:], "layers")
         rule = LogicSequential(*dense_layers(widths, wirings, num_candidates, **options))
-        automaton = LogicAutomaton(rule, channels, votes, steps, border, update, visible=visible)
+        automaton = LogicAutomaton(rule, channels, votes, steps, border, update, every, visible)
         cells = automaton.visible * rows * columns
-        super().__init__(Threshold([0.5], in_shape, flatten=False), automaton, nn.Flatten(), GroupSum(cells, tau))
+        super().__init__(Threshold([0.5], in_shape, flatten=False), automaton, nn.Flatten(-3), GroupSum(cells, tau))
         self.in_shape, self.num_classes, self.bits_of_a_sum = tuple(in_shape), cells, 1

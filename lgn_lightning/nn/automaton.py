@@ -31,8 +31,7 @@ class LogicAutomaton(CheckedInput):
     """Applies one rule to all cells of a grid, step by step (DiffLogic CA, Miotti et al., arXiv 2506.04912).
 
     A cell perceives its own state and that of its eight neighbours, and the rule gives its next state: each bit is the
-    majority of ``votes`` gates. In training, the output of the last step is the share of the votes instead, which has
-    a margin. Straight-through rules compute on packed bits of all cells of a batch. As a circuit, the rule is one
+    majority of ``votes`` gates. In training, the output is the share of the votes instead, which has a margin. Straight-through rules compute on packed bits of all cells of a batch. As a circuit, the rule is one
     kernel, with a loop over the grid for each step; a rule of up to ten inputs is built of its truth table.
 
     Args:
@@ -44,12 +43,12 @@ class LogicAutomaton(CheckedInput):
         border: What a cell at the border perceives beyond it: the opposite side (``"torus"``) or ``"zeros"``.
         update: Share of the cells that take their next state at a step; below 1, asynchronous, they are drawn at random
             in training. A circuit and the net in ``.eval()`` mode update all.
-        every: Whether the output has the grids after every step, for losses on all of them.
+        every: Whether the output in training has the grids after every step, for losses on all of them.
         visible: Channels of the output, the first ones; the others are what cells tell each other. All if None.
 
     Shape:
         - Input: grids ``[batch, channels, H, W]``, numbers in [0, 1].
-        - Output: ``[batch, visible, H, W]``; with ``every`` ``[batch, steps, visible, H, W]``.
+        - Output: ``[batch, visible, H, W]``; in training with ``every`` ``[batch, steps, visible, H, W]``.
 
     Raises:
         ValueError: If an argument is not one of the choices; when called, if the grids have other channels or are
@@ -93,22 +92,22 @@ class LogicAutomaton(CheckedInput):
         if self.looks() and x.dtype != torch.bool:
             check_range(x, "LogicAutomaton", "put Threshold before it")
         grids = self.grids(x, self.steps)
-        return torch.stack(grids, 1)[:, :, : self.visible] if self.every else grids[-1][:, : self.visible]
+        if self.every and self.training:
+            return torch.stack(grids, 1)[:, :, : self.visible]
+        return grids[-1][:, : self.visible]
 
     def grids(self, x: Tensor, steps: int) -> list[Tensor]:
-        """All channels after each of so many steps, in the present mode."""
+        """All channels after each of so many steps, in the present mode: bits, or in training the votes' shares."""
         grid = x if x.is_floating_point() else x.float()
         grids = []
         rounds = not self.training or all(layer.sampler.hard for layer in logic_layers(self.rule).values())
-        for step in range(1, steps + 1):
-            following = self._step(grid)
-            if rounds and self.votes > 1 and (step < steps or not self.training):
-                following = round_to_bits(following)
+        for _ in range(steps):
+            shares = self._step(grid)
             if self.training and self.update < 1:
                 drawn = torch.rand(len(x), 1, *x.shape[2:], device=x.device) < self.update
-                following = torch.where(drawn, following, grid)
-            grid = following
-            grids.append(grid)
+                shares = torch.where(drawn, shares, grid)
+            grid = round_to_bits(shares) if rounds and self.votes > 1 else shares
+            grids.append(shares if self.training else grid)
         return grids
 
     def _step(self, grid: Tensor) -> Tensor:
@@ -143,8 +142,6 @@ class LogicAutomaton(CheckedInput):
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the rule at every cell, once a step."""
-        if self.every:
-            raise ValueError("the grids of all steps are no outputs of a circuit: take every=False")
         if wires.ndim != 3 or len(wires) != self.channels:
             raise ValueError(f"it takes grids of {self.channels} channels, got wires {list(wires.shape)}")
         kernel = self.rule_circuit()

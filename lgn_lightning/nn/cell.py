@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,7 +47,7 @@ class LogicCell(nn.Module):
         - Output: ``[batch, out_dim or state_dim]`` and ``[batch, state_dim]``.
 
     Raises:
-        ValueError: If the widths do not close, or an argument is not one of the choices.
+        ValueError: If the widths do not close, at the latest in the first step, or an argument is not one of the choices.
     """
 
     initial_logits: nn.Parameter | None
@@ -88,13 +90,16 @@ class LogicCell(nn.Module):
         return self.in_dim + self.state_dim, self.own_dim + of_state * self.state_dim
 
     def _check_widths(self) -> None:
-        wanted = self.net_dims
         layers = [module for module in self.net.modules() if hasattr(module, "in_dim") and hasattr(module, "out_dim")]
-        ends = (getattr(layers[0], "in_dim", None), getattr(layers[-1], "out_dim", None)) if layers else wanted
-        if ends != wanted:
+        if layers:
+            self._check_ends(getattr(layers[0], "in_dim", None), getattr(layers[-1], "out_dim", None))
+
+    def _check_ends(self, taken: Any, given: Any) -> None:
+        wanted = self.net_dims
+        if (taken, given) != wanted:
             parts = {"gates": "[output, next state]", "multiplexer": "[output, update, candidate]", "delay": "output"}
             raise ValueError(
-                f"the cell does not close: its net takes {ends[0]} bits and gives {ends[1]}, but [input, state] are "
+                f"the cell does not close: its net takes {taken} bits and gives {given}, but [input, state] are "
                 f"{self.in_dim} + {self.state_dim} = {wanted[0]} bits, and {parts[self.memory]} {wanted[1]}"
             )
 
@@ -123,6 +128,7 @@ class LogicCell(nn.Module):
         """One step."""
         given = torch.cat([x, state], -1)
         y = self.net(given)
+        self._check_ends(given.shape[-1], y.shape[-1])
         own, rest = y[..., : self.own_dim], y[..., self.own_dim :]
         if self.memory == "delay":
             return own, given[..., : self.state_dim]
@@ -136,6 +142,7 @@ class LogicCell(nn.Module):
     def step_in_circuit(self, builder: NetlistBuilder, wires: NodeIds, state: NodeIds) -> tuple[NodeIds, NodeIds]:
         """Adds the gates of a step: nodes of the inputs and of the state to those of output and next state."""
         y = trace_part(self.net, builder, np.concatenate([wires, state]))
+        self._check_ends(len(wires) + len(state), y.size)
         own, rest = y[: self.own_dim], y[self.own_dim :]
         if self.memory == "delay":
             return own, np.concatenate([wires, state])[: self.state_dim]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lgn_lightning.base.sizes import check_image_shape, check_thresholds
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
-from lgn_lightning.nn.checked_input import CheckedInput, check_range
+from lgn_lightning.nn.checked_input import CheckedInput, check_range, free_to_look
 
 PIXEL_MAX = 255
 
@@ -246,5 +246,5 @@ def check_pixels(encoder: CheckedInput, x: Tensor) -> None:
         return
     if not x.is_floating_point():
         raise TypeError(f"images are {x.dtype}, but must be torch.uint8 (0 to 255) or floating point (0 to 1)")
-    if (x.device.type == "cpu" and not torch.compiler.is_compiling()) or encoder.looks():
+    if free_to_look(x) or encoder.looks():
         check_range(x, type(encoder).__name__, "give uint8 images, or floats divided by 255 and not normalised further")

@@ -13,7 +13,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.cell import LogicCell
-from lgn_lightning.nn.checked_input import CheckedInput, check_range
+from lgn_lightning.nn.checked_input import CheckedInput, check_range, free_to_look
 from lgn_lightning.nn.deferred import deferring, hooked
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
@@ -115,12 +115,17 @@ class LogicRecurrent(CheckedInput):
             raise ValueError(f"LogicRecurrent got {list(x.shape)} and takes [batch, steps, {self.in_dim}]")
         if x.shape[1] == 0:
             raise ValueError("a sequence has no step: give at least one")
-        if lengths is not None and lengths.shape != x.shape[:1]:
-            raise ValueError(f"lengths {list(lengths.shape)} do not fit {len(x)} sequences: give [batch]")
-        if self.looks():
-            if x.dtype != torch.bool:
-                check_range(x, "LogicRecurrent", "put an encoder before it")
-            if lengths is not None and len(x) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[1]:
+        looks = self.looks()
+        if looks and x.dtype != torch.bool:
+            check_range(x, "LogicRecurrent", "put an encoder before it")
+        if lengths is not None:
+            if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+                raise ValueError(f"lengths are {lengths.dtype} {list(lengths.shape)}: give whole numbers [{len(x)}]")
+            if (
+                len(x)
+                and (looks or free_to_look(lengths))
+                and not 1 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[1]
+            ):
                 ends = f"{int(lengths.min())} to {int(lengths.max())}"
                 raise ValueError(f"lengths from {ends} do not fit sequences of {x.shape[1]} steps: 1 is the least")
 

@@ -10,6 +10,7 @@ from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.circuit.net.sequential import SCANS
+from lgn_lightning.nn.checked_input import free_to_look
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.recurrent import Steps
 
@@ -58,6 +59,8 @@ class StepEncoder(nn.Module):
         if x.ndim < 3 or not x.shape[1]:
             raise ValueError(f"sequences are [batch, steps, …] of one step or more, got {list(x.shape)}")
         padded = x.dtype == torch.uint8 and (self.encoder is None or isinstance(self.encoder, Columns))
+        if padded and self.encoder is None and free_to_look(x) and ((x > 1) & (x != PADDING)).any():
+            raise ValueError("bits as uint8 are 0 or 1, and 255 in steps that are padding")
         lengths = _lengths(x) if padded else None
         # Time outermost: the samples of a step then lie side by side.
         ordered = x.transpose(0, 1)
@@ -91,5 +94,13 @@ def _scanned(x: Tensor, scan: str) -> Tensor:
 
 
 def _lengths(x: Tensor) -> Tensor:
-    """Steps of each sequence that are no padding."""
-    return (x != PADDING).flatten(2).any(2).sum(1)
+    """Steps of each sequence that are no padding; a ValueError if padding stands before the end."""
+    there = (x != PADDING).flatten(2).any(2)
+    lengths = there.sum(1)
+    if free_to_look(x):
+        wrong = (there != (torch.arange(x.shape[1]) < lengths[:, None])).any(1) | (lengths < 1)
+        if wrong.any():
+            number = int(wrong.int().argmax())
+            what = "a step that is padding (all bytes 255) before one that is not" if lengths[number] else "no step"
+            raise ValueError(f"sequence {number} of the batch has {what}")
+    return lengths

@@ -24,7 +24,9 @@ def check_labels(y: Tensor, num_classes: int, ignored: int | None = None) -> Non
             )
         return
     if y.ndim != 1 or y.dtype != torch.int64:
-        mend = "labels.argmax(1)" if y.ndim == 2 and y.shape[1] > 1 else "labels.flatten().long()"
+        mend = "labels.flatten().long()"
+        if y.ndim == 2 and y.shape[1] > 1:
+            mend = "labels.argmax(1), or target: steps if they are the classes of steps"
         raise DataError(f"{are}: {wanted}, here {mend}")
     wrong = y[(y < 0) | (y >= num_classes)]
     wrong = wrong if ignored is None else wrong[wrong != ignored]

@@ -26,7 +26,7 @@ class Labels(Target):
     """Several labels at once, each by a score of its own. Labels are 0 or 1, bool, int or float ``[batch, labels]``.
 
     Logged are ``acc``, ``f1``, ``precision`` and ``recall`` over all labels, the mean ``auc`` of the labels (area under
-    the ROC curve), and ``exact``, the share of samples with all labels right.
+    the ROC curve; of those that some samples have and some have not), and ``exact``, the share of samples with all labels right.
 
     Args:
         choose: How each validation chooses the thresholds, on the hard net: the highest ``"accuracy"`` or ``"f1"`` of a
@@ -85,7 +85,9 @@ class Labels(Target):
         decisions, truth = counts >= self.threshold, y > 0.5
         flat = decisions.flatten().int(), truth.flatten().int()
         # torchmetrics takes what is not in [0, 1] for logits and rounds them; only the order counts here.
-        auc = [binary_auroc(_ranked(c), t.int()) for c, t in zip(counts.T, truth.T, strict=True)]
+        # Of a label that all samples have, or none, there is no curve.
+        pairs = [(c, t) for c, t in zip(counts.T, truth.T, strict=True) if t.any() and not t.all()]
+        auc = [binary_auroc(_ranked(c), t.int()) for c, t in pairs] or [torch.tensor(math.nan, device=counts.device)]
         values = {
             "acc": binary_accuracy(*flat),
             "f1": binary_f1_score(*flat),

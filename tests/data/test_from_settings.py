@@ -36,3 +36,9 @@ def test_another_folder_takes_the_place_of_the_recipes(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_used(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         data_module(settings)
+
+
+def test_what_a_constructor_refuses_is_said_alone() -> None:
+    settings = {"data": {"class_path": "lgn_lightning.data.Sequences", "init_args": {"every": 0}}}
+    with pytest.raises(DataError, match=r"cannot be used: window=None, stride=1 and every=0 must be 1 or more$"):
+        data_module(settings)

@@ -140,6 +140,8 @@ def test_windows_over_a_stream_share_no_row_with_the_test(tmp_path: Path) -> Non
         ({"x": np.full((40, 6, 2), np.inf)}, "channel_0' is infinite"),
         ({"x": np.full((40, 6, 2), np.nan)}, "at least one"),
         ({"y": np.zeros(3)}, "40 sequences and 3 labels"),
+        ({"y": np.zeros((40, 6))}, "data.task steps"),
+        ({"y": np.where(np.arange(40) < 5, np.nan, 1.0)}, "sequence 0 has no class"),
         ({"y": np.zeros(40)}, "nothing to learn"),
         ({"lengths": np.zeros(40, int)}, "lengths from 0"),
         ({"lengths": np.full(40, 7)}, "lengths from 7"),
@@ -161,7 +163,7 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
     for arguments, message in (
         ({"path": table}, "data.id"),
         ({"path": table, "id": "name", "target": "sort"}, "sort"),
-        ({"path": table, "id": "kind", "target": "name"}, "has 6 classes"),
+        ({"path": table, "id": "kind", "target": "name"}, "has 6 classes.*--data.task steps"),
         ({"path": table, "target": "kind", "window": 99}, "fewer than a window"),
         ({"path": table, "window": 2}, "data.target"),
         ({"path": str(tmp_path / "b.ts")}, "channels differ"),
@@ -175,3 +177,39 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
     for wrong in ({"stride": 0}, {"window": 0}, {"every": 0}, {"test_fraction": 1.0}):
         with pytest.raises(ValueError, match="must be"):
             Sequences(table, **wrong)
+
+
+def test_a_class_at_every_step_of_a_long_table(tmp_path: Path) -> None:
+    rows = [
+        {"name": f"s{key}", "when": step, "value": float(key + step), "kind": ["a", "b", None][(key + step) % 3]}
+        for key in range(12)
+        for step in range(2 + key % 3)
+    ]
+    rows += [{"name": "none", "when": step, "value": 0.5, "kind": None} for step in range(3)]  # is left out
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(tmp_path / "a.csv", index=False)
+    options = {"target": "kind", "id": "name", "time": "when", "val_fraction": 0, "test_fraction": 0.5}
+    data = Sequences(str(tmp_path / "a.csv"), task="steps", **options)
+    assert (data.class_names, data.task) == (["a", "b"], "steps")
+    found = 0
+    for x, y in (data._load_train(), data.test_samples()):
+        assert y.shape == x.shape[:2]
+        values = x.numpy().view(np.float32)[:, :, 0]
+        for value, label, there in zip(values, y, (x.numpy() != 255).any(2), strict=True):
+            wanted = [[0, 1, -100][int(v) % 3] for v in value[there]]
+            assert label.tolist() == wanted + [-100] * int((~there).sum())
+            found += 1
+    assert found == 12
+
+
+def test_a_class_at_every_step_of_arrays_and_windows(tmp_path: Path) -> None:
+    x = arrays()["x"]
+    y = np.where(np.abs(x[:, :, 0]) < 0.1, np.nan, x[:, :, 0] > 0)
+    data = Sequences(saved(tmp_path / "a.npz", y=y), task="steps", every=2, val_fraction=0)
+    (values, labels), _ = data._load_train(), data.test_samples()
+    numbers = values.numpy().view(np.float32)[:, :, 0]
+    assert np.array_equal(labels, np.where(np.abs(numbers) < 0.1, -100, numbers > 0))
+    stream = pd.DataFrame({"value": np.arange(60.0), "kind": np.arange(60) // 4 % 2})
+    stream.to_csv(tmp_path / "b.csv", index=False)
+    windows = Sequences(str(tmp_path / "b.csv"), target="kind", task="steps", window=6, stride=2, val_fraction=0)
+    values, labels = windows._load_train()
+    assert np.array_equal(labels, values.numpy().view(np.float32)[:, :, 0] // 4 % 2)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, optimize
+from lgn_lightning.circuit import Circuit, LoopedCircuit, optimize
+from lgn_lightning.losses import GrowthLoss
 from lgn_lightning.models import LogicCA
 from lgn_lightning.nn import LogicAutomaton, LogicLayer, life_circuit
 
@@ -43,9 +44,9 @@ def slow_step(net: LogicAutomaton, grid: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("border", ["torus", "zeros"])
 def test_all_cells_follow_one_rule(border: str) -> None:
-    net = automaton(votes=5, steps=2, border=border, every=True).eval()
+    net = automaton(votes=5, steps=2, border=border).eval()
     x = torch.randint(2, (2, 2, 4, 5)).float()
-    grids = net(x)
+    grids = torch.stack(net.grids(x, 2), 1)
     for grid, found in zip(x, grids, strict=True):
         for step in found:
             grid = slow_step(net, grid)
@@ -102,6 +103,39 @@ def test_the_first_channels_are_read_and_the_others_stay_inside() -> None:
         automaton(visible=3)
 
 
+def test_all_steps_in_training_and_the_last_one_outside() -> None:
+    x = torch.randint(2, (3, 2, 4, 5)).float()
+    every, last = automaton(votes=5, steps=3, every=True, visible=1), automaton(votes=5, steps=3, visible=1)
+    y = every(x)
+    assert y.shape == (3, 3, 1, 4, 5)
+    assert torch.equal(y[:, -1], last(x))
+    assert torch.equal(y[:, 0], automaton(votes=5, visible=1)(x)), "shares of the votes, not bits"
+    assert torch.equal(every.eval()(x), last.eval()(x))
+    circuit = Circuit.from_module(nn.Sequential(every), input_shape=(2, 4, 5))
+    assert np.array_equal(circuit.scores(x.flatten(1).numpy() > 0), every(x).flatten(1).numpy())
+
+
+def test_a_pattern_grows_from_a_seed() -> None:
+    torch.manual_seed(0)
+    rows = torch.tensor([[c == "#" for c in row] for row in ("..#..", ".###.", "..#..", ".#.#.", "#...#")])
+    net = LogicCA((8, 5, 5), [96, 96], votes=16, steps=3, border="zeros", tau=0.06, every=True, visible=1)
+    seed = torch.zeros(1, 8, 5, 5, dtype=torch.uint8)
+    seed[:, :, 2, 2] = 255
+    loss, labels = GrowthLoss(), rows.float().flatten()[None]
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss(net.train()(seed) - 0.5 / 0.06, labels, seed).backward()
+        optimizer.step()
+        net.eval()
+        with torch.no_grad():
+            grown = net(seed).view(5, 5) > 0
+        if torch.equal(grown, rows):
+            break
+    assert torch.equal(grown, rows)
+    assert np.array_equal(LoopedCircuit.from_module(net).optimize().scores(seed)[0], rows.flatten())
+
+
 def test_the_game_of_life_as_a_circuit_fits_few_gates() -> None:
     life = life_circuit()
     around = NEIGHBOURHOODS.sum(1) - NEIGHBOURHOODS[:, 4]
@@ -125,5 +159,3 @@ def test_what_does_not_fit_is_refused() -> None:
         automaton(votes=5)(torch.zeros(1, 2, 2, 5))
     with pytest.raises(ValueError, match="numbers from"):
         automaton(votes=5)(torch.full((1, 2, 5, 5), 3.0))
-    with pytest.raises(CircuitError, match="every=False"):
-        Circuit.from_module(nn.Sequential(automaton(votes=5, every=True)), input_shape=(2, 4, 4))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lgn_lightning.nn import LogicCell, LogicLayer
+from lgn_lightning.circuit import CircuitError, SequentialCircuit
+from lgn_lightning.nn import GroupSum, LogicCell, LogicLayer, LogicRecurrent, LogicSequential, StepEncoder
 
 
 def cell(state: int = 4, own: int = 3, memory: str = "gates", **options: str) -> LogicCell:
@@ -15,11 +16,21 @@ def cell(state: int = 4, own: int = 3, memory: str = "gates", **options: str) ->
     return LogicCell(nn.Sequential(LogicLayer(5 + state, 12), LogicLayer(12, out)), 5, state, own, memory, **options)
 
 
+class Narrow(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., :6]
+
+
 def test_widths_that_do_not_close_are_refused() -> None:
     with pytest.raises(ValueError, match=r"takes 9 bits and gives 12, but .* 5 \+ 4 = 9 bits, and .* 7"):
         LogicCell(LogicLayer(9, 12), 5, 4, 3)
     with pytest.raises(ValueError, match="does not close"):
         LogicCell(LogicLayer(8, 7), 5, 4, 3)
+    made = LogicCell(Narrow(), 5, 4, 3)  # whose widths show at the first step
+    with pytest.raises(ValueError, match="gives 6, but"):
+        made(torch.zeros(2, 5), torch.zeros(2, 4))
+    with pytest.raises(CircuitError, match="gives 6, but"):
+        SequentialCircuit.from_module(LogicSequential(StepEncoder(num_bits=5), LogicRecurrent(made), GroupSum(3)))
     for sizes in ((0, 4, 3), (5, 0, 3), (5, 4, -1)):
         with pytest.raises(ValueError, match="1 input bit and 1 state bit"):
             LogicCell(LogicLayer(9, 7), *sizes)

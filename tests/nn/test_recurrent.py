@@ -92,8 +92,8 @@ def test_bad_sequences_are_refused() -> None:
         (Steps(bits(), torch.ones(3, dtype=torch.int64)), "lengths"),
         (Steps(bits(), torch.full((70,), 8)), "lengths from 8 to 8 do not fit"),
         (Steps(bits(), torch.zeros(70, dtype=torch.int64)), "lengths from 0"),
+        (Steps(bits(), torch.full((70,), 2.0)), "whole numbers"),
     ):
-        layer.train()
         with pytest.raises(ValueError, match=message):
             layer(x)
     with pytest.raises(ValueError, match="numbers from"):

@@ -36,5 +36,15 @@ def test_bad_arguments_are_refused() -> None:
             StepEncoder(**given)
     with pytest.raises(ValueError, match="one step or more"):
         StepEncoder(num_bits=2)(torch.zeros(3, 0, 2))
+    bits = torch.zeros(3, 4, 2, dtype=torch.uint8)
+    for sequence, step, value, message in (
+        (1, slice(1, 3), 255, "sequence 1 of the batch has a step that is padding"),
+        (2, slice(0, 4), 255, "sequence 2 of the batch has no step"),
+        (0, 1, 3, "bits as uint8 are 0 or 1"),
+    ):
+        wrong = bits.clone()
+        wrong[sequence, step] = value
+        with pytest.raises(ValueError, match=message):
+            StepEncoder(num_bits=2)(wrong)
     with pytest.raises(ValueError, match="images are"):
         StepEncoder(Threshold([0.5], (1, 1, 1)), "rows")(torch.zeros(3, 2, 2))
