@@ -36,13 +36,14 @@ class LogicCA(KnowsArguments, LogicSequential):
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
         parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
         sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
-        every: Whether the scores in training are those after every step, ``[batch, steps, visible · rows · columns]``, as
+        every: Whether the scores in training are those after every step, as
             :class:`~lgn_lightning.losses.GrowthLoss` takes them.
         visible: Channels that are read, the first ones; the others are what cells tell each other. All if None.
 
     Shape:
         - Input: uint8 ``[batch, channels, rows, columns]``, or floats in [0, 1].
-        - Output: a score a cell and visible channel, ``[batch, visible · rows · columns]``.
+        - Output: a score a cell and visible channel, ``[batch, visible · rows · columns]``; in training with ``every``
+          ``[batch, steps, visible · rows · columns]``.
 
     Raises:
         ValueError: If the sizes do not fit one another.

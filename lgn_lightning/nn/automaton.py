@@ -31,8 +31,9 @@ class LogicAutomaton(CheckedInput):
     """Applies one rule to all cells of a grid, step by step (DiffLogic CA, Miotti et al., arXiv 2506.04912).
 
     A cell perceives its own state and that of its eight neighbours, and the rule gives its next state: each bit is the
-    majority of ``votes`` gates. In training, the output is the share of the votes instead, which has a margin. Straight-through rules compute on packed bits of all cells of a batch. As a circuit, the rule is one
-    kernel, with a loop over the grid for each step; a rule of up to ten inputs is built of its truth table.
+    majority of ``votes`` gates. In training, the output is the share of the votes instead, which has a margin.
+    Straight-through rules compute on packed bits of all cells of a batch. As a circuit, the rule is one kernel, with a
+    loop over the grid for each step; a rule of up to ten inputs is built of its truth table.
 
     Args:
         rule: Layers that map ``[cells, 9 · channels]`` to ``[cells, votes · channels]``; inputs are in the order

@@ -47,7 +47,7 @@ class LogicCell(nn.Module):
         - Output: ``[batch, out_dim or state_dim]`` and ``[batch, state_dim]``.
 
     Raises:
-        ValueError: If the widths do not close, at the latest in the first step, or an argument is not one of the choices.
+        ValueError: If the widths do not close, at the latest at the first step, or an argument is none of the choices.
     """
 
     initial_logits: nn.Parameter | None

@@ -25,8 +25,8 @@ from lgn_lightning.training.target import Target, described
 class Labels(Target):
     """Several labels at once, each by a score of its own. Labels are 0 or 1, bool, int or float ``[batch, labels]``.
 
-    Logged are ``acc``, ``f1``, ``precision`` and ``recall`` over all labels, the mean ``auc`` of the labels (area under
-    the ROC curve; of those that some samples have and some have not), and ``exact``, the share of samples with all labels right.
+    Logged are ``acc``, ``f1``, ``precision`` and ``recall`` over all labels, the mean ``auc`` (area under the ROC
+    curve) of the labels that some samples have and some have not, and ``exact``, the share of samples with all right.
 
     Args:
         choose: How each validation chooses the thresholds, on the hard net: the highest ``"accuracy"`` or ``"f1"`` of a
