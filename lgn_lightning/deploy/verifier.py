@@ -32,8 +32,8 @@ from lgn_lightning.circuit import (
     optimize,
     optimize_for_export,
 )
-from lgn_lightning.circuit.check.bound_axi import bound_axi
 from lgn_lightning.circuit.check.prove import Proof, prove, prove_circuit_and_file
+from lgn_lightning.circuit.check.prove_axi import ALWAYS, prove_axi
 from lgn_lightning.circuit.check.prove_design import prove_decision, prove_sums, prove_thresholds
 from lgn_lightning.circuit.check.prove_top import prove_top
 from lgn_lightning.circuit.check.prove_verilog import module_of_tables, prove_verilog, read_verilog
@@ -283,12 +283,13 @@ class Verifier:
         if self.timeout is None:
             return
         try:
-            bound = bound_axi(axi, text, min(self.timeout, _BOUND_SECONDS))
+            found = prove_axi(axi, text, min(self.timeout, _BOUND_SECONDS))
         except ToolError as error:
-            self._skip(f"{what}: no bounded check: {error}")
+            self._skip(f"{what}: no proof: {error}")
         else:
-            how = f"nothing lost, repeated or swapped in the first {bound.log} cycles, whoever waits, by ABC"
-            self._compare(what, bound.equal, how if bound else bound.log, None)
+            when = "proof by induction" if found.log == ALWAYS else f"in the first {found.log} cycles, by ABC"
+            how = f"nothing lost, repeated or swapped, whoever waits: {when}"
+            self._compare(what, found.equal, how if found else found.log, None)
 
     def _axi_samples(self, count: int) -> NDArray[Any]:
         return self.trial.inputs[vector_order(self.trial.scores)[:count]]

@@ -146,6 +146,24 @@ class AxiStream:
         result = f"late[{late - 1}]" if late else "sample[0]"
         return f"{delay}    assign scores = 0;\n    assign decision = {padding}{result};"
 
+    def sound(self) -> str:
+        """What always holds inside the top level around `model`, as the body of a signal ``sound`` of Verilog."""
+        late = self.verilog.latency
+        parts = {"going": ("start_late", "start"), "carried": ("late", "sample[0]"), "ending": ("ends_late", "ends")}
+        state = "1'b1"
+        if self.stateful:
+            parts |= {"going": ("shown", "start"), "carried": ("y", "sample[0] ^ odd")}
+            state = "parity == (ends || closing ? 1'b0 : odd ^ start) && !(closing && start)"
+        return template("axi_sound.v.in").format(
+            **{name: f"{{{older}, {newest}}}" if late else newest for name, (older, newest) in parts.items()},
+            slots_top=late,
+            address_top=self.depth.bit_length() - 2,
+            result_top=8 * self.result_bytes + self.verilog.score_bits * self.circuit.num_classes,
+            depth=self.depth,
+            one=f"{self.beats}'d1",
+            state=state,
+        )
+
     @property
     def _packet(self) -> str:
         return "a sequence of samples, one a step" if self.stateful else "one sample or several"

@@ -1,10 +1,10 @@
-"""The bounded model check of AXI4-Stream top levels: right ones pass, and small mistakes are found."""
+"""Proofs of AXI4-Stream top levels: right ones hold for ever, and small mistakes are found."""
 
 from __future__ import annotations
 
 import pytest
 
-from lgn_lightning.circuit.check.bound_axi import bound_axi
+from lgn_lightning.circuit.check.prove_axi import ALWAYS, prove_axi
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.verilog import emit_verilog
@@ -24,9 +24,24 @@ def top(pipeline: int | None) -> AxiStream:
     return AxiStream(PLAIN, emit_verilog(PLAIN, name="net", pipeline=pipeline), "net", 8)
 
 
-@pytest.mark.parametrize("pipeline", [0, 2, None])
-def test_nothing_is_lost_within_the_bound(pipeline: int | None) -> None:
-    found = bound_axi(top(pipeline), seconds=2)
+@pytest.mark.parametrize("pipeline", [0, 2, 1, None])
+def test_nothing_is_lost_ever(pipeline: int | None) -> None:
+    found = prove_axi(top(pipeline), seconds=20)
+    assert found
+    assert found.log == ALWAYS
+
+
+@pytest.mark.parametrize("inputs", [9, 40])
+def test_samples_of_several_beats(inputs: int) -> None:
+    circuit = random_circuit(1, inputs, 50, 2, 1)
+    axi = AxiStream(circuit, emit_verilog(circuit, name="net", pipeline=3), "net", 8)
+    assert axi.beats > 1
+    assert prove_axi(axi, seconds=20).log == ALWAYS
+
+
+def test_other_registers_are_searched_for_some_cycles() -> None:
+    axi = top(0)
+    found = prove_axi(axi, axi.text().replace("stored", "filled"), seconds=2)
     assert found
     assert int(found.log) > 8
 
@@ -45,9 +60,9 @@ def test_mistakes_are_found(pipeline: int | None, right: str, wrong: str) -> Non
     axi = top(pipeline)
     text = axi.text()
     assert text.count(right) == 1
-    assert "in cycle" in bound_axi(axi, text.replace(right, wrong), seconds=20).log
+    assert "in cycle" in prove_axi(axi, text.replace(right, wrong), seconds=20).log
 
 
 def test_a_file_without_the_net_is_no_top_level() -> None:
     with pytest.raises(ToolError, match="no instance of net"):
-        bound_axi(top(0), "module net_axis; endmodule")
+        prove_axi(top(0), "module net_axis; endmodule")

@@ -1,0 +1,117 @@
+"""A proof that an AXI4-Stream top level loses no result, for all inputs and pauses; or a bounded search."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from lgn_lightning.circuit.check.prove import Proof
+from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc, run_yosys
+from lgn_lightning.circuit.emit.axi_stream import AxiStream
+from lgn_lightning.circuit.emit.text import template
+
+#: What the checker hands to the top level for the proof; the last of them comes back.
+_PROBE: Final = (
+    "missing",
+    "ahead",
+    "beat",
+    "watching",
+    "wanted",
+    "wanted_last",
+    "held",
+    "held_bit",
+    "held_last",
+    "first",
+)
+#: The log of a proof that holds in all cycles.
+ALWAYS: Final = "always"
+#: How yosys reads the design.
+_READ: Final = (
+    "read_verilog check.v",
+    "hierarchy -top check",
+    "proc",
+    "flatten",
+    "opt_clean",
+    "memory_map",
+    "opt_clean",
+)
+
+
+def prove_axi(axi: AxiStream, text: str | None = None, seconds: float = 20) -> Proof:
+    """Proves that a top level never loses, repeats, swaps or changes a result; else looks for cycles in which it does.
+
+    In place of the net stands a delay of as many cycles that passes on the first bit of a sample, and of a net with
+    state whether the step is odd: what the top level does, does not depend on what the net computes. The proof is by
+    induction, over what is on its way in the top level that `AxiStream.text` gives. For another one it fails, and all
+    first cycles are searched, for as long as time allows.
+
+    Args:
+        axi: The top level.
+        text: Its Verilog; what `AxiStream.text` gives if there is none.
+        seconds: How long the proof may take, and the search.
+
+    Returns:
+        The log is `ALWAYS`, or how many cycles were searched, or what is wrong in which.
+
+    Raises:
+        ToolError: If yosys or ABC is missing or fails.
+    """
+    find_abc()
+    name = re.escape(axi.module)
+    around = axi.text() if text is None else text
+    model, count = re.subn(rf"^    {name} net \($.*?^    \);$", axi.model(), around, flags=re.MULTILINE | re.DOTALL)
+    if count != 1:
+        raise ToolError(f"there is no instance of {axi.module} in the top level")
+    with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
+        folder = Path(temporary)
+        if _by_induction(axi, model, folder, seconds):
+            return Proof(True, find_abc(), ALWAYS)
+        _write(axi, model, folder, probe="", sound=" = 1'b1")
+        optimise = "opt -nodffe -nosdff"
+        steps = [*_READ, optimise, "techmap", optimise, "setundef -zero", "aigmap", "write_aiger -zinit check.aig"]
+        run_yosys("; ".join(steps), folder, 60 + seconds)
+        log = run_abc(f"read_aiger check.aig; scorr; bmc3 -T {seconds:.0f}", folder, 60 + seconds)
+    if found := re.search(r"was asserted in frame (\d+)", log):
+        return Proof(False, find_abc(), f"a result is wrong in cycle {found[1]}")
+    bound = re.search(r"(?:in|for) (\d+) frames", log)
+    if bound is None:
+        raise ToolError(f"ABC gave no bound:\n{log.strip()[-1000:]}")
+    return Proof(True, find_abc(), bound[1])
+
+
+def _by_induction(axi: AxiStream, model: str, folder: Path, seconds: float) -> bool:
+    """Whether yosys proves it of the registers inside; False where they are not those of `AxiStream.text`."""
+    ports = "".join(f",\n    input wire {_wide(axi, own)}{own}" for own in (*_PROBE, "parity"))
+    model, opened = re.subn(r"(output wire m_axis_tlast)\n\);", rf"\1{ports},\n    output wire sound\n);", model)
+    end = model.rfind("endmodule")
+    if opened != 1 or end < 0:
+        return False
+    probe = "".join(f", .{own}({own})" for own in (*_PROBE, "sound")) + ", .parity(odd)"
+    _write(axi, model[:end] + axi.sound() + model[end:], folder, probe, sound="")
+    prove = f"sat -tempinduct -prove wrong 0 -maxsteps 1 -timeout {seconds:.0f}"
+    try:
+        log = run_yosys("; ".join([*_READ, prove]), folder, 60 + seconds)
+    except ToolError:
+        return False  # registers of other names
+    return "Induction step proven: SUCCESS!" in log
+
+
+def _wide(axi: AxiStream, port: str) -> str:
+    top = {"missing": 15, "ahead": 15, "beat": axi.beats - 1}.get(port)
+    return "" if top is None else f"[{top}:0] "
+
+
+def _write(axi: AxiStream, model: str, folder: Path, probe: str, sound: str) -> None:
+    """Writes ``check.v``: the top level and what watches it."""
+    checker = template("axi_check.v.in").format(
+        name=axi.name,
+        width_top=axi.width - 1,
+        data_top=8 * axi.result_bytes - 1,
+        user_top=axi.verilog.score_bits * axi.circuit.num_classes - 1,
+        beats_top=axi.beats - 1,
+        stateful=int(axi.stateful),
+        depth=axi.depth,
+        probe=probe,
+        sound=sound,
+    )
+    (folder / "check.v").write_text(f"{model}\n{checker}", encoding="utf-8")
