@@ -1,7 +1,7 @@
 r"""Accuracy against lookup tables: nets trained by `HardwarePrice` to several targets, and their plot.
 
-    python benchmarks/hardware_price.py train mnist-8k-learned-aug --targets none,2000,1000 --steps 3000 \
-        --set model.net.init_args.width=1000 --out docs/images/hardware_price.jsonl
+    python benchmarks/hardware_price.py train mnist-fpga-small --targets none,1500,1000,700,500 --steps 4000 \
+        --out docs/images/hardware_price.jsonl
     python benchmarks/hardware_price.py plot docs/images/hardware_price.jsonl docs/images/hardware_price.svg
 
 ``train`` trains a recipe once for each target, in a process of its own, and adds a line a run: LUT6 of the whole design
@@ -61,12 +61,13 @@ def train(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{arguments.recipe}.yaml"
             path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-            command = [sys.executable, "-m", "lgn_lightning", "fit", str(path), *arguments.more]
+            command = [sys.executable, "-m", "lgn_lightning", "fit", str(path), "--trainer.enable_progress_bar=false"]
             subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
             result = json.loads(next(Path(folder).rglob("result.json")).read_text(encoding="utf-8"))
             run = next(Path(folder).rglob("result.json")).parent
             cost = estimate(optimize_for_export(read_source(run).flat)[0])
-        row = {"recipe": arguments.recipe, "changes": arguments.set, "steps": arguments.steps, "target": target}
+        name = arguments.title or arguments.recipe
+        row = {"recipe": name, "changes": arguments.set, "steps": arguments.steps, "target": target}
         row |= {"lut6": cost.total("lut6"), "levels": cost.total("levels")}
         row |= {f"lut6_{name}": part.lut6 for name, part in cost.parts.items()}
         row |= {"validation": round(result["validation"], 5), "seconds": round(result["train_seconds"], 1)}
@@ -118,8 +119,8 @@ def main() -> None:
     own.add_argument("--targets", default="none,3000,2000,1000", help="LUT6, with commas; none for no price")
     own.add_argument("--steps", type=int, default=3000)
     own.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe")
+    own.add_argument("--title", help="of the panel, in place of the recipe's name")
     own.add_argument("--out", type=Path, default=Path("hardware_price.jsonl"))
-    own.add_argument("more", nargs="*", help="further arguments of lgn fit, behind --")
     own.set_defaults(run=train)
     drawn = commands.add_parser("plot")
     drawn.add_argument("lines", type=Path)

@@ -63,7 +63,7 @@ _TOP_GATES = 100_000
 #: Seconds that a simulation may take where proofs are not wanted.
 _AXI_SECONDS = 600
 #: Seconds that ABC looks for a wrong cycle of a top level, cycle by cycle.
-_BOUND_SECONDS = 3
+_SEARCH_SECONDS = 3
 #: Seconds after which, and between which, a proof says that it goes on.
 _PATIENCE = 10
 #: Icarus takes seconds a vector for 50,000 gates: large nets get fewer.
@@ -283,7 +283,7 @@ class Verifier:
         if self.timeout is None:
             return
         try:
-            found = prove_axi(axi, text, min(self.timeout, _BOUND_SECONDS))
+            found = prove_axi(axi, text, self.timeout, min(self.timeout, _SEARCH_SECONDS))
         except ToolError as error:
             self._skip(f"{what}: no proof: {error}")
         else:

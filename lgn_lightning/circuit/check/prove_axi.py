@@ -37,7 +37,7 @@ _READ: Final = (
 )
 
 
-def prove_axi(axi: AxiStream, text: str | None = None, seconds: float = 20) -> Proof:
+def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, search: float = 20) -> Proof:
     """Proves that a top level never loses, repeats, swaps or changes a result; else looks for cycles in which it does.
 
     In place of the net stands a delay of as many cycles that passes on the first bit of a sample, and of a net with
@@ -48,7 +48,8 @@ def prove_axi(axi: AxiStream, text: str | None = None, seconds: float = 20) -> P
     Args:
         axi: The top level.
         text: Its Verilog; what `AxiStream.text` gives if there is none.
-        seconds: How long the proof may take, and the search.
+        timeout: Seconds that the proof may take.
+        search: Seconds of the search.
 
     Returns:
         The log is `ALWAYS`, or how many cycles were searched, or what is wrong in which.
@@ -64,13 +65,13 @@ def prove_axi(axi: AxiStream, text: str | None = None, seconds: float = 20) -> P
         raise ToolError(f"there is no instance of {axi.module} in the top level")
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
-        if _by_induction(axi, model, folder, seconds):
+        if _by_induction(axi, model, folder, timeout):
             return Proof(True, find_abc(), ALWAYS)
         _write(axi, model, folder, probe="", sound=" = 1'b1")
         optimise = "opt -nodffe -nosdff"
         steps = [*_READ, optimise, "techmap", optimise, "setundef -zero", "aigmap", "write_aiger -zinit check.aig"]
-        run_yosys("; ".join(steps), folder, 60 + seconds)
-        log = run_abc(f"read_aiger check.aig; scorr; bmc3 -T {seconds:.0f}", folder, 60 + seconds)
+        run_yosys("; ".join(steps), folder, 60 + search)
+        log = run_abc(f"read_aiger check.aig; scorr; bmc3 -T {search:.0f}", folder, 60 + search)
     if found := re.search(r"was asserted in frame (\d+)", log):
         return Proof(False, find_abc(), f"a result is wrong in cycle {found[1]}")
     bound = re.search(r"(?:in|for) (\d+) frames", log)
@@ -79,7 +80,7 @@ def prove_axi(axi: AxiStream, text: str | None = None, seconds: float = 20) -> P
     return Proof(True, find_abc(), bound[1])
 
 
-def _by_induction(axi: AxiStream, model: str, folder: Path, seconds: float) -> bool:
+def _by_induction(axi: AxiStream, model: str, folder: Path, timeout: float) -> bool:
     """Whether yosys proves it of the registers inside; False where they are not those of `AxiStream.text`."""
     ports = "".join(f",\n    input wire {_wide(axi, own)}{own}" for own in (*_PROBE, "parity"))
     model, opened = re.subn(r"(output wire m_axis_tlast)\n\);", rf"\1{ports},\n    output wire sound\n);", model)
@@ -88,9 +89,9 @@ def _by_induction(axi: AxiStream, model: str, folder: Path, seconds: float) -> b
         return False
     probe = "".join(f", .{own}({own})" for own in (*_PROBE, "sound")) + ", .parity(odd)"
     _write(axi, model[:end] + axi.sound() + model[end:], folder, probe, sound="")
-    prove = f"sat -tempinduct -prove wrong 0 -maxsteps 1 -timeout {seconds:.0f}"
+    prove = f"sat -tempinduct -prove wrong 0 -maxsteps 1 -timeout {timeout:.0f}"
     try:
-        log = run_yosys("; ".join([*_READ, prove]), folder, 60 + seconds)
+        log = run_yosys("; ".join([*_READ, prove]), folder, 60 + timeout)
     except ToolError:
         return False  # registers of other names
     return "Induction step proven: SUCCESS!" in log

@@ -160,7 +160,6 @@ class AxiStream:
             address_top=self.depth.bit_length() - 2,
             result_top=8 * self.result_bytes + self.verilog.score_bits * self.circuit.num_classes,
             depth=self.depth,
-            one=f"{self.beats}'d1",
             state=state,
         )
 

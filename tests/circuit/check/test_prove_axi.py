@@ -26,7 +26,7 @@ def top(pipeline: int | None) -> AxiStream:
 
 @pytest.mark.parametrize("pipeline", [0, 2, 1, None])
 def test_nothing_is_lost_ever(pipeline: int | None) -> None:
-    found = prove_axi(top(pipeline), seconds=20)
+    found = prove_axi(top(pipeline))
     assert found
     assert found.log == ALWAYS
 
@@ -36,12 +36,12 @@ def test_samples_of_several_beats(inputs: int) -> None:
     circuit = random_circuit(1, inputs, 50, 2, 1)
     axi = AxiStream(circuit, emit_verilog(circuit, name="net", pipeline=3), "net", 8)
     assert axi.beats > 1
-    assert prove_axi(axi, seconds=20).log == ALWAYS
+    assert prove_axi(axi).log == ALWAYS
 
 
 def test_other_registers_are_searched_for_some_cycles() -> None:
     axi = top(0)
-    found = prove_axi(axi, axi.text().replace("stored", "filled"), seconds=2)
+    found = prove_axi(axi, axi.text().replace("stored", "filled"), search=2)
     assert found
     assert int(found.log) > 8
 
@@ -60,7 +60,7 @@ def test_mistakes_are_found(pipeline: int | None, right: str, wrong: str) -> Non
     axi = top(pipeline)
     text = axi.text()
     assert text.count(right) == 1
-    assert "in cycle" in prove_axi(axi, text.replace(right, wrong), seconds=20).log
+    assert "in cycle" in prove_axi(axi, text.replace(right, wrong)).log
 
 
 def test_a_file_without_the_net_is_no_top_level() -> None:
