@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import sys
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
@@ -224,6 +225,8 @@ class LogicModule(GraphedTraining):
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         if not any(part.training for part in self.net.modules()):
             self.net.train()
+        if not torch.cuda.is_available():
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else torch's Adam looks for a driver at every step, 0.15 ms
         warn_of_another_length(self.trainer)
         log_short_runs(self.trainer)
         if self.target.needs_labels:

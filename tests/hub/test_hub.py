@@ -7,6 +7,9 @@ import pytest
 
 from lgn_lightning import hub
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.circuit import Circuit, Engine, LoopedCircuit
+from lgn_lightning.circuit.run.engine import native_engines
+from lgn_lightning.circuit.simulate import packed_scores
 from lgn_lightning.cli.main import main
 from lgn_lightning.data import Digits
 from lgn_lightning.deploy.source import find_source
@@ -14,7 +17,7 @@ from lgn_lightning.runs.recipes import find_recipe
 
 #: Bytes of all shipped circuits together.
 MOST_BYTES = 4_000_000
-#: Gates up to which a quick test proves and simulates; more take minutes.
+#: Gates up to which a quick test proves, too; more take minutes.
 QUICK_GATES = 5_000
 
 
@@ -42,7 +45,7 @@ def test_they_are_small() -> None:
     assert sum(path.stat().st_size for path in hub.FOLDER.iterdir() if path.is_file()) < MOST_BYTES
 
 
-def verify(name: str) -> None:
+def prove(name: str) -> None:
     """By the command, with the rule of the data where they have one: it fails if anything differs."""
     rule = ["--rule", name] if name in RULES else []
     assert main(["verify", name, "--samples", "1000", "--timeout", "300", *rule]) == 0
@@ -50,13 +53,23 @@ def verify(name: str) -> None:
 
 @pytest.mark.parametrize("name", circuits(quick=True))
 def test_a_circuit_equals_all_that_is_made_of_it(name: str) -> None:
-    verify(name)
+    prove(name)
+
+
+@pytest.mark.parametrize("name", circuits(quick=False))
+def test_a_large_circuit_runs_as_its_gates_say(name: str) -> None:
+    circuit = hub.load(name)
+    assert isinstance(circuit, Circuit | LoopedCircuit)
+    words = np.random.default_rng(0).integers(2**64, size=(circuit.num_inputs, 4), dtype=np.uint64)
+    expected = packed_scores(circuit, words, 256)
+    for engine, isa in native_engines():
+        assert np.array_equal(Engine(circuit, engine, isa=isa).packed(words), expected), (engine, isa)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", circuits(quick=False))
 def test_a_large_circuit_equals_all_that_is_made_of_it(name: str) -> None:
-    verify(name)
+    prove(name)
 
 
 def test_digits_has_the_accuracy_of_its_manifest() -> None:

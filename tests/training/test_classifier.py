@@ -83,6 +83,15 @@ def test_a_loaded_net_trains_and_its_frozen_parts_stay(tmp_path: Path) -> None:
     assert not frozen.training
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_without_a_gpu_no_step_looks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    searches: list[None] = []
+    monkeypatch.setattr(torch.cuda, "_raw_device_count_nvml", lambda: searches.append(None) or -1)
+    trainer(tmp_path).fit(LogicClassifier(net(), 2), loader(n=1000))
+    assert len(searches) < 20  # steps
+
+
 def test_mlp_baseline_has_no_gap(tmp_path: Path) -> None:
     model = LogicClassifier(MLP((1, 4, 4), 2, width=16, depth=2), 2)
     run = trainer(tmp_path)
