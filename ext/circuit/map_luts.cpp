@@ -134,32 +134,19 @@ class Mapper {
   }
 
   // Counts the gates that come alive with a reference (that die without it). A stack of our own: cones are deep.
-  int reference_cut(const Cut& cut) {
-    int area = 1;
-    stack_.clear();
-    push_leaves(cut);
-    while (!stack_.empty()) {
-      const int32_t node = stack_.back();
-      stack_.pop_back();
-      if (references_[node]++ == 0 && is_gate(node)) {
-        ++area;
-        push_leaves(chosen(node));
-      }
-    }
-    return area;
-  }
+  int reference_cut(const Cut& cut) { return walk(cut, true); }
+  int dereference_cut(const Cut& cut) { return walk(cut, false); }
 
-  int dereference_cut(const Cut& cut) {
+  int walk(const Cut& cut, bool adds) {
     int area = 1;
     stack_.clear();
     push_leaves(cut);
     while (!stack_.empty()) {
       const int32_t node = stack_.back();
       stack_.pop_back();
-      if (--references_[node] == 0 && is_gate(node)) {
-        ++area;
-        push_leaves(chosen(node));
-      }
+      if ((adds ? references_[node]++ : --references_[node]) != 0 || !is_gate(node)) continue;
+      ++area;
+      push_leaves(chosen(node));
     }
     return area;
   }

@@ -128,17 +128,6 @@ class ChainOrder {
 
 std::vector<int64_t> chain_order(const LgnCircuit& circuit) { return ChainOrder(circuit).run(); }
 
-std::vector<int32_t> gate_levels(const LgnCircuit& circuit) {
-  std::vector<int32_t> level(static_cast<size_t>(circuit.inputs + circuit.gates), 0);
-  for (int64_t gate = 0; gate < circuit.gates; ++gate) {
-    int32_t highest = std::max(level[circuit.a[gate]], level[circuit.b[gate]]);
-    if (circuit.c) highest = std::max(highest, level[circuit.c[gate]]);
-    level[circuit.inputs + gate] = highest + 1;
-  }
-  level.erase(level.begin(), level.begin() + circuit.inputs);
-  return level;
-}
-
 }  // namespace lgn
 
 int lgn_chain_order(const LgnCircuit* circuit, int64_t* order) try {

@@ -11,7 +11,4 @@ namespace lgn {
 // Gates that no output needs are left out.
 std::vector<int64_t> chain_order(const LgnCircuit& circuit);
 
-// Gates sorted by their level (1 + the highest level of their operands).
-std::vector<int32_t> gate_levels(const LgnCircuit& circuit);
-
 }  // namespace lgn

@@ -1,6 +1,6 @@
 // Compiled once for each instruction set, which LGN_SET names. Rows are transposed in windows of 64 bytes, so that each
-// is read once. Then each comparison makes one bit a value; where a column has several thresholds, a binary search
-// finds how many of them a value exceeds, and all their bits come from that number.
+// is read once (row_transpose.h). Then each comparison makes one bit a value; where a column has several thresholds, a
+// binary search finds how many of them a value exceeds, and all their bits come from that number.
 #include "row_kernels.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "row_transpose.h"
 #include "vector.h"
 
 namespace lgn {
@@ -331,101 +332,6 @@ void compare_column(T* values, const LgnComparison* first, const LgnComparison* 
         if constexpr (!kIsFloat<T>)
           pick_bit(values, static_cast<int>(first->constant), first->op == kGray, words, slot);
     }
-  }
-}
-
-constexpr int kWindow = 64;  // bytes of a row that are transposed at once
-// From the values of one word of the rows to those of the next: powers of two would meet in a few sets of the cache.
-constexpr int kStride = kBlock + 16;
-
-#if defined(__AVX512F__)
-constexpr int kTile = 16;  // rows and words of a tile
-
-// `rows` ≤ 16 rows, `words` ≤ 16 words of each, to words of `stride` values.
-inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
-  const __mmask16 there = static_cast<__mmask16>((1u << words) - 1);
-  __m512i a[16], b[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i)
-    a[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * size) : _mm512_setzero_si512();
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i += 4)
-#pragma GCC unroll 16
-    for (int j = 0; j < 2; ++j) {
-      a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]);
-      a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
-    }
-#pragma GCC unroll 16
-  for (int j = 0; j < 4; ++j)  // a[4 g + j]: words j, j + 4, j + 8, j + 12 of the rows 4 g … 4 g + 3
-#pragma GCC unroll 16
-    for (int g = 0; g < 16; g += 8) {
-      b[g + j] = _mm512_shuffle_i32x4(a[g + j], a[g + 4 + j], 0x88);
-      b[g + 4 + j] = _mm512_shuffle_i32x4(a[g + j], a[g + 4 + j], 0xdd);
-    }
-#pragma GCC unroll 16
-  for (int j = 0; j < 4; ++j)
-#pragma GCC unroll 16
-    for (int odd = 0; odd < 2; ++odd) {
-      const int word = 4 * odd + j;
-      const __m512i x = b[4 * odd + j], y = b[8 + 4 * odd + j];
-      if (word < words) _mm512_storeu_si512(to + word * stride, _mm512_shuffle_i32x4(x, y, 0x88));
-      if (word + 8 < words) _mm512_storeu_si512(to + (word + 8) * stride, _mm512_shuffle_i32x4(x, y, 0xdd));
-    }
-}
-#elif defined(__AVX2__)
-constexpr int kTile = 8;
-
-inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
-  const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32(words), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  __m256i a[8], b[8];
-#pragma GCC unroll 16
-  for (int i = 0; i < 8; ++i)
-    a[i] =
-        i < rows ? _mm256_maskload_epi32(reinterpret_cast<const int*>(from + i * size), there) : _mm256_setzero_si256();
-#pragma GCC unroll 16
-  for (int i = 0; i < 8; i += 2) {
-    b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 16
-    for (int j = 0; j < 2; ++j) {
-      a[i + 2 * j] = _mm256_unpacklo_epi64(b[i + j], b[i + j + 2]);
-      a[i + 2 * j + 1] = _mm256_unpackhi_epi64(b[i + j], b[i + j + 2]);
-    }
-#pragma GCC unroll 16
-  for (int j = 0; j < 4; ++j) {
-    const auto store = [&](int word, __m256i value) {
-      if (word < words) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + word * stride), value);
-    };
-    store(j, _mm256_permute2x128_si256(a[j], a[4 + j], 0x20));
-    store(j + 4, _mm256_permute2x128_si256(a[j], a[4 + j], 0x31));
-  }
-}
-#else
-constexpr int kTile = 16;
-
-inline void transpose(const uint8_t* from, int64_t size, int rows, int words, uint32_t* to, int64_t stride) {
-  for (int i = 0; i < rows; ++i)
-    for (int word = 0; word < words; ++word) std::memcpy(to + word * stride + i, from + i * size + 4 * word, 4);
-}
-#endif
-
-// `width` bytes of each row as columns: the values of word w lie from to[w * kStride] on.
-// What is read after it lies `ahead` bytes further: without a hint each window would wait for the memory.
-void transpose_window(const uint8_t* rows, int64_t size, int width, int samples, int64_t ahead, uint32_t* to) {
-  const int words = width / 4;
-  for (int first = 0; first < samples; first += kTile) {
-    for (int i = 0; i < kTile; ++i) __builtin_prefetch(rows + (first + i) * size + ahead + kWindow - 1);
-    for (int word = 0; word < words; word += kTile)
-      transpose(rows + first * size + 4 * word, size, std::min(kTile, samples - first), std::min(kTile, words - word),
-                to + word * kStride + first, kStride);
   }
 }
 

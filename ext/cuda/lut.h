@@ -7,9 +7,6 @@
 
 namespace lgn::cuda {
 
-constexpr int kMinLutInputs = 2;
-constexpr int kMaxLutInputs = 6;
-
 struct LutArgs {
   Storage storage;
   int32_t inputs;  // of a gate
