@@ -28,8 +28,8 @@ class TableMLP(KnowsArguments, LogicSequential):
         depth: Number of layers, if ``width`` is one number.
         tau: Temperature of the group sum; ``"auto"`` takes gates a class / 40, above
             :func:`~lgn_lightning.nn.recommended_tau` where classes are few: wide nets fit small tables too well.
-        connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"`` or ``"mixture"``; one word, or one a
-            layer.
+        connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"``, ``"mixture"`` or ``"slots"``; one word,
+            or one a layer.
         num_candidates: Inputs that learned connections choose among, or slots.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.

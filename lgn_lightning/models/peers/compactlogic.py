@@ -38,7 +38,7 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
         if number == len(layers) - 1 and (missing := -len(gates) % shape.classes):
             gates = torch.cat([gates, gates.new_zeros(missing)])
             wires = torch.cat([wires, wires.new_zeros(2, missing)], 1)
-        _add_dense(net, wires, parts.certain(gates))
+        net.dense(wires, parts.certain(gates), "softmax")
     return net.net()
 
 
@@ -50,7 +50,3 @@ def _add_convolution(net: Assembly, tensors: Mapping[str, Tensor], slot: Tensor,
     leaves = torch.stack([part.gather(2, chosen).squeeze(2).t() for part in (channels, *places + padding)])
     kernel = int(places.max()) + padding + 1
     net.tree(leaves, parts.certain(gates)[:, None], "softmax", (kernel, padding, 0))
-
-
-def _add_dense(net: Assembly, wires: Tensor, weights: Tensor) -> None:
-    net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, "softmax"))

@@ -33,9 +33,5 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
             leaves = torch.stack([packed >> 16 & 0xFFFF, packed >> 8 & 0xFF, packed & 0xFF])
             net.tree(leaves, weights, "softmax", (3, 1, 2))
         else:
-            _add_dense(net, torch.stack([tensors["indices_0"], tensors["indices_1"]]), weights)
+            net.dense(torch.stack([tensors["indices_0"], tensors["indices_1"]]), weights, "softmax")
     return net.net()
-
-
-def _add_dense(net: Assembly, wires: Tensor, weights: Tensor) -> None:
-    net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, "softmax"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,13 +83,40 @@ class Assembly:
         self.image = None if shape.in_shape is None else tuple(shape.in_shape)
         self.bits = shape.inputs if self.image is None else math.prod(self.image)
 
-    def dense(self, wires: Tensor, make: Callable[[int], Part]) -> None:
-        """Adds a dense layer, made for the number of its inputs, of which ``wires`` are some."""
+    def dense(self, wires: Tensor, weights: Tensor, parametrization: str) -> None:
+        """Adds a dense layer; ``wires`` ``[inputs of a gate, gates]``, the first the most significant of the table."""
+        wires, kind = wires.to(torch.int32), dict[str, Any](layer="LogicLayer")
+        if len(wires) == 2:
+            tensors = dict(zip(("indices_a", "indices_b"), wires, strict=True))
+        else:
+            kind, tensors = {"layer": "LutLayer", "arity": len(wires)}, {"indices": wires}
+        self._add_dense(kind, wires, weights, parametrization, tensors)
+
+    def learned(self, candidates: Tensor, logits: Tensor, weights: Tensor, parametrization: str) -> None:
+        """Adds a dense layer whose gates choose; candidates and logits ``[inputs of a gate, gates, K]``.
+
+        Gates of more than two inputs keep what they have settled on.
+        """
+        arity, _, count = candidates.shape
+        if arity != 2 or count < 2:
+            self.bits = _inputs(self.bits, candidates)
+            self.dense(candidates.gather(2, logits.argmax(2, keepdim=True)).squeeze(2), weights, parametrization)
+            return
+        kind = {"layer": "LogicLayer", "connections": "learned", "num_candidates": count}
+        tensors = {
+            "learned.candidates": candidates.transpose(0, 1).to(torch.int32).contiguous(),
+            "learned.logits": logits.transpose(0, 1).float().contiguous(),
+        }
+        self._add_dense(kind, candidates, weights, parametrization, tensors)
+
+    def _add_dense(
+        self, kind: dict[str, Any], read: Tensor, weights: Tensor, parametrization: str, tensors: dict[str, Tensor]
+    ) -> None:
         if self.convolutions and self.image is not None:
             self.parts.append(Part({"layer": "Flatten"}))
-        self.image = None
-        self.parts.append(make(int(wires.max()) + 1 if self.bits is None else self.bits))
-        self.bits = self.parts[-1].arguments["out_dim"]
+        sizes = {"in_dim": _inputs(self.bits, read), "out_dim": read.shape[1], "parametrization": parametrization}
+        self.parts.append(Part(kind | sizes, {"weights": weights.float(), **tensors}))
+        self.image, self.bits = None, read.shape[1]
 
     def tree(
         self, leaves: Tensor, weights: Tensor, parametrization: str, usual: tuple[int, int, int], arity: int = 2
@@ -143,6 +170,11 @@ class Assembly:
         return net
 
 
+def _inputs(known: int | None, read: Tensor) -> int:
+    """Number of a layer's inputs, by what it reads where it is not known."""
+    return int(read.max()) + 1 if known is None else known
+
+
 def _group_sum(shape: Shape) -> Part:
     if shape.beta != int(shape.beta) or shape.beta < 0:
         raise ValueError(
@@ -167,40 +199,6 @@ def modules_of(state: Mapping[str, Tensor], ends: Iterable[str]) -> dict[str, di
         names = ", ".join(list(state)[:3])
         raise ValueError(f"the state dict has no layer of gates of this library; it begins with {names or 'nothing'}")
     return found
-
-
-def dense(in_dim: int, wires: Tensor, weights: Tensor, parametrization: str) -> Part:
-    """A dense layer; ``wires`` ``[inputs of a gate, gates]``, the first the most significant of the table."""
-    arity, gates = wires.shape
-    sizes: dict[str, Any] = {"in_dim": in_dim, "out_dim": gates, "parametrization": parametrization}
-    if arity == 2:
-        a, b = wires.to(torch.int32)
-        return Part({"layer": "LogicLayer", **sizes}, {"weights": weights.float(), "indices_a": a, "indices_b": b})
-    tensors = {"weights": weights.float(), "indices": wires.to(torch.int32)}
-    return Part({"layer": "LutLayer", "arity": arity, **sizes}, tensors)
-
-
-def learned(in_dim: int, candidates: Tensor, logits: Tensor, weights: Tensor, parametrization: str) -> Part:
-    """A dense layer whose gates choose; candidates and logits ``[inputs of a gate, gates, K]``.
-
-    Gates of more than two inputs keep what they have settled on.
-    """
-    arity, gates, count = candidates.shape
-    if arity != 2 or count < 2:
-        chosen = logits.argmax(2, keepdim=True)
-        return dense(in_dim, candidates.gather(2, chosen).squeeze(2), weights, parametrization)
-    arguments: dict[str, Any] = {
-        "in_dim": in_dim,
-        "out_dim": gates,
-        "parametrization": parametrization,
-        "num_candidates": count,
-    }
-    tensors = {
-        "weights": weights.float(),
-        "learned.candidates": candidates.transpose(0, 1).to(torch.int32).contiguous(),
-        "learned.logits": logits.transpose(0, 1).float().contiguous(),
-    }
-    return Part({"layer": "LogicLayer", "connections": "learned", **arguments}, tensors)
 
 
 def certain(gates: Tensor) -> Tensor:

@@ -55,8 +55,7 @@ def _add_dense(net: Assembly, name: str, tensors: Mapping[str, Tensor]) -> None:
     logits, candidates = tensors.get("_conn.conn"), tensors.get("_conn.cand")
     if "_conn.idx" in tensors:
         wires = tensors["_conn.idx"].t()
-        wires = wires.flip(0) if reverse else wires
-        net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, parametrization))
+        net.dense(wires.flip(0) if reverse else wires, weights, parametrization)
         return
     if logits is None:
         raise ValueError(f"{name}: a connectome that sums and compares has no gates here; topk, fixed and dense have")
@@ -65,8 +64,7 @@ def _add_dense(net: Assembly, name: str, tensors: Mapping[str, Tensor]) -> None:
     candidates, logits = (part.transpose(0, 1) for part in (candidates, logits))
     if reverse:
         candidates, logits = candidates.flip(0), logits.flip(0)
-    choices = candidates, logits
-    net.dense(candidates, lambda in_dim: parts.learned(in_dim, *choices, weights, parametrization))
+    net.learned(candidates, logits, weights, parametrization)
 
 
 def _node(name: str, tensors: Mapping[str, Tensor]) -> tuple[Tensor, str, bool]:

@@ -154,10 +154,10 @@ def _add_dense(net: Assembly, tensors: Mapping[str, Tensor], order: Tensor | Non
     weights, parametrization = _gates(tensors["weight"], net.shape, wires.shape[-2])
     wires = wires if order is None else order[wires]
     if "connections.weights" not in tensors:
-        net.dense(wires, lambda in_dim: parts.dense(in_dim, wires, weights, parametrization))
+        net.dense(wires, weights, parametrization)
         return
     candidates, logits = (part.permute(1, 2, 0) for part in (wires, tensors["connections.weights"]))  # [K, …] there
-    net.dense(wires, lambda in_dim: parts.learned(in_dim, candidates, logits, weights, parametrization))
+    net.learned(candidates, logits, weights, parametrization)
 
 
 def _add_tree(net: Assembly, name: str, tensors: Mapping[str, Tensor], order: Tensor | None) -> None:
