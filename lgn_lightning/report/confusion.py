@@ -1,13 +1,10 @@
 """Where the discrete net errs: the confusion matrix and the images behind its largest entries."""
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lgn_lightning.circuit import ARGMAX, Decoding
 
@@ -48,11 +45,3 @@ def confusion(scores: NDArray[Any], labels: NDArray[np.int64], decoding: Decodin
     predicted = decoding.decide(scores).astype(np.int64)
     matrix = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
     return Confusion(matrix, scores, predicted)
-
-
-def image_uri(image: NDArray[np.uint8]) -> str:
-    """An image ``[C, H, W]`` as a PNG data URI; other than one or three channels are shown by their first."""
-    pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -18,12 +18,11 @@ from lgn_lightning.deploy.throughput import images_per_second
 from lgn_lightning.deploy.trial import Trial, as_inputs, net_outputs, net_scores
 from lgn_lightning.report.circuit_facts import CircuitFacts, circuit_facts
 from lgn_lightning.report.confusion import Confusion, confusion
-from lgn_lightning.report.frames import automaton_frames
 from lgn_lightning.report.history import History, read_history
 from lgn_lightning.report.importance import Importance, importance
 from lgn_lightning.report.layers import LayerFacts, layer_facts
 from lgn_lightning.report.run_facts import run_facts
-from lgn_lightning.report.states import state_curves
+from lgn_lightning.report.states import automaton_grids, state_curves
 from lgn_lightning.training.checkpoint import LoadedNet, decoding
 from lgn_lightning.training.fit_columns import fit_columns
 
@@ -48,7 +47,7 @@ class Findings:
 
     ``activity_images`` test images gave the layers' activity, and on ``compared`` of them net and circuit had equal
     scores; ``throughput`` is in images per second by what ran them. ``values`` are metrics of targets that are no
-    classes; ``states`` are curves of a recurrent net's state over the steps, ``frames`` are an automaton's grids;
+    classes; ``states`` are curves of a recurrent net's state over the steps, ``grids`` those of an automaton;
     ``importance`` is of a table's bits and columns, over ``flipped`` rows.
     """
 
@@ -65,7 +64,7 @@ class Findings:
     flipped: int = 0
     throughput: list[tuple[str, float]] = field(default_factory=list)
     states: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
-    frames: NDArray[np.bool_] | None = None
+    grids: NDArray[np.bool_] | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -103,7 +102,7 @@ class Findings:
             "depth": circuit.stats.depth,
             "fpga": circuit.fpga and circuit.fpga.as_dict(),
         }
-        hanging = self.importance and {
+        flips = self.importance and {
             "rows": self.flipped,
             "columns": self.importance.groups.tolist(),
             "bits": self.importance.bits.tolist(),
@@ -116,7 +115,7 @@ class Findings:
             "test": test,
             "layers": layers,
             "circuit": gates,
-            "flips": hanging,
+            "flips": flips,
             "images_per_second": {name: round(value) for name, value in self.throughput},
         }
 
@@ -147,7 +146,7 @@ def examine(run: LoadedNet, data_root: Path | None = None) -> Findings:
     findings = Findings(run, history, layers, measured, test, circuit, missing=missing)
     if test is not None:
         findings.states = state_curves(run.net, test.images)
-        findings.frames = automaton_frames(run.net, test.images)
+        findings.grids = automaton_grids(run.net, test.images)
         _run_test_images(findings, test)
     return findings
 

@@ -1,4 +1,4 @@
-"""What hangs on each input: every input bit is flipped in all test samples, and the circuit decides again."""
+"""How much each input matters: every input bit is flipped in all test samples, and the circuit decides again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

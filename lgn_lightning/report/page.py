@@ -17,11 +17,11 @@ from lgn_lightning.base.machine import processor_name
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.throughput import rate_text
 from lgn_lightning.gates import GATE_NAMES
-from lgn_lightning.report import figures, frames
+from lgn_lightning.report import figures
 from lgn_lightning.report.circuit_facts import CircuitFacts
-from lgn_lightning.report.confusion import image_uri
 from lgn_lightning.report.findings import Findings, examine
 from lgn_lightning.report.gate_diagram import choose_piece, draw_piece, node_values
+from lgn_lightning.report.pictures import animation_uri, grids_uri, image_uri
 from lgn_lightning.report.run_facts import settings_text
 from lgn_lightning.training.checkpoint import open_net
 
@@ -63,7 +63,7 @@ def render(findings: Findings) -> str:
         most_bits=2 ** max((layer.arity for layer in findings.layers), default=2),
         soft=findings.soft_accuracy,
         charts=_charts(findings),
-        automaton={} if findings.frames is None else _automaton(findings.frames),
+        automaton={} if findings.grids is None else _automaton(findings.grids),
         activity=figures.activity_charts([layer.on for layer in findings.layers if layer.on is not None]),
         about=findings.about,
         settings=settings_text(findings.run),
@@ -104,7 +104,7 @@ def _charts(findings: Findings) -> dict[str, str]:
 
 
 def _automaton(grids: NDArray[np.bool_]) -> dict[str, Any]:
-    return {"picture": frames.picture_uri(grids), "animation": frames.animation_uri(grids), "steps": len(grids) - 1}
+    return {"picture": grids_uri(grids), "animation": animation_uri(grids), "steps": len(grids) - 1}
 
 
 def _examples(findings: Findings) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def _examples(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _bits(findings: Findings) -> list[tuple[str, float]]:
-    """The comparisons that most hangs on, in words."""
+    """The comparisons that matter most, in words."""
     if findings.importance is None or findings.circuit is None or findings.circuit.small.comparisons is None:
         return []
     shares = findings.importance.bits

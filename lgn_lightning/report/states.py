@@ -1,14 +1,16 @@
-"""State over time: how much of it differs between sequences, and how much changes from step to step."""
+"""A net that runs: how its state differs between sequences and changes from step to step, and an automaton's grids."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lgn_lightning.nn.states import state_entropy, states_of
+from lgn_lightning.nn.states import grids_of, state_entropy, states_of
 
 #: Test sequences that are looked at.
 _SEQUENCES = 256
+#: Steps of an automaton whose rule is trained on single ones.
+_STEPS = 24
 
 
 def state_curves(net: nn.Module, samples: NDArray[np.uint8]) -> dict[str, tuple[list[int], list[float]]]:
@@ -26,3 +28,9 @@ def state_curves(net: nn.Module, samples: NDArray[np.uint8]) -> dict[str, tuple[
     if gap.max() > 0:  # straight-through nets have none
         curves["gap, soft to hard"] = (steps, gap.tolist())
     return curves
+
+
+def automaton_grids(net: nn.Module, samples: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """The first channel of the first sample's grids, bool ``[1 + steps, H, W]``; None of a net without an automaton."""
+    grids = grids_of(net, torch.from_numpy(samples[:1]), _STEPS)
+    return None if grids is None else np.asarray((grids[0, :, 0] > 0.5).cpu().numpy(), np.bool_)

@@ -1,4 +1,4 @@
-"""State over the steps of sequences, as the report draws it."""
+"""State over the steps of sequences and the grids of automata, as the report draws them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lgn_lightning.models import LogicRNN
+from lgn_lightning.models import LogicCA, LogicMLP, LogicRNN
 from lgn_lightning.nn.states import states_of
-from lgn_lightning.report.states import state_curves
+from lgn_lightning.report.states import automaton_grids, state_curves
 
 
 @pytest.mark.parametrize("sampler", ["soft", "straight_through"])
@@ -29,3 +29,17 @@ def test_curves_over_the_steps(sampler: str) -> None:
     if sampler == "soft":
         assert curves["gap, soft to hard"][1] == pytest.approx((hard - soft).abs().mean((0, 2)).tolist())
     assert state_curves(nn.Identity(), x) == {}
+
+
+def test_grids_of_an_automaton_are_those_of_each_step() -> None:
+    torch.manual_seed(0)
+    net = LogicCA((2, 5, 6), width=20, depth=1, votes=10, steps=3, visible=1).eval()
+    samples = np.random.default_rng(0).integers(0, 256, (4, 2, 5, 6), dtype=np.uint8)
+    grids = automaton_grids(net, samples)
+    assert grids is not None
+    assert grids.shape == (4, 5, 6)
+    assert np.array_equal(grids[0], samples[0, 0] > 127)
+    assert np.array_equal(grids[3].ravel(), net(torch.from_numpy(samples[:1]))[0].numpy() > 0)
+    single = LogicCA((1, 5, 6), width=20, depth=1, votes=10).eval()
+    assert len(automaton_grids(single, samples[:, :1])) == 25  # a rule of single steps goes on
+    assert automaton_grids(LogicMLP((1, 5, 6), 2, width=60, depth=1).eval(), samples[:, :1]) is None
