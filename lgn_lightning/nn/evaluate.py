@@ -6,11 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lgn_lightning import ops
 from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.nn.samplers import GateSample
-from lgn_lightning.nn.straight_through import FORMULAS, round_to_bits, straight_through, straight_through_lut
-from lgn_lightning.ops import library
+from lgn_lightning.nn.straight_through import layer_gradients, layer_op, round_to_bits, straight_through
 
 #: From outputs, inputs and table of a layer to the same outputs, with the gradient of what chose its wires.
 Learn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -37,15 +35,14 @@ def evaluate(
         learn: Gives the outputs the gradient of the choice of wires.
     """
     table = sample.table.to(table_dtype(x.dtype))
-    run: Callable[..., Tensor] = FORMULAS[op][0] if plain else getattr(ops, op)
+    run = layer_op(op, plain)
     if hard is not None:
         hard = hard.to(table.dtype)
         if sample.slopes is not None:
             slopes = sample.slopes.to(table.dtype)
-            return cast(Tensor, _WithSlopes.apply(op, run, round_to_bits(x), table, hard, slopes, *wires))
+            return cast(Tensor, _WithSlopes.apply(op, plain, round_to_bits(x), table, hard, slopes, *wires))
         if not sample.warped:
-            rounding: Callable[..., Tensor] = straight_through if op == "logic" else straight_through_lut
-            y = rounding(x, table, hard, *wires, implementation="python" if plain else None)
+            y = straight_through(op, x, table, hard, wires, plain)
             return y if learn is None else learn(y, (x > 0.5).to(x.dtype), table)
         x = round_to_bits(x)
     y = run(x, table, *wires)
@@ -69,11 +66,11 @@ class _WithSlopes(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, op: str, run: Any, x: Tensor, table: Tensor, hard: Tensor, slopes: Tensor, *wires: Tensor
+        ctx: Any, op: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, slopes: Tensor, *wires: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, table, slopes, *wires)
-        ctx.op, ctx.run = op, run
-        return cast(Tensor, run(x, hard, *wires))
+        ctx.op, ctx.plain = op, plain
+        return layer_op(op, plain)(x, hard, *wires)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -91,10 +88,7 @@ class _WithSlopes(torch.autograd.Function):
                 sums.index_add_(0, index, grad.t() * slope.to(x.dtype).gather(1, entry))
             grad_x = sums.t()
         if ctx.needs_input_grad[3]:
-            if ctx.run is FORMULAS[ctx.op][0]:
-                grad_table = FORMULAS[ctx.op][1](grad, x, table, *wires, False)[1]
-            else:
-                grad_table = library.backward(f"{ctx.op}_backward", grad, x, table, *wires, False)[1]
+            grad_table = layer_gradients(ctx.op, ctx.plain, grad, x, table, *wires, False)[1]
         return None, None, grad_x, grad_table, *(None,) * (len(ctx.needs_input_grad) - 4)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning import ops
 from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.gates import NUM_GATES
@@ -15,7 +14,8 @@ from lgn_lightning.nn.checked_input import CheckedInput, check_range
 from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.learned_connections import LearnedConnections
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
-from lgn_lightning.nn.samplers import GateSample, Sampler, make_sampler
+from lgn_lightning.nn.samplers import GateSample, Sampler, hard_tables, make_sampler
+from lgn_lightning.ops.library import sum_dtype
 
 _IMPLEMENTATIONS = (None, "auto", "python", "cpu", "cuda")
 #: What a gate's two wires take while they are drawn.
@@ -143,7 +143,7 @@ class GateLayer(CheckedInput):
 
     def hard_values(self, gates: Tensor, dtype: torch.dtype) -> Tensor:
         """Tables ``[num_gates, 2^arity]`` of hard gates: 0 or 1, or NaN of a gate with NaN among its weights."""
-        tables = ops.hard_table(gates, dtype) if self.arity == 2 else ops.lut_table(gates.long(), self.arity, dtype)
+        tables = hard_tables(gates, self.arity, dtype)
         if surely_without_nan(self.weights):
             return tables
         return tables.masked_fill(self.weights.detach().isnan().any(1, keepdim=True), math.nan)
@@ -263,4 +263,4 @@ def on_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def table_dtype(activations: torch.dtype) -> torch.dtype:
     """The dtype of the tables that activations of a dtype are computed with."""
-    return torch.float64 if activations == torch.float64 else torch.float32
+    return sum_dtype(activations)

@@ -28,9 +28,9 @@ __all__ = [
     "make_parametrization",
 ]
 
-#: Its counterpart for a table entry: 88 % to be what gate "A" has there.
+#: Logit of a table entry under residual initialization: 88 % to be what gate "A" has there.
 RESIDUAL_ENTRY_LOGIT = 2.0
-#: That of WARP: 95.1 % to be what gate "A" is.
+#: The same of WARP: 95.1 % to be what gate "A" is.
 RESIDUAL_WARP_LOGIT = math.log(0.951 / 0.049)
 #: Offset that maps an int16 to the middle of its step of (0, 1): −32,768 + 32,768.5 is half a step above 0.
 _HALF_STEPS = 32_768.5

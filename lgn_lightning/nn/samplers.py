@@ -216,7 +216,8 @@ class StraightThrough(Sampler):
         if self.slopes == "soft":
             return self._soft(parametrization, logits, plain, gates)
         table = self._table(parametrization, logits, plain)
-        return GateSample(hard_tables(gates, table) + (table - table.detach()), gates)
+        values = hard_tables(gates, table.shape[1].bit_length() - 1, table.dtype)
+        return GateSample(values + (table - table.detach()), gates)
 
     def runs_on_bits(self, parametrization: Parametrization) -> bool:
         """As in the base; with hard slopes those of WARP are the table's, too."""
@@ -290,11 +291,9 @@ def extended_slopes(table: Tensor) -> Tensor:
     return torch.stack(slopes)
 
 
-def hard_tables(gates: Tensor, like: Tensor) -> Tensor:
-    """Tables of gate ids, 0 or 1, in the shape ``[n, 2^k]`` and dtype of ``like``."""
-    if like.shape[1] == 4:
-        return ops.hard_table(gates, like.dtype)
-    return ops.lut_table(gates.long(), like.shape[1].bit_length() - 1, like.dtype)
+def hard_tables(gates: Tensor, arity: int, dtype: torch.dtype) -> Tensor:
+    """Tables ``[n, 2^arity]`` of gate ids, 0 or 1."""
+    return ops.hard_table(gates, dtype) if arity == 2 else ops.lut_table(gates.long(), arity, dtype)
 
 
 #: The choices of ``LogicLayer(sampler=…)``.

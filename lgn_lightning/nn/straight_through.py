@@ -3,6 +3,7 @@
 :class:`~lgn_lightning.nn.LogicSequential` runs whole stacks of such layers as one op on packed bits, with equal values.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,37 +13,41 @@ from lgn_lightning import ops
 from lgn_lightning.ops import dense, library
 from lgn_lightning.ops.lut import lut_backward_reference, lut_reference
 
-#: The ops of a layer by name, as formulas in plain torch, and their gradients.
-FORMULAS: dict[str, tuple[Any, Any]] = {
+_FORMULAS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]] = {
     "logic": (dense.logic_reference, dense.logic_backward_reference),
     "lut": (lut_reference, lut_backward_reference),
 }
 
 
+def layer_op(op: str, plain: bool) -> Callable[..., Tensor]:
+    """The op of a layer, ``"logic"`` or ``"lut"``, or its formula in plain torch."""
+    return _FORMULAS[op][0] if plain else cast(Callable[..., Tensor], getattr(ops, op))
+
+
+def layer_gradients(op: str, plain: bool, *arguments: Any) -> tuple[Tensor, Tensor]:
+    """Gradients of its inputs and table, from what its backward op takes, such as that of `ops.logic`."""
+    if plain:
+        return _FORMULAS[op][1](*arguments)
+    return cast(tuple[Tensor, Tensor], library.backward(f"{op}_backward", *arguments))
+
+
 def straight_through(
-    x: Tensor, table: Tensor, hard: Tensor, a: Tensor, b: Tensor, implementation: str | None = None
+    op: str, x: Tensor, table: Tensor, hard: Tensor, wires: Sequence[Tensor], plain: bool = False
 ) -> Tensor:
-    """Evaluates hard gates on bits; the backward pass is that of :func:`~lgn_lightning.ops.logic` with ``table``.
+    """Evaluates hard gates on bits; the backward pass is that of the op with ``table``.
 
     With bits u, v of a gate: y = g(u, v), ∂y/∂t_ij = [u = i][v = j], ∂y/∂u = t_1v − t_0v, ∂y/∂v = t_u1 − t_u0, and the
     rounding of the inputs counts as the identity.
 
     Args:
+        op: ``"logic"`` or ``"lut"``: :func:`~lgn_lightning.ops.logic` or :func:`~lgn_lightning.ops.lut`.
         x: Inputs, floating point ``[batch, in]``; a bit is ``x > 0.5``. The result, 0 or 1, has its dtype.
-        table: Tables ``[n, 4]`` of the backward pass, float32 (float64 if ``x`` is).
+        table: Tables ``[n, 2^k]`` of the backward pass, float32 (float64 if ``x`` is).
         hard: Tables of the gates of the forward pass, 0 or 1, or NaN where there is none.
-        a: Index of each gate's first input, int32 ``[n]``.
-        b: Index of each gate's second input, likewise.
-        implementation: ``"python"`` for the formula in plain torch.
+        wires: Indices of the inputs, as the op takes them.
+        plain: Whether to compute by the formula in plain torch.
     """
-    return cast(Tensor, _StraightThrough.apply("logic", implementation == "python", x, table, hard, a, b))
-
-
-def straight_through_lut(
-    x: Tensor, table: Tensor, hard: Tensor, indices: Tensor, implementation: str | None = None
-) -> Tensor:
-    """The same with gates of k inputs, see :func:`~lgn_lightning.ops.lut`: ``table`` and ``hard`` are ``[n, 2^k]``."""
-    return cast(Tensor, _StraightThrough.apply("lut", implementation == "python", x, table, hard, indices))
+    return cast(Tensor, _StraightThrough.apply(op, plain, x, table, hard, *wires))
 
 
 def round_to_bits(x: Tensor) -> Tensor:
@@ -54,21 +59,16 @@ class _StraightThrough(torch.autograd.Function):
     """An op on bits and hard tables, with the gradient that it has with soft ones."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, *indices: Tensor) -> Tensor:
+    def forward(ctx: Any, op: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, *wires: Tensor) -> Tensor:
         bits = x.clamp(0, 1).round()  # 0.5 to 0, and NaN stays
-        ctx.save_for_backward(bits, table, *indices)
-        ctx.name, ctx.plain = name, plain
-        op = FORMULAS[name][0] if plain else getattr(ops, name)
-        return cast(Tensor, op(bits, hard, *indices))
+        ctx.save_for_backward(bits, table, *wires)
+        ctx.op, ctx.plain = op, plain
+        return layer_op(op, plain)(bits, hard, *wires)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         need_x, need_table = ctx.needs_input_grad[2:4]
-        arguments = grads[0], *ctx.saved_tensors, need_x
-        if ctx.plain:
-            grad_x, grad_table = FORMULAS[ctx.name][1](*arguments)
-        else:
-            grad_x, grad_table = library.backward(f"{ctx.name}_backward", *arguments)
+        grad_x, grad_table = layer_gradients(ctx.op, ctx.plain, grads[0], *ctx.saved_tensors, need_x)
         none = [None] * (len(ctx.needs_input_grad) - 4)
         return None, None, grad_x if need_x else None, grad_table if need_table else None, *none
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgn_lightning.nn.straight_through import round_to_bits, straight_through, straight_through_lut
+from lgn_lightning.nn.straight_through import round_to_bits, straight_through
 from lgn_lightning.ops import hard_table
 
 
@@ -21,17 +21,15 @@ def expected(x: Tensor, table: Tensor, gates: Tensor, a: Tensor, b: Tensor) -> T
     return hard + (soft - soft.detach())
 
 
-@pytest.mark.parametrize("implementation", [None, "python"])
-def test_hard_gates_forward_and_soft_gradient(implementation: str | None) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_hard_gates_forward_and_soft_gradient(plain: bool) -> None:
     x, table = torch.rand(50, 9, requires_grad=True), torch.rand(30, 4, requires_grad=True)
     gates = torch.randint(16, (30,), dtype=torch.uint8)
     a, b = torch.randint(9, (2, 30), dtype=torch.int32)
     upper = torch.randn(50, 30)
     want = expected(x, table, gates, a, b)
-    for y in (
-        straight_through(x, table, hard_table(gates), a, b, implementation),
-        straight_through_lut(x, table, hard_table(gates), torch.stack((a, b)), implementation),
-    ):
+    for op, wires in (("logic", (a, b)), ("lut", (torch.stack((a, b)),))):
+        y = straight_through(op, x, table, hard_table(gates), wires, plain)
         assert torch.equal(y, want)
         got = torch.autograd.grad(y, (x, table), upper)
         for one, other in zip(got, torch.autograd.grad(want, (x, table), upper, retain_graph=True), strict=True):
@@ -41,9 +39,10 @@ def test_hard_gates_forward_and_soft_gradient(implementation: str | None) -> Non
 def test_gradients_that_nobody_wants_are_not_made() -> None:
     hard, index = hard_table(torch.tensor([6])), torch.zeros(1, dtype=torch.int32)
     x, table = torch.rand(3, 2), torch.rand(1, 4, requires_grad=True)
-    straight_through(x, table, hard, index, index + 1).sum().backward()
+    wires = index, index + 1
+    straight_through("logic", x, table, hard, wires).sum().backward()
     assert table.grad is not None
-    straight_through(x.requires_grad_(), table.detach(), hard, index, index + 1).sum().backward()
+    straight_through("logic", x.requires_grad_(), table.detach(), hard, wires).sum().backward()
     assert x.grad is not None
 
 
