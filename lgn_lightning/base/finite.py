@@ -1,4 +1,4 @@
-"""Finds weights that are no numbers."""
+"""Finds NaN and infinity in tensors and weights."""
 
 import math
 

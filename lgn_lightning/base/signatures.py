@@ -81,7 +81,7 @@ def is_subclass(path: str, base: str) -> bool:
 
 
 def classes_of(package: str) -> list[str]:
-    """Names that a package imports or defines at its top."""
+    """Names that a package imports at its top."""
     tree = _tree(package)
     return [] if tree is None else sorted({alias.asname or alias.name for _, alias in _imports(tree)})
 

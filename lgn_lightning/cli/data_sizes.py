@@ -9,7 +9,7 @@ from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.data.images import ImageDataModule
 from lgn_lightning.data.levels import choose_levels
-from lgn_lightning.training.targets import TARGETS, scores_of
+from lgn_lightning.training.targets import TARGETS, num_scores_of
 
 #: Arguments of nets, which are attributes of data modules.
 _SIZES: Final = ("num_bits", "num_classes")
@@ -50,7 +50,8 @@ def fill_in_sizes(config: Any) -> SampleDataModule | None:
         config.model.target = {"class": "classes"}.get(word := getattr(data, "task", "class"), word)
     sizes = {name: getattr(data, name, None) for name in _SIZES}
     if isinstance(sizes["num_classes"], int):  # of one output for yes or no, and for levels
-        sizes["num_classes"] = scores_of(_target_word(config.model.get("target", "classes")), sizes["num_classes"])
+        word = _target_word(config.model.get("target", "classes"))
+        sizes["num_classes"] = num_scores_of(word, sizes["num_classes"])
     for name in unknown:
         arguments[name] = sizes[name]
     if config.model.get("num_classes", 0) is None:

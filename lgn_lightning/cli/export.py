@@ -110,14 +110,11 @@ def _approximate(circuit: Circuit, recipe: str, share: float) -> tuple[Circuit, 
 
 def _options(arguments: argparse.Namespace) -> ExportOptions:
     name, formats = arguments.name, tuple(part.strip() for part in arguments.format.split(","))
-    if arguments.pipeline and "verilog" not in formats:
-        raise LgnError("--pipeline applies to Verilog only: add --format verilog")
-    if arguments.port and "verilog" not in formats:
-        raise LgnError("--port applies to Verilog only: add --format verilog")
-    if arguments.top != "plain" and "verilog" not in formats:
-        raise LgnError(f"--top {arguments.top} applies to Verilog only: add --format verilog")
-    if arguments.luts and "verilog" not in formats:
-        raise LgnError("--luts applies to Verilog only: add --format verilog")
+    top = arguments.top if arguments.top != "plain" else None
+    of_verilog = {"pipeline": arguments.pipeline, "port": arguments.port, f"top {top}": top, "luts": arguments.luts}
+    for option, given in of_verilog.items():
+        if given and "verilog" not in formats:
+            raise LgnError(f"--{option} applies to Verilog only: add --format verilog")
     if c_name(name) != name:
         wanted = f"give small letters, digits and underscores, as {c_name(name)!r}"
         raise LgnError(f"--name {name!r} is no prefix of C names: {wanted}")

@@ -12,7 +12,7 @@ from lgn_lightning.base.files import atomic_path
 from lgn_lightning.cli.quiet import hush
 
 LIBRARIES: Final = ("torchlogix", "silogic", "convlogic", "compactlogic")
-#: Bits of random samples that a net is tried with, and how many of them.
+#: Random samples that a net is tried with.
 _SAMPLES: Final = 10_000
 
 
@@ -51,7 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     from lgn_lightning.training.imported import save_net
 
     hush()
-
     state = _state_dict(arguments.source)
     library = import_module(f"lgn_lightning.models.peers.{arguments.library}")
     peer = None

@@ -12,7 +12,7 @@ from lgn_lightning.cli.preflight import keys_named
 from lgn_lightning.cli.recipe_help import asks_help, print_keys
 from lgn_lightning.cli.trained import open_trained
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, run_folder
-from lgn_lightning.runs.recipes import find_recipe, recipe_files
+from lgn_lightning.runs.recipes import SUFFIXES, find_recipe, recipe_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     first, *others = arguments.words
     path, checkpoint = Path(first), key_value(arguments.keys, "--ckpt_path")
-    is_recipe = path.suffix in (".yaml", ".yml") or first in {file.stem for file in recipe_files()}
+    is_recipe = path.suffix in SUFFIXES or first in {file.stem for file in recipe_files()}
     is_trained = not is_recipe and (path.suffix == ".ckpt" or path.is_dir() or len(path.parts) > 1)
     recipe = None if is_trained else find_recipe(first)
     if asks_help(arguments.keys):

@@ -53,10 +53,7 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
         RecipeError: If there are no rules for them.
     """
     name = settings["class_path"].rpartition(".")[2]
-    arguments, reasons = (
-        dict(settings["init_args"]),
-        {"val_fraction": "share that chooses the checkpoint"},
-    )
+    arguments, reasons = dict(settings["init_args"]), {"val_fraction": "share that chooses the checkpoint"}
     if name == "ImageFolder":
         _choose_size(arguments, reasons)
     if not (name == "ImageFolder" and (data_root(arguments.get("root")) / "val").is_dir()):

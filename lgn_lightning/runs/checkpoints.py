@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 from typing import Any, Final
 
 from lgn_lightning.base.errors import CheckpointError, note
-from lgn_lightning.runs.folder import RESUME_POINT, RUNS
+from lgn_lightning.runs.folder import RESUME_POINT, RUNS, version_number
 
 #: The key of a checkpoint under which its `digest` stands.
 DIGEST: Final = "lgn_sha256"
@@ -39,7 +39,8 @@ def chosen_checkpoint(target: str | os.PathLike[str]) -> ChosenCheckpoint:
         return ChosenCheckpoint(path)
     if not path.is_dir():
         raise CheckpointError(f"there is no run or checkpoint {path}; runs are in {RUNS}/<recipe>/")
-    for folder in (path, path / "checkpoints", *sorted(path.glob("version_*/checkpoints"), key=_version, reverse=True)):
+    runs = sorted(path.glob("version_*"), key=version_number, reverse=True)
+    for folder in (path, path / "checkpoints", *(run / "checkpoints" for run in runs)):
         if files := list(folder.glob("*.ckpt")):
             return _choose(files)
     raise CheckpointError(f"{path} holds no checkpoint, nor do its checkpoints/ and version_*/checkpoints/")
@@ -49,11 +50,6 @@ def run_folder(checkpoint: Path) -> Path:
     """The folder of the run that a checkpoint belongs to; its own folder, if it lies elsewhere."""
     folder = checkpoint.parent
     return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _version(checkpoints: Path) -> int:
-    number = checkpoints.parent.name.removeprefix("version_")
-    return int(number) if number.isdigit() else -1
 
 
 def _choose(files: list[Path]) -> ChosenCheckpoint:

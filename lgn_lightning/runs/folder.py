@@ -148,11 +148,13 @@ def _run_to_resume(recipe: str) -> RunFolder | None:
 
 def _newest(runs: list[RunFolder]) -> RunFolder | None:
     # By number and not by time: a copy has the time at which it was copied.
-    numbered = [(int(run.path.name.removeprefix("version_")), run) for run in runs if _is_numbered(run.path)]
-    if numbered:
-        return max(numbered, key=lambda pair: pair[0])[1]
+    newest = max(runs, key=lambda run: version_number(run.path), default=None)
+    if newest is not None and version_number(newest.path) >= 0:
+        return newest
     return max(runs, key=lambda run: run.config.stat().st_mtime, default=None)
 
 
-def _is_numbered(path: Path) -> bool:
-    return re.fullmatch(r"version_\d+", path.name) is not None
+def version_number(run: Path) -> int:
+    """N of a run's folder ``version_N``; -1 of one with another name."""
+    found = re.fullmatch(r"version_(\d+)", run.name)
+    return int(found[1]) if found else -1

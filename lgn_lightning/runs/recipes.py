@@ -12,7 +12,7 @@ from lgn_lightning.base.plain_values import filled
 from lgn_lightning.base.settings_text import read_settings
 
 #: Suffixes of a recipe's file.
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass
@@ -62,7 +62,7 @@ def list_recipes() -> list[Recipe]:
 def find_recipe(name_or_path: str) -> Path:
     """Finds a shipped recipe by its name, or takes the path of a YAML file; a RecipeError suggests a near name."""
     path = Path(name_or_path)
-    if path.suffix in _SUFFIXES:
+    if path.suffix in SUFFIXES:
         if path.is_file():
             return path
         raise RecipeError(f"there is no recipe file {path}; `lgn ls` lists the recipes, `lgn cp` copies one")
@@ -86,7 +86,7 @@ def copy_recipe(name: str, destination: Path | None = None) -> Path:
     target = destination or Path(f"{source.stem}.yaml")
     if target.is_dir():
         target = target / source.name
-    elif target.suffix not in _SUFFIXES:
+    elif target.suffix not in SUFFIXES:
         target = target.with_name(f"{target.name}.yaml")
     if target.exists():
         raise RecipeError(f"{target} exists already; name another file or remove it first")

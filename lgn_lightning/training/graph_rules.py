@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgn_lightning.base.lightning_private import callbacks_of, detects_anomalies
+from lgn_lightning.nn.deferred import hooked
 from lgn_lightning.nn.logic_layer import LogicLayer
 
 # Hooks that Lightning calls between the parts of a step; a replay has no such place.
@@ -88,7 +89,7 @@ def optimizer_reason(optimizers: Sequence[Optimizer]) -> str | None:
 def net_reason(net: nn.Module) -> str | None:
     """Why a net cannot be recorded; None if no reason is known."""
     for name, module in net.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        if hooked(module):
             return f"{name or 'the net'} has hooks, which a replay would not call"
         if isinstance(module, LogicLayer) and module.learned is not None and not module.runs_on_bits:
             return (

@@ -6,12 +6,17 @@ from torch import Tensor
 from lgn_lightning.base.errors import DataError
 
 
+def described(y: Tensor) -> str:
+    """Type and shape of labels, for messages."""
+    return f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
+
+
 def check_labels(y: Tensor, num_classes: int, ignored: int | None = None) -> None:
     """Refuses labels that a classifier would fail on, or get wrong in silence, by a DataError; leaves out ``ignored``.
 
     They are int64 ``[batch]`` below ``num_classes`` or distributions, floats ``[batch, num_classes]`` with the sum 1.
     """
-    are = f"labels are {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
+    are = f"labels are {described(y)}"
     wanted = f"give int64 [batch], 0 to {num_classes - 1}, or distributions, floats [batch, {num_classes}]"
     if y.is_floating_point():
         if y.ndim != 2 or y.shape[1] != num_classes:
@@ -33,5 +38,5 @@ def check_labels(y: Tensor, num_classes: int, ignored: int | None = None) -> Non
     if len(wrong):
         raise DataError(
             f"a label is {int(wrong[0])}, but classes go from 0 to {num_classes - 1}: number them from 0 on, "
-            " or set num_classes of net and LogicClassifier"
+            "or set num_classes of net and LogicClassifier"
         )

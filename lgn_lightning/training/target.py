@@ -132,8 +132,3 @@ def _sums_of(net: nn.Module) -> tuple[bool, float, float]:
 
 def _sums_of_circuit(builder: NetlistBuilder, outputs: NodeIds) -> tuple[bool, float, float]:
     return True, builder.tau, len(outputs) / (builder.num_classes or len(outputs)) / 2
-
-
-def described(y: Tensor) -> str:
-    """Type and shape of labels, for messages."""
-    return f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"

@@ -10,8 +10,8 @@ from torchmetrics import CohenKappa, MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.training.label_check import check_labels
-from lgn_lightning.training.target import Target, described
+from lgn_lightning.training.label_check import check_labels, described
+from lgn_lightning.training.target import Target
 from lgn_lightning.training.thresholds import Labels, YesNo
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Target",
     "YesNo",
     "make_target",
-    "scores_of",
+    "num_scores_of",
 ]
 
 #: The label of a step that does not count, which torch's losses leave out.
@@ -278,7 +278,7 @@ TARGETS: Final[dict[str, type[Target]]] = {
 }
 
 
-def scores_of(target: str, num_classes: int) -> int:
+def num_scores_of(target: str, num_classes: int) -> int:
     """Scores that a net must give for a target of one of the words."""
     return 1 if issubclass(TARGETS[target], YesNo | Ordinal) else num_classes
 

@@ -19,7 +19,9 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.training.target import Target, described
+from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.training.label_check import described
+from lgn_lightning.training.target import Target
 
 
 class Labels(Target):
@@ -37,8 +39,7 @@ class Labels(Target):
 
     def __init__(self, choose: Literal["accuracy", "f1", "recall", "half"] = "f1", recall: float = 0.9) -> None:
         super().__init__()
-        if choose not in ("accuracy", "f1", "recall", "half"):
-            raise ValueError(f"choose={choose!r} is none of 'accuracy', 'f1', 'recall', 'half'")
+        check_choice("choose", choose, ("accuracy", "f1", "recall", "half"))
         if not 0 < recall <= 1:
             raise ValueError(f"recall={recall} is not in (0, 1]")
         self.by, self.recall, self.options = choose, recall, {"choose": choose, "recall": recall}

@@ -19,7 +19,7 @@ from lgn_lightning.data import Table
 from lgn_lightning.data.table_columns import make_table_rows
 from lgn_lightning.deploy.trial import Trial
 from lgn_lightning.training.module import LogicModule
-from lgn_lightning.training.targets import scores_of
+from lgn_lightning.training.targets import num_scores_of
 from tests.circuit.tables import NAMES, net_of
 
 ROWS = 24
@@ -75,7 +75,7 @@ def test_all_agree_on_raw_rows_of_frames(
     except Exception as error:  # columns of one value alone
         assert "nothing to learn" in str(error)  # noqa: PT017
         return
-    net = net_of(comparisons, seed, classes=scores_of(target, 2))
+    net = net_of(comparisons, seed, classes=num_scores_of(target, 2))
     module = LogicModule(net, 2, target=target)
     module.target.fit(torch.randn(ROWS, 2) if target == "number" else torch.zeros(ROWS, 2))
     rows, notes = make_table_rows(table.columns, later, "later")
