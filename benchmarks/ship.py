@@ -1,7 +1,7 @@
 """Puts the circuit of a finished run among those that ship with the package (lgn_lightning/hub).
 
-    python benchmarks/ship.py runs/mnist-8k-learned-aug/version_0 --name mnist-8k --title "MNIST, 2 × 4,000 gates"
-    python benchmarks/ship.py runs/game-of-life/version_0 --name game-of-life --rule game-of-life --title "…"
+    python benchmarks/ship.py runs/mnist-8k-learned-aug/version_0 --name mnist-8k --title "…" --data "MNIST …"
+    python benchmarks/ship.py runs/game-of-life/version_0 --name game-of-life --rule game-of-life --title "…" --data "…"
 
 The run's checkpoint is verified first, by `lgn verify`: what cannot be proven or compared equal does not ship.
 """
@@ -23,16 +23,16 @@ from lgn_lightning.cli.main import main as lgn
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.hub import FOLDER, Manifest
 
-#: Samples of the comparisons that no proof covers, and seconds of a proof.
-SAMPLES, TIMEOUT = 10_000, 600
+#: Samples of the comparisons that no proof covers.
+SAMPLES = 10_000
 
 
-def verified(run: Path, rule: str | None) -> list[str]:
+def verified(run: Path, rule: str | None, timeout: float) -> list[str]:
     """The lines of `lgn verify` that say what is equal; ends the program if anything differs or nothing is proven."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         ruled = [] if rule is None else ["--rule", rule]
-        code = lgn(["verify", str(run), "--samples", str(SAMPLES), "--timeout", str(TIMEOUT), *ruled])
+        code = lgn(["verify", str(run), "--samples", str(SAMPLES), "--timeout", str(timeout), *ruled])
     print(said.getvalue(), end="")
     lines = [" ".join(line.split()) for line in said.getvalue().splitlines()]
     proofs = [line for line in lines if line.startswith("equal ")]
@@ -41,16 +41,19 @@ def verified(run: Path, rule: str | None) -> list[str]:
     return proofs
 
 
-def ship(run: Path, name: str, title: str, command: str, rule: str | None = None) -> Manifest:
+def ship(
+    run: Path, name: str, title: str, data: str, command: str, rule: str | None = None, timeout: float = 600
+) -> Manifest:
     """Verifies the run's circuit and writes circuit file and manifest into the hub."""
     result = json.loads((run / "result.json").read_text())
-    proofs = verified(run, rule)
+    proofs = verified(run, rule, timeout)
     circuit, _ = optimize_for_export(read_source(run).circuit)
     path = FOLDER / f"{name}{SUFFIX}"
     circuit.save(path)
     taken = ("recipe", "seed", "commit", "accuracy_hard", "gates", "train_seconds", "hardware")
     manifest = Manifest(
         title=title,
+        data=data,
         command=command or f"lgn fit {result['recipe']} --seed_everything {result['seed']}",
         date=datetime.date.today().isoformat(),
         test_samples=result["tested"],
@@ -68,10 +71,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--name", required=True, help="name of the circuit")
     parser.add_argument("--title", required=True, help="one line on it")
+    parser.add_argument("--data", required=True, help="source and licence of the data")
     parser.add_argument("--command", default="", help="the command that trained it, if it was more than the recipe")
     parser.add_argument("--rule", help="recipe whose data's rule the circuit must follow on all inputs")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
     arguments = parser.parse_args()
-    print(ship(arguments.run, arguments.name, arguments.title, arguments.command, arguments.rule))
+    print(ship(**vars(arguments)))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from lgn_lightning.data.sequences import Sequences
 from lgn_lightning.data.table import Table
 from lgn_lightning.data.thresholds import Encoding
 
-#: Share of the samples that chooses the checkpoint: of sequences, which are few, more.
-_VALIDATION: Final = {"Sequences": 0.2}
+#: Share of the samples that validates: of sequences, which are few, more; of tables, whose last net counts, less.
+_VALIDATION: Final = {"Sequences": 0.2, "Table": 0.05}
 _VALIDATION_ELSE: Final = 0.15
 #: Gates of dense nets on images, by the number of images that train: where our recipes were tuned.
 _LEAST_GATES, _MOST_GATES = 8_000, 48_000
@@ -56,6 +56,8 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
     arguments, reasons = dict(settings["init_args"]), {"val_fraction": "share that chooses the checkpoint"}
     if name == "ImageFolder":
         _choose_size(arguments, reasons)
+    if name == "Table":
+        reasons["val_fraction"] = "share to watch by: the last net counts, whatever its score"
     if not (name == "ImageFolder" and (data_root(arguments.get("root")) / "val").is_dir()):
         arguments["val_fraction"] = _VALIDATION.get(name, _VALIDATION_ELSE)
     settings = {"class_path": settings["class_path"], "init_args": arguments}
@@ -84,8 +86,8 @@ def _rounded(value: float, unit: int) -> int:
     return max(unit, round(value / unit) * unit)
 
 
-def _steps(samples: int, least: int, most: int) -> tuple[int, str]:
-    steps = min(most, max(least, _rounded(_EPOCHS * samples / _BATCH, 100)))
+def _steps(samples: int, least: int, most: int, epochs: int = _EPOCHS) -> tuple[int, str]:
+    steps = min(most, max(least, _rounded(epochs * samples / _BATCH, 100)))
     passes = steps * _BATCH / samples
     return steps, f"optimizer steps: {passes:,.0f} passes over {samples:,} samples"
 
@@ -235,7 +237,7 @@ def _table(data: Table, gates: int | None) -> dict[str, Any]:
         share = np.clip(comparisons.encode(rows).mean(0), 1e-9, 1 - 1e-9)
         bits = float(-(share * np.log2(share) + (1 - share) * np.log2(1 - share)).mean())
         facts.append(f"  {count:>2}: {len(comparisons):,} bits, {bits:.2f}")
-    steps, why = _steps(len(rows), 400, 6_000)
+    steps, why = _steps(len(rows), 200, 6_000, epochs=100)
     gates = gates or 18_000
     return {
         "kind": "table",

@@ -26,6 +26,7 @@ class Manifest:
 
     Attributes:
         title: One line on it.
+        data: What it was trained on: source and licence.
         recipe: The recipe that trained it, whose data set it is for.
         command: The command that trained it.
         seed: Seed of the run.
@@ -41,6 +42,7 @@ class Manifest:
     """
 
     title: str
+    data: str
     recipe: str
     command: str
     seed: int

@@ -113,7 +113,8 @@ def test_a_table(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = settings["data"]["init_args"]
     assert (data["path"], data["target"]) == ("my table.csv", "y")
     assert data["thresholds"] == (32 if task == "class" else 64)
-    assert "272 rows train, 2 columns: 1 category, 1 float32" in text
+    assert settings["trainer"]["callbacks"][0]["init_args"]["monitor"] is None  # as the recipe `table`
+    assert "304 rows train, 2 columns: 1 category, 1 float32" in text
     assert "lgn recommend --data 'my table.csv' --target y" in text
 
 
