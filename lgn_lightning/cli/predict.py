@@ -109,10 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
         settings, source = classifier.settings, arguments.source
         if arguments.data:
             settings, source = read_settings(find_recipe(arguments.data)), None
-        elif not settings.get("data"):
+        elif not settings.get("data") or (settings["data"].get("init_args") or {}).get("path", "") is None:
             raise LgnError(
-                f"{arguments.source} does not say what data it is for: give what to predict, images, folders of images "
-                "or an .npy array, or else --data <recipe>"
+                f"{arguments.source} does not say where its data are: give what to predict, images, folders of images, "
+                "a table or an .npy array, or else --data <recipe>"
             )
         samples = read_test_split(settings, arguments.data_root, source, classifier.columns)
     if not classifier.decoding.is_class:

@@ -173,7 +173,7 @@ def test_predict_by_a_baseline_without_gates(folder: Path, capsys: pytest.Captur
     assert main(["predict", "mlp.ckpt", "0.png"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith(f"0.png,{scores[0].argmax()},")
     assert main(["predict", "mlp.ckpt"]) == 1
-    assert "does not say what data it is for" in capsys.readouterr().err
+    assert "does not say where its data are" in capsys.readouterr().err
     assert main(["predict", "mlp.ckpt", "x.npy", "--engine", "numpy"]) == 1, "there is no circuit of it"
 
 

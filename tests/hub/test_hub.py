@@ -93,6 +93,19 @@ def test_a_command_takes_a_path_before_a_name(
     assert find_source(Path("digits")) == Path("digits")
 
 
+def test_a_circuit_of_a_table_takes_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = hub.load("spam")
+    assert isinstance(circuit, Circuit)
+    names = [column.name for column in circuit.columns or ()]
+    mails = {"spam": ("charDollar", "free", "remove", "num000", "charExclamation"), "nonspam": ("hp", "george", "edu")}
+    rows = [",".join("3" if name in words else "0" for name in names) for words in mails.values()]
+    (tmp_path / "rows.csv").write_text("\n".join([",".join(names), *rows]))
+    assert main(["predict", "spam", str(tmp_path / "rows.csv")]) == 0
+    assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]] == list(mails)
+    assert main(["predict", "spam"]) == 1
+    assert "where its data are" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [("digitz", "did you mean digits"), ("mnist", "is a recipe"), ("nothing", "give a circuit file")],
