@@ -51,42 +51,52 @@ class Growth(ImageDataModule):
     """Copies of one grid, uint8 0 and 255 ``[N, channels, rows, columns]``, and a pattern, a label a cell.
 
     All bits of the cell in the middle are set, of the others none; the first channel shall become the pattern (growth
-    in DiffLogic CA, Miotti et al., arXiv 2506.04912). ``root`` and ``download`` are not used.
+    in DiffLogic CA, Miotti et al., arXiv 2506.04912). ``download`` is not used.
 
     Args:
         *args: Arguments of :class:`ImageDataModule`.
-        pattern: ``"lizard"``, ``"heart"``, or an image file, whose dark pixels are the pattern.
+        pattern: ``"lizard"`` or ``"heart"``.
+        path: An image file instead, whose dark pixels are the pattern; so is ``root`` if it is a file.
         channels: Bits of a cell.
         count: Copies to train on; an epoch.
         **kwargs: More arguments of :class:`ImageDataModule`.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If a number is not positive, or there is no such pattern.
     """
 
-    not_from_files: ClassVar[dict[str, Any]] = {**ImageDataModule.not_from_files, "pattern": "lizard"}
+    not_from_files: ClassVar[dict[str, Any]] = {**ImageDataModule.not_from_files, "path": None}
     noun = "grids"
 
-    def __init__(self, *args: Any, pattern: str = "lizard", channels: int = 16, count: int = 64, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        pattern: str = "lizard",
+        path: str | None = None,
+        channels: int = 16,
+        count: int = 64,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if min(channels, count) < 1:
             raise ValueError(f"channels={channels} and count={count} must be 1 or more")
+        if pattern not in PATTERNS:
+            raise ValueError(f"pattern={pattern!r} is none of {', '.join(PATTERNS)}; an image file is the path")
         self.pattern, self.channels, self.count = pattern, channels, count
+        self.path = None if path is None else Path(path).expanduser()
         self._cells: torch.Tensor | None = None
 
     @property
     def cells(self) -> torch.Tensor:
-        """The pattern, bool ``[rows, columns]``; a DataError if it is none of the names and no image."""
+        """The pattern, bool ``[rows, columns]``; a DataError if the file is no image."""
         if self._cells is None:
             self._cells = torch.from_numpy(self._read())
         return self._cells
 
     def _read(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        if self.pattern in PATTERNS:
+        path = self.root if self.path is None and self.root.is_file() else self.path
+        if path is None:
             return np.array([[char == "#" for char in line] for line in PATTERNS[self.pattern].split()])
-        path = Path(self.pattern).expanduser()
-        if not path.is_file():
-            raise DataError(f"pattern={self.pattern!r} is no image file, and none of {', '.join(PATTERNS)}")
         try:
             with Image.open(path) as image:
                 cells = np.asarray(image.convert("L")) < 128

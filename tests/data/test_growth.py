@@ -25,10 +25,13 @@ def test_an_image_of_ones_own(tmp_path: Path) -> None:
     pixels = np.full((5, 7), 250, np.uint8)
     pixels[1:3, 2:6] = 3
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    data = Growth(pattern=str(tmp_path / "p.png"), channels=2)
+    data = Growth(path=str(tmp_path / "p.png"), channels=2)
     assert data.image_shape == (2, 5, 7)
     assert torch.equal(data.test_samples()[1].view(5, 7) > 0, torch.from_numpy(pixels < 128))
     (tmp_path / "t.png").write_text("no image")
-    for pattern, error in (("unicorn", "none of lizard"), (str(tmp_path / "t.png"), "cannot be read")):
-        with pytest.raises(DataError, match=error):
-            _ = Growth(pattern=pattern).cells
+    assert torch.equal(Growth(root=str(tmp_path / "p.png"), channels=2).cells, data.cells)
+    for name in ("t.png", "none.png"):
+        with pytest.raises(DataError, match="cannot be read"):
+            _ = Growth(path=str(tmp_path / name)).cells
+    with pytest.raises(ValueError, match="none of lizard"):
+        Growth(pattern="unicorn")
