@@ -75,11 +75,13 @@ def test_all_agree_on_raw_rows_of_frames(
     except Exception as error:  # columns of one value alone
         assert "nothing to learn" in str(error)  # noqa: PT017
         return
-    net = net_of(comparisons, seed, classes=num_scores_of(target, 2))
+    width = max(24, 2 * len(comparisons))  # gates enough to read all bits
+    net = net_of(comparisons, seed, width, num_scores_of(target, 2))
     module = LogicModule(net, 2, target=target)
     module.target.fit(torch.randn(ROWS, 2) if target == "number" else torch.zeros(ROWS, 2))
     rows, notes = make_table_rows(table.columns, later, "later")
-    unseen = {name: int((later[name] == "pink").sum()) for name in later if later[name].dtype == "string"}
+    texts = {name: later[name].dropna() for name in later if later[name].dtype == "string"}
+    unseen = {name: int((~values.isin(frame[name])).sum()) for name, values in texts.items()}
     assert notes.unseen.items() >= {name: count for name, count in unseen.items() if count}.items()
     circuit = Circuit.from_module(net).with_decoding(Decoding(**module.target.decoding()))
     raw: Any = rows.view(np.uint8).reshape(ROWS, -1)
