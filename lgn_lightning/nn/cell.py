@@ -139,6 +139,10 @@ class LogicCell(nn.Module):
             state = rest
         return (own if self.own_dim else state), state
 
+    def delayed(self, x: Tensor, state: Tensor) -> Tensor:
+        """The state of a delay line after the steps ``[batch, steps, in_dim]``, whose newest bits come first."""
+        return torch.cat([x.flip(1).flatten(1), state], -1)[:, : self.state_dim]
+
     def step_in_circuit(self, builder: NetlistBuilder, wires: NodeIds, state: NodeIds) -> tuple[NodeIds, NodeIds]:
         """Adds the gates of a step: nodes of the inputs and of the state to those of output and next state."""
         y = trace_part(self.net, builder, np.concatenate([wires, state]))

@@ -47,6 +47,20 @@ def test_packed_bits_are_the_unrolled_steps(readout: str, memory: str, monkeypat
         assert torch.allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_the_last_output_of_a_delay_line_is_that_of_its_steps(steps: int) -> None:
+    last, every = recurrent("soft", "delay"), recurrent("soft", "delay", readout="every")
+    x, y = bits(steps).requires_grad_(), bits(steps).requires_grad_()
+    found, expected = last(x), every(y)[:, -1]
+    assert torch.allclose(found, expected)
+    for a, b in zip(
+        torch.autograd.grad(found.square().sum(), [x, *last.parameters()]),
+        torch.autograd.grad(expected.square().sum(), [y, *every.parameters()]),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 @pytest.mark.parametrize("sampler", ["soft", "gumbel", "straight_through"])
 def test_evaluation_is_hard_and_the_same_on_packed_bits(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = recurrent(sampler).eval()
