@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Collection
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +28,7 @@ from lgn_lightning.training.fit_columns import fit_columns
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.inputs import Inputs, scores_of
+from lgn_lightning.training.parameter_groups import grouped_parameters
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes
@@ -337,7 +337,7 @@ class LogicModule(GraphedTraining):
         self.log_dict(values, prog_bar=False, sync_dist=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self._make_optimizer(self._grouped_parameters())
+        optimizer = self._make_optimizer(grouped_parameters(self, self.net, self._parameter_groups))
         if self.lr is not None:
             default = optimizer.defaults["lr"]
             for group in optimizer.param_groups:
@@ -356,25 +356,6 @@ class LogicModule(GraphedTraining):
                 "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
             }
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval}}
-
-    def _grouped_parameters(self) -> Any:
-        """The parameters, in groups that differ in their options; a pattern without a match is a ValueError."""
-        if not self._parameter_groups:
-            return self.parameters()
-        groups: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in (*self._parameter_groups, "")}
-        names = dict(self.net.named_parameters())
-        for name, parameter in names.items():
-            groups[next((p for p in self._parameter_groups if fnmatchcase(name, p)), "")].append(parameter)
-        for pattern in self._parameter_groups:
-            if not groups[pattern]:
-                raise ValueError(
-                    f"parameter_groups: {pattern!r} matches no parameter of the net, or an earlier pattern took them; "
-                    f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
-                )
-        rest = {id(parameter) for parameter in names.values()}
-        groups[""] += [parameter for parameter in self.parameters() if id(parameter) not in rest]
-        options = {**self._parameter_groups, "": {}}
-        return [{"params": group, **options[pattern]} for pattern, group in groups.items() if group]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what the checkpoint holds of another loss, such as class weights: the net is what is loaded."""
