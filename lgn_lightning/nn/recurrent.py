@@ -149,7 +149,8 @@ class LogicRecurrent(CheckedInput):
         initial = self.cell.initial_state()
         state = x.new_zeros(len(x), self.cell.state_dim) if initial is None else initial.to(x.dtype).expand(len(x), -1)
         if self.cell.memory == "delay" and self.readout == "last" and lengths is None and not self.truncate:
-            return self.cell(x[:, -1], self.cell.delayed(x[:, :-1], state))[0]  # no step before says anything
+            last: Tensor = self.cell(x[:, -1], self.cell.delayed(x[:, :-1], state))[0]
+            return last  # no step before says anything
         total = x.new_zeros(len(x), self.out_dim)
         outputs: list[Tensor] = []
         chunk = self.checkpoint_every if self.checkpoint_every and torch.is_grad_enabled() else x.shape[1]
