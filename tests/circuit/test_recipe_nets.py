@@ -66,7 +66,9 @@ def shrunken(kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
     thresholds = arguments["thresholds"]
     bits = (thresholds if isinstance(thresholds, int) else len(thresholds)) * colours * 5 * 4
     classes = arguments["num_classes"]
-    return {**arguments, "in_shape": [colours, 5, 4], "width": classes * (max(80, bits * 3 // 5) // classes + 1)}
+    width = classes * (max(80, bits * 3 // 5) // classes + 1)
+    widths = [width] * len(arguments["width"]) if isinstance(arguments["width"], list) else width
+    return {**arguments, "in_shape": [colours, 5, 4], "width": widths}
 
 
 def shrunken_nets() -> list[Any]:

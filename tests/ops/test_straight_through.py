@@ -69,7 +69,7 @@ def layer_by_layer(x: Tensor, lists: dict[str, list[Any]], k: int, tau: float, f
     for table, gates, a, b, logits, _, candidates, factor in zip(*lists.values(), factors, strict=True):
         read = (y.detach() > 0.5).float()
         y = factor * y + ((1 - factor) * y).detach()  # the value of y, its gradient times the factor
-        y = straight_through(y, table, ops.hard_table(gates), a, b, "python")
+        y = straight_through("logic", y, table, ops.hard_table(gates), (a, b), plain=True)
         if logits is not None:
             y = ops.learn_choices(y, torch.softmax(logits, 2), read, table.detach(), a, b, candidates)
     return y.view(len(x), k, -1).sum(2) / tau

@@ -43,7 +43,7 @@ def one_by_one(
         y, before = torch.cat([x[:, t], state], 1), state
         given = y
         for logits, a, b in layers:
-            y = straight_through(y, torch.sigmoid(logits), (logits > 0).float(), a, b, "python")
+            y = straight_through("logic", y, torch.sigmoid(logits), (logits > 0).float(), (a, b), plain=True)
         own, rest = y[:, : steps.own], y[:, steps.own :]
         state = rest
         if steps.memory == "delay":
