@@ -5,13 +5,15 @@ import torch
 
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.nn import LogicLayer, LutLayer, soft_gates
+from lgn_lightning.nn import LogicLayer, LutLayer, operands, soft_gates
 from lgn_lightning.nn.operands import read_operands
 
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("mixture", [True, False])
-def test_values_and_gradients(mixture: bool, plain: bool) -> None:
+@pytest.mark.parametrize("at_once", [1 << 17, 42, 1])
+def test_values_and_gradients(mixture: bool, plain: bool, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operands, "_PRODUCTS", (at_once, at_once))
     x = torch.rand(7, 9, dtype=torch.float64, requires_grad=True)
     shares = torch.rand(5, 3, dtype=torch.float64, requires_grad=True)
     candidates = torch.stack([torch.randperm(9)[:3] for _ in range(5)]).int()
