@@ -77,6 +77,6 @@ def _shares_gradient(rows: Tensor, grad: Tensor, candidates: Tensor) -> Tensor:
     On a CPU so few that their products stay in its caches, which takes a tenth of the time.
     """
     at_once = max(1, _PRODUCTS[grad.device.type == "cpu"] // max(1, candidates.shape[1] * grad.shape[1]))
-    parts = zip(grad.split(at_once), candidates.split(at_once), strict=True)
+    parts = zip(torch.split(grad, at_once), torch.split(candidates, at_once), strict=True)
     read = ((rows.index_select(0, wires.flatten()).view(*wires.shape, -1), part.unsqueeze(1)) for part, wires in parts)
     return torch.cat([values.mul_(part).sum(2) for values, part in read])
