@@ -58,19 +58,22 @@ def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, sear
         ToolError: If yosys or ABC is missing or fails.
     """
     find_abc()
-    name = re.escape(axi.module)
     around = axi.text() if text is None else text
-    model, count = re.subn(rf"^    {name} net \($.*?^    \);$", axi.model(), around, flags=re.MULTILINE | re.DOTALL)
-    if count != 1:
-        raise ToolError(f"there is no instance of {axi.module} in the top level")
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
-        if _by_induction(axi, model, folder, timeout):
+        if around == axi.text() and _by_induction(axi, folder, timeout):
             return Proof(True, find_abc(), ALWAYS)
-        _write(axi, model, folder, probe="", sound=" = 1'b1")
+        _write(axi, around, folder, probe="", sound=" = 1'b1")
         optimise = "opt -nodffe -nosdff"
-        steps = [*_READ, optimise, "techmap", optimise, "setundef -zero", "aigmap", "write_aiger -zinit check.aig"]
-        run_yosys("; ".join(steps), folder, 60 + search)
+        found = f"select -assert-any t:{axi.module}"  # before the instance of the net is flattened
+        steps = [*_READ[:2], found, *_READ[2:], optimise, "techmap", optimise]
+        steps += ["setundef -zero", "aigmap", "write_aiger -zinit check.aig"]
+        run_yosys(
+            "; ".join(steps),
+            folder,
+            60 + search,
+            failure=f"there is no instance of {axi.module} in the top level, or yosys cannot read it",
+        )
         log = run_abc(f"read_aiger check.aig; scorr; bmc3 -T {search:.0f}", folder, 60 + search)
     if found := re.search(r"was asserted in frame (\d+)", log):
         return Proof(False, find_abc(), f"a result is wrong in cycle {found[1]}")
@@ -80,20 +83,13 @@ def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, sear
     return Proof(True, find_abc(), bound[1])
 
 
-def _by_induction(axi: AxiStream, model: str, folder: Path, timeout: float) -> bool:
-    """Whether yosys proves it of the registers inside; False where they are not those of `AxiStream.text`."""
-    ports = "".join(f",\n    input wire {_wide(axi, own)}{own}" for own in (*_PROBE, "parity"))
-    model, opened = re.subn(r"(output wire m_axis_tlast)\n\);", rf"\1{ports},\n    output wire sound\n);", model)
-    end = model.rfind("endmodule")
-    if opened != 1 or end < 0:
-        return False
+def _by_induction(axi: AxiStream, folder: Path, timeout: float) -> bool:
+    """Whether yosys proves it of the top level that `AxiStream.text` gives, by what is on its way inside."""
+    top = axi.watched(f"input wire {_wide(axi, own)}{own}" for own in (*_PROBE, "parity"))
     probe = "".join(f", .{own}({own})" for own in (*_PROBE, "sound")) + ", .parity(odd)"
-    _write(axi, model[:end] + axi.sound() + model[end:], folder, probe, sound="")
+    _write(axi, top, folder, probe, sound="")
     prove = f"sat -tempinduct -prove wrong 0 -maxsteps 1 -timeout {timeout:.0f}"
-    try:
-        log = run_yosys("; ".join([*_READ, prove]), folder, 60 + timeout)
-    except ToolError:
-        return False  # registers of other names
+    log = run_yosys("; ".join([*_READ, prove]), folder, 60 + timeout)
     return "Induction step proven: SUCCESS!" in log
 
 
@@ -102,8 +98,8 @@ def _wide(axi: AxiStream, port: str) -> str:
     return "" if top is None else f"[{top}:0] "
 
 
-def _write(axi: AxiStream, model: str, folder: Path, probe: str, sound: str) -> None:
-    """Writes ``check.v``: the top level and what watches it."""
+def _write(axi: AxiStream, top: str, folder: Path, probe: str, sound: str) -> None:
+    """Writes ``check.v``: the top level, what stands in place of the net, and what watches it."""
     checker = template("axi_check.v.in").format(
         name=axi.name,
         width_top=axi.width - 1,
@@ -115,4 +111,4 @@ def _write(axi: AxiStream, model: str, folder: Path, probe: str, sound: str) -> 
         probe=probe,
         sound=sound,
     )
-    (folder / "check.v").write_text(f"{model}\n{checker}", encoding="utf-8")
+    (folder / "check.v").write_text(f"{axi.stand_in()}\n{top}\n{checker}", encoding="utf-8")
