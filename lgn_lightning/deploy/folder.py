@@ -37,8 +37,8 @@ from lgn_lightning.circuit.emit.verilog import vector_order
 from lgn_lightning.deploy.trial import Trial
 
 MANIFEST: Final = "manifest.json"
-#: Gates of a circuit whose cost on an FPGA is estimated at each export: it takes a second for 50,000.
-_ESTIMATED_GATES: Final = 100_000
+#: Gates of a circuit whose cost on an FPGA is estimated at each export: it takes a second for 100,000.
+_ESTIMATED_GATES: Final = 200_000
 #: Samples of the trial that a Verilog test bench gets as vectors.
 _BENCH_VECTORS: Final = 64
 #: Likewise, where each is a sequence.
