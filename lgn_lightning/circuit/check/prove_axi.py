@@ -65,8 +65,8 @@ def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, sear
             return Proof(True, find_abc(), ALWAYS)
         _write(axi, around, folder, probe="", sound=" = 1'b1")
         optimise = "opt -nodffe -nosdff"
-        found = f"select -assert-any t:{axi.module}"  # before the instance of the net is flattened
-        steps = [*_READ[:2], found, *_READ[2:], optimise, "techmap", optimise]
+        instance = f"select -assert-any t:{axi.module}"  # before the instance of the net is flattened
+        steps = [*_READ[:2], instance, *_READ[2:], optimise, "techmap", optimise]
         steps += ["setundef -zero", "aigmap", "write_aiger -zinit check.aig"]
         run_yosys(
             "; ".join(steps),
