@@ -4,6 +4,9 @@ A text of a few hundred bytes can stand for more than a machine holds, by aliase
 itself. Recipes, ``config.yaml`` and the settings in a checkpoint are read here, before anything else sees them.
 """
 
+import json
+import math
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +54,14 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except ValueError as error:
         raise RecipeError(f"{path} is no text: {error}") from error
+
+
+def option(key: str, value: Any) -> str:
+    """The option of a command line, as a shell takes it, that gives a key plain values: ``--data.drop '[id]'``."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    if "'" in text:  # a shell's quotes of these are hard to read
+        text = json.dumps(value, ensure_ascii=False)
+    return f"--{key} {shlex.quote(text)}"
 
 
 def parse_yaml(text: str) -> Any:

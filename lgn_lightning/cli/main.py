@@ -28,6 +28,7 @@ class Command:
         target: What stands first on the command line of a command that passes on the keys of a recipe. Its module's
             ``run`` then gets the words before the first option as ``arguments.words``, what its own options leave as
             ``arguments.keys``, and the help of these options as ``arguments.options_help``.
+        keys: Whether it passes on keys without a target: its module's ``run`` gets ``arguments.keys`` alone.
         module: The module below `lgn_lightning.cli`, if its name is not that of the command. It has two functions:
             ``add_arguments(parser)``, and ``run(arguments)``, which returns the exit code.
     """
@@ -35,13 +36,14 @@ class Command:
     group: str
     help: str
     target: str | None = None
+    keys: bool = False
     module: str | None = None
 
 
 #: What a trained net is named by.
 _RUN: Final = "<run folder | checkpoint>"
 COMMANDS: Final = {
-    "recommend": Command("train", "look at data and write a recipe for them"),
+    "recommend": Command("train", "look at data and write a recipe for them", keys=True),
     "fit": Command("train", "train a recipe, test its best checkpoint, export the circuit", "<recipe | file.yaml>"),
     "validate": Command("train", "measure a checkpoint on the validation split", _RUN, module="measure"),
     "test": Command("train", "measure a checkpoint on the test split", _RUN, module="measure"),
@@ -118,7 +120,10 @@ def _parse(name: str, rest: list[str], module: Any) -> argparse.Namespace:
     if command.target is None:
         parser = _ArgumentParser(prog=f"lgn {name}", description=description)
         module.add_arguments(parser)
-        arguments = parser.parse_args(rest)
+        arguments, keys = parser.parse_known_args(rest)
+        arguments.keys = keys
+        if keys and not command.keys:
+            parser.error(f"unrecognized arguments: {' '.join(keys)}")
     else:
         count = next((index for index, text in enumerate(rest) if text.startswith("-")), len(rest))
         parser = _ArgumentParser(

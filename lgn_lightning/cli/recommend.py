@@ -13,7 +13,9 @@ from typing import Any
 
 from lgn_lightning.base.errors import UsageError, note
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.cli.options import add_data_root
+from lgn_lightning.cli.options import add_data_root, key_value
+from lgn_lightning.cli.preflight import check_recipe
+from lgn_lightning.cli.recipe_keys import with_overrides
 from lgn_lightning.runs.recipes import recipe_files
 
 #: What YAML reads as something else than text.
@@ -26,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.description = (
         "Look at the samples that train and write a recipe for them to standard output, which `lgn fit` takes as it "
-        "is: lgn recommend --data photos > my.yaml. Beside every choice stands its reason."
+        "is: lgn recommend --data photos > my.yaml. Beside every choice stands its reason. --data.<key> <value> sets "
+        "an argument of the data module, as of `lgn fit`: --data.drop '[name]' leaves a column of a table out."
     )
     text = "a data module (FashionMNIST), a folder with train/<class>/ of images, a table, or sequences (.npz, .ts); a "
     text += "second file holds the test rows"
@@ -39,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    settings = data_settings(arguments.data, arguments.target, arguments.data_root)
+    named = key_value(arguments.keys, "--data.target")
+    target = arguments.target or (None if named is None else [named])
+    settings = with_keys(data_settings(arguments.data, target, arguments.data_root), arguments.keys)
     from lgn_lightning.cli.recommendations import recommend  # and torch, which takes seconds to import
 
     values = recommend(settings, arguments.gates, arguments.net)
@@ -79,6 +84,21 @@ def data_settings(given: list[str], target: list[str] | None, root: Path | None)
             raise UsageError(f"--data {' '.join(given)}: give one folder, or a file and one of test rows")
         more["test_path"] = given[1]
     return {"class_path": f"lgn_lightning.data.{kind}", "init_args": more}
+
+
+def with_keys(settings: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    """The settings of the data with what the command line's ``--data.<key> <value>`` say.
+
+    Raises:
+        UsageError: If the data module has no such key, or the command line says something else.
+    """
+    strange = [word for word in keys if word.startswith("--") and not word.startswith("--data.")]
+    merged = None if strange else with_overrides({"data": settings}, keys)
+    if merged is None:
+        what = "it takes --data.<key> <value>; other keys are those of `lgn fit`, or are changed in what this writes"
+        raise UsageError(f"lgn recommend {shlex.join(strange or keys)}: {what}")
+    check_recipe(merged, ())
+    return dict(merged["data"])
 
 
 def _target(path: Path, target: list[str] | None) -> str | list[str]:
@@ -124,7 +144,8 @@ def _given(arguments: argparse.Namespace) -> list[str]:
     for name, value in options.items():
         if value is not None:
             words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
-    return words + ([] if arguments.data_root is None else ["--data.root", str(arguments.data_root)])
+    root = [] if arguments.data_root is None else ["--data.root", str(arguments.data_root)]
+    return [*words, *root, *arguments.keys]
 
 
 def _gates(text: str) -> int:

@@ -29,8 +29,9 @@ _LEAST_GATES, _MOST_GATES = 8_000, 48_000
 _DEPTH: Final = 2
 #: Up to so many gates nets have more candidates and refresh them.
 _SMALL: Final = 16_000
-#: Samples a step.
-_BATCH: Final = 128
+#: Samples a step: of sequences, which are few, less.
+_BATCH: Final = {"Sequences": 64}
+_BATCH_ELSE: Final = 128
 #: Passes over the samples, as far as least and most steps allow.
 _EPOCHS: Final = 50
 #: Images of a folder whose sizes and colours are looked at.
@@ -41,7 +42,7 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
     """Looks at the samples that train.
 
     Args:
-        settings: Class and arguments of the data module, of which more are chosen.
+        settings: Class and arguments of the data module; those that are missing are chosen.
         gates: Of the net; None to choose them.
         net: ``"dense"`` or ``"tree"``, of images; None to choose.
 
@@ -53,13 +54,15 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
         RecipeError: If there are no rules for them.
     """
     name = settings["class_path"].rpartition(".")[2]
-    arguments, reasons = dict(settings["init_args"]), {"val_fraction": "share that chooses the checkpoint"}
+    given = settings["init_args"]
+    arguments, reasons = dict(given), {"val_fraction": "share that chooses the checkpoint"}
     if name == "ImageFolder":
         _choose_size(arguments, reasons)
     if name == "Table":
         reasons["val_fraction"] = "share to watch by: the last net counts, whatever its score"
     if not (name == "ImageFolder" and (data_root(arguments.get("root")) / "val").is_dir()):
-        arguments["val_fraction"] = _VALIDATION.get(name, _VALIDATION_ELSE)
+        arguments.setdefault("val_fraction", _VALIDATION.get(name, _VALIDATION_ELSE))
+    arguments.setdefault("batch_size", _BATCH.get(name, _BATCH_ELSE))
     settings = {"class_path": settings["class_path"], "init_args": arguments}
     data = _read(settings)
     if isinstance(data, ImageDataModule):
@@ -70,8 +73,9 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
         chosen = _sequences(data, gates)
     else:
         raise RecipeError(f"there are no rules for {type(data).__name__}: `lgn ls` lists recipes to start from")
-    chosen["reasons"] = reasons | chosen["reasons"]
-    chosen["data"] = settings | {"init_args": arguments | chosen["data"]}
+    reasons |= chosen["reasons"]
+    chosen["reasons"] = {key: why for key, why in reasons.items() if key not in given}
+    chosen["data"] = settings | {"init_args": arguments | chosen["data"] | given}
     return {"has_test": data.has_test, "name": name, **chosen}
 
 
@@ -86,9 +90,9 @@ def _rounded(value: float, unit: int) -> int:
     return max(unit, round(value / unit) * unit)
 
 
-def _steps(samples: int, least: int, most: int, epochs: int = _EPOCHS) -> tuple[int, str]:
-    steps = min(most, max(least, _rounded(epochs * samples / _BATCH, 100)))
-    passes = steps * _BATCH / samples
+def _steps(samples: int, batch: int, least: int, most: int, epochs: int = _EPOCHS) -> tuple[int, str]:
+    steps = min(most, max(least, _rounded(epochs * samples / batch, 100)))
+    passes = steps * batch / samples
     return steps, f"optimizer steps: {passes:,.0f} passes over {samples:,} samples"
 
 
@@ -116,12 +120,11 @@ def _choose_size(arguments: dict[str, Any], reasons: dict[str, str]) -> None:
         if grey:
             pixels = read_image(path)
             grey = bool((pixels == pixels[:1]).all())
-    if grey:
-        arguments["grayscale"] = True
+    if grey and arguments.setdefault("grayscale", True):
         reasons["grayscale"] = "the three channels are equal"
     height, width = (int(np.median([size[axis] for size in sizes])) for axis in (0, 1))
     largest = 32 if not grey else 48
-    if len(sizes) > 1 or max(height, width) > 2 * largest:
+    if "image_size" not in arguments and (len(sizes) > 1 or max(height, width) > 2 * largest):
         scale = min(1.0, largest / max(height, width))
         arguments["image_size"] = [max(8, round(side * scale / 4) * 4) for side in (height, width)]
         found = f"{len(sizes)} sizes" if len(sizes) > 1 else f"{height} × {width} pixels"
@@ -160,12 +163,15 @@ def _images(data: ImageDataModule, gates: int | None, net: str | None) -> dict[s
         "small_validation": count < 10_000,
         "constant_pixels": varies < 0.95,
     }
-    common |= {"data": {"batch_size": min(_BATCH, count)}, "reasons": {"batch_size": "images a step"}}
+    batch = min(data.batch_size, count)
+    common |= {"data": {"batch_size": batch}, "reasons": {"batch_size": "images a step"}}
     build = _tree if tree else _dense
-    return common | build(shape, classes, count, chosen, gates)
+    return common | build(shape, classes, chosen, gates, count, batch)
 
 
-def _dense(shape: tuple[int, ...], classes: int, count: int, thresholds: int, gates: int | None) -> dict[str, Any]:
+def _dense(
+    shape: tuple[int, ...], classes: int, thresholds: int, gates: int | None, count: int, batch: int
+) -> dict[str, Any]:
     asked = gates is not None
     gates = gates or min(_MOST_GATES, max(_LEAST_GATES, _rounded(count, 1000)))
     width = _rounded(gates / _DEPTH, classes)
@@ -176,7 +182,7 @@ def _dense(shape: tuple[int, ...], classes: int, count: int, thresholds: int, ga
             "(image_size of an ImageFolder)"
         )
     fitting = min(thresholds, 2 * width // pixels)
-    steps, why = _steps(count, 2_000, 20_000)
+    steps, why = _steps(count, batch, 2_000, 20_000)
     candidates = 16 if gates <= _SMALL else 8
     size = (
         f"{gates:,} were asked for"
@@ -197,7 +203,9 @@ def _dense(shape: tuple[int, ...], classes: int, count: int, thresholds: int, ga
     }
 
 
-def _tree(shape: tuple[int, ...], classes: int, count: int, thresholds: int, gates: int | None) -> dict[str, Any]:
+def _tree(
+    shape: tuple[int, ...], classes: int, thresholds: int, gates: int | None, count: int, batch: int
+) -> dict[str, Any]:
     blocks = min(4, int(math.log2(min(shape[1:]))) - 1)
     if blocks < 1:
         raise RecipeError(f"images of {shape[1]} × {shape[2]} pixels are too small for convolutions: use --net dense")
@@ -206,7 +214,7 @@ def _tree(shape: tuple[int, ...], classes: int, count: int, thresholds: int, gat
         raise RecipeError("--gates are those of dense nets; of trees choose `channels` in the recipe")
     growth = (1, 4, 16, 32)
     dense = [_rounded(part * k, classes) for part in (1280, 640, 320)]
-    steps, why = _steps(count, 4_000, 16_000)
+    steps, why = _steps(count, batch, 4_000, 16_000)
     return {
         "kind": "tree",
         "channels": [k * growth[block] for block in range(blocks)],
@@ -237,7 +245,7 @@ def _table(data: Table, gates: int | None) -> dict[str, Any]:
         share = np.clip(comparisons.encode(rows).mean(0), 1e-9, 1 - 1e-9)
         bits = float(-(share * np.log2(share) + (1 - share) * np.log2(1 - share)).mean())
         facts.append(f"  {count:>2}: {len(comparisons):,} bits, {bits:.2f}")
-    steps, why = _steps(len(rows), 200, 6_000, epochs=100)
+    steps, why = _steps(len(rows), data.batch_size, 200, 6_000, epochs=100)
     gates = gates or 18_000
     return {
         "kind": "table",
@@ -255,7 +263,7 @@ def _table(data: Table, gates: int | None) -> dict[str, Any]:
             + (": numbers to predict want fine steps" if number else ""),
             "batch_size": "rows a step",
         },
-        "data": {"thresholds": 64 if number else 32, "batch_size": _BATCH},
+        "data": {"thresholds": 64 if number else 32},
         "learned": ["learned", "learned", "random"] if number else "learned",
         "refresh": None,
         "augments": False,
@@ -271,7 +279,7 @@ def _sequences(data: Sequences, gates: int | None) -> dict[str, Any]:
     classes, count = data.num_classes, len(samples)
     out = _rounded((gates or 40 * classes * 3) / 3, classes)
     steps = 600 if count < 1_000 else 2_000
-    batch = min(64, count)
+    batch = min(data.batch_size, count)
     return {
         "kind": "sequences",
         "facts": [

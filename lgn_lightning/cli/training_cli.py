@@ -247,7 +247,7 @@ class TrainingCLI(LightningCLI):
             raise
         if data is not None:  # it has been read
             self.datamodule = data
-        self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_none=False))
+        self.model.recipe = public_names(self._parser(self.subcommand).dump(config, skip_unset=False))
 
     def _run_subcommand(self, subcommand: str) -> None:
         # Checkpoints hold tensors and plain values: nothing else is ever unpickled.

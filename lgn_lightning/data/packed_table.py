@@ -199,7 +199,7 @@ class PackedTable(Table):
         times = np.zeros(len(is_train), np.int64)  # that a row is in the training
         times[is_train] = np.bincount(learns, minlength=int(is_train.sum()))
         times, sample = times[found.numbers], found.sample
-        columns = find_columns(sample[is_train[found.numbers]], self.types, source)
+        columns = find_columns(sample[is_train[found.numbers]], self.types, source, self.drop)
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
         seen = sample.iloc[np.repeat(np.arange(len(sample)), times)]

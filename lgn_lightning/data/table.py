@@ -301,7 +301,7 @@ class Table(SampleDataModule):
             test_frame = test_frame.drop(columns=self.target)
         else:
             test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source
-        columns = find_columns(features, self.types, source)
+        columns = find_columns(features, self.types, source, self.drop)
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
         rows, _ = make_table_rows(columns, features, source)

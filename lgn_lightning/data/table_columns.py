@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
-from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.errors import DataError, note
+from lgn_lightning.base.settings_text import option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,14 @@ _MERGED: Final = 0.1
 MAX_CATEGORIES: Final = 1000
 FEW_CATEGORIES: Final = 20
 _TRUTHS: Final = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
+
+
+class _UselessError(DataError):
+    """A column that says nothing as it is: leaving it out mends that; ``otherwise`` is what else does."""
+
+    def __init__(self, name: str, what: str, otherwise: str = "") -> None:
+        super().__init__(f"column {name!r} {what}")
+        self.name, self.otherwise = name, otherwise
 
 
 @dataclass
@@ -58,17 +67,45 @@ class RowNotes:
         return found + ([f"columns that are not used: {', '.join(self.extra)}"] if self.extra else [])
 
 
-def find_columns(frame: pd.DataFrame, types: Mapping[str, str], source: str) -> tuple[Column, ...]:
-    """Finds what each column of the training rows holds; ``types`` is what the user says of some, ``source`` the file.
+def find_columns(
+    frame: pd.DataFrame, types: Mapping[str, str], source: str, dropped: Sequence[str] = ()
+) -> tuple[Column, ...]:
+    """Finds what each column of the training rows holds.
+
+    ``types`` is what the user says of some, ``source`` the file, and ``dropped`` are columns that were left out of it.
 
     Raises:
-        DataError: If a column is of no use as it is: all missing, of mixed types, dates, too many categories.
+        DataError: If a column is of no use as it is: all missing, of mixed types, dates, too many categories. All
+            columns that are to be left out are named at once.
     """
     for name, kind in types.items():
         require_columns(frame.columns, [name], source, "data.types")
         if kind not in TYPES:
             raise DataError(f"data.types gives {name!r} the type {kind!r}; there are {', '.join(TYPES)}")
-    return tuple(_find(frame[name], types.get(name), f"{source}, column {name!r}") for name in frame.columns)
+    columns: list[Column] = []
+    useless: list[_UselessError] = []
+    for name in frame.columns:
+        try:
+            columns.append(_find(frame[name], types.get(name), f"{source}, column {name!r}"))
+        except _UselessError as error:
+            useless.append(error)
+    if useless:
+        drop = option("data.drop", [*dropped, *(error.name for error in useless)])
+        which = "it" if len(useless) == 1 else "them"
+        rest = "".join(error.otherwise for error in useless)
+        raise DataError(f"{source}, {'; '.join(map(str, useless))}; leave {which} out: {drop}{rest}")
+    if counts := [column.name for column in columns if _numbers_rows(frame[column.name])]:
+        names, drop = ", ".join(map(repr, counts)), option("data.drop", [*dropped, *counts])
+        note(f"{source}: numbers that only count the rows, as keys do, are in {names}; {drop} leaves them out")
+    return tuple(columns)
+
+
+def _numbers_rows(values: pd.Series[Any]) -> bool:
+    """Whether whole numbers only count up, with gaps where other rows were taken out."""
+    if values.dtype.kind not in "iu" or len(values) < FEW_CATEGORIES:
+        return False
+    counts = values.is_monotonic_increasing and values.is_unique
+    return bool(counts and values.iloc[-1] - values.iloc[0] < 2 * len(values))
 
 
 def require_columns(names: Sequence[str], wanted: Sequence[str], source: str, what: str) -> None:
@@ -89,14 +126,15 @@ def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
     name, types = str(values.name), pd.api.types
     known = values.dropna()
     if known.empty:
-        raise DataError(f"{where}: all {len(values)} values are missing; leave it out: --data.drop '[{name}]'")
+        raise _UselessError(name, f"has {len(values):,} values, which are all missing")
     kind = said or _kind(values, known, where)
     if kind == "category":
         categories = tuple(sorted(set(map(text_of, known))))
         if said is None and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
-            raise DataError(
-                f"{where} has {len(categories):,} categories in {len(known):,} values, as names or keys have; leave it "
-                f"out (--data.drop '[{name}]'), or say that it is one (--data.types '{{{name}: category}}')"
+            raise _UselessError(
+                name,
+                f"has {len(categories):,} categories in {len(known):,} values, as names or keys have",
+                f"; or say that {name!r} is a category: {option('data.types', {name: 'category'})}",
             )
         return Column(name, "category", categories)
     if kind == "boolean":
@@ -133,7 +171,7 @@ def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
     if types.is_numeric_dtype(values.dtype) and not types.is_complex_dtype(values.dtype):
         return "numeric"
     if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype):
-        raise _date(where, str(name), known.iloc[0])
+        raise _date(str(name), known.iloc[0])
     if {type(value) for value in known} <= {bool, np.bool_}:
         return "boolean"
     if any(not isinstance(value, str) for value in known):
@@ -147,10 +185,10 @@ def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
         odd = known[numbers.isna()].unique().tolist()
         if not odd:
             return "numeric"
-        shown = ", ".join(map(repr, odd[:3]))
+        shown, as_category = ", ".join(map(repr, odd[:3])), option("data.types", {str(name): "category"})
         raise DataError(
             f"{where} has mixed types: {share:.0%} of its values are numbers, others are {shown}; if these mean "
-            f"'missing', --data.missing '[{odd[0]!r}]' says so, else --data.types '{{{name}: category}}'"
+            f"'missing', {option('data.missing', odd[:1])} says so, else {as_category}"
         )
     if share == 0:
         sample = known.iloc[:200]
@@ -158,14 +196,15 @@ def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
             warnings.simplefilter("ignore")
             dates = pd.to_datetime(sample, errors="coerce", format="mixed", utc=True).notna()
         if bool(dates.all()) and sample.str.contains(r"\d").all() and sample.str.contains(r"[-/:.]").all():
-            raise _date(where, str(name), known.iloc[0])
+            raise _date(str(name), known.iloc[0])
     return "category"
 
 
-def _date(where: str, name: str, example: object) -> DataError:
-    return DataError(
-        f"{where} holds dates ({example}): a net of gates needs what matters of them, such as the hour, the weekday or "
-        f"the days since a day, as columns of their own; leave the date out: --data.drop '[{name}]'"
+def _date(name: str, example: object) -> _UselessError:
+    return _UselessError(
+        name,
+        f"holds dates ({example}): a net of gates needs what matters of them, such as the hour, the weekday or the "
+        "days since a day, as columns of their own",
     )
 
 
@@ -268,7 +307,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         if odd.size:
             raise DataError(
                 f"{where} holds whole numbers, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[odd[0]])}; "
-                f"--data.types '{{{values.name}: numeric}}' in training takes both"
+                f"{option('data.types', {str(values.name): 'numeric'})} in training takes both"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
         whole = np.where(numbers >= 2.0**63, np.iinfo(np.int64).max, inside.astype(np.int64))

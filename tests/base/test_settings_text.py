@@ -1,11 +1,12 @@
 """Settings in YAML: plain values of bounded size, or one error."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from lgn_lightning.base.errors import CheckpointError, RecipeError
-from lgn_lightning.base.settings_text import parse_settings, read_settings
+from lgn_lightning.base.settings_text import option, parse_settings, parse_yaml, read_settings
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
@@ -56,3 +57,9 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(RecipeError, match=r"x\.yaml is no text"):
         read_settings(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("value", [["id"], ["yes", "1", "a, b", "it's", "ä: ü"], {"zip code": "category"}, ["x " * 90]])
+def test_an_option_of_the_command_line_is_read_back(value: object) -> None:
+    key, text = shlex.split(option("data.drop", value))
+    assert (key, parse_yaml(text)) == ("--data.drop", value)

@@ -118,6 +118,32 @@ def test_a_table(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "lgn recommend --data 'my table.csv' --target y" in text
 
 
+def test_what_the_data_module_is_told_stands_in_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    chance = np.random.default_rng(0)
+    x, days = chance.normal(size=400), pd.date_range("2026-01-01", periods=400).strftime("%Y-%m-%d")
+    table = pd.DataFrame({"day": days, "x": x, "y": np.where(x > 0, "yes", "no")})
+    table.to_csv("t.csv", index=False)
+    assert main(["recommend", "--data", "t.csv", "--target", "y"]) == 1
+    assert "--data.drop '[day]'" in capsys.readouterr().err  # what it says is what the command takes
+    given = ["--data.target=y", "--data.drop", "[day]", "--data.batch_size=50", "--data.thresholds", "5"]
+    text, settings = recommended(["t.csv", *given, "--data.val_fraction=0.1"], capsys)
+    data = settings["data"]["init_args"]
+    chosen = {"target": "y", "drop": ["day"], "batch_size": 50, "thresholds": 5, "val_fraction": 0.1}
+    assert data == {"path": "t.csv", **chosen}
+    steps = settings["trainer"]["max_steps"]
+    assert f"{steps * 50 / 288:,.0f} passes over 288 samples" in text
+    assert "--data.drop '[day]' --data.batch_size=50" in text  # the command in its head
+
+
+def test_colours_and_size_of_images_are_as_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(Path("photos"), [(90, 60), (120, 80)], colour=False)
+    _, settings = recommended(
+        ["photos", "--net=dense", "--data.grayscale=false", "--data.image_size=[8,8]"], capsys, rehearse=False
+    )
+    assert settings["data"]["init_args"]["grayscale"] is False
+    assert settings["model"]["net"]["init_args"]["in_shape"] == [3, 8, 8]
+
+
 def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     chance = np.random.default_rng(0)
     labels = np.repeat(["up", "down"], 20)
@@ -137,6 +163,10 @@ def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
         (["Digits", "--gates", "1000", "--net", "tree"], "dense nets"),
         (["GameOfLife"], "there are no rules for GameOfLife"),
         (["empty"], "train"),
+        (["t.csv", "--target", "b", "--data.dorp", "[a]"], "dorp: there is no such key; did you mean drop?"),
+        (["t.csv", "--target", "b", "--data.thresholds"], "--data.<key> <value>"),
+        (["t.csv", "--target", "b", "--trainer.max_steps", "9"], "--trainer.max_steps: it takes --data.<key> <value>"),
+        (["t.csv", "--target", "b", "--data.batch_size", "many"], "expected int"),
     ],
 )
 def test_what_cannot_be_recommended_is_one_error(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from lgn_lightning.base.columns import UNSEEN
 from lgn_lightning.data import DataError
@@ -59,6 +61,35 @@ def test_types_are_what_the_user_says() -> None:
 def test_columns_of_no_use(values: Any, says: str) -> None:
     with pytest.raises(DataError, match=says):
         kind(values)
+
+
+def test_all_columns_of_no_use_are_named_at_once_with_what_leaves_them_out() -> None:
+    frame = pd.DataFrame(
+        {"day, first": pd.date_range("2026-01-01", periods=60), "x": range(60), "name": [f"n{i}" for i in range(60)]}
+    )
+    with pytest.raises(DataError) as error:
+        find_columns(frame, {}, "t.csv", dropped=["id"])
+    drop = str(error.value).partition("--data.drop ")[2].partition("; or say")[0]
+    names = yaml.safe_load(shlex.split(drop)[0])
+    assert names == ["id", "day, first", "name"]  # those that were left out before stay so
+    assert find_columns(frame.drop(columns=names[1:]), {}, "t.csv")[0].name == "x"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (range(100, 160), True),
+        (np.delete(np.arange(80), np.arange(3, 80, 4)), True),  # every fourth row is for the test
+        (np.arange(60)[::-1], False),
+        (np.arange(60) // 2, False),
+        (np.arange(60) * 10, False),  # as the miles of a route
+        (np.arange(60) / 10, False),
+        (range(5), False),
+    ],
+)
+def test_a_column_that_counts_the_rows_is_told(values: Any, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    kind(values)
+    assert ("only count the rows, as keys do, are in 'a'" in capsys.readouterr().err) is told
 
 
 def rows(train: dict[str, Any], later: dict[str, Any]) -> Any:
