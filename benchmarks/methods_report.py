@@ -13,11 +13,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from typing import Any
 
 import yaml
-from methods import LINES, METHODS, Ladder, read_lines
+from methods_ladder import LINES, METHODS, Ladder, read_lines
 
 from lgn_lightning.base.errors import LgnError, ResultError
 from lgn_lightning.base.files import atomic_path, atomic_write_text
@@ -34,9 +34,9 @@ _Line = dict[str, Any]
 
 
 def tables(lines: Sequence[_Line], ladder: Ladder) -> str:
-    """A table a data set, size and budget, with a row a method; Markdown."""
+    """A table of all accuracies, and one a data set, size and budget, with a row a method; Markdown."""
     runs = [line for line in lines if line["kind"] == "run"]
-    parts = []
+    parts = [*_summary(runs, ladder), ""]
     for dataset, size in _sizes(ladder):
         here = [line for line in runs if (line["dataset"], line["size"]) == (dataset, size)]
         if not here:
@@ -67,22 +67,54 @@ def _table(dataset: str, size: int, budget: str, runs: Sequence[_Line], ladder: 
     yield "| " + " | ".join((*heads, "CPU s")) + " |"
     yield "|---" * 2 + "|--:" * (len(heads) - 1) + "|"
     for method in ladder.content["methods"]:
-        own = [line for line in runs if line["method"] == method]
-        choice = (own[-1]["rate"], own[-1]["tau"], own[-1]["tuned"]) if own else None
-        own = [line for line in own if (line["rate"], line["tau"], line["tuned"]) == choice]
-        if choice is None:
+        own = _newest(runs, method)
+        if not own:
             yield f"| `{method}` | not measured |" + " |" * (len(heads) - 1)
             continue
         scores = [_spread([line[name] for line in own], 100, 2) for name in ("validation", "accuracy_hard")]
         gap = mean(100 * (line["accuracy_soft"] - line["accuracy_hard"]) for line in own)
         counts = [f"{mean(line[name] for line in own):,.0f}" for name in ("gates_exported", "lut6")]
-        setting = f"{choice[0]:g}, {choice[1]:g}" + ("" if choice[2] else " (untuned)")
+        setting = f"{own[0]['rate']:g}, {own[0]['tau']:g}" + ("" if own[0]["tuned"] else " (untuned)")
         seconds = mean(_seconds(line) for line in own)
         yield (
             "| "
             + " | ".join((f"`{method}`", setting, str(len(own)), *scores, f"{gap:+.2f}", *counts, f"{seconds:,.0f}"))
             + " |"
         )
+
+
+def _summary(runs: Sequence[_Line], ladder: Ladder) -> Iterator[str]:
+    """Hard accuracies of equal steps; bold what is not below the best of its column by two standard errors."""
+    sizes = [size for size in _sizes(ladder) if _measured(runs, *size)]
+    names = list(ladder.content["methods"])
+    columns, deviations = [], []
+    for dataset, size in sizes:
+        here = [line for line in runs if (line["dataset"], line["size"], line["budget"]) == (dataset, size, "steps")]
+        scores = {name: [100 * line["accuracy_hard"] for line in _newest(here, name)] for name in names}
+        scores = {name: values for name, values in scores.items() if values}
+        several = [values for values in scores.values() if len(values) > 1]
+        freedom = sum(len(values) - 1 for values in several)
+        deviation = (sum(variance(values) * (len(values) - 1) for values in several) / freedom) ** 0.5 if freedom else 0
+        best = max(scores, key=lambda name: mean(scores[name]))
+        cells = dict.fromkeys(names, "–")
+        for name, values in scores.items():
+            error = deviation * (1 / len(values) + 1 / len(scores[best])) ** 0.5
+            mark = "**" if mean(values) >= mean(scores[best]) - 2 * error else ""
+            cells[name] = f"{mark}{mean(values):.2f}{mark}"
+        columns.append(cells)
+        deviations.append(f"{deviation:.2f}" if freedom else "–")
+    yield "### All cells of equal steps: hard test accuracy, %\n"
+    yield "| method | " + " | ".join(f"{dataset} {size:,}" for dataset, size in sizes) + " |"
+    yield "|---" + "|--:" * len(sizes) + "|"
+    for name in names:
+        yield f"| `{name}` | " + " | ".join(cells[name] for cells in columns) + " |"
+    yield "| *standard deviation of seeds* | " + " | ".join(deviations) + " |"
+
+
+def _newest(runs: Iterable[_Line], method: str) -> list[_Line]:
+    """A method's runs of the rate and tau that were chosen last."""
+    own = [line for line in runs if line["method"] == method]
+    return [line for line in own if all(line[name] == own[-1][name] for name in ("rate", "tau", "tuned"))]
 
 
 def _seconds(line: _Line) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -76,7 +77,8 @@ def recommend(settings: dict[str, Any], gates: int | None = None, net: str | Non
     reasons |= chosen["reasons"]
     chosen["reasons"] = {key: why for key, why in reasons.items() if key not in given}
     chosen["data"] = settings | {"init_args": arguments | chosen["data"] | given}
-    return {"has_test": data.has_test, "name": name, **chosen}
+    place = arguments.get("path") or (name == "ImageFolder" and arguments.get("root"))
+    return {"has_test": data.has_test, "name": Path(place).resolve().name if place else name, **chosen}
 
 
 def _read(settings: dict[str, Any]) -> SampleDataModule:
@@ -110,11 +112,11 @@ def _choose_size(arguments: dict[str, Any], reasons: dict[str, str]) -> None:
     if not paths:
         return  # the data module says so
     step = max(1, len(paths) // _LOOKED_AT)
-    sizes, grey = set(), True
+    sizes, grey = [], True
     for path in paths[::step]:
         try:
             with Image.open(path) as file:
-                sizes.add((file.height, file.width))
+                sizes.append((file.height, file.width))
         except OSError:
             continue  # the data module names it
         if grey:
@@ -124,10 +126,11 @@ def _choose_size(arguments: dict[str, Any], reasons: dict[str, str]) -> None:
         reasons["grayscale"] = "the three channels are equal"
     height, width = (int(np.median([size[axis] for size in sizes])) for axis in (0, 1))
     largest = 32 if not grey else 48
-    if "image_size" not in arguments and (len(sizes) > 1 or max(height, width) > 2 * largest):
+    different = len(set(sizes))
+    if "image_size" not in arguments and (different > 1 or max(height, width) > 2 * largest):
         scale = min(1.0, largest / max(height, width))
         arguments["image_size"] = [max(8, round(side * scale / 4) * 4) for side in (height, width)]
-        found = f"{len(sizes)} sizes" if len(sizes) > 1 else f"{height} × {width} pixels"
+        found = f"{different} sizes" if different > 1 else f"{height} × {width} pixels"
         reasons["image_size"] = f"height and width; the images have {found}, and every pixel costs bits"
 
 
@@ -166,7 +169,13 @@ def _images(data: ImageDataModule, gates: int | None, net: str | None) -> dict[s
     batch = min(data.batch_size, count)
     common |= {"data": {"batch_size": batch}, "reasons": {"batch_size": "images a step"}}
     build = _tree if tree else _dense
-    return common | build(shape, classes, chosen, gates, count, batch)
+    found: dict[str, Any] = common | build(shape, classes, chosen, gates, count, batch)
+    if (fewer := found["fewer_thresholds"]) is not None:
+        found["levels"] = choose_levels(images, labels, fewer).thresholds
+        found["thresholds_why"] = (
+            f"quantiles of the pixels; `auto` finds {chosen}, which want --gates {chosen * math.prod(shape):,} or more"
+        )
+    return found
 
 
 def _dense(
@@ -197,7 +206,6 @@ def _dense(
         "depth_why": "logic layers: few and wide",
         "candidates": candidates,
         "fewer_thresholds": fitting if fitting < thresholds else None,
-        "uniform": [round(i / (fitting + 1), 3) for i in range(1, fitting + 1)],
         "refresh": max(1, steps // 20) if gates <= _SMALL else None,
         **_schedule(steps, why),
     }

@@ -103,12 +103,13 @@ def _entropy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return bits
 
 
-def choose_levels(images: Tensor, labels: Tensor) -> Levels:
+def choose_levels(images: Tensor, labels: Tensor, most: int | None = None) -> Levels:
     """Chooses the fewest thresholds that keep `ENOUGH` of what single pixels say of the class.
 
     Args:
         images: The images that train, uint8 ``[N, C, H, W]``, of which some pixels of some are looked at.
         labels: Their classes, int64 ``[N]``.
+        most: Thresholds that are taken where more would be chosen.
     """
     sample = PixelSample(images, labels)
     if len(sample.found) < 2:
@@ -117,4 +118,5 @@ def choose_levels(images: Tensor, labels: Tensor) -> Levels:
     codes = {count: sample.code(levels) for count, levels in tried.items()}
     levels = Levels((), {n: said for n, (said, _) in codes.items()}, {n: own for n, (_, own) in codes.items()}, 0)
     chosen = next(count for count in COUNTS if levels.share(count) >= ENOUGH)
-    return Levels(tried[chosen], levels.information, levels.entropy, len(sample.found))
+    kept = tried[chosen] if most is None or most >= chosen else sample.spread(most)
+    return Levels(kept, levels.information, levels.entropy, len(sample.found))

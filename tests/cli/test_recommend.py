@@ -84,6 +84,29 @@ def test_a_folder_of_grey_images_of_many_sizes(capsys: pytest.CaptureFixture[str
     assert settings["model"]["net"]["init_args"]["in_shape"] == [1, 48, 32]
 
 
+def test_the_size_is_that_of_most_images(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(Path("photos"), [(32, 32)] * 10 + [(8, 32), (12, 32)], colour=False)
+    _, settings = recommended(["photos"], capsys, rehearse=False)
+    assert settings["data"]["init_args"]["image_size"] == [32, 32]
+
+
+def test_a_net_too_narrow_for_all_thresholds_has_quantiles(capsys: pytest.CaptureFixture[str]) -> None:
+    for part in PARTS:
+        for label, name in enumerate("ab"):
+            Path("dark", part, name).mkdir(parents=True)
+            for number in range(12):
+                pixels = (np.linspace(0, 9, 64 * 64).reshape(64, 64) ** 2 + 40 * label + number).astype(np.uint8)
+                Image.fromarray(pixels).save(f"dark/{part}/{name}/{number}.png")
+    text, settings = recommended(["dark", "--gates", "9000"], capsys)
+    thresholds = settings["model"]["net"]["init_args"]["thresholds"]
+    assert len(thresholds) == 2
+    assert max(thresholds) < 0.5  # no pixel is brighter
+    assert "recommended for dark" in text
+    wide = text.partition("--gates ")[2].partition("want --gates ")[2].split()[0]
+    _, settings = recommended(["dark", "--gates", wide], capsys)
+    assert settings["model"]["net"]["init_args"]["thresholds"] == "auto"
+
+
 def test_a_folder_of_colour_images_of_one_size_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(Path("photos"), [(16, 20)], colour=True, parts=("train",))
     assert main(["recommend", "--data", "photos", "--net", "tree"]) == 0
