@@ -165,7 +165,7 @@ def tune_cell(ladder: Ladder, cell: Cell, rate: float, tau: float) -> dict[str, 
 
 
 def tune(ladder: Ladder, cells: Iterable[Cell], folder: Path, file: Path) -> list[str]:
-    """Tries the rates at the first tau, then the other taus at the best rate; returns what failed."""
+    """Tries the rates at the first tau, one more at an end, the other taus at the best rate; returns what failed."""
     failures = []
     for cell in cells:
         rates, taus = ladder.grid()
@@ -181,6 +181,8 @@ def tune(ladder: Ladder, cells: Iterable[Cell], folder: Path, file: Path) -> lis
 
         try:
             at_first = {rate: tried(rate, taus[0]) for rate in rates}
+            best = max(at_first, key=lambda rate: at_first[rate])
+            at_first |= {rate: tried(rate, taus[0]) for rate in ladder.beyond(best)}
             best = max(at_first, key=lambda rate: at_first[rate])
             for tau in taus[1:]:
                 tried(best, tau)

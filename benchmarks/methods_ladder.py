@@ -66,6 +66,11 @@ class Ladder:
         """Rates and taus that are tried."""
         return self.content["tuning"]["rates"], self.content["tuning"]["taus"]
 
+    def beyond(self, rate: float) -> list[float]:
+        """The rate that is tried, too, where this one was the best."""
+        rates, (lower, higher) = self.content["tuning"]["rates"], self.content["tuning"]["beyond"]
+        return [lower] if rate == min(rates) else [higher] if rate == max(rates) else []
+
     def tuning_steps(self, cell: Cell) -> int:
         """Steps of a tuning."""
         return max(VALIDATIONS, round(self.steps(cell) * self.content["tuning"]["share"]))

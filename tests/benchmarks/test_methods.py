@@ -130,6 +130,15 @@ def test_the_tuning_chooses_by_validation(methods: Any, trained: list[str]) -> N
     assert len(trained) == 6
 
 
+def test_a_best_rate_at_an_end_is_no_end(methods: Any, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTENT["tuning"], "rates", [0.3, 1.0])
+    monkeypatch.setitem(CONTENT["tuning"], "beyond", [0.1, 3.0])
+    monkeypatch.setattr(methods.yaml, "safe_load", lambda _: CONTENT)
+    assert methods.main(["tune", "digits", "--methods", "light"]) == 0
+    lines = methods.read_lines(Path("results", "methods"))
+    assert [(line["rate"], line["tau"]) for line in lines] == [(0.3, 1), (1.0, 1), (0.1, 1), (0.1, 0.5), (0.1, 2)]
+
+
 def test_equal_processor_time_follows_from_equal_steps(methods: Any, trained: list[str]) -> None:
     timed = [*RUN, "light", "--cpu-seconds", "10"]
     assert methods.main(timed) == 1  # the time of a step is not known
