@@ -53,6 +53,15 @@ def logs_this_step(trainer: pl.Trainer) -> bool:
     return bool(interval) and (trainer.global_step + 1) % interval == 0
 
 
+def skip_capture_checks(trainer: pl.Trainer) -> None:
+    """Spares optimizers on a CPU torch's question at each step of Adam whether a GPU is recording a graph.
+
+    It looks for a driver every time, which takes longer than a step of a small net.
+    """
+    for optimizer in trainer.optimizers:
+        optimizer._accelerator_graph_capture_health_check = lambda: None  # type: ignore[method-assign]
+
+
 def is_rehearsal(trainer: pl.Trainer) -> bool:
     """Whether the trainer runs a few batches to find errors (``fast_dev_run``)."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lgn_lightning.base.errors import TrainingError
-from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, logs_this_step
+from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, logs_this_step, skip_capture_checks
 from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
@@ -225,8 +224,8 @@ class LogicModule(GraphedTraining):
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         if not any(part.training for part in self.net.modules()):
             self.net.train()
-        if not torch.cuda.is_available():
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else torch's Adam looks for a driver at every step, 0.15 ms
+        if self.device.type == "cpu":
+            skip_capture_checks(self.trainer)
         warn_of_another_length(self.trainer)
         log_short_runs(self.trainer)
         if self.target.needs_labels:

@@ -1,4 +1,5 @@
 import copy
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,14 @@ def test_a_loaded_net_trains_and_its_frozen_parts_stay(tmp_path: Path) -> None:
     assert not frozen.training
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_without_a_gpu_no_step_looks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    before = dict(os.environ)
     searches: list[None] = []
     monkeypatch.setattr(torch.cuda, "_raw_device_count_nvml", lambda: searches.append(None) or -1)
     trainer(tmp_path).fit(LogicClassifier(net(), 2), loader(n=1000))
     assert len(searches) < 20  # steps
+    assert dict(os.environ) == before
 
 
 def test_mlp_baseline_has_no_gap(tmp_path: Path) -> None:
