@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from lgn_lightning.base.errors import RecipeError
+from lgn_lightning.base.padding import PADDING
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.data.image_file import read_image
@@ -285,7 +286,7 @@ def _table(data: Table, gates: int | None) -> dict[str, Any]:
 
 def _sequences(data: Sequences, gates: int | None) -> dict[str, Any]:
     samples, _ = data.training_samples()
-    lengths = (samples != 255).any(2).sum(1).numpy()  # bytes behind the end are 255
+    lengths = (samples != PADDING).any(2).sum(1).numpy()
     classes, count = data.num_classes, len(samples)
     out = _rounded((gates or 40 * classes * 3) / 3, classes)
     steps = 600 if count < 1_000 else 2_000

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgn_lightning.base.padding import IGNORED, PADDING
 from lgn_lightning.data.base import SampleDataModule, Samples
 
-_PADDING, _IGNORED = 255, -100
 #: Bits of a symbol.
 BITS = 4
 
@@ -92,8 +92,8 @@ class KeywordStream(SampleDataModule):
         lengths = torch.randint(self.steps // 2, self.steps + 1, (count, 1), generator=generator)
         counts = torch.arange(self.steps) < lengths
         bits = (symbols[:, :, None] >> torch.arange(BITS) & 1).to(torch.uint8)
-        bits[~counts] = _PADDING
-        return bits, torch.where(counts, self.heard(symbols), _IGNORED)
+        bits[~counts] = PADDING
+        return bits, torch.where(counts, self.heard(symbols), IGNORED)
 
     def _load_train(self) -> Samples:
         return self._streams(self.count, self.split_seed)

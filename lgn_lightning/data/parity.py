@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 
+from lgn_lightning.base.padding import PADDING
 from lgn_lightning.data.base import SampleDataModule, Samples
-
-_PADDING = 255
 
 
 class ParityStream(SampleDataModule):
@@ -55,7 +54,7 @@ class ParityStream(SampleDataModule):
         shares = torch.rand(self.count, 1, generator=generator)
         lengths = (self.steps * shares**3).long() + 1  # short ones, from which the rule is learned, come more often
         counts = torch.arange(self.steps) < lengths
-        x = torch.where(counts, bits, _PADDING).to(torch.uint8)
+        x = torch.where(counts, bits, PADDING).to(torch.uint8)
         return x.unsqueeze(2), (bits * counts).sum(1) % 2
 
     def _load_test(self) -> Samples:

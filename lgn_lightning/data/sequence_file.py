@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.data.table_columns import numbers_of, require_columns, text_of
 from lgn_lightning.data.table_file import is_table_file, read_table
 
@@ -20,7 +21,7 @@ SUFFIXES: Final = (".npz", ".ts")
 #: What labels are of: whole sequences, or their steps.
 TASKS: Final = ("class", "steps")
 #: Texts of labels that are no strings and say that there is none.
-_MISSING: Final = ("nan", "<NA>", "None", "-100")
+_MISSING: Final = ("nan", "<NA>", "None", str(IGNORED))
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.padding import IGNORED, PADDING
 from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.sequence_file import TASKS, SequenceSet, read_sequences, windows_of
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_file import read_table
 from lgn_lightning.data.table_target import class_order
 from lgn_lightning.data.thresholds import Encoding
-
-#: What all bytes of a step are that only fills up a batch, and the label of a step that does not count.
-_PADDING, _IGNORED = 255, -100
 
 
 class Sequences(SampleDataModule):
@@ -225,7 +223,7 @@ class Sequences(SampleDataModule):
         return make_rows(self.columns, [steps[:, channel] for channel in range(steps.shape[1])])
 
     def _numbers(self, sequences: SequenceSet) -> NDArray[np.int64]:
-        number = {name: index for index, name in enumerate(self.class_names)} | {"": _IGNORED}
+        number = {name: index for index, name in enumerate(self.class_names)} | {"": IGNORED}
         found, places = np.unique(sequences.labels, return_inverse=True)
         numbers = np.array([number[name] for name in found.tolist()], np.int64)
         return numbers[places].reshape(sequences.labels.shape)
@@ -236,5 +234,5 @@ class Sequences(SampleDataModule):
         values = np.where(np.isnan(sequences.values), np.float32(np.nan), sequences.values)
         rows = self._rows(values.reshape(-1, channels))
         raw = np.ascontiguousarray(rows).view(np.uint8).reshape(count, steps, rows.dtype.itemsize).copy()
-        raw[np.arange(steps) >= sequences.lengths[:, None]] = _PADDING
+        raw[np.arange(steps) >= sequences.lengths[:, None]] = PADDING
         return torch.from_numpy(raw), torch.from_numpy(self._numbers(sequences))

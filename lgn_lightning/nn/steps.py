@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.build.trace import trace_part
@@ -13,9 +14,6 @@ from lgn_lightning.circuit.net.sequential import SCANS
 from lgn_lightning.nn.checked_input import free_to_look
 from lgn_lightning.nn.columns import Columns
 from lgn_lightning.nn.recurrent import Steps
-
-#: What all bytes of a step are that only fills up a batch of sequences of different lengths.
-PADDING = 255
 
 
 class StepEncoder(nn.Module):

@@ -10,6 +10,7 @@ from torchmetrics import CohenKappa, MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.training.label_check import check_labels, described
 from lgn_lightning.training.target import Target
 from lgn_lightning.training.thresholds import Labels, YesNo
@@ -26,9 +27,6 @@ __all__ = [
     "make_target",
     "num_scores_of",
 ]
-
-#: The label of a step that does not count, which torch's losses leave out.
-IGNORED: Final = -100
 
 
 class _SmoothedInTraining(nn.CrossEntropyLoss):

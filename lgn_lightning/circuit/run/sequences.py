@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.run.engine import Engine
@@ -15,8 +16,6 @@ from lgn_lightning.circuit.simulate import TakesSamples, Words, encode, pack_bit
 
 #: Sequences that are packed and run at once.
 _BLOCK: Final = 4096
-#: What all bytes of a step are that only fills up a batch of sequences of different lengths.
-PADDING: Final = 255
 
 
 class TakesSteps(TakesSamples, Protocol):
