@@ -26,7 +26,8 @@ struct LgnResult {
   int32_t* output_nodes;
 };
 
-enum LgnRewrite : int32_t { kFoldConstants = 1, kAbsorbInverters = 2, kHashStructure = 4 };
+// What a sweep does besides folding constants.
+enum LgnRewrite : int32_t { kAbsorbInverters = 1, kHashStructure = 2 };
 
 // Passes return 0, or -1 when memory is short.
 int64_t lgn_pass_capacity(const LgnCircuit* circuit);

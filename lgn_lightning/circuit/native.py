@@ -22,7 +22,7 @@ _KERNELS = ("kernels.cpp", "loop_kernels.cpp", "row_kernels.cpp")  # compiled on
 _ENGINES = ("engine.cpp", "loops.cpp", "sequences.cpp")  # run with them; the others make what is run
 ISA_NAMES = ("generic", "avx2", "avx512")
 KINDS = ("interpreter", "machine-code")
-FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2, 4
+ABSORB_INVERTERS, HASH_STRUCTURE = 1, 2
 
 
 _ARRAYS = tuple((name, ctypes.c_void_p) for name in ("tables", "a", "b", "c", "output_nodes"))
@@ -176,8 +176,8 @@ def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> An
     return circuit.with_gates(tables[:count].copy(), parts, outputs)
 
 
-def rewrite(circuit: AnyNetlist, flags: int) -> AnyNetlist:
-    """One sweep over two-input gates; ``flags`` are FOLD_CONSTANTS, ABSORB_INVERTERS, HASH_STRUCTURE."""
+def rewrite(circuit: AnyNetlist, flags: int = 0) -> AnyNetlist:
+    """One sweep over two-input gates, which folds constants; ``flags`` are ABSORB_INVERTERS, HASH_STRUCTURE."""
     return _run_pass(circuit, "lgn_rewrite", flags, 2)
 
 

@@ -33,7 +33,8 @@ struct Net {
     b.resize(capacity);
     if (three) c.resize(capacity);
     LgnResult result{0, tables.data(), a.data(), b.data(), three ? c.data() : nullptr, outputs.data()};
-    const int status = three ? lgn_map_luts(&other.circuit, 3, &result) : lgn_rewrite(&other.circuit, 7, &result);
+    const int status = three ? lgn_map_luts(&other.circuit, 3, &result)
+                             : lgn_rewrite(&other.circuit, kAbsorbInverters | kHashStructure, &result);
     check(status, 0, 0, "pass");
     for (auto* operands : {&a, &b, &c})
       if (!operands->empty()) operands->resize(static_cast<size_t>(result.gates));

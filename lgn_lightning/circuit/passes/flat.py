@@ -53,17 +53,17 @@ def remove_dead_gates(circuit: AnyNetlist) -> AnyNetlist:
 
 def fold_constants(circuit: AnyNetlist) -> AnyNetlist:
     """Replaces gates with a constant operand or twice the same one by what is left of them."""
-    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS)
+    return native.rewrite(_two_inputs(circuit))
 
 
 def absorb_inverters(circuit: AnyNetlist) -> AnyNetlist:
     """Drops buffers and NOT gates: their readers take the operand itself and a complemented truth table."""
-    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS)
+    return native.rewrite(_two_inputs(circuit), native.ABSORB_INVERTERS)
 
 
 def hash_structure(circuit: AnyNetlist) -> AnyNetlist:
     """Merges gates that are equal up to a complement, and applies two-level rules (absorption, contradiction)."""
-    return native.rewrite(_two_inputs(circuit), native.FOLD_CONSTANTS | native.ABSORB_INVERTERS | native.HASH_STRUCTURE)
+    return native.rewrite(_two_inputs(circuit), native.ABSORB_INVERTERS | native.HASH_STRUCTURE)
 
 
 def map_to_luts(circuit: AnyNetlist) -> AnyNetlist:
