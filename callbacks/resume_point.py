@@ -66,6 +66,7 @@ class ResumePoint(pl.Callback):
         self._unflushed = False
         self._stop = False
         self._handler: Any = None
+        self._save_last: dict[ModelCheckpoint, Any] = {}  # what the user gave
 
     @property
     def state_key(self) -> str:
@@ -128,10 +129,15 @@ class ResumePoint(pl.Callback):
         self._release()
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
+                self._save_last[callback] = callback.save_last
                 write_last(callback, wanted=not is_rehearsal(trainer))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Gives checkpoint callbacks their ``save_last`` back."""
         self._release()
+        for callback, given in self._save_last.items():
+            callback.save_last = given
+        self._save_last.clear()
         self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:

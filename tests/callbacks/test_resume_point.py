@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lgn_lightning import LogicClassifier
 from lgn_lightning.callbacks import ResumePoint
@@ -50,3 +51,20 @@ def test_every_validation_counts_all_images(tmp_path: Path, bound: dict[str, int
     assert len(counter.counts) >= 4
     assert set(counter.counts) == {data.val_dataloader().num_samples}
     assert (tmp_path / "checkpoints" / "resume.ckpt").is_file()
+
+
+def test_a_fit_that_kept_nothing_ends_with_last_and_leaves_the_callback_as_it_was(tmp_path: Path) -> None:
+    saves = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/acc_hard")
+    trainer = pl.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        limit_val_batches=0,
+        callbacks=[ResumePoint(), saves],
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(LogicClassifier(LogicMLP([1, 8, 8], 10, width=100, depth=1), 10), Digits())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert saves.save_last is None
