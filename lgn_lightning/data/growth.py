@@ -56,7 +56,7 @@ class Growth(ImageDataModule):
     Args:
         *args: Arguments of :class:`ImageDataModule`.
         pattern: ``"lizard"`` or ``"heart"``.
-        path: An image file instead, whose dark pixels are the pattern; so is ``root`` if it is a file.
+        path: An image file instead, whose dark pixels are the pattern; None takes ``root``, if that is a file.
         channels: Bits of a cell.
         count: Copies to train on; an epoch.
         **kwargs: More arguments of :class:`ImageDataModule`.
@@ -94,7 +94,7 @@ class Growth(ImageDataModule):
         return self._cells
 
     def _read(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        path = self.root if self.path is None and self.root.is_file() else self.path
+        path = self.path or (self.root if self.root.is_file() else None)
         if path is None:
             return np.array([[char == "#" for char in line] for line in PATTERNS[self.pattern].split()])
         try:

@@ -25,7 +25,7 @@ class TextChars(SampleDataModule):
 
     Args:
         *args: Arguments of `SampleDataModule`.
-        path: A text file, UTF-8; None takes ``pydoc_data/topics.py``, which ships with Python.
+        path: A text file, UTF-8; None takes ``root`` if that is a file, else ``pydoc_data/topics.py`` of Python.
         steps: Characters of a window.
         count: Windows to train on, evenly spread, at most.
         test_count: Windows to test on, likewise.
@@ -66,7 +66,7 @@ class TextChars(SampleDataModule):
         return self._windows(text[len(text) * 9 // 10 :], self.test_count)
 
     def _text(self) -> str:
-        path = self.path
+        path = self.path or (self.root if self.root.is_file() else None)
         if path is None:
             spec = importlib.util.find_spec("pydoc_data.topics")
             if spec is None or spec.origin is None:

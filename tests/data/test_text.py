@@ -21,6 +21,8 @@ def test_windows_are_followed_by_their_labels(tmp_path: Path) -> None:
         assert [chr(code) for code in codes[start]] == clean[start : start + 5]
         assert data.class_names[y[start]] == repr(clean[start + 5])
     assert len(data.test_samples()[1]) == 7
+    of_a_run = TextChars(root=str(tmp_path / "a.txt"), steps=5, count=1000)
+    assert torch.equal(of_a_run._load_train()[0], x)
 
 
 def test_python_has_a_text_and_short_ones_are_refused(tmp_path: Path) -> None:
