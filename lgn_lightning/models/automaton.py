@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import layer_widths
@@ -74,8 +73,7 @@ class LogicCA(KnowsArguments, LogicSequential):
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": make_parametrization(parametrization), "sampler": make_sampler(sampler)}
         widths = [FIELD * FIELD * channels, *hidden, votes * channels]
-        wirings = per_layer("connections", connections, widths[1:], "layers")
-        rule = LogicSequential(*dense_layers(widths, wirings, num_candidates, **options))
+        rule = LogicSequential(*dense_layers(widths, connections, num_candidates, **options))
         automaton = LogicAutomaton(rule, channels, votes, steps, border, update, every, visible)
         cells = automaton.visible * rows * columns
         super().__init__(Threshold([0.5], in_shape, flatten=False), automaton, nn.Flatten(-3), GroupSum(cells, tau))

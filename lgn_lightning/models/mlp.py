@@ -10,7 +10,6 @@ from typing import Any, Literal
 from torch import nn
 
 from lgn_lightning.base.machine import check_memory
-from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import mlp_widths
@@ -76,14 +75,13 @@ class LogicMLP(KnowsArguments, LogicSequential):
         if isinstance(width, int) and depth is not None:
             check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", max(depth, 0) * max(width, 0), 1)
         widths = mlp_widths(in_shape, num_classes, width, depth, thresholds, arity, connections)
-        wirings = per_layer("connections", connections, widths[1:], "layers")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         assert not isinstance(thresholds, str)  # the sizes refuse it
         encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": parametrization, "sampler": sampler}
-        layers = dense_layers(widths, wirings, num_candidates, arity, **options)
+        layers = dense_layers(widths, connections, num_candidates, arity, **options)
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
         super().__init__(encoder, *layers, GroupSum(num_classes, tau))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import layer_widths
@@ -75,7 +74,7 @@ class TableMLP(KnowsArguments, LogicSequential):
         widths[-1] = -(-widths[-1] // num_classes) * num_classes
         layers = dense_layers(
             [num_bits, *widths],
-            per_layer("connections", connections, widths, "layers"),
+            connections,
             num_candidates,
             arity,
             init=init,

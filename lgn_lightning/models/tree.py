@@ -114,7 +114,6 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             arity,
             groups,
         )
-        wirings = per_layer("connections", connections, dense, "dense layers")
         kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
         paddings = per_layer("padding", padding, channels, "convolutions")
         leaves = per_layer("tree_connections", tree_connections, channels, "convolutions")
@@ -143,7 +142,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             conv = LogicTreeConv2d(read, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
             gates += conv.num_neurons * math.prod(block.places) + out * math.prod(block.pooled) * (pool * pool - 1)
             blocks += [conv, OrPool2d(pool)]
-        layers = dense_layers(widths, wirings, num_candidates, arity, **options)
+        layers = dense_layers(widths, connections, num_candidates, arity, **options)
         tau = recommended_tau(dense[-1] // num_classes) if tau == "auto" else tau
         super().__init__(*encoder, *blocks, nn.Flatten(), *layers, GroupSum(num_classes, tau))
         self.num_gates = gates + sum(dense)
