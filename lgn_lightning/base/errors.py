@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Iterable
 
 
 class LgnError(RuntimeError):
@@ -51,6 +52,12 @@ def raised_by(error: BaseException) -> str:
     """The package whose code raised an error."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def some(names: Iterable[object], most: int = 6) -> str:
+    """The first of some names, for a message."""
+    names = list(names)
+    return ", ".join(map(str, names[:most])) + (f", … ({len(names)})" if len(names) > most else "")
 
 
 def note(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import LgnError, some
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
@@ -160,9 +160,8 @@ def _show(verifier: Verifier) -> str:
     if example is None:
         return ""
     ones = np.flatnonzero(example).tolist()
-    shown = ", ".join(map(str, ones[:200])) + (", …" if len(ones) > 200 else "")
     scores = circuit.scores(example[None])[0].tolist()
     return (
-        f", for example where these input bits are one: {shown or 'none'} ({len(ones)} of {circuit.num_inputs}); "
-        f"the first circuit's scores there are {scores}"
+        f", for example where these input bits are one: {some(ones, 200) or 'none'} "
+        f"({len(ones)} of {circuit.num_inputs}); the first circuit's scores there are {scores}"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.errors import DataError, some
 
 # torchvision opens connections without a timeout: a firewall that drops packets would hang the run for minutes
 TIMEOUT_SECONDS = 30.0
@@ -23,9 +23,9 @@ TIMEOUT_SECONDS = 30.0
 def missing_data(name: str, root: Path, files: Sequence[str]) -> DataError:
     """The error for a data set that is not there."""
     return DataError(
-        f"{name}: not found in {root.absolute()} (missing: {_listing(files)}). Run once with network access and "
-        f"download=true, or point data.root (or the environment variable LGN_DATA_ROOT) at a folder that holds these "
-        "files"
+        f"{name}: not found in {root.absolute()} (missing: {some(files, 2) or 'the data set'}). Run once "
+        f"with network access and download=true, or point data.root (or the environment variable LGN_DATA_ROOT) at a "
+        "folder that holds these files"
     )
 
 
@@ -62,7 +62,7 @@ def download_files(
         raise DataError(
             f"{name}: could not download to {root.absolute()} ({reason}). Check the network and that the folder is "
             "writable, or point data.root (or the environment variable LGN_DATA_ROOT) at a folder that holds "
-            f"{_listing(missing())}"
+            f"{some(missing(), 2) or 'the data set'}"
         ) from error
     finally:
         if made is not None:
@@ -73,11 +73,6 @@ def _download_lock(root: Path) -> FileLock:
     """A lock per data folder and user. Outside the folder: removing a lock file that others wait for unlocks it."""
     key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"lgn-download-{getpass.getuser()}-{key}.lock")
-
-
-def _listing(files: Sequence[str]) -> str:
-    shown = ", ".join(files[:2]) or "the data set"
-    return f"{shown} and {len(files) - 2} more" if len(files) > 2 else shown
 
 
 def _first_missing_parent(path: Path) -> Path | None:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
-from rich.table import Table as RichTable
 from torch import Tensor
 
-from lgn_lightning.base.columns import Column, Comparisons, Op, Rows
-from lgn_lightning.base.errors import DataError, note
+from lgn_lightning.base.columns import Column, Comparisons, Rows
+from lgn_lightning.base.errors import DataError, note, some
 from lgn_lightning.data.base import SampleDataModule, Samples
+from lgn_lightning.data.column_summary import summary_of_columns
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_columns import find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
@@ -250,7 +250,7 @@ class Table(SampleDataModule):
         for own, of_net in zip_longest(self.columns, columns):
             if own != of_net:
                 kinds = [
-                    "nothing" if column is None else f"{column.name!r} ({_some([column.kind, *column.categories], 4)})"
+                    "nothing" if column is None else f"{column.name!r} ({some([column.kind, *column.categories], 4)})"
                     for column in (own, of_net)
                 ]
                 raise DataError(
@@ -276,7 +276,7 @@ class Table(SampleDataModule):
     def _read(self) -> _Read:
         (frame, source), test_table = self._tables()
         if not self.target:
-            raise DataError(f"say what to predict: --data.target <column>; {source} has {_some(frame.columns)}")
+            raise DataError(f"say what to predict: --data.target <column>; {source} has {some(frame.columns)}")
         frame = self._without_dropped(frame, source)
         task = self._task or task_of(frame[self.target])
         names, labels = read_target(frame[self.target], task, source)
@@ -363,28 +363,8 @@ class Table(SampleDataModule):
 
     def show_columns(self) -> None:
         """Prints a table of the columns, and what each became."""
-        comparisons, rows = self.comparisons, self._read.rows
-        table = RichTable(
-            title=f"{len(rows):,} rows, {len(self.columns)} columns, {len(comparisons)} bits a row; "
-            f"target {_some(self.target)}: {_some(self.class_names)}",
-            title_justify="left",
-        )
-        for heading in ("column", "type", "missing", "values", "bits"):
-            table.add_column(heading, justify="right" if heading in ("missing", "bits") else "left")
-        for number, column in enumerate(self.columns):
-            values = rows[column.name]
-            missing = column.is_missing(values)
-            known = values[~missing]
-            if column.kind == "category":
-                shown = f"{len(column.categories)}: {_some(column.categories)}"
-            else:
-                shown = f"{column.show(known.min())} … {column.show(known.max())}" if known.size else ""
-            bits = np.flatnonzero(comparisons.column == number)
-            ops = {Op(op) for op in comparisons.op[bits].tolist()}
-            how = "thresholds" if Op.GREATER in ops else "one-hot" if Op.EQUAL in ops else "code" if ops else "constant"
-            share = f"{missing.mean():.1%}" if missing.any() else ""
-            table.add_row(column.name, column.kind, share, shown, f"{bits.size} {how}")
-        Console().print(table)
+        target = f"target {some(self.target)}: {some(self.class_names)}"
+        Console().print(summary_of_columns(self.columns, self._read.rows, self.comparisons, target))
 
 
 def _repeated(rows: NDArray[np.int64], weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
@@ -396,8 +376,3 @@ def _repeated(rows: NDArray[np.int64], weights: NDArray[np.float64], seed: int) 
 def _row_set(rows: Rows, labels: Targets) -> RowSet:
     flat = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
     return RowSet(torch.from_numpy(flat), torch.from_numpy(labels))
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(map(str, list(names)[:most]))
-    return shown + (f", … ({len(names)})" if len(names) > most else "")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from lgn_lightning.base.errors import ExportError
+from lgn_lightning.base.errors import ExportError, some
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.base.machine import package_version, program_version
 from lgn_lightning.base.plain_values import filled
@@ -126,8 +126,7 @@ def check_replaceable(folder: Path) -> None:
     ours = {MANIFEST, *exported.manifest["files"]} if exported is not None else set()
     others = sorted({path.name for path in folder.iterdir()} - ours) if folder.is_dir() else [folder.name]
     if others:
-        names = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        raise ExportError(f"{folder} holds other files ({names}); give a new folder with --out")
+        raise ExportError(f"{folder} holds other files ({some(others, 3)}); give a new folder with --out")
     if folder.samefile(Path.cwd()):
         raise ExportError("the working directory cannot be replaced; name a folder in it with --out")
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from lgn_lightning.base.errors import some
+
 
 def grouped_parameters(module: nn.Module, net: nn.Module, options: Mapping[str, Mapping[str, Any]]) -> Iterable[Any]:
     """The parameters of a module, as optimizers take them.
@@ -28,7 +30,7 @@ def grouped_parameters(module: nn.Module, net: nn.Module, options: Mapping[str, 
         if not groups[pattern]:
             raise ValueError(
                 f"parameter_groups: {pattern!r} matches no parameter of the net, or an earlier pattern took them; "
-                f"they are {', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}"
+                f"they are {some(names)}"
             )
     of_net = {id(parameter) for parameter in names.values()}
     groups[""] += [parameter for parameter in module.parameters() if id(parameter) not in of_net]

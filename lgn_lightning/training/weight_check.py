@@ -3,7 +3,7 @@
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from lgn_lightning.base.errors import TrainingError
+from lgn_lightning.base.errors import TrainingError, some
 from lgn_lightning.base.finite import nonsense_in
 
 
@@ -29,6 +29,6 @@ def warn_of_untrained(net: nn.Module) -> None:
     )
     if without:
         rank_zero_warn(
-            f"no gradient reaches {', '.join(without[:5])}{' …' * (len(without) > 5)}, so nothing trains there: "
+            f"no gradient reaches {some(without)}, so nothing trains there: "
             "comparisons and bools have none; write a * b, 1 - a or torch.maximum(a, b) in forward"
         )
