@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from lgn_lightning.base.sizes import check_classes
+from lgn_lightning.base.sizes import check_classes, per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import layer_widths
@@ -115,12 +115,13 @@ class LogicRNN(KnowsArguments, LogicSequential):
         hidden = layer_widths(width, 1 if depth is None and isinstance(width, int) else depth)
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": make_parametrization(parametrization), "sampler": make_sampler(sampler)}
+        wirings = per_layer("connections", connections, [*hidden, 0], "layers of a cell")
         parts: list[LogicRecurrent] = []
         of_state = {"gates": 1, "multiplexer": 2, "delay": 0}[memory]
         for number in range(layers):
             inputs = encoder.out_dim if number == 0 else parts[-1].out_dim
             widths = [inputs + state, *hidden, out + of_state * state]
-            net = dense_layers(widths, connections, num_candidates, **options)
+            net = dense_layers(widths, wirings, num_candidates, **options)
             if memory == "gates":
                 keep_state([layer for layer in net if isinstance(layer, LogicLayer)], round(keep * state))
             cell = LogicCell(LogicSequential(*net), inputs, state, out, memory, initial)
