@@ -11,7 +11,7 @@ from lgn_lightning.nn.gate_order import order_gates
 
 
 def dense_layers(
-    widths: Sequence[int], connections: str | Sequence[str], num_candidates: int, arity: int = 2, **options: Any
+    widths: Sequence[int], connections: str | list[str], num_candidates: int, arity: int = 2, **options: Any
 ) -> Sequence[DenseLayer]:
     """Makes dense layers of these widths, inputs first; two-input gates lie in the order that trains fastest."""
     dims = list(zip(per_layer("connections", connections, widths[1:], "layers"), pairwise(widths), strict=True))
