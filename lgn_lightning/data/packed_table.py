@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMAT = 2  # to be raised when the files change
-_SPLITS = ("train", "test")
 
 
 @dataclass

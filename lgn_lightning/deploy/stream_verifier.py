@@ -18,8 +18,6 @@ from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
-from lgn_lightning.circuit.emit.compiler import compile_library
-from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import Verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
 from lgn_lightning.deploy.trial import hard_counts
@@ -39,6 +37,8 @@ class SequentialVerifier(Verifier):
     sequences of any length.
     """
 
+    compiled = CompiledStream
+
     def verify_all(self, net: nn.Module | None = None) -> None:
         """Compares everything that can be made of the circuit here, and its net if there is one."""
         circuit = self._sequential
@@ -50,7 +50,7 @@ class SequentialVerifier(Verifier):
         what = f"optimised circuit, {exported.num_gates:,} gates and {exported.num_state:,} bits of state"
         self.verify_reduced(what, exported)
         self._verify_engines(lambda name, isa: SequenceEngine(circuit, name, isa=isa))
-        self._verify_c(exported.to_c(), CompiledStream)
+        self._verify_c(exported.to_c())
         self._verify_step_verilog(exported)
 
     def verify_reduced(self, what: str, other: SequentialCircuit) -> None:
@@ -92,30 +92,18 @@ class SequentialVerifier(Verifier):
 
     def verify_file(self, path: Path) -> None:
         """Compares an exported Verilog, C file or library with the circuit."""
-        if path.suffix == ".v":
-            text = path.read_text(encoding="utf-8")
-            name = text.partition("\nmodule ")[2].partition("_logic")[0]
-            exported, _ = optimize_for_export(self._sequential)
-            bits = emit_verilog_stream(exported, name=name)
-            verilog = Verilog(text, 1, bits.score_bits, bits.class_bits)
-            self._prove(path.name, lambda timeout: prove_verilog(exported.step, path, timeout))
-            self._simulate_stream(verilog, name, f"simulated {path.name}")
+        if path.suffix in (".c", ".so"):
+            self.verify_compiled_file(path)
             return
-        if path.suffix not in (".c", ".so"):
+        if path.suffix != ".v":
             raise LgnError(f"{path} cannot be compared with a circuit with state: give .v, .c, .so or a circuit file")
-        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-            library = path
-            if path.suffix == ".c":
-                library = Path(folder) / "net.so"
-                compile_library(path, library)
-            compiled = CompiledStream(library, c_name(path.stem))
-            circuit = self._sequential
-            if (compiled.num_inputs, compiled.num_classes) != (circuit.num_inputs, circuit.num_classes):
-                raise LgnError(
-                    f"{path} has {compiled.num_inputs} inputs and {compiled.num_classes} classes: another net"
-                )
-            inputs = self.trial.inputs
-            self._compare_scores(path.name, compiled.scores(inputs), compiled.predict(inputs))
+        text = path.read_text(encoding="utf-8")
+        name = text.partition("\nmodule ")[2].partition("_logic")[0]
+        exported, _ = optimize_for_export(self._sequential)
+        bits = emit_verilog_stream(exported, name=name)
+        verilog = Verilog(text, 1, bits.score_bits, bits.class_bits)
+        self._prove(path.name, lambda timeout: prove_verilog(exported.step, path, timeout))
+        self._simulate_stream(verilog, name, f"simulated {path.name}")
 
     def _verify_step_verilog(self, exported: SequentialCircuit) -> None:
         verilog = emit_verilog_stream(exported, name="net")

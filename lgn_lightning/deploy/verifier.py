@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,6 @@ from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.check.verify import verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.c import c_form
-from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import sample_ports, vector_order
@@ -87,6 +86,9 @@ class Verifier:
         counterexample: Input bits of the first failure that has some, bool ``[inputs]``.
     """
 
+    #: What runs C that was compiled of such a circuit.
+    compiled: ClassVar[type[CompiledCircuit]] = CompiledCircuit
+
     def __init__(self, circuit: AnyCircuit, samples: int, timeout: float | None) -> None:
         self.circuit, self.samples, self.timeout = circuit, samples, timeout
         self.equal, self.proven, self.skipped, self.proven_whole = True, False, False, False
@@ -112,7 +114,7 @@ class Verifier:
         else:
             self._verify_passes(circuit)
         self._verify_engines(lambda name, isa: Engine(circuit, name, isa=isa))
-        self._verify_c(exported.to_c(form=c_form(exported)), CompiledCircuit)
+        self._verify_c(exported.to_c(form=c_form(exported)))
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
         else:
@@ -184,7 +186,7 @@ class Verifier:
             if path.suffix == ".c":
                 library = Path(folder) / "net.so"
                 compile_library(path, library)
-            compiled = CompiledCircuit(library, c_name(path.stem))
+            compiled = self.compiled(library, c_name(path.stem))
             inputs, classes = self.circuit.num_inputs, self.circuit.num_classes
             kind = self.circuit.decoding.kind
             if (compiled.num_inputs, compiled.num_classes, compiled.decoding) != (inputs, classes, kind):
@@ -219,7 +221,7 @@ class Verifier:
             else:
                 self._compare_scores(what, *engine.scores_and_classes(self.trial.inputs))
 
-    def _verify_c(self, source: str, load: Callable[[Path], CompiledCircuit | CompiledStream]) -> None:
+    def _verify_c(self, source: str) -> None:
         try:
             find_compiler()
         except CompilerError as error:
@@ -228,7 +230,7 @@ class Verifier:
         with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
             library = Path(folder) / "net.so"
             compile_source(source, library)
-            compiled = load(library)
+            compiled = self.compiled(library)
             scores, decided = compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs)
             self._compare_scores("compiled C", scores, decided)
 
