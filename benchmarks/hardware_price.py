@@ -2,7 +2,8 @@ r"""Accuracy against lookup tables: nets trained by `HardwarePrice` to several t
 
     python benchmarks/hardware_price.py train mnist-fpga-small --targets none,1500,1000,700 --steps 4000 \
         --set model.net.init_args.arity=2 --set 'model.net.init_args.width=[4000,2000,1000]' \
-        --set model.net.init_args.init=residual --title 'MNIST, trees of seven gates' --out docs/images/hardware_price.jsonl
+        --set model.net.init_args.init=residual --title 'MNIST, trees of seven gates' \
+        --out docs/images/hardware_price.jsonl
     python benchmarks/hardware_price.py plot docs/images/hardware_price.jsonl docs/images/hardware_price.svg
 
 ``train`` trains a recipe once for each target, in a process of its own, and adds a line a run: LUT6 of the whole design
