@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from lgn_lightning.callbacks.training_length import seed_of_run
+from lgn_lightning.callbacks.redrawing import seed_of_run
 from lgn_lightning.data.images import ImageDataModule
 from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
 from lgn_lightning.nn.connections import redraw_repeated

@@ -3,12 +3,12 @@
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
-from lgn_lightning.callbacks.training_length import seed_of_run, training_steps
+from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.nn import LearnedConnections
 from lgn_lightning.nn.connections import redraw
 
@@ -108,15 +108,3 @@ def refresh(connections: LearnedConnections, count: int, handicap: float, genera
         logits[rows] = start[rows]
         redraw(candidates.flatten(0, 1), rows.flatten(0, 1), sources, generator)
     return replaced
-
-
-def seeded_generator(*numbers: int) -> torch.Generator:
-    """A generator on the CPU whose draws depend on these numbers alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
-
-
-def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
-    """Sets the optimizer's state of some rows to 0, its value before the first gradient."""
-    for value in optimizer.state.get(parameter, {}).values():
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value[rows] = 0

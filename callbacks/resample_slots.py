@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
-from lgn_lightning.callbacks.refresh_candidates import forget_moments, seeded_generator
-from lgn_lightning.callbacks.training_length import seed_of_run, training_steps
+from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
+from lgn_lightning.callbacks.training_length import training_steps
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import SlotLayer
 

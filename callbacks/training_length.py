@@ -1,7 +1,6 @@
-"""How far a training is, and its seed, for callbacks that change something on the way."""
+"""How far a training is, for callbacks that change something on the way."""
 
 import math
-import os
 
 import lightning.pytorch as pl
 
@@ -17,8 +16,3 @@ def training_steps(trainer: pl.Trainer, who: str) -> float:
 def progress(trainer: pl.Trainer, steps: float) -> float:
     """Share of the training that is done: 0 at the first step, 1 at the last one and after."""
     return min(trainer.global_step / max(steps - 1, 1), 1.0)
-
-
-def seed_of_run(seed: int | None) -> int:
-    """A seed that was given, else the one of ``seed_everything``, else 0."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed

@@ -17,7 +17,7 @@ from lgn_lightning.base.sizes import (
 
 
 class Block(NamedTuple):
-    """A convolution and the pooling behind it.
+    """A convolution and the pooling behind it: its own of the arguments of `LogicTreeNet`, and its sizes.
 
     Attributes:
         channels: Of its input.
@@ -25,6 +25,11 @@ class Block(NamedTuple):
         pooled: The same after the pooling.
     """
 
+    trees: int
+    kernel_size: int
+    padding: int
+    connections: str
+    groups: int
     channels: int
     places: tuple[int, int]
     pooled: tuple[int, int]
@@ -109,17 +114,15 @@ def tree_sizes(
         raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
     check_classes(num_classes, dense[-1])
     per_layer("connections", connections, dense, "dense layers")
-    per_layer("tree_connections", tree_connections, channels, "convolutions")
     if not isinstance(thresholds, int):
         check_thresholds(thresholds)
     check_image_shape(in_shape)
     width = (thresholds if isinstance(thresholds, int) else len(thresholds)) + 8 * len(edges or ())
     width, size = width * in_shape[0], (in_shape[1], in_shape[2])
-    split = per_layer("groups", groups, channels, "convolutions")
-    kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
-    borders = per_layer("padding", padding, channels, "convolutions")
+    given = {"kernel_size": kernel_size, "padding": padding, "tree_connections": tree_connections, "groups": groups}
+    each: list[Any] = [per_layer(name, value, channels, "convolutions") for name, value in given.items()]
     blocks = []
-    for number, (out, kernel, border, parts) in enumerate(zip(channels, kernels, borders, split, strict=True), 1):
+    for number, (out, kernel, border, leaves, parts) in enumerate(zip(channels, *each, strict=True), 1):
         if parts < 1 or width % parts or out % parts:
             raise ValueError(f"convolution {number}: groups={parts} do not divide its {width} and {out} channels")
         geometry = ConvGeometry((kernel, kernel), padding=(border, border))
@@ -134,7 +137,7 @@ def tree_sizes(
                 "its padding or kernel, or the pooling"
             )
         size = (places[0] // pool, places[1] // pool)
-        blocks.append(Block(width, places, size))
+        blocks.append(Block(out, kernel, border, leaves, parts, width, places, size))
         width = out
     widths = [width * size[0] * size[1], *dense]
     _check_layers(widths, arity)

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lgn_lightning.base.sizes import per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import tree_sizes
@@ -99,7 +98,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         groups: int | list[int] = 1,
         grad_factor: float = 1.0,
     ) -> None:
-        sizes, widths = tree_sizes(
+        convolutions, widths = tree_sizes(
             in_shape,
             num_classes,
             channels,
@@ -114,10 +113,6 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             arity,
             groups,
         )
-        kernels = per_layer("kernel_size", kernel_size, channels, "convolutions")
-        paddings = per_layer("padding", padding, channels, "convolutions")
-        leaves = per_layer("tree_connections", tree_connections, channels, "convolutions")
-        split = per_layer("groups", groups, channels, "convolutions")
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}
@@ -128,19 +123,21 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
             encoder.append(EdgeChannels(len(threshold.levels), in_shape, edges))
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
-        for block, out, kernel, border, chosen, parts in zip(
-            sizes, channels, kernels, paddings, leaves, split, strict=True
-        ):
-            read = block.channels
-            own: dict[str, Any] = {
-                "padding": border,
-                "channels_per_tree": min(channels_per_tree, read // parts),
-                "connections": chosen,
-                "arity": arity,
-                "groups": parts,
-            }
-            conv = LogicTreeConv2d(read, out, kernel, tree_depth, num_candidates=num_candidates, **own, **options)
-            gates += conv.num_neurons * math.prod(block.places) + out * math.prod(block.pooled) * (pool * pool - 1)
+        for size in convolutions:
+            conv = LogicTreeConv2d(
+                size.channels,
+                size.trees,
+                size.kernel_size,
+                tree_depth,
+                size.padding,
+                channels_per_tree=min(channels_per_tree, size.channels // size.groups),
+                connections=size.connections,
+                num_candidates=num_candidates,
+                arity=arity,
+                groups=size.groups,
+                **options,
+            )
+            gates += conv.num_neurons * math.prod(size.places) + size.trees * math.prod(size.pooled) * (pool**2 - 1)
             blocks += [conv, OrPool2d(pool)]
         layers = dense_layers(widths, connections, num_candidates, arity, **options)
         tau = recommended_tau(dense[-1] // num_classes) if tau == "auto" else tau

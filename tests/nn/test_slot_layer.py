@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgn_lightning.callbacks.refresh_candidates import seeded_generator
+from lgn_lightning.callbacks.redrawing import seeded_generator
 from lgn_lightning.callbacks.resample_slots import resample
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.gates import TRUTH_TABLES
