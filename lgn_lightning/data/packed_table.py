@@ -20,7 +20,7 @@ from lgn_lightning.base.errors import DataError, note
 from lgn_lightning.base.files import atomic_folder, atomic_write_text
 from lgn_lightning.data.base import Samples
 from lgn_lightning.data.table import RowSet, Table
-from lgn_lightning.data.table_columns import RowNotes, find_columns, make_table_rows, numbers_of, require_columns
+from lgn_lightning.data.table_columns import RowNotes, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import is_table_file, read_chunks
 from lgn_lightning.data.table_target import TargetReader, Targets, read_target
 
@@ -198,9 +198,7 @@ class PackedTable(Table):
         times = np.zeros(len(is_train), np.int64)  # that a row is in the training
         times[is_train] = np.bincount(learns, minlength=int(is_train.sum()))
         times, sample = times[found.numbers], found.sample
-        columns = find_columns(sample[is_train[found.numbers]], self.types, source, self.drop)
-        for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
-            require_columns([column.name for column in columns], list(given), source, what)
+        columns = self._find_columns(sample[is_train[found.numbers]], source)
         seen = sample.iloc[np.repeat(np.arange(len(sample)), times)]
         comparisons = self.encoding.fit(columns, make_table_rows(columns, seen, source)[0])
         del found.sample, sample, seen

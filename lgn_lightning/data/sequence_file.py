@@ -196,19 +196,16 @@ def _read_long(
 ) -> SequenceSet:
     named = [target, identity, *([] if time is None else [time])]
     require_columns(frame.columns, named, source, "data.target, data.id and data.time")
-    channels = [str(name) for name in frame.columns if name not in named]
-    if not channels:
-        raise DataError(f"{source} has no column besides {', '.join(named)}")
     for name in named[1:] if task == "steps" else named:
         if frame[name].isna().any():
             raise DataError(f"{source}: {int(frame[name].isna().sum())} rows have no {name!r}; remove them")
     if time is not None:
         frame = frame.sort_values(time, kind="stable")
-    values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
+    channels, values = _channels_of(frame, named, source)
     sequences: list[NDArray[np.float32]] = []
     labels: list[Any] = []
     for key, rows in frame.groupby(identity, sort=True).indices.items():
-        sequences.append(values[rows].astype(np.float32))
+        sequences.append(values[rows])
         if task == "steps":
             labels.append([label_text(label) for label in frame[target].iloc[rows]])
             continue
@@ -219,7 +216,16 @@ def _read_long(
                 "steps has with --data.task steps"
             )
         labels.append(text_of(found[0]))
-    return _padded(sequences, labels, tuple(channels), source)
+    return _padded(sequences, labels, channels, source)
+
+
+def _channels_of(frame: pd.DataFrame, others: list[str], source: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """The columns that are no others, and their values ``[rows, channels]``; a DataError if there are none."""
+    channels = tuple(str(name) for name in frame.columns if name not in others)
+    if not channels:
+        raise DataError(f"{source} has no column besides {', '.join(others)}")
+    values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
+    return channels, values.astype(np.float32)
 
 
 def _padded(
@@ -248,10 +254,7 @@ def windows_of(
     require_columns(frame.columns, [target], source, "data.target")
     if len(frame) < window:
         raise DataError(f"{source} has {len(frame)} rows, fewer than a window of {window}")
-    channels = [str(name) for name in frame.columns if name != target]
-    if not channels:
-        raise DataError(f"{source} has no column besides {target}")
-    values = np.stack([numbers_of(frame[name], f"{source}, channel {name!r}") for name in channels], 1)
+    channels, values = _channels_of(frame, [target], source)
     starts = np.arange(0, len(frame) - window + 1, stride)
     places = starts[:, None] + np.arange(window)
     texts = np.array([label_text(label) for label in frame[target]], str)
@@ -259,4 +262,4 @@ def windows_of(
     if task == "class" and (labels == "").any():
         raise DataError(f"{source}: {(labels == '').sum()} windows end in a row without {target!r}; remove such rows")
     lengths = np.full(len(starts), window, np.int64)
-    return SequenceSet(values[places].astype(np.float32), lengths, labels, tuple(channels), source)
+    return SequenceSet(values[places], lengths, labels, channels, source)

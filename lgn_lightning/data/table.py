@@ -301,9 +301,7 @@ class Table(SampleDataModule):
             test_frame = test_frame.drop(columns=self.target)
         else:
             test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source
-        columns = find_columns(features, self.types, source, self.drop)
-        for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
-            require_columns([column.name for column in columns], list(given), source, what)
+        columns = self._find_columns(features, source)
         rows, _ = make_table_rows(columns, features, source)
         gaps = [column.name for column in columns if column.is_missing(rows[column.name]).any()]
         test_rows, notes = make_table_rows(columns, test_frame, test_source, gaps)
@@ -311,6 +309,12 @@ class Table(SampleDataModule):
         for line in notes.lines():
             note(f"test rows: {line}")
         return _Read(task, columns, names, rows, labels, groups, weights, test_rows, test_labels)
+
+    def _find_columns(self, features: pd.DataFrame, source: str) -> tuple[Column, ...]:
+        columns = find_columns(features, self.types, source, self.drop)
+        for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
+            require_columns([column.name for column in columns], list(given), source, what)
+        return columns
 
     def _tables(self) -> tuple[_Named, _Named | None]:
         """The table, and that of the test rows if they are not a share of it; each with its name for messages."""
