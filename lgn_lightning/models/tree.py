@@ -98,21 +98,8 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         groups: int | list[int] = 1,
         grad_factor: float = 1.0,
     ) -> None:
-        convolutions, widths = tree_sizes(
-            in_shape,
-            num_classes,
-            channels,
-            dense,
-            kernel_size,
-            padding,
-            pool,
-            thresholds,
-            edges,
-            connections,
-            tree_connections,
-            arity,
-            groups,
-        )
+        given = in_shape, num_classes, channels, dense, kernel_size, padding, pool, thresholds
+        convolutions, widths = tree_sizes(*given, edges, connections, tree_connections, arity, groups)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}

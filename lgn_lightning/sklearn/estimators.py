@@ -62,20 +62,8 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
         class_weight: Any = None,
         label_smoothing: float = 0.1,
     ) -> None:
-        super().__init__(
-            width=width,
-            depth=depth,
-            thresholds=thresholds,
-            learned_layers=learned_layers,
-            num_candidates=num_candidates,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            loss=loss,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            random_state=random_state,
-        )
+        of_net = width, depth, thresholds, learned_layers, num_candidates
+        super().__init__(*of_net, steps, batch_size, learning_rate, loss, validation_fraction, patience, random_state)
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
 
