@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from lgn_lightning.circuit.check.prove_decisions import prove_decisions
 from lgn_lightning.circuit.check.prove_sequential import prove_reduced, prove_sequential
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
-from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.verilog import Verilog
@@ -119,11 +119,10 @@ class SequentialVerifier(Verifier):
         return np.asarray(self.trial.inputs[:_SEQUENCES])
 
     def _simulate_stream(self, verilog: Verilog, name: str, what: str) -> None:
-        try:
-            result = simulate_verilog_stream(self._sequential, verilog, self.trial.inputs[:_SEQUENCES], name=name)
-        except ToolError as error:
-            self._skip(f"{what}: {error}")
-        else:
+        sequences = self.trial.inputs[:_SEQUENCES]
+        simulate = partial(simulate_verilog_stream, self._sequential, verilog, sequences, None, name)
+        result = self._simulated(what, simulate)
+        if result is not None:
             how = f"{result.samples} steps in Icarus Verilog, with resets and pauses, decisions included"
             self._compare(what, result.equal, how, None)
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,7 +40,7 @@ from lgn_lightning.circuit.check.prove_verilog import module_of_tables, prove_ve
 from lgn_lightning.circuit.check.simulate_axi import simulate_axi
 from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import ToolError
-from lgn_lightning.circuit.check.verify import verify
+from lgn_lightning.circuit.check.verify import Verification, verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
@@ -60,7 +60,7 @@ _PIPELINE = 4
 #: Above this many gates the Verilog as a whole is not read back.
 _TOP_GATES = 100_000
 #: Seconds that a simulation may take where proofs are not wanted.
-_AXI_SECONDS = 600
+_SIMULATION_SECONDS = 600
 #: Seconds that ABC looks for a wrong cycle of a top level, cycle by cycle.
 _SEARCH_SECONDS = 3
 #: Seconds after which, and between which, a proof says that it goes on.
@@ -275,17 +275,16 @@ class Verifier:
     def _verify_axi(self, axi: AxiStream, text: str | None = None, what: str = "AXI4-Stream top level") -> None:
         """Simulates a top level on a few samples."""
         count = max(2, min(_VECTORS, _VECTOR_GATES // (8 * max(1, axi.circuit.num_gates))))
-        try:
-            result = simulate_axi(axi, self._axi_samples(count), text, self.timeout or _AXI_SECONDS)
-        except ToolError as error:
-            self._skip(f"{what}: {error}")
-        else:
+        samples = self._axi_samples(count)
+        result = self._simulated(what, partial(simulate_axi, axi, samples, text))
+        if result is not None:
             how = f"{result.samples} samples in Icarus Verilog, both sides with random pauses"
             self._compare(what, result.equal, how, None)
         if self.timeout is None:
             return
         try:
-            found = prove_axi(axi, text, self.timeout, min(self.timeout, _SEARCH_SECONDS))
+            with going_on(f"proving: {what}", self.timeout):
+                found = prove_axi(axi, text, self.timeout, min(self.timeout, _SEARCH_SECONDS))
         except ToolError as error:
             self._skip(f"{what}: no proof: {error}")
         else:
@@ -299,13 +298,20 @@ class Verifier:
     def _simulate(self, circuit: Circuit, verilog: Verilog, name: str, what: str) -> None:
         count = max(2, min(_VECTORS, _VECTOR_GATES // max(1, verilog.text.count("wire n"))))
         vectors = self.trial.inputs[vector_order(self.trial.scores)[:count]]
-        try:
-            result = simulate_verilog(circuit, verilog, vectors, name)
-        except ToolError as error:
-            self._skip(f"{what}: {error}")
-        else:
+        result = self._simulated(what, partial(simulate_verilog, circuit, verilog, vectors, name))
+        if result is not None:
             how = f"{result.samples} samples in Icarus Verilog, sums and decisions included"
             self._compare(what, result.equal, how, result.counterexample)
+
+    def _simulated(self, what: str, simulate: Callable[[float], Verification]) -> Verification | None:
+        """What a simulation found that may take so many seconds; None, and says why, if there is none."""
+        limit = self.timeout or _SIMULATION_SECONDS
+        try:
+            with going_on(f"simulating: {what.removeprefix('simulated ')}", limit):
+                return simulate(limit)
+        except ToolError as error:
+            self._skip(f"{what}: {error}")
+            return None
 
     def _compare(
         self, what: str, equal: bool, how: str, counterexample: NDArray[np.bool_] | None, proves: bool = False

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.check.tools import ToolError, run_program
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 
@@ -43,13 +42,7 @@ def simulate_axi(axi: AxiStream, samples: ArrayLike, text: str | None = None, ti
         for file, content in contents.items():
             (folder / file).write_text(content, encoding="utf-8")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("COCOTB")}
-        command = [sys.executable, "bench.py"]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"the simulation did not end within {timeout:.0f} s; allow more time") from error
+        done = run_program([sys.executable, "bench.py"], folder, timeout, "the simulation", environment)
         if "TESTS=" not in done.stdout + done.stderr:
             raise ToolError(f"cocotb did not run:\n{(done.stderr or done.stdout).strip()[-1000:]}")
         return Verification(done.returncode == 0, False, vectors.count('"tdata"'))

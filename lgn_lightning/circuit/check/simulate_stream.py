@@ -15,8 +15,9 @@ def simulate_verilog_stream(
     sequences: ArrayLike,
     lengths: ArrayLike | None = None,
     name: str = "net",
+    timeout: float = 600,
 ) -> Verification:
-    """Compares the Verilog, of the top module ``name``, with a circuit on sequences; a ToolError without Icarus."""
+    """Compares the Verilog, of the top module ``name``, with a circuit on sequences; errors as of `run_bench`."""
     bench = emit_stream_bench(circuit, verilog, sequences, lengths, name=name)
-    output = run_bench(verilog.text, bench, name)
+    output = run_bench(verilog.text, bench, name, timeout)
     return Verification(output.strip().startswith("PASS"), False, bench.count("] = 1'b"))

@@ -1,9 +1,13 @@
 """The programs that circuits are checked with: yosys and Berkeley ABC (Icarus Verilog: `simulate_verilog`)."""
 
+import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lgn_lightning.base.errors import LgnError
 
@@ -26,7 +30,7 @@ def find_abc() -> str:
 
 def run_abc(script: str, folder: Path, timeout: float) -> str:
     """Runs an ABC script in a folder and returns what it printed; a ToolError after ``timeout`` seconds."""
-    run = _run([find_abc(), "-c", script], folder, timeout, "ABC")
+    run = run_program([find_abc(), "-c", script], folder, timeout, "ABC")
     return run.stdout + run.stderr
 
 
@@ -35,14 +39,32 @@ def run_yosys(script: str, folder: Path, timeout: float, failure: str = "yosys f
     tool = shutil.which("yosys")
     if tool is None:
         raise ToolError("yosys is not on PATH; install it (Debian: apt-get install yosys)")
-    run = _run([tool, "-p", script], folder, timeout, "yosys")
+    run = run_program([tool, "-p", script], folder, timeout, "yosys")
     if run.returncode:
         raise ToolError(f"{failure}:\n{(run.stderr or run.stdout).strip()[-2000:]}")
     return run.stdout
 
 
-def _run(command: list[str], folder: Path, timeout: float, name: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error
+def run_program(
+    command: list[str], folder: Path, timeout: float, name: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a folder; a ToolError that calls it ``name`` after ``timeout`` seconds."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            printed, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error
+        finally:
+            end_program(process)
+    return subprocess.CompletedProcess(command, process.returncode, printed, errors)
+
+
+def end_program(process: subprocess.Popen[Any]) -> None:
+    """Ends a program of ``start_new_session``, if it still runs, with those that it has started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

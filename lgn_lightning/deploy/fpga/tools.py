@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.check.tools import ToolError, end_program
 
 #: Seconds between two lines of progress where they cannot be written over each other.
 _EVERY: Final = 30
@@ -130,7 +130,12 @@ def run_tool(
     path, start, detail, place = folder / log, time.monotonic(), "", 0
     with path.open("wb") as output:
         process = subprocess.Popen(
-            [*tool.command, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            [*tool.command, *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         while True:
@@ -149,9 +154,7 @@ def run_tool(
             if time.monotonic() - start > limit:
                 raise ToolError(f"{tool.name} did not end within {limit:.0f} s (--timeout); it was at: {detail}")
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        end_program(process)
     text = path.read_text(encoding="utf-8", errors="replace")
     if code:
         found = _ERROR.findall(text)

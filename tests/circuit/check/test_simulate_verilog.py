@@ -8,7 +8,7 @@ import pytest
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import emit_verilog
-from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
+from lgn_lightning.circuit.check.simulate_verilog import run_bench, simulate_verilog
 from lgn_lightning.circuit.check.tools import ToolError
 from tests.circuit.random_circuits import changed, image_circuit
 
@@ -44,3 +44,12 @@ def test_without_icarus(monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = image_circuit()
     with pytest.raises(ToolError, match="iverilog"):
         simulate_verilog(circuit, emit_verilog(circuit, name="net"), VECTORS, "net")
+
+
+@needs_icarus
+def test_a_simulation_ends_in_time() -> None:
+    circuit = image_circuit()
+    verilog = emit_verilog(circuit, name="net")
+    endless = "module endless;\n    reg x = 0;\n    always #1 x = !x;\nendmodule\n"
+    with pytest.raises(ToolError, match="did not end within 2 s"):
+        run_bench(verilog.text, endless, "net", 2)
