@@ -23,8 +23,8 @@ QUICK_GATES = 5_000
 
 #: Circuits that follow a rule on all that they can be given.
 RULES = ("game-of-life", "monk1", "parity-stream")
-#: Seconds that a proof may take. Of spam all but the Verilog as a whole is proven: its comparators of columns keep ABC
-#: busy for longer than a test may last.
+#: Seconds that a proof may take. Of spam all but the Verilog as a whole is proven: its comparators of columns keep
+#: yosys and ABC busy for longer than a test may last.
 LIMITS = {"spam": "60"}
 
 
