@@ -26,7 +26,7 @@ BEGIN = "<!-- ladder: written by `python benchmarks/methods_report.py --write` -
 END = "<!-- end of ladder -->"
 #: A plot: its file, the line's value on its x axis, and what that is.
 PLOTS = (
-    ("ladder-gates", "gates", "gates of the net (tables of `lut4`, `lut6` and `dwn` have more inputs)"),
+    ("ladder-gates", "gates_exported", "gates of two inputs of the circuit, after the passes"),
     ("ladder-luts", "lut6", "lookup tables of six inputs, without the encoder, by our estimate"),
     ("ladder-time", "train_cpu_seconds", "processor time of the training, s"),
 )
@@ -143,7 +143,7 @@ def plot(lines: Sequence[_Line], folder: Path, ladder: Ladder) -> list[Path]:
 
     matplotlib.use("agg")
     matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same lines give the same file
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     runs = [line for line in lines if line["kind"] == "run" and line["budget"] == "steps"]
     datasets = [name for name in ladder.content["datasets"] if any(line["dataset"] == name for line in runs)]
@@ -152,10 +152,15 @@ def plot(lines: Sequence[_Line], folder: Path, ladder: Ladder) -> list[Path]:
     colours = pyplot.get_cmap("tab20")
     files = []
     for stem, name, label in PLOTS:
-        figure, panels = pyplot.subplots(1, len(datasets), figsize=(4.5 * len(datasets), 4.5), squeeze=False)
+        figure, panels = pyplot.subplots(
+            1, len(datasets), figsize=(4.5 * len(datasets), 4.5), squeeze=False, layout="constrained"
+        )
         for panel, dataset in zip(panels[0], datasets, strict=True):
             panel.set(title=dataset, xscale="log")
             panel.grid(alpha=0.3)
+            panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+            panel.xaxis.set_minor_locator(ticker.NullLocator())
+            panel.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
             for number, method in enumerate(ladder.content["methods"]):
                 own = [line for line in runs if (line["dataset"], line["method"]) == (dataset, method)]
                 sizes = [[line for line in own if line["size"] == size] for size in sorted({r["size"] for r in own})]
@@ -171,10 +176,10 @@ def plot(lines: Sequence[_Line], folder: Path, ladder: Ladder) -> list[Path]:
         panels[0][0].set_ylabel("hard test accuracy, %")
         figure.supxlabel(label, fontsize="medium")
         handles = {t: h for panel in panels[0] for h, t in zip(*panel.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(handles.values(), handles.keys(), fontsize="small", loc="outside right center")
         files.append(folder / f"{stem}.svg")
         with atomic_path(files[-1]) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None}, bbox_inches="tight")
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
         pyplot.close(figure)
     return files
 
