@@ -131,9 +131,9 @@ def test_the_tuning_chooses_by_validation(methods: Any, trained: list[str]) -> N
 
 
 def test_a_best_rate_at_an_end_is_no_end(methods: Any, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CONTENT["tuning"], "rates", [0.3, 1.0])
-    monkeypatch.setitem(CONTENT["tuning"], "beyond", [0.1, 3.0])
-    monkeypatch.setattr(methods.yaml, "safe_load", lambda _: CONTENT)
+    content = {**CONTENT, "tuning": {**CONTENT["tuning"], "rates": [0.3, 1.0], "beyond": [0.1, 3.0]}}
+    Path("methods.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(methods, "METHODS", Path("methods.yaml"))
     assert methods.main(["tune", "digits", "--methods", "light"]) == 0
     lines = methods.read_lines(Path("results", "methods"))
     assert [(line["rate"], line["tau"]) for line in lines] == [(0.3, 1), (1.0, 1), (0.1, 1), (0.1, 0.5), (0.1, 2)]
