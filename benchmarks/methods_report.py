@@ -35,7 +35,7 @@ _Line = dict[str, Any]
 
 def tables(lines: Sequence[_Line], ladder: Ladder) -> str:
     """A table of all accuracies, and one a data set, size and budget, with a row a method; Markdown."""
-    runs = [line for line in lines if line["kind"] == "run"]
+    runs = newest_runs(lines)
     parts = [*_summary(runs, ladder), ""]
     for dataset, size in _sizes(ladder):
         here = [line for line in runs if (line["dataset"], line["size"]) == (dataset, size)]
@@ -67,7 +67,7 @@ def _table(dataset: str, size: int, budget: str, runs: Sequence[_Line], ladder: 
     yield "| " + " | ".join((*heads, "CPU s")) + " |"
     yield "|---" * 2 + "|--:" * (len(heads) - 1) + "|"
     for method in ladder.content["methods"]:
-        own = _newest(runs, method)
+        own = _of(runs, method)
         if not own:
             yield f"| `{method}` | not measured |" + " |" * (len(heads) - 1)
             continue
@@ -90,7 +90,7 @@ def _summary(runs: Sequence[_Line], ladder: Ladder) -> Iterator[str]:
     columns, deviations = [], []
     for dataset, size in sizes:
         here = [line for line in runs if (line["dataset"], line["size"], line["budget"]) == (dataset, size, "steps")]
-        scores = {name: [100 * line["accuracy_hard"] for line in _newest(here, name)] for name in names}
+        scores = {name: [100 * line["accuracy_hard"] for line in _of(here, name)] for name in names}
         scores = {name: values for name, values in scores.items() if values}
         several = [values for values in scores.values() if len(values) > 1]
         freedom = sum(len(values) - 1 for values in several)
@@ -111,10 +111,23 @@ def _summary(runs: Sequence[_Line], ladder: Ladder) -> Iterator[str]:
     yield "| *standard deviation of seeds* | " + " | ".join(deviations) + " |"
 
 
-def _newest(runs: Iterable[_Line], method: str) -> list[_Line]:
-    """A method's runs of the rate and tau that were chosen last."""
-    own = [line for line in runs if line["method"] == method]
-    return [line for line in own if all(line[name] == own[-1][name] for name in ("rate", "tau", "tuned"))]
+def newest_runs(lines: Iterable[_Line]) -> list[_Line]:
+    """Runs; of each cell and budget those of the rate and tau that were chosen last."""
+    runs = [line for line in lines if line["kind"] == "run"]
+    last = {_part(line, "dataset", "size", "method", "budget"): _part(line, "rate", "tau", "tuned") for line in runs}
+    return [
+        line
+        for line in runs
+        if _part(line, "rate", "tau", "tuned") == last[_part(line, "dataset", "size", "method", "budget")]
+    ]
+
+
+def _part(line: _Line, *names: str) -> tuple[Any, ...]:
+    return tuple(line[name] for name in names)
+
+
+def _of(runs: Iterable[_Line], method: str) -> list[_Line]:
+    return [line for line in runs if line["method"] == method]
 
 
 def _seconds(line: _Line) -> float:
@@ -145,7 +158,7 @@ def plot(lines: Sequence[_Line], folder: Path, ladder: Ladder) -> list[Path]:
     matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same lines give the same file
     from matplotlib import pyplot, ticker
 
-    runs = [line for line in lines if line["kind"] == "run" and line["budget"] == "steps"]
+    runs = [line for line in newest_runs(lines) if line["budget"] == "steps"]
     datasets = [name for name in ladder.content["datasets"] if any(line["dataset"] == name for line in runs)]
     if not datasets:
         raise ResultError("there are no lines to draw; benchmarks/methods.py run makes some")
