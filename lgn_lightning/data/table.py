@@ -17,10 +17,11 @@ from torch import Tensor
 
 from lgn_lightning.base.columns import Column, Comparisons, Rows
 from lgn_lightning.base.errors import DataError, note, some
+from lgn_lightning.base.settings_text import option
 from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.column_summary import summary_of_columns
 from lgn_lightning.data.splits import split_rows
-from lgn_lightning.data.table_columns import find_columns, make_table_rows, numbers_of, require_columns
+from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
 from lgn_lightning.data.table_target import TASKS, Targets, read_target, task_of
 from lgn_lightning.data.thresholds import Encoding
@@ -314,6 +315,9 @@ class Table(SampleDataModule):
         columns = find_columns(features, self.types, source, self.drop)
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
+        if keys := [column.name for column in columns if counts_rows(features[column.name])]:
+            names, drop = ", ".join(map(repr, keys)), option("data.drop", [*self.drop, *keys])
+            note(f"{source}: numbers that only count the rows, as keys do, are in {names}; {drop} leaves them out")
         return columns
 
     def _tables(self) -> tuple[_Named, _Named | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
-from lgn_lightning.base.errors import DataError, note
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.settings_text import option
 
 if TYPE_CHECKING:
@@ -94,14 +94,11 @@ def find_columns(
         which = "it" if len(useless) == 1 else "them"
         rest = "".join(error.otherwise for error in useless)
         raise DataError(f"{source}, {'; '.join(map(str, useless))}; leave {which} out: {drop}{rest}")
-    if counts := [column.name for column in columns if _numbers_rows(frame[column.name])]:
-        names, drop = ", ".join(map(repr, counts)), option("data.drop", [*dropped, *counts])
-        note(f"{source}: numbers that only count the rows, as keys do, are in {names}; {drop} leaves them out")
     return tuple(columns)
 
 
-def _numbers_rows(values: pd.Series[Any]) -> bool:
-    """Whether whole numbers only count up, with gaps where other rows were taken out."""
+def counts_rows(values: pd.Series[Any]) -> bool:
+    """Whether whole numbers only count the rows, as keys do, with gaps where other rows were taken out."""
     if values.dtype.kind not in "iu" or len(values) < FEW_CATEGORIES:
         return False
     counts = values.is_monotonic_increasing and values.is_unique

@@ -145,3 +145,12 @@ def test_weights_repeat_rows_in_training_alone() -> None:
     assert sum(len(y) for _, y in data.val_dataloader()) == 64  # type: ignore[misc, union-attr]
     with pytest.raises(DataError, match="weights are 0 or more"):
         Table.of_frame({**table, "w": np.full(400, -1.0)}, "y", weights="w").setup()
+
+
+def test_a_column_that_counts_the_rows_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = {"id": range(100, 160), "name": ["a"] * 60, "x": np.arange(60) % 7, "y": np.arange(60) % 2}
+    Table.of_frame(frame, "y", drop=["name"]).setup("fit")
+    said = capsys.readouterr().err
+    assert "only count the rows, as keys do, are in 'id'; --data.drop '[name, id]'" in said
+    Table.of_frame(frame, "y", drop=["name", "id"]).setup("fit")
+    assert "count the rows" not in capsys.readouterr().err
