@@ -12,6 +12,7 @@ import numpy as np
 from lgn_lightning.base.errors import LgnError, some
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
 from lgn_lightning.cli import verify_region
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
@@ -42,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", metavar="RECIPE", help=text)
     parser.add_argument("--no-proof", action="store_true", help="compare on samples only")
     add_form(parser)
-    parser.add_argument("--timeout", type=float, default=600, help="seconds that one proof may take (default: 600)")
+    parser.add_argument(
+        "--timeout", type=float, default=TOOL_SECONDS, help="seconds that one proof may take (default: %(default)s)"
+    )
     verify_region.add_arguments(parser)
     add_trust(parser)
 

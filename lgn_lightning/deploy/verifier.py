@@ -39,7 +39,7 @@ from lgn_lightning.circuit.check.prove_top import prove_top
 from lgn_lightning.circuit.check.prove_verilog import module_of_tables, prove_verilog, read_verilog
 from lgn_lightning.circuit.check.simulate_axi import simulate_axi
 from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
-from lgn_lightning.circuit.check.tools import ToolError
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError
 from lgn_lightning.circuit.check.verify import Verification, verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.c import c_form
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
 _PIPELINE = 4
 #: Above this many gates the Verilog as a whole is not read back.
 _TOP_GATES = 100_000
-#: Seconds that a simulation may take where proofs are not wanted.
-_SIMULATION_SECONDS = 600
 #: Seconds that ABC looks for a wrong cycle of a top level, cycle by cycle.
 _SEARCH_SECONDS = 3
 #: Seconds after which, and between which, a proof says that it goes on.
@@ -305,7 +303,7 @@ class Verifier:
 
     def _simulated(self, what: str, simulate: Callable[[float], Verification]) -> Verification | None:
         """What a simulation found that may take so many seconds; None, and says why, if there is none."""
-        limit = self.timeout or _SIMULATION_SECONDS
+        limit = self.timeout or TOOL_SECONDS
         try:
             with going_on(f"simulating: {what.removeprefix('simulated ')}", limit):
                 return simulate(limit)

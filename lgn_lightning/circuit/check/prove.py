@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
@@ -27,7 +27,7 @@ class Proof:
         return self.equal
 
 
-def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
+def prove(left: Netlist, right: Netlist, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that two circuits have equal output bits for every input; a ToolError if ABC is missing or has no answer.
 
     Equal bits in equal order give equal group sums; circuits whose outputs are reordered are not equal here. If inputs,
@@ -45,7 +45,7 @@ def prove(left: Netlist, right: Netlist, timeout: float = 600) -> Proof:
         return prove_files(folder / "left.blif", folder / "right.blif", timeout, left.num_inputs)
 
 
-def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
+def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that a BLIF or AIGER file has the output bits of a circuit; see `prove_files`."""
     with tempfile.TemporaryDirectory(prefix="lgn-") as name:
         (Path(name) / "circuit.blif").write_text(emit_blif(circuit))
@@ -54,7 +54,7 @@ def prove_circuit_and_file(circuit: Netlist, path: Path, timeout: float = 600) -
         return prove_files(Path(name) / "circuit.blif", copy, timeout, circuit.num_inputs)
 
 
-def prove_files(left: Path, right: Path, timeout: float = 600, num_inputs: int | None = None) -> Proof:
+def prove_files(left: Path, right: Path, timeout: float = TOOL_SECONDS, num_inputs: int | None = None) -> Proof:
     """Proves that two files, as `emit_blif`, `emit_aiger` or yosys write them, are equal; bits are matched by name.
 
     With the number of input bits ``x[0] …`` an inequality comes with a counterexample. A ToolError if ABC is missing,

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from lgn_lightning.circuit.check.prove import Proof
-from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.hardware.design import design_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 
 
-def prove_decisions(left: SequentialNetlist, right: SequentialNetlist, timeout: float = 600) -> Proof:
+def prove_decisions(left: SequentialNetlist, right: SequentialNetlist, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that two circuits say the same after every step, from their initial states on.
 
     Their states may be different ones. Both go side by side, with sums and comparisons of their scores as gates, and

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from lgn_lightning.circuit.check.prove import Proof, prove
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist, NodeIds
 from lgn_lightning.circuit.net.rewire import ONE, rewired
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.state import UNREAD, find_state, rewired_state
 
 
-def prove_sequential(left: SequentialNetlist, right: SequentialNetlist, timeout: float = 600) -> Proof:
+def prove_sequential(left: SequentialNetlist, right: SequentialNetlist, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that a step gives equal bits and equal next states for all inputs and states, reachable or not.
 
     With equal initial states, which are compared first, all sequences of any length then have equal scores.
@@ -31,7 +32,7 @@ def prove_sequential(left: SequentialNetlist, right: SequentialNetlist, timeout:
     return prove(left.step, right.step, timeout)
 
 
-def prove_reduced(full: SequentialNetlist, reduced: SequentialNetlist, timeout: float = 600) -> Proof:
+def prove_reduced(full: SequentialNetlist, reduced: SequentialNetlist, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that what `reduce_state` leaves scores all sequences as the circuit that it was given.
 
     What the bits that are gone are made of is put into the full step. That it holds at the beginning is compared; that

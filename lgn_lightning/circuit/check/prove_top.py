@@ -12,7 +12,7 @@ import numpy as np
 
 from lgn_lightning.circuit.check.prove import Proof, prove_files
 from lgn_lightning.circuit.check.prove_tables import inputs_of_tables, prove_tables
-from lgn_lightning.circuit.check.tools import ToolError, run_yosys
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, run_yosys
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, sample_ports
 from lgn_lightning.circuit.emit.verilog_luts import YOSYS_CELL, as_yosys_cells
@@ -22,7 +22,7 @@ from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.simulate import encode
 
 
-def prove_top(circuit: Netlist, verilog: Verilog, name: str, timeout: float = 600) -> Proof:
+def prove_top(circuit: Netlist, verilog: Verilog, name: str, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that a top module gives scores and decision of a circuit's design, for all inputs, after its latency.
 
     Of lookup tables each is compared first, which takes seconds.

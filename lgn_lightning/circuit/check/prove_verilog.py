@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lgn_lightning.circuit.check.prove import Proof, prove, prove_files
 from lgn_lightning.circuit.check.prove_top import prove_top
-from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_yosys
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc, run_yosys
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog
@@ -16,7 +16,7 @@ from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.passes.optimize import optimize_for_export
 
 
-def prove_verilog(circuit: Netlist, path: Path, timeout: float = 600) -> Proof:
+def prove_verilog(circuit: Netlist, path: Path, timeout: float = TOOL_SECONDS) -> Proof:
     """Proves that the gates of an exported Verilog file (its module ``…_logic``) compute a circuit's output bits.
 
     Group sums and argmax are not part of the proof, nor is the latency of a pipeline, whose registers count as wires;
@@ -71,7 +71,7 @@ def _logic_module(text: str, path: Path) -> str:
     return found[1]
 
 
-def verilog_to_blif(path: Path, target: Path, timeout: float = 600) -> None:
+def verilog_to_blif(path: Path, target: Path, timeout: float = TOOL_SECONDS) -> None:
     """Writes the module ``…_logic`` of a Verilog file as BLIF, read by yosys; a ToolError if that cannot be."""
     text = path.read_text(encoding="utf-8")
     top = _logic_module(text, path)

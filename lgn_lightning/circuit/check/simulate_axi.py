@@ -9,12 +9,14 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from lgn_lightning.circuit.check.tools import ToolError, run_program
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, run_program
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 
 
-def simulate_axi(axi: AxiStream, samples: ArrayLike, text: str | None = None, timeout: float = 600) -> Verification:
+def simulate_axi(
+    axi: AxiStream, samples: ArrayLike, text: str | None = None, timeout: float = TOOL_SECONDS
+) -> Verification:
     """Compares results of a top level with its circuit's: at full speed, with random pauses, and behind broken packets.
 
     Args:

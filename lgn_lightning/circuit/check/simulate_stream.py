@@ -3,6 +3,7 @@
 from numpy.typing import ArrayLike
 
 from lgn_lightning.circuit.check.simulate_verilog import run_bench
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.verilog import Verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_stream_bench
@@ -15,7 +16,7 @@ def simulate_verilog_stream(
     sequences: ArrayLike,
     lengths: ArrayLike | None = None,
     name: str = "net",
-    timeout: float = 600,
+    timeout: float = TOOL_SECONDS,
 ) -> Verification:
     """Compares the Verilog, of the top module ``name``, with a circuit on sequences; errors as of `run_bench`."""
     bench = emit_stream_bench(circuit, verilog, sequences, lengths, name=name)

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.circuit.check.tools import ToolError, run_program
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, run_program
 from lgn_lightning.circuit.check.verify import Verification
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench
 from lgn_lightning.circuit.net.netlist import Netlist
@@ -18,7 +18,7 @@ from lgn_lightning.circuit.simulate import encode
 
 
 def simulate_verilog(
-    circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str, timeout: float = 600
+    circuit: Netlist, verilog: Verilog, vectors: NDArray[Any], name: str, timeout: float = TOOL_SECONDS
 ) -> Verification:
     """Compares Verilog, of the top module ``name``, with a circuit on samples.
 

@@ -13,6 +13,8 @@ from lgn_lightning.base.errors import LgnError
 
 #: Names under which ABC is installed: Debian's and its own.
 ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
+#: Seconds that a proof or a simulation may take where none are given.
+TOOL_SECONDS: Final = 600
 
 
 class ToolError(LgnError):
