@@ -242,15 +242,23 @@ class LogicModule(GraphedTraining):
         return mine if self.trainer.world_size == 1 else cast(Tensor, self.all_gather(mine)).flatten(0, 1)
 
     def on_validation_start(self) -> None:
-        """Refuses weights that are NaN or infinite; the first batch is checked."""
+        """Refuses weights that are NaN or infinite, and empties the metrics; the first batch is checked."""
+        self.on_predict_start()
+        self._reset_metrics("val")
+
+    def on_test_start(self) -> None:
+        self.on_predict_start()
+        self._reset_metrics("test")
+
+    def on_predict_start(self) -> None:
         check_weights(self.net, self.trainer.global_step)
         self._check_next_batch()
 
-    def on_test_start(self) -> None:
-        self.on_validation_start()
-
-    def on_predict_start(self) -> None:
-        self.on_validation_start()
+    def _reset_metrics(self, split: str) -> None:
+        """At the start: at the end, `Trainer.validate` would leave inference tensors, which `fit` cannot add to."""
+        for kind in ("hard", "soft"):
+            for metric in cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"]).values():
+                cast(MeanMetric, metric).reset()
 
     def _check_next_batch(self) -> None:
         check_next_inputs(self.net)
@@ -325,8 +333,6 @@ class LogicModule(GraphedTraining):
             metrics = cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"])
             found = {**self.target.compute(metrics), "loss": cast(MeanMetric, metrics["loss"]).compute()}
             values |= {f"{split}/{name}_{kind}": value for name, value in found.items()}
-            for metric in metrics.values():
-                cast(MeanMetric, metric).reset()
         main = self.target.main
         values[f"{split}/score_hard"] = values[f"{split}/{main}_hard"]
         values[f"{split}/gap_{main}"] = values[f"{split}/{main}_soft"] - values[f"{split}/{main}_hard"]

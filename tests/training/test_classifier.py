@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier, soft_gates
 from lgn_lightning.base.errors import TrainingError
@@ -62,6 +63,36 @@ def test_learns_and_logs_what_an_independent_computation_gives(tmp_path: Path) -
     predictions = run.predict(model, loader(130, seed=2))
     assert predictions is not None
     assert torch.equal(torch.cat(predictions), model.net.eval()(toy(130, 2)[0]).argmax(1))  # type: ignore[arg-type]
+
+
+def test_a_net_is_validated_before_it_trains(tmp_path: Path) -> None:
+    """`Trainer.validate` runs in inference mode, the validations of `Trainer.fit` do not."""
+    model = LogicClassifier(net(), 2, optimizer=partial(torch.optim.SGD, lr=0.0))
+    run = trainer(tmp_path)
+    for _ in range(2):
+        (validated,) = run.validate(model, loader(130, seed=1), verbose=False)
+        run.fit(model, loader(), loader(130, seed=1))
+        (tested,) = run.test(model, loader(130, seed=1), verbose=False)
+        for name, value in expected_metrics(model.net, *toy(130, 1)).items():
+            found = validated[f"val/{name}"], run.callback_metrics.get(f"test/{name}"), tested[f"test/{name}"]
+            assert found == pytest.approx((value,) * 3, abs=1e-5), name
+
+
+def test_a_validation_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    model = LogicClassifier(net(), 2)
+    run = trainer(tmp_path)
+    broken = TensorDataset(*toy(50), torch.arange(50))
+
+    def collate(samples: list[tuple[Tensor, ...]]) -> list[Tensor]:
+        x, y, place = (torch.stack(column) for column in zip(*samples, strict=True))
+        if 20 in place:
+            raise RuntimeError("a file is gone")
+        return [x, 1 - y]
+
+    with pytest.raises(RuntimeError, match="a file is gone"):
+        run.validate(model, DataLoader(broken, 20, collate_fn=collate), verbose=False)
+    (validated,) = run.validate(model, loader(130, seed=1), verbose=False)
+    assert validated["val/acc_hard"] == pytest.approx(expected_metrics(model.net, *toy(130, 1))["acc_hard"])
 
 
 def test_validation_leaves_the_modes_as_they_were(tmp_path: Path) -> None:
