@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from lgn_lightning.base.errors import RecipeError, RunError
 from lgn_lightning.base.plain_values import filled
+from lgn_lightning.base.programs import raised_stop_signals
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
 from lgn_lightning.runs.folder import RUNS, RunFolder
@@ -202,8 +203,19 @@ def _joined(overrides: list[str]) -> list[str]:
 
 
 def _lgn(arguments: list[str]) -> int:
-    """Runs ``lgn`` in a process of its own: every seed starts from the same state, on any number of devices."""
-    return subprocess.run([sys.executable, "-m", "lgn_lightning", *arguments], check=False).returncode
+    """Runs ``lgn`` in a process of its own: every seed starts from the same state, on any number of devices.
+
+    A training that is stopped has the time to save where it stands.
+    """
+    with raised_stop_signals(), subprocess.Popen([sys.executable, "-m", "lgn_lightning", *arguments]) as process:
+        try:
+            return process.wait()
+        except SystemExit:
+            process.terminate()
+            raise
+        except KeyboardInterrupt:
+            process.wait()  # it got Ctrl-C from the terminal, too
+            raise
 
 
 def _seeds(text: str) -> list[int]:

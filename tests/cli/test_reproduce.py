@@ -2,6 +2,9 @@
 
 import json
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +201,21 @@ def test_a_run_keeps_its_seed_when_its_folder_is_there_without_settings(here: Pa
     job.folder(9).path.mkdir(parents=True)  # killed before config.yaml was written
     job.run([9], run_lgn)
     assert (RunFolder(job.folder(9).path).result or {})["seed"] == 9
+
+
+def test_a_signal_reaches_the_training_which_has_the_time_to_stop(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    endless = ["reproduce", str(folder / "small.yaml"), "--seeds=0", "--trainer.max_steps=1000000"]
+    with Path("log.txt").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "lgn_lightning", *endless], stdout=log, stderr=log)
+    end = time.monotonic() + 120
+    while not list(Path("runs").glob("small/*/checkpoints/*.ckpt")):
+        assert process.poll() is None, Path("log.txt").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143, Path("log.txt").read_text()
+    [run] = Path("runs").glob("small/*")
+    assert f"resume: lgn fit --resume {run}" in Path("log.txt").read_text(), "the training ended before us"

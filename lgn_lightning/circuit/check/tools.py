@@ -1,15 +1,13 @@
 """The programs that circuits are checked with: yosys and Berkeley ABC (Icarus Verilog: `simulate_verilog`)."""
 
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.programs import running
 
 #: Names under which ABC is installed: Debian's and its own.
 ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
@@ -52,21 +50,9 @@ def run_program(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program in a folder; a ToolError that calls it ``name`` after ``timeout`` seconds."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    ) as process:
+    with running(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             printed, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error
-        finally:
-            end_program(process)
     return subprocess.CompletedProcess(command, process.returncode, printed, errors)
-
-
-def end_program(process: subprocess.Popen[Any]) -> None:
-    """Ends a program of ``start_new_session``, if it still runs, with those that it has started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

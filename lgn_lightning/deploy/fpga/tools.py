@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lgn_lightning.circuit.check.tools import ToolError, end_program
+from lgn_lightning.base.programs import running
+from lgn_lightning.circuit.check.tools import ToolError
 
 #: Seconds between two lines of progress where they cannot be written over each other.
 _EVERY: Final = 30
@@ -127,34 +129,27 @@ def run_tool(
     Raises:
         ToolError: If it fails or takes longer; the message has its own error.
     """
-    path, start, detail, place = folder / log, time.monotonic(), "", 0
-    with path.open("wb") as output:
-        process = subprocess.Popen(
+    path, start, detail = folder / log, time.monotonic(), ""
+    with (
+        path.open("wb") as output,
+        running(
             [*tool.command, *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+        ) as process,
+        path.open("rb") as printed,
+    ):
         while True:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 code = process.wait(0.2)
                 break
-            except subprocess.TimeoutExpired:
-                pass
-            with path.open("rb") as output:
-                output.seek(place)
-                new = output.read()
-            place += len(new)
-            for line in new.decode(errors="replace").splitlines():
+            for line in printed.read().decode(errors="replace").splitlines():
                 detail = step(line) or detail
             progress.step(detail)
             if time.monotonic() - start > limit:
                 raise ToolError(f"{tool.name} did not end within {limit:.0f} s (--timeout); it was at: {detail}")
-    finally:
-        end_program(process)
     text = path.read_text(encoding="utf-8", errors="replace")
     if code:
         found = _ERROR.findall(text)

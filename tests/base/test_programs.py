@@ -1,0 +1,99 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lgn_lightning.base.programs import raised_stop_signals, running
+
+#: Starts a program that starts another one; both write their numbers and sleep.
+_SLEEPERS = ["sh", "-c", "sleep 60 & echo $$ $! > pids; wait"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def pids(folder: Path) -> list[int]:
+    """The numbers that the sleepers wrote, once they are there."""
+    path, end = folder / "pids", time.monotonic() + 30
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return [int(word) for word in path.read_text().split()]
+
+
+def gone(found: list[int]) -> bool:
+    end = time.monotonic() + 10
+    while any(alive(pid) for pid in found) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not any(alive(pid) for pid in found)
+
+
+def test_a_program_ends_with_its_block_and_takes_along_what_it_started(tmp_path: Path) -> None:
+    with running(_SLEEPERS, cwd=tmp_path):
+        found = pids(tmp_path)
+        assert all(alive(pid) for pid in found)
+    assert gone(found)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_ends_when_a_signal_ends_us(tmp_path: Path, stop: signal.Signals) -> None:
+    script = f"""
+import signal
+from lgn_lightning.base.programs import running
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without one
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+try:
+    with running({_SLEEPERS}) as process:
+        process.wait()
+except KeyboardInterrupt:
+    raise SystemExit(130)
+finally:
+    print("tidied")
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as ours:
+        found = pids(tmp_path)
+        ours.send_signal(stop)
+        printed, _ = ours.communicate(timeout=30)
+    assert (ours.returncode, printed) == (128 + stop, "tidied\n")
+    assert gone(found)
+
+
+def test_signals_that_are_handled_or_ignored_are_left_alone() -> None:
+    before, received = signal.getsignal(signal.SIGHUP), []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raised_stop_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with raised_stop_signals():
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_threads_run_programs_too(tmp_path: Path) -> None:
+    codes: list[int] = []
+
+    def run() -> None:
+        with running(["true"]) as process:
+            codes.append(process.wait())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert codes == [0]
