@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -210,3 +211,12 @@ def test_a_real_run(methods: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert line["accuracy_hard"] == line["accuracy_soft"]
     assert line["lut6"] > 0
     assert line["train_cpu_seconds"] > 0
+
+
+def test_one_method_whose_seeds_fall_apart_does_not_blur_the_others(modules: Any) -> None:
+    rng = np.random.default_rng(0)
+    scores = [list(rng.normal(97, 0.3, 3)) for _ in range(300)]
+    deviation = modules[1]._usual_deviation
+    assert deviation(scores) == pytest.approx(0.3, rel=0.1)
+    assert deviation([*scores, [97.0, 60.0, 20.0]]) == pytest.approx(0.3, rel=0.1)
+    assert deviation([[97.0], [98.0]]) == 0
