@@ -31,6 +31,7 @@ from methods_ladder import LINES, METHODS, Cell, Choice, Ladder, append_line, ch
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
+from lgn_lightning.base.programs import raised_stop_signals
 from lgn_lightning.cli import training_cli  # noqa: F401 - imported once, for all children
 from lgn_lightning.cli.main import main as lgn
 from lgn_lightning.cli.reproduce import Reproduction
@@ -57,7 +58,8 @@ def in_child(work: Callable[[], int], log: Path) -> int:
     child = os.fork()
     if child:
         try:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with raised_stop_signals():
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         except BaseException:
             os.kill(child, 15)  # Lightning ends after the step, and the resume point stays
             os.waitpid(child, 0)

@@ -243,20 +243,19 @@ class LogicModule(GraphedTraining):
 
     def on_validation_start(self) -> None:
         """Refuses weights that are NaN or infinite, and empties the metrics; the first batch is checked."""
-        self.on_predict_start()
-        self._reset_metrics("val")
+        self._start("val")
 
     def on_test_start(self) -> None:
-        self.on_predict_start()
-        self._reset_metrics("test")
+        self._start("test")
 
     def on_predict_start(self) -> None:
+        self._start(None)
+
+    def _start(self, split: str | None) -> None:
         check_weights(self.net, self.trainer.global_step)
         self._check_next_batch()
-
-    def _reset_metrics(self, split: str) -> None:
-        """At the start: at the end, `Trainer.validate` would leave inference tensors, which `fit` cannot add to."""
-        for kind in ("hard", "soft"):
+        # At the start: at the end, `Trainer.validate` would leave inference tensors, which `fit` cannot add to.
+        for kind in ("hard", "soft") if split else ():
             for metric in cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"]).values():
                 cast(MeanMetric, metric).reset()
 

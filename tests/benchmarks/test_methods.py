@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -220,3 +222,28 @@ def test_one_method_whose_seeds_fall_apart_does_not_blur_the_others(modules: Any
     assert deviation(scores) == pytest.approx(0.3, rel=0.1)
     assert deviation([*scores, [97.0, 60.0, 20.0]]) == pytest.approx(0.3, rel=0.1)
     assert deviation([[97.0], [98.0]]) == 0
+
+
+def test_a_signal_ends_the_training_too(tmp_path: Path) -> None:
+    script = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import methods
+def work():
+    while True:
+        Path("alive").open("a").write(".")
+        time.sleep(0.02)
+methods.in_child(work, Path("log.txt"))
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as process:
+        end = time.monotonic() + 120
+        while not (tmp_path / "alive").exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 143
+    written = (tmp_path / "alive").stat().st_size
+    time.sleep(0.2)
+    assert (tmp_path / "alive").stat().st_size == written
