@@ -25,7 +25,7 @@ QUICK_GATES = 5_000
 RULES = ("game-of-life", "monk1", "parity-stream")
 #: Seconds that a proof may take. Of these all but the Verilog as a whole is proven: tens of thousands of gates, and
 #: spam's comparators of columns, keep yosys and ABC busy for longer than a test may last.
-LIMITS = {"fashion-64k": "120", "mnist-48k": "120", "spam": "60"}
+LIMITS = {"fashion-64k": "120", "mnist-48k": "120", "mnist-tree-s": "120", "spam": "60"}
 
 
 def circuits(quick: bool) -> list[str]:
