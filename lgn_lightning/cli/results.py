@@ -144,10 +144,18 @@ def append_result(result: Result, folder: Path = RESULTS) -> Path:
     return file
 
 
-def newest(results: list[Result]) -> list[Result]:
-    """The last result of each recipe and settings, a recipe's own settings before changed ones."""
-    last = {(result.recipe, result.settings): result for result in results}
-    return sorted(last.values(), key=lambda r: (r.recipe, -r.budget, r.overrides))
+def by_settings(results: list[Result]) -> list[Result]:
+    """One result for each recipe and settings, a recipe's own settings before changed ones.
+
+    It is the last one, with the last run of every seed and fold: seeds may be reproduced one by one, on several machines.
+    """
+    found: dict[tuple[str, str], Result] = {}
+    for result in results:
+        key = result.recipe, result.settings
+        earlier = found[key].runs if key in found else []
+        runs = {(run.seed, -1 if run.fold is None else run.fold): run for run in [*earlier, *result.runs]}
+        found[key] = dataclasses.replace(result, runs=[runs[which] for which in sorted(runs)])
+    return sorted(found.values(), key=lambda r: (r.recipe, -r.budget, r.overrides))
 
 
 def cells(result: Result) -> dict[str, str]:
@@ -208,7 +216,7 @@ def write_table(page: Path, results: list[Result]) -> bool:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ResultError(f"{page} has no place for the table: put the lines {BEGIN} and {END} into it")
-    new = f"{head}{BEGIN}\n{markdown_table(newest(results))}\n{END}{tail}"
+    new = f"{head}{BEGIN}\n{markdown_table(by_settings(results))}\n{END}{tail}"
     if new != text:
         atomic_write_text(page, new)
     return new != text
@@ -216,7 +224,7 @@ def write_table(page: Path, results: list[Result]) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
-    parser.add_argument("--all", action="store_true", help="older results of the same settings as well")
+    parser.add_argument("--all", action="store_true", help="each result as it was added, older ones of the same settings too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table between a Markdown file's markers")
 
@@ -227,7 +235,7 @@ def run(arguments: argparse.Namespace) -> int:
         changed = write_table(arguments.write, results)
         print(f"{arguments.write} {'written' if changed else 'is current'}")
         return 0
-    shown = results if arguments.all else newest(results)
+    shown = results if arguments.all else by_settings(results)
     if arguments.json:
         print(json.dumps([result.to_json() for result in shown], indent=2, ensure_ascii=False))
     else:

@@ -16,9 +16,9 @@ from lgn_lightning.cli.results import (
     Result,
     SeedResult,
     append_result,
+    by_settings,
     cells,
     markdown_table,
-    newest,
     read_results,
     write_table,
 )
@@ -62,13 +62,23 @@ def test_a_single_seed_has_no_deviation_and_a_baseline_no_gates() -> None:
     assert {row[name] for name in ("paper, %", "to paper", "gates", "after passes", "soft − hard")} == {"–"}
 
 
-def test_files_give_back_what_was_appended_and_the_newest_of_each_setting(tmp_path: Path) -> None:
-    longer = replace(RESULT, runs=[*RESULT.runs, run(2, 0.97)])
+def test_files_give_back_what_was_appended_and_a_row_has_all_seeds_of_its_settings(tmp_path: Path) -> None:
+    later = replace(RESULT, date="2025-02-01", runs=[run(1, 0.985), run(2, 0.97)])
     shrunk = replace(RESULT, settings="bbbb", budget=0.1)
-    for result in (RESULT, shrunk, longer):
+    for result in (RESULT, shrunk, later):
         append_result(result, tmp_path)
-    assert read_results(tmp_path) == [RESULT, shrunk, longer]
-    assert newest(read_results(tmp_path)) == [longer, shrunk]
+    assert read_results(tmp_path) == [RESULT, shrunk, later]
+    row = replace(later, runs=[RESULT.runs[0], *later.runs])
+    assert by_settings(read_results(tmp_path)) == [row, shrunk]
+
+
+def test_a_row_has_all_folds_of_all_seeds() -> None:
+    def folds(seed: int) -> Result:
+        return replace(RESULT, folds=2, runs=[run(seed, 0.9, fold=fold) for fold in (0, 1)])
+
+    (row,) = by_settings([folds(1), folds(0)])
+    assert [(one.seed, one.fold) for one in row.runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert "2 folds × 2 seeds" in cells(row)["ours, %"]
 
 
 def test_the_table_goes_between_the_markers_and_nowhere_else(tmp_path: Path) -> None:
@@ -137,7 +147,7 @@ def test_brackets_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_page_s_table_is_that_of_the_files() -> None:
     text = (TOP / "docs" / "results.md").read_text()
     table = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert table == markdown_table(newest(read_results(TOP / "results"))), "run: lgn results --write docs/results.md"
+    assert table == markdown_table(by_settings(read_results(TOP / "results"))), "run: lgn results --write docs/results.md"
 
 
 def test_the_files_quote_the_papers_figures_as_the_recipes_do() -> None:
