@@ -147,7 +147,7 @@ def append_result(result: Result, folder: Path = RESULTS) -> Path:
 def by_settings(results: list[Result]) -> list[Result]:
     """One result for each recipe and settings, a recipe's own settings before changed ones.
 
-    It is the last one, with the last run of every seed and fold: seeds may be reproduced one by one, on several machines.
+    It is the last one, with the last run of every seed and fold: seeds may run one by one, on several machines.
     """
     found: dict[tuple[str, str], Result] = {}
     for result in results:
@@ -224,7 +224,7 @@ def write_table(page: Path, results: list[Result]) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files (default: results)")
-    parser.add_argument("--all", action="store_true", help="each result as it was added, older ones of the same settings too")
+    parser.add_argument("--all", action="store_true", help="each result as it was added, older ones as well")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table between a Markdown file's markers")
 

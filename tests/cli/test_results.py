@@ -147,7 +147,8 @@ def test_brackets_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_page_s_table_is_that_of_the_files() -> None:
     text = (TOP / "docs" / "results.md").read_text()
     table = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert table == markdown_table(by_settings(read_results(TOP / "results"))), "run: lgn results --write docs/results.md"
+    rows = by_settings(read_results(TOP / "results"))
+    assert table == markdown_table(rows), "run: lgn results --write docs/results.md"
 
 
 def test_the_files_quote_the_papers_figures_as_the_recipes_do() -> None:
