@@ -157,15 +157,17 @@ def append_line(file: Path, line: dict[str, Any]) -> None:
 
 def chosen(lines: Iterable[dict[str, Any]], cell: Cell, ladder: Ladder) -> Choice:
     """Rate and tau of a cell: the best of its data set's and method's tuning in validation, as far as that went."""
-    tried = [
-        line
-        for line in lines
-        if line["kind"] == "tuning" and (line["dataset"], line["method"]) == (cell.dataset, cell.method)
-    ]
-    if not tried:
-        return ladder.untuned()
-    best = max(tried, key=lambda line: line["validation"])
-    return Choice(best["rate"], best["tau"])
+    return best_tuned(lines).get((cell.dataset, cell.method), ladder.untuned())
+
+
+def best_tuned(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, str], Choice]:
+    """Rate and tau that were best in validation, by data set and method."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in lines:
+        if line["kind"] == "tuning":
+            key = line["dataset"], line["method"]
+            best[key] = max(best.get(key, line), line, key=lambda tried: tried["validation"])
+    return {key: Choice(line["rate"], line["tau"]) for key, line in best.items()}
 
 
 def steps_for(lines: Iterable[dict[str, Any]], cell: Cell, seconds: float) -> int:

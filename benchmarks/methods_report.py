@@ -17,7 +17,7 @@ from statistics import mean, median, stdev, variance
 from typing import Any
 
 import yaml
-from methods_ladder import LINES, METHODS, Ladder, read_lines
+from methods_ladder import LINES, METHODS, Choice, Ladder, best_tuned, read_lines
 
 from lgn_lightning.base.errors import LgnError, ResultError
 from lgn_lightning.base.files import atomic_path, atomic_write_text
@@ -35,7 +35,7 @@ _Line = dict[str, Any]
 
 def tables(lines: Sequence[_Line], ladder: Ladder) -> str:
     """A table of all accuracies, and one a data set, size and budget, with a row a method; Markdown."""
-    runs = newest_runs(lines)
+    runs = current_runs(lines)
     parts = [*_summary(runs, ladder), ""]
     for dataset, size in _sizes(ladder):
         here = [line for line in runs if (line["dataset"], line["size"]) == (dataset, size)]
@@ -119,15 +119,20 @@ def _usual_deviation(scores: Iterable[Sequence[float]]) -> float:
     return median(variance(v) / (1 - 2 / (9 * freedom)) ** 3 for v, freedom in several) ** 0.5 if several else 0.0
 
 
-def newest_runs(lines: Iterable[_Line]) -> list[_Line]:
-    """Runs; of each cell and budget those of the rate and tau that were chosen last."""
-    runs = [line for line in lines if line["kind"] == "run"]
-    last = {_part(line, "dataset", "size", "method", "budget"): _part(line, "rate", "tau", "tuned") for line in runs}
-    return [
-        line
-        for line in runs
-        if _part(line, "rate", "tau", "tuned") == last[_part(line, "dataset", "size", "method", "budget")]
-    ]
+def current_runs(lines: Iterable[_Line]) -> list[_Line]:
+    """Runs; of each cell and budget those of the rate and tau that the tuning chose, else those of the last line."""
+    lines = list(lines)
+    best = best_tuned(lines)
+    found: dict[tuple[Any, ...], dict[Choice, list[_Line]]] = {}
+    for line in lines:
+        if line["kind"] == "run":
+            cell = found.setdefault(_part(line, "dataset", "size", "method", "budget"), {})
+            cell.setdefault(Choice(*_part(line, "rate", "tau", "tuned")), []).append(line)
+    current = []
+    for (dataset, _, method, _), by_choice in found.items():
+        chosen = best.get((dataset, method))
+        current += by_choice[chosen] if chosen in by_choice else list(by_choice.values())[-1]
+    return current
 
 
 def _part(line: _Line, *names: str) -> tuple[Any, ...]:
@@ -166,7 +171,7 @@ def plot(lines: Sequence[_Line], folder: Path, ladder: Ladder) -> list[Path]:
     matplotlib.rcParams["svg.hashsalt"] = "ladder"  # the same lines give the same file
     from matplotlib import pyplot, ticker
 
-    runs = [line for line in newest_runs(lines) if line["budget"] == "steps"]
+    runs = [line for line in current_runs(lines) if line["budget"] == "steps"]
     datasets = [name for name in ladder.content["datasets"] if any(line["dataset"] == name for line in runs)]
     if not datasets:
         raise ResultError("there are no lines to draw; benchmarks/methods.py run makes some")

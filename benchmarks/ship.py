@@ -49,7 +49,6 @@ def ship(
     proofs = verified(run, rule, timeout)
     circuit, _ = optimize_for_export(read_source(run).circuit)
     path = FOLDER / f"{name}{SUFFIX}"
-    circuit.save(path)
     taken = ("recipe", "seed", "commit", "accuracy_hard", "gates", "train_seconds", "hardware")
     manifest = Manifest(
         title=title,
@@ -61,6 +60,7 @@ def ship(
         proofs=proofs,
         **{name: result[name] for name in taken},
     )
+    circuit.save(path)
     atomic_write_text(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n")
     return manifest
 

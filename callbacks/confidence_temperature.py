@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.nn.samplers import Gumbel, StraightThrough
 
@@ -68,8 +69,10 @@ class ConfidenceTemperature(pl.Callback):
                 f"none (there are: {kinds}); set sampler: straight_through"
             )
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_n_steps == 0 and begins_step(trainer, batch_idx):
             kept = self.decay**self.every_n_steps if trainer.global_step else self.decay
             self.decided = kept * self.decided + (1 - kept) * self._share()
         for layer in self._layers:

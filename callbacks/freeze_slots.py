@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.resample_slots import normalised_entropy, slot_layers
+from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.nn import SlotLayer
 
 
@@ -58,9 +59,11 @@ class FreezeSlots(pl.Callback):
         for number, layer in enumerate(layers):
             layer.weights.requires_grad_(number >= self.frozen)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         layers = slot_layers(pl_module)
-        if self.frozen < len(layers) - 1:
+        if self.frozen < len(layers) - 1 and begins_step(trainer, batch_idx):
             self._follow(layers[self.frozen])
         if logs_this_step(trainer):
             pl_module.log("frozen/layers", float(self.frozen), sync_dist=False)

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.circuit import Circuit, CircuitError, estimate, optimize
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.training.module import LogicModule
@@ -88,9 +89,13 @@ class HardwarePrice(pl.Callback):
         self._gates, self._measured_at = gates, -1
         pl_module.penalties[_NAME] = lambda: self._factor * self.expected_tables(layers)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, LogicModule)
-        if self.target is not None and trainer.global_step % self.every_n_steps == 0 and trainer.global_step:
+        step = trainer.global_step
+        due = step and step % self.every_n_steps == 0 and begins_step(trainer, batch_idx)
+        if self.target is not None and due:
             excess = self._measure(trainer, pl_module) / (_AIM * self.target)
             self._price *= min(max(excess**2, 1 / _STEP), _STEP)
             self._price = min(max(self._price, self.weight / _RANGE), self.weight * _RANGE)

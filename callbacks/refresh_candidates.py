@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.nn import LearnedConnections
 from lgn_lightning.nn.connections import redraw
 
@@ -77,9 +77,12 @@ class RefreshCandidates(pl.Callback):
             what = f"RefreshCandidates(count={self.count}) would replace all {fewest} candidates of an input"
             raise ValueError(f"{what}; take at most {fewest - 1}")
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         step = trainer.global_step
-        if step and step % self.every_n_steps == 0 and step <= self.until * self._steps:
+        due = step and step % self.every_n_steps == 0 and step <= self.until * self._steps
+        if due and begins_step(trainer, batch_idx):
             for number, layer in enumerate(_learned(pl_module)):
                 rows = refresh(layer, self.count, self.handicap, seeded_generator(seed_of_run(self.seed), step, number))
                 for optimizer in trainer.optimizers:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import SlotLayer
 
@@ -84,9 +84,11 @@ class ResampleSlots(pl.Callback):
             for parts in (self._means, self._steady)
         )
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         step = trainer.global_step
-        if 0 < step <= self.until * self._steps:
+        if 0 < step <= self.until * self._steps and begins_step(trainer, batch_idx):
             for number, layer in enumerate(slot_layers(pl_module)):
                 if layer.frozen:
                     continue

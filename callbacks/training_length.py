@@ -13,6 +13,14 @@ def training_steps(trainer: pl.Trainer, who: str) -> float:
     return steps
 
 
+def begins_step(trainer: pl.Trainer, batch: int) -> bool:
+    """Whether a batch, by its number in the epoch, is the first of an optimizer step.
+
+    With ``accumulate_grad_batches`` a step has several batches, and ``global_step`` stands still in between.
+    """
+    return batch % trainer.accumulate_grad_batches == 0
+
+
 def progress(trainer: pl.Trainer, steps: float) -> float:
     """Share of the training that is done: 0 at the first step, 1 at the last one and after."""
     return min(trainer.global_step / max(steps - 1, 1), 1.0)

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 
 from lgn_lightning.base.lightning_private import logs_this_step, needs_all_gradients
-from lgn_lightning.callbacks.training_length import training_steps
+from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 
@@ -42,6 +42,7 @@ class WireSchedule(pl.Callback):
         self._steps = 0.0
         self._layers: list[tuple[GateLayer, LearnedConnections]] = []
         self._logged: list[torch.Tensor] = []
+        self._moved = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         layers = logic_layers(pl_module).values()
@@ -66,7 +67,9 @@ class WireSchedule(pl.Callback):
         fits = [part.shape for part in self._logged] == [part.shape for part in wires]  # those of a checkpoint
         self._logged = [old.to(new) for old, new in zip(self._logged, wires, strict=True)] if fits else wires
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         step = trainer.global_step
         ends = step >= self.until * self._steps
         learns = step % self.every_n_steps == 0 and not ends
@@ -77,9 +80,11 @@ class WireSchedule(pl.Callback):
             if not learns:
                 part.logits.grad = None
         if logs_this_step(trainer):
-            before, self._logged = self._logged, self._wires()
-            moved = sum(int((old != new).sum()) for old, new in zip(before, self._logged, strict=True))
-            pl_module.log("wires/moved", moved / sum(map(torch.numel, before)), sync_dist=False)
+            if begins_step(trainer, batch_idx):
+                before, self._logged = self._logged, self._wires()
+                moved = sum(int((old != new).sum()) for old, new in zip(before, self._logged, strict=True))
+                self._moved = moved / sum(map(torch.numel, before))
+            pl_module.log("wires/moved", self._moved, sync_dist=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The wires of the last row: a resumed run counts from there."""

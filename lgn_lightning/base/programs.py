@@ -1,4 +1,4 @@
-"""Programs that we start end with us."""
+"""Programs that we start end with us, and we end in order when a terminal closes."""
 
 import os
 import signal
@@ -45,6 +45,23 @@ def raised_stop_signals() -> Iterator[None]:
     finally:
         for stop in ours:
             signal.signal(stop, signal.SIG_DFL)
+
+
+@contextmanager
+def hangup_like_sigterm() -> Iterator[None]:
+    """Inside, SIGHUP, which a terminal that closes sends to all that runs in it, does what SIGTERM does.
+
+    Who handles or ignores it already keeps it, such as ``nohup``; so do threads.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

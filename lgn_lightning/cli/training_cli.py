@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lgn_lightning.base.errors import CheckpointError, LgnError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
+from lgn_lightning.base.programs import hangup_like_sigterm
 from lgn_lightning.base.public_names import public_names
 from lgn_lightning.base.settings_text import parse_settings, read_text
 from lgn_lightning.callbacks import LayerSummary, ResumePoint, StepProgressBar, ThresholdHint
@@ -258,7 +259,7 @@ class TrainingCLI(LightningCLI):
             load_weights(self.model, content["state_dict"], self.trained.chosen.path)
             self.config_init[subcommand]["ckpt_path"] = None
         try:
-            with named_errors(self.config[subcommand]):
+            with named_errors(self.config[subcommand]), hangup_like_sigterm():
                 super()._run_subcommand(subcommand)
         except BaseException as error:
             self._close(failed=True)

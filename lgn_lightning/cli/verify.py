@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.timeout > 0:
+        raise LgnError(f"--timeout must be positive, got {arguments.timeout:g}; --no-proof leaves out the proofs")
     if arguments.robust or arguments.independent_of:
         return verify_region.run(arguments)
     second: Path | None = arguments.second

@@ -11,6 +11,7 @@ from PIL import Image
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.images import ImageDataModule, ImageSet
+from lgn_lightning.data.known import file_or_folder
 
 #: Patterns by name, drawn for this package.
 PATTERNS: Final = {
@@ -94,7 +95,7 @@ class Growth(ImageDataModule):
         return self._cells
 
     def _read(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        path = self.path or (self.root if self.root.is_file() else None)
+        path = self.path or file_or_folder(self.root)
         if path is None:
             return np.array([[char == "#" for char in line] for line in PATTERNS[self.pattern].split()])
         try:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.image_file import is_hidden
 
 ROOT_VARIABLE: Final = "LGN_DATA_ROOT"
@@ -23,6 +24,18 @@ class KnownData(NamedTuple):
 def data_root(root: str | None = None) -> Path:
     """The data folder of a module; of one that was given none ``$LGN_DATA_ROOT``, else ``data``."""
     return Path(os.environ.get(ROOT_VARIABLE) or "data" if root is None else root).expanduser()
+
+
+def file_or_folder(root: Path) -> Path | None:
+    """The root of a module of one file, if it is that file; None of a folder, where the module takes its own data.
+
+    A DataError if it looks like a file and is not there.
+    """
+    if root.is_file():
+        return root
+    if root.suffix and not root.exists():
+        raise DataError(f"{root} does not exist: give a file, or a folder or nothing for the data of the module")
+    return None
 
 
 def class_folders(folder: Path) -> list[str]:

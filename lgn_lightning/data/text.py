@@ -11,6 +11,7 @@ import torch
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.base import SampleDataModule, Samples
+from lgn_lightning.data.known import file_or_folder
 
 #: The characters that are told apart: newline, and those of ASCII that are printed. All others are taken for spaces.
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
@@ -66,7 +67,7 @@ class TextChars(SampleDataModule):
         return self._windows(text[len(text) * 9 // 10 :], self.test_count)
 
     def _text(self) -> str:
-        path = self.path or (self.root if self.root.is_file() else None)
+        path = self.path or file_or_folder(self.root)
         if path is None:
             spec = importlib.util.find_spec("pydoc_data.topics")
             if spec is None or spec.origin is None:

@@ -303,7 +303,7 @@ class Verifier:
 
     def _simulated(self, what: str, simulate: Callable[[float], Verification]) -> Verification | None:
         """What a simulation found that may take so many seconds; None, and says why, if there is none."""
-        limit = self.timeout or TOOL_SECONDS
+        limit = TOOL_SECONDS if self.timeout is None else self.timeout
         try:
             with going_on(f"simulating: {what.removeprefix('simulated ')}", limit):
                 return simulate(limit)

@@ -106,9 +106,14 @@ def test_a_new_tuning_replaces_the_runs_of_the_old_one(modules: Any) -> None:
     _, report = modules
     cell = {"kind": "run", "dataset": "spam", "size": 8000, "method": "light", "budget": "steps", "tuned": True}
     lines = [cell | {"rate": rate, "tau": 1, "seed": seed} for rate in (0.3, 1.0) for seed in (0, 1)]
-    lines += [cell | {"budget": "60 s", "rate": 0.3, "tau": 1, "seed": 0}, {"kind": "tuning"}]
-    found = [(line["budget"], line["rate"], line["seed"]) for line in report.newest_runs(lines)]
-    assert found == [("steps", 1.0, 0), ("steps", 1.0, 1), ("60 s", 0.3, 0)]
+    lines += [cell | {"budget": "60 s", "rate": 0.3, "tau": 1, "seed": 0}]
+    tried = [
+        {"kind": "tuning", "dataset": "spam", "method": "light", "rate": rate, "tau": 1, "validation": score}
+        for rate, score in ((0.3, 0.94), (1.0, 0.95), (0.1, 0.93))
+    ]
+    for order in (lines, lines[::-1]):  # of files, which are read by name: a shard's old lines may come last
+        found = {(line["budget"], line["rate"], line["seed"]) for line in report.current_runs([*tried, *order])}
+        assert found == {("steps", 1.0, 0), ("steps", 1.0, 1), ("60 s", 0.3, 0)}
 
 
 def test_shards_share_the_cells_and_see_each_others_lines(methods: Any, trained: list[str]) -> None:

@@ -122,6 +122,7 @@ def signalled(number: int) -> Callable[[], None]:
         from lgn_lightning.training.module import LogicModule
 
         pending = [True]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
         def on_train_batch_start(self, batch, batch_idx):
             if self.global_step == 5 and pending:
@@ -133,8 +134,11 @@ def signalled(number: int) -> Callable[[], None]:
     return prepare
 
 
-def test_sigterm_ends_with_its_code_and_the_run_goes_on_with_the_same_bits(reference: Path, folder: Path) -> None:
-    assert run_lgn(["fit", "small.yaml"], signalled(signal.SIGTERM)) == 143
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_ends_with_its_code_and_the_run_goes_on_with_the_same_bits(
+    stop: signal.Signals, reference: Path, folder: Path
+) -> None:
+    assert run_lgn(["fit", "small.yaml"], signalled(stop)) == 143
     log, run = Path("log.txt").read_text(), Path("runs/small/version_0")
     assert "Traceback" not in log
     assert "lgn fit --resume runs/small/version_0" in log

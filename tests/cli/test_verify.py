@@ -144,6 +144,8 @@ def test_verify_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["nothing.lgn"], "there is no file or folder nothing.lgn"),
         (["net.lgn", "nothing.v"], "there is no file or folder nothing.v"),
         (["net.lgn", "--samples", "0"], "--samples"),
+        (["net.lgn", "--timeout", "0"], "--timeout must be positive"),
+        (["net.lgn", "--timeout", "nan"], "--timeout must be positive"),
         ([str(folder)], "holds no checkpoint"),
     ):
         assert main(["verify", *arguments]) == 1

@@ -28,6 +28,9 @@ def test_windows_are_followed_by_their_labels(tmp_path: Path) -> None:
 def test_python_has_a_text_and_short_ones_are_refused(tmp_path: Path) -> None:
     x, y = TextChars(count=100)._load_train()
     assert (len(x), int(y.max()) < 96) == (100, True)
+    with pytest.raises(DataError, match=r"shakespear\.txt does not exist"):
+        TextChars(root=str(tmp_path / "shakespear.txt"))._load_train()
+    assert TextChars(root=str(tmp_path), count=100)._load_train()[0].equal(x)
     (tmp_path / "a.txt").write_text("short")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
     for path, message in (("a.txt", "no window"), ("b.txt", "cannot be read"), ("c.txt", "cannot be read")):
