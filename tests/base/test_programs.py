@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lgn_lightning.base.programs import raised_stop_signals, running
+from lgn_lightning.base.programs import hangup_like_sigterm, raised_stop_signals, running
 
 #: Starts a program that starts another one; both write their numbers and sleep.
 _SLEEPERS = ["sh", "-c", "sleep 60 & echo $$ $! > pids; wait"]
@@ -76,6 +76,14 @@ def test_signals_that_are_handled_or_ignored_are_left_alone() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGHUP)
         assert received == [signal.SIGTERM]
+        with hangup_like_sigterm():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGTERM]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with hangup_like_sigterm():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGTERM] * 2
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with raised_stop_signals():
             assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
