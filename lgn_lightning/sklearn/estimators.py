@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array
 from torch import nn
 
 from lgn_lightning.sklearn.base import LogicGateEstimator
+from lgn_lightning.training.targets import SmoothedInTraining
 
 
 class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[misc]  # likewise
@@ -79,7 +80,7 @@ class LogicGateClassifier(ClassifierMixin, LogicGateEstimator):  # type: ignore[
             if loss is not None:
                 raise ValueError("class_weight is that of the usual loss: give the other loss its weights")
             weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            loss = nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32))
+            loss = SmoothedInTraining(torch.tensor(weights, dtype=torch.float32), label_smoothing=self.label_smoothing)
         labels, smoothing = torch.from_numpy(codes.astype(np.int64)), self.label_smoothing
         self._train(rows, labels, "classes", len(self.classes_), loss, smoothing)
         names = [str(name) for name in self.classes_]

@@ -213,17 +213,18 @@ class LogicModule(GraphedTraining):
             check_same_start(self.net)
 
     def on_train_start(self) -> None:
-        """Compares the schedule with the training, lets the target see the labels, and has the net train.
+        """Compares the schedule with the training, lets the target see the labels, and has net and loss train.
 
-        Lightning leaves modes as they are, and a loaded net is in ``.eval()`` mode, whose gates have no gradient. Parts
-        of a net that are in it stay so.
+        Lightning leaves modes as they are, and a loaded net is in ``.eval()`` mode, whose gates have no gradient; a
+        loss in it smooths and distils nothing. Parts of either that are in it stay so.
 
         A ValueError if the learning rate waits for validations, and there will be none.
         """
         if self._plateau is not None and not self.trainer.enable_validation:
             raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
-        if not any(part.training for part in self.net.modules()):
-            self.net.train()
+        for whole in (self.net, self.loss):
+            if not any(part.training for part in whole.modules()):
+                whole.train()
         if self.device.type == "cpu":
             skip_capture_checks(self.trainer)
         warn_of_another_length(self.trainer)

@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 
-class _SmoothedInTraining(nn.CrossEntropyLoss):
+class SmoothedInTraining(nn.CrossEntropyLoss):
     """Validation and test measure the cross-entropy itself."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         smoothing = self.label_smoothing if self.training else 0.0
-        return functional.cross_entropy(input, target, label_smoothing=smoothing)
+        return functional.cross_entropy(input, target, self.weight, label_smoothing=smoothing)
 
 
 class Classes(Target):
@@ -45,7 +45,7 @@ class Classes(Target):
     _hint = "a classifier tells 2 classes or more apart; for one output take target: yes_no, which has one score"
 
     def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
-        return _SmoothedInTraining(label_smoothing=label_smoothing)
+        return SmoothedInTraining(label_smoothing=label_smoothing)
 
     def check(self, y: Tensor, ignored: int | None = None) -> None:
         check_labels(y, self.num_classes, ignored)

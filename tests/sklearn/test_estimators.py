@@ -87,6 +87,11 @@ def test_losses_weights_and_early_stopping() -> None:
     plain = LogicGateClassifier(**SMALL, random_state=0).fit(x, y)
     balanced = LogicGateClassifier(**SMALL, random_state=0, class_weight="balanced").fit(x, y)
     assert balanced.predict(x).sum() > plain.predict(x).sum()
+    for smoothing in (0.0, 0.5):  # weights of 1 are none
+        options = {**SMALL, "random_state": 0, "label_smoothing": smoothing}
+        alone = LogicGateClassifier(**options).fit(x, y).predict_proba(x)
+        weighted = LogicGateClassifier(**options, class_weight={0: 1, 1: 1}).fit(x, y).predict_proba(x)
+        assert np.array_equal(weighted, alone)
     focal = LogicGateClassifier(**SMALL, random_state=0, loss=FocalLoss(2.0)).fit(x, y)
     assert focal.score(x, y) > 0.8
     stopped = LogicGateClassifier(**{**SMALL, "steps": 5000}, random_state=0, patience=2).fit(x, y)

@@ -13,7 +13,7 @@ from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lgn_lightning import LogicClassifier, soft_gates
+from lgn_lightning import LogicClassifier, LogicModule, soft_gates
 from lgn_lightning.base.errors import TrainingError
 from lgn_lightning.data import Digits
 from lgn_lightning.models import MLP, LogicMLP
@@ -113,6 +113,17 @@ def test_a_loaded_net_trains_and_its_frozen_parts_stay(tmp_path: Path) -> None:
     frozen = list(model.net.children())[1].eval()
     trainer(tmp_path).fit(model, loader())
     assert not frozen.training
+
+
+def test_a_module_in_eval_mode_smooths_labels_when_it_trains(tmp_path: Path) -> None:
+    losses = []
+    for training in (True, False):
+        torch.manual_seed(0)
+        model = LogicModule(net(), 2, label_smoothing=0.5).train(training)
+        fit = trainer(tmp_path, max_epochs=1)
+        fit.fit(model, loader())
+        losses.append(fit.callback_metrics["train/loss"])
+    assert torch.equal(*losses)
 
 
 def test_without_a_gpu_no_step_looks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
