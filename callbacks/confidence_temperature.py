@@ -6,12 +6,13 @@ import lightning.pytorch as pl
 import torch
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.nn import GateLayer, logic_layers
 from lgn_lightning.nn.samplers import Gumbel, StraightThrough
 
 
-class ConfidenceTemperature(pl.Callback):
+class ConfidenceTemperature(NetState):
     """Adapts the temperature of straight-through samplers (CAGE: Kim, arXiv 2603.14157).
 
     The forward pass is hard whatever the temperature, so there is no gap; the backward pass is soft while gates are
@@ -41,9 +42,13 @@ class ConfidenceTemperature(pl.Callback):
                 f"{every_n_steps}): 0 < lowest ≤ highest, decay in [0, 1), at least one step"
             )
         self.highest, self.lowest, self.decay, self.every_n_steps = highest, lowest, decay, every_n_steps
+        self._layers: list[GateLayer] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Gates are all as likely."""
         #: Share of the way from gates that are all as likely to decided ones, 0 to 1.
         self.decided = 0.0
-        self._layers: list[GateLayer] = []
 
     def state_dict(self) -> dict[str, Any]:
         """How far the gates have decided."""

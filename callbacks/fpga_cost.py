@@ -31,6 +31,9 @@ class FpgaCost(pl.Callback):
         self.every_n_validations = every_n_validations
         self._validations, self._possible = 0, True
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._possible = True
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         net = getattr(pl_module, "net", pl_module)
         if trainer.sanity_checking or not self._possible or not logic_layers(net):

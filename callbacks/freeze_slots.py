@@ -5,12 +5,13 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.resample_slots import normalised_entropy, slot_layers
 from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.nn import SlotLayer
 
 
-class FreezeSlots(pl.Callback):
+class FreezeSlots(NetState):
     """Prunes the slots of converged layers to one a neuron (CompactLogic, arXiv 2602.05830, by its code).
 
     Of the first layer that is not frozen the mean entropy of its neurons, divided by the log of their slots, is
@@ -35,6 +36,10 @@ class FreezeSlots(pl.Callback):
                 "tolerance, at least one step"
             )
         self.decay, self.tolerance, self.patience = decay, tolerance, patience
+        self.begin()
+
+    def begin(self) -> None:
+        """No layer is frozen."""
         self.frozen = 0
         self._mean: float | None = None
         self._steady = 0

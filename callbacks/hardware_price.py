@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.training_length import begins_step
 from lgn_lightning.circuit import Circuit, CircuitError, estimate, optimize
 from lgn_lightning.nn import GateLayer, logic_layers
@@ -26,7 +27,7 @@ _STEP, _RANGE = 1.5, 1e4
 _AIM: Final = 0.97
 
 
-class HardwarePrice(pl.Callback):
+class HardwarePrice(NetState):
     """Adds the expected lookup tables of a net to its loss, at a price that follows a target.
 
     loss + λ · (⅓ · Σ over gates of P(no constant, no wire) + Σ over output gates of P(no constant)) / gates. The
@@ -61,9 +62,13 @@ class HardwarePrice(pl.Callback):
         if every_n_steps < 1:
             raise ValueError(f"HardwarePrice(every_n_steps={every_n_steps}): must be at least 1")
         self.target, self.weight, self.every_n_steps = target, weight, every_n_steps
-        self._price = weight
         self._factor = torch.zeros(())
         self._measured_at, self._lut6 = -1, 0
+        self.begin()
+
+    def begin(self) -> None:
+        """The price is the one that was given."""
+        self._price = self.weight
 
     @staticmethod
     def expected_tables(layers: list[GateLayer]) -> Tensor:

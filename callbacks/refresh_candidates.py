@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
 from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.nn import LearnedConnections
 from lgn_lightning.nn.connections import redraw
 
 
-class RefreshCandidates(pl.Callback):
+class RefreshCandidates(NetState):
     """Replaces the weakest candidates of learned connections by new ones, so that a gate sees more inputs than K.
 
     After the code of CompactLogic (Wang et al., arXiv 2602.05830; the text of the paper was not at hand). Every
@@ -54,6 +55,10 @@ class RefreshCandidates(pl.Callback):
         self.every_n_steps, self.count, self.handicap, self.until = every_n_steps, count, handicap, until
         self.seed = seed
         self._steps = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """No candidate has been replaced."""
         self._replaced = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
 from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import SlotLayer
 
 
-class ResampleSlots(pl.Callback):
+class ResampleSlots(NetState):
     """Gives neurons that have decided new slots to choose among (CompactLogic, arXiv 2602.05830, by its code).
 
     At every step the mean over time of each neuron's entropy is followed. A neuron whose entropy, divided by the log of
@@ -52,10 +53,14 @@ class ResampleSlots(pl.Callback):
             )
         self.decay, self.tolerance, self.patience = decay, tolerance, patience
         self.decided, self.until, self.seed = decided, until, seed
+        self._steps = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is followed yet."""
         self._means: list[Tensor] = []
         self._steady: list[Tensor] = []
         self._resampled = 0
-        self._steps = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Means, counts, and the number of neurons resampled."""

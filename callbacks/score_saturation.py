@@ -49,6 +49,9 @@ class ScoreSaturation(pl.Callback):
         # Samples, saturated ones, and the sum of the loss at each temperature.
         self._sums: Tensor | None = None
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._warned = False
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._sums = None
         classes = isinstance(getattr(pl_module, "target", None), Classes | None)  # one score has no softmax

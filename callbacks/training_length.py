@@ -4,10 +4,12 @@ import math
 
 import lightning.pytorch as pl
 
+from lgn_lightning.base import lightning_private
+
 
 def training_steps(trainer: pl.Trainer, who: str) -> float:
     """Optimizer steps of the whole training, from ``max_steps`` or ``max_epochs``; ValueError if not known."""
-    steps = float(trainer.estimated_stepping_batches)
+    steps = float(lightning_private.training_steps(trainer))
     if not 0 < steps < math.inf:
         raise ValueError(f"{who} needs the length of the training: set max_steps or max_epochs")
     return steps

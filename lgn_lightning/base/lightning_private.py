@@ -5,10 +5,11 @@ another meaning. Private methods that a subclass overrides are at the subclass: 
 ``runs/run_logger.py``.
 """
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 
@@ -35,16 +36,38 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
 
+def callbacks_id(trainer: pl.Trainer) -> int:
+    """Tells the trials of Lightning's tuners from trainings: they replace the list of callbacks."""
+    return id(callbacks_of(trainer))
+
+
 def log_interval(trainer: pl.Trainer) -> int:
     """Steps between two rows of the loggers; 0 if nothing is logged."""
     return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
 
+def set_log_interval(trainer: pl.Trainer, steps: int) -> None:
+    trainer.log_every_n_steps = steps  # type: ignore[attr-defined]
+
+
 def log_short_runs(trainer: pl.Trainer) -> None:
     """Logs ten steps of a run that has fewer steps than lie between two rows of the loggers."""
-    steps = trainer.estimated_stepping_batches
+    steps = training_steps(trainer)
     if 0 < steps < log_interval(trainer):
-        trainer.log_every_n_steps = max(1, int(steps) // 10)  # type: ignore[attr-defined]
+        set_log_interval(trainer, max(1, int(steps) // 10))
+
+
+def training_steps(trainer: pl.Trainer) -> float:
+    """Optimizer steps of the whole training, from ``max_steps`` or ``max_epochs``; 0, -1 or ∞ if they are not known.
+
+    Lightning's estimate takes the batches that a step has now for those of all epochs.
+    """
+    steps, epochs, batches = trainer.estimated_stepping_batches, trainer.max_epochs or 0, trainer.num_training_batches
+    plans = [part for part in callbacks_of(trainer) if isinstance(part, GradientAccumulationScheduler)]
+    if not plans or epochs < 1 or batches == math.inf:
+        return steps
+    planned = sum(math.ceil(batches / plans[0].get_accumulate_grad_batches(epoch)) for epoch in range(epochs))
+    return min(planned, trainer.max_steps) if trainer.max_steps >= 0 else planned
 
 
 def logs_this_step(trainer: pl.Trainer) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,15 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lgn_lightning.base.errors import TrainingError
-from lgn_lightning.base.lightning_private import datamodule_of, log_short_runs, logs_this_step, skip_capture_checks
+from lgn_lightning.base.lightning_private import (
+    callbacks_id,
+    datamodule_of,
+    log_interval,
+    log_short_runs,
+    logs_this_step,
+    set_log_interval,
+    skip_capture_checks,
+)
 from lgn_lightning.base.trust import trusting
 from lgn_lightning.nn import logic_layers, soft_gates
 from lgn_lightning.nn.checked_input import check_next_inputs
@@ -28,10 +35,12 @@ from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.inputs import Inputs, scores_of
 from lgn_lightning.training.parameter_groups import grouped_parameters
+from lgn_lightning.training.plateau import Plateau
 from lgn_lightning.training.rank_check import check_same_start
 from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes
 from lgn_lightning.training.targets import Classes, Target, describe_target, make_target
+from lgn_lightning.training.training_labels import training_labels
 from lgn_lightning.training.weight_check import check_weights, warn_of_untrained
 
 if TYPE_CHECKING:
@@ -106,7 +115,7 @@ class LogicModule(GraphedTraining):
         self._parameter_groups = parameter_groups or {}
         self._make_scheduler = lr_scheduler
         self._scheduler_interval = scheduler_interval
-        self._plateau: tuple[torch.optim.lr_scheduler.ReduceLROnPlateau, str] | None = None  # and the metric it watches
+        self._plateau: Plateau | None = None
         # In a tuple, so that the state dict does not hold the parameters of the compiled module a second time.
         self._train_net = (cast(nn.Module, torch.compile(net)) if compile else net,)
         self.cuda_graph = cuda_graph
@@ -121,6 +130,7 @@ class LogicModule(GraphedTraining):
         #: The recipe that built this module, as YAML; the CLI sets it, checkpoints keep it.
         self.recipe: str | None = None
         self._labels_checked = self._gradients_checked = False
+        self._callbacks = self._log_interval = 0
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # no open files
@@ -211,6 +221,7 @@ class LogicModule(GraphedTraining):
         fit_columns(self.net, datamodule_of(self), fits=stage == "fit")
         if stage == "fit":
             check_same_start(self.net)
+            self._callbacks = callbacks_id(self.trainer)
 
     def on_train_start(self) -> None:
         """Compares the schedule with the training, lets the target see the labels, and has net and loss train.
@@ -220,27 +231,26 @@ class LogicModule(GraphedTraining):
 
         A ValueError if the learning rate waits for validations, and there will be none.
         """
-        if self._plateau is not None and not self.trainer.enable_validation:
-            raise ValueError("ReduceLROnPlateau steps after validations, but this fit has none: give validation data")
         for whole in (self.net, self.loss):
             if not any(part.training for part in whole.modules()):
                 whole.train()
         if self.device.type == "cpu":
             skip_capture_checks(self.trainer)
-        warn_of_another_length(self.trainer)
-        log_short_runs(self.trainer)
+        self._log_interval = log_interval(self.trainer)
+        if callbacks_id(self.trainer) == self._callbacks:  # else a tuner's trial, of which the length says nothing
+            if self._plateau is not None:
+                self._plateau.check(self.trainer)
+            warn_of_another_length(self.trainer)
+            log_short_runs(self.trainer)
         if self.target.needs_labels:
-            self.target.fit(self._training_labels())
+            self.target.fit(training_labels(self.trainer, self.target).to(self.device))
         self._check_next_batch()
         super().on_train_start()
 
-    def _training_labels(self) -> Tensor:
-        """All labels of the training, on all ranks."""
-        data = datamodule_of(self)
-        if hasattr(data, "training_labels"):
-            return cast(Tensor, data.training_labels()).to(self.device)
-        mine = torch.cat([y for _, y in cast(Any, self.trainer.train_dataloader)]).to(self.device)
-        return mine if self.trainer.world_size == 1 else cast(Tensor, self.all_gather(mine)).flatten(0, 1)
+    def on_train_end(self) -> None:
+        """Gives the trainer its own interval of logging back."""
+        super().on_train_end()
+        set_log_interval(self.trainer, self._log_interval)
 
     def on_validation_start(self) -> None:
         """Refuses weights that are NaN or infinite, and empties the metrics; the first batch is checked."""
@@ -292,14 +302,7 @@ class LogicModule(GraphedTraining):
         self._log_metrics("val")
         # Before checkpoints are written: they have to hold the scheduler after this step.
         if self._plateau is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self._step_plateau(*self._plateau)
-
-    def _step_plateau(self, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, monitor: str) -> None:
-        metrics = self.trainer.callback_metrics
-        if monitor not in metrics:
-            there = ", ".join(sorted(metrics))
-            raise ValueError(f"ReduceLROnPlateau watches {monitor!r}, which was not logged; there are {there}")
-        scheduler.step(metrics[monitor].item())
+            self._plateau.step(self.trainer)
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
@@ -352,14 +355,8 @@ class LogicModule(GraphedTraining):
             return optimizer
         scheduler = self._make_scheduler(optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            # Lightning would step it at the end of epochs, which may come before the first validation or after several.
-            # With this frequency it only saves the state, and `_step_plateau` steps.
-            monitor = getattr(scheduler, "monitor", "val/loss_hard")
-            self._plateau = scheduler, monitor
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor, "frequency": sys.maxsize},
-            }
+            self._plateau = Plateau(scheduler)
+            return {"optimizer": optimizer, "lr_scheduler": self._plateau.config}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self._scheduler_interval}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lgn_lightning.base.lightning_private import is_rehearsal
+from lgn_lightning.base.lightning_private import is_rehearsal, training_steps
 from lgn_lightning.base.settings_text import read_settings
 
 #: Arguments of schedules that give the length of a whole training.
@@ -55,13 +55,16 @@ def follow_rows(data: Any, config: Any) -> None:
     passes, planned = getattr(data, "most_passes", None), config.trainer.max_steps
     if passes is None or planned < 1:
         return
-    steps = min(planned, steps_of(passes, data.training_size, data.batch_size))
-    interval = config.trainer.val_check_interval
+    batches = config.trainer.accumulate_grad_batches  # of a step, on each process
+    samples = data.batch_size * batches * _processes(config.trainer)
+    steps = min(planned, steps_of(passes, data.training_size, samples))
+    interval = config.trainer.val_check_interval  # in batches
     if isinstance(interval, int) and not isinstance(interval, bool) and interval > 0:
-        validations = math.ceil(planned / interval)
-        config.trainer.val_check_interval = interval = max(1, steps // validations)
+        validations = math.ceil(planned * batches / interval)
+        between = max(1, steps // validations)
+        config.trainer.val_check_interval = between * batches
         if steps < planned:
-            steps -= steps % interval
+            steps -= steps % between
     if steps == planned:
         return
     config.trainer.max_steps = steps
@@ -73,6 +76,15 @@ def follow_rows(data: Any, config: Any) -> None:
         f"{data.training_size:,} training rows: {steps:,} steps instead of {planned:,}, with a schedule as long; "
         f"data.most_passes is {passes:g}, and null takes all steps"
     )
+
+
+def _processes(trainer: Any) -> int:
+    """Processes that share the rows, by a trainer's settings; 1 where ``auto`` or -1 leaves them to the machine."""
+    devices = trainer.devices
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
+    count = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else 1
+    return max(1, count) * int(trainer.num_nodes)
 
 
 def _within(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -88,7 +100,7 @@ def warn_of_another_length(trainer: pl.Trainer) -> None:
     if is_rehearsal(trainer):
         return
     for config in trainer.lr_scheduler_configs:
-        steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs or math.inf
+        steps = training_steps(trainer) if config.interval == "step" else trainer.max_epochs or math.inf
         for name in _LENGTHS:
             length = getattr(config.scheduler, name, None)
             if length is None or length == steps or not 0 < steps < math.inf:

@@ -70,8 +70,10 @@ class Target(nn.Module):
     def fit(self, y: Tensor) -> None:
         """Takes what the target needs to know of all labels of the training, before its first step."""
 
-    #: Whether `fit` has anything to do.
-    needs_labels: ClassVar[bool] = False
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `fit` has anything to do."""
+        return False
 
     def outputs(self, scores: Tensor) -> Tensor:
         """What the loss takes of scores ``[batch, num_scores]``."""

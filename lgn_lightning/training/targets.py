@@ -105,7 +105,6 @@ class Number(Target):
     """
 
     main = "r2"
-    needs_labels = True
     mean: Tensor
     spread: Tensor
     fitted: Tensor
@@ -133,10 +132,12 @@ class Number(Target):
         if not y.isfinite().all():
             raise DataError(f"a label is {y[~y.isfinite()][0].item()}: leave samples without a number out")
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.fitted
+
     def fit(self, y: Tensor) -> None:
-        """Takes mean and spread, once."""
-        if self.fitted:
-            return
+        """Takes mean and spread."""
         y = y.double().reshape(len(y), -1)
         self.mean.copy_(y.mean(0))
         self.spread.copy_(y.std(0, correction=0).clamp_min(torch.finfo(torch.float32).tiny))
@@ -197,7 +198,6 @@ class Ordinal(Target):
     """
 
     main = "kappa"
-    needs_labels = True
     cuts: nn.Parameter
     fitted: Tensor
 
@@ -222,10 +222,12 @@ class Ordinal(Target):
             raise DataError(f"labels are {described(y)}: give int64 [batch], 0 to {self.num_classes - 1}")
         check_labels(y, self.num_classes)
 
+    @property
+    def needs_labels(self) -> bool:
+        return not self.fitted
+
     def fit(self, y: Tensor) -> None:
-        """Puts the cut points where an untrained score has each level as often as the training, once."""
-        if self.fitted:
-            return
+        """Puts the cut points where an untrained score has each level as often as the training."""
         shares = torch.bincount(y, minlength=self.num_classes).cumsum(0)[:-1] / len(y)
         with torch.no_grad():
             self.cuts.copy_(torch.logit(shares, eps=0.01))

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
-from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -205,60 +204,6 @@ def test_scheduler_interval(tmp_path: Path, interval: str, factor: float) -> Non
     assert run.optimizers[0].param_groups[0]["lr"] == factor
 
 
-def test_plateau_scheduler_watches_validation(tmp_path: Path) -> None:
-    model = LogicClassifier(
-        net(),
-        2,
-        optimizer=partial(torch.optim.SGD, lr=1.0),
-        lr_scheduler=partial(ReduceLROnPlateau, monitor="val/gap_acc", factor=0.5, patience=0, threshold=1e9),
-    )
-    checkpoints = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}")
-    run = trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=[checkpoints])
-    run.fit(model, loader(), loader())
-    assert run.optimizers[0].param_groups[0]["lr"] == 0.125  # nothing is an improvement by a factor of 1e9
-    kept = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
-    assert kept["lr_schedulers"][0]["_last_lr"] == [0.25], "a checkpoint goes on with the rate that its run has"
-
-
-class _Steps(pl.Callback):
-    """Writes down the learning rate that each step had."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
-@pytest.mark.parametrize(("every", "epoch"), [(6, 4), (2, 4)], ids=["epochs end before it", "twice an epoch"])
-def test_plateau_scheduler_steps_at_every_validation(tmp_path: Path, every: int, epoch: int) -> None:
-    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9)
-    model = LogicClassifier(net(), 2, optimizer=partial(torch.optim.SGD, lr=1.0), lr_scheduler=plateau)
-    steps = _Steps()
-    run = trainer(
-        tmp_path,
-        max_epochs=-1,
-        max_steps=3 * every,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=2,
-        callbacks=[steps],
-    )
-    run.fit(model, loader(50 * epoch), loader())
-    assert steps.rates == [1.0] * every + [0.5] * every + [0.25] * every
-    run.validate(model, loader(), verbose=False)
-    assert run.optimizers[0].param_groups[0]["lr"] == 0.125
-
-
-def test_plateau_scheduler_says_what_it_lacks(tmp_path: Path) -> None:
-    model = LogicClassifier(net(), 2, lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
-    with pytest.raises(ValueError, match="steps after validations, but this fit has none"):
-        trainer(tmp_path).fit(model, loader())
-    model = LogicClassifier(net(), 2, lr_scheduler=partial(ReduceLROnPlateau, monitor="val/lost"))
-    with pytest.raises(ValueError, match=r"watches 'val/lost', which was not logged; there are .*val/loss_hard"):
-        trainer(tmp_path).fit(model, loader(), loader())
-
-
 def test_default_optimizer_is_adam() -> None:
     optimizer: Any = LogicClassifier(net(), 2).configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)
@@ -383,4 +328,5 @@ def test_rates_of_parameter_groups_are_logged_by_their_patterns(tmp_path: Path) 
     run.fit(model, loader())
     logged = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("train/")}
     assert logged.pop("train/loss") > 0, "short runs log it, too"
+    assert run.log_every_n_steps == 50  # type: ignore[attr-defined]  # the user's, for the next training
     assert logged == {"train/lr": 0.5, "train/lr/weights": 0.25}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from lgn_lightning import LogicClassifier
@@ -53,6 +54,8 @@ def test_the_length_follows_the_steps_unless_it_is_given(
         (["--trainer.max_steps=700"], 700, 233),
         (["--data.most_passes=0.1"], LEAST_STEPS, 10),
         (["--data.most_passes=50.7"], 500, 25),  # of 507
+        (["--trainer.accumulate_grad_batches=2"], 492, 24),  # of 500, 12 steps between two validations
+        (["--trainer.devices=2", "--trainer.strategy=ddp_fork"], 500, 25),
     ],
     ids=str,
 )
@@ -99,6 +102,14 @@ def test_another_length_is_one_warning_that_names_the_key(length: int, trainer: 
     [warning] = warnings_of(7, trainer, interval)
     assert f"made for 7 {interval}s and the training has {length}, so" in warning
     assert f"set model.lr_scheduler.init_args.T_max to {length}" in warning
+
+
+def test_steps_of_more_batches_in_later_epochs_are_counted() -> None:
+    plan = GradientAccumulationScheduler({0: 1, 1: 2})
+    assert warnings_of(4, {"max_epochs": 3, "callbacks": [plan]}) == []
+    assert warnings_of(3, {"max_epochs": 3, "max_steps": 3, "callbacks": [plan]}) == []
+    [warning] = warnings_of(6, {"max_epochs": 3, "callbacks": [plan]})
+    assert "the training has 4, so" in warning
 
 
 def test_of_a_longer_training_from_a_checkpoint_the_warning_says_so(tmp_path: Path) -> None:
