@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text, sync
+from lgn_lightning.base.programs import run
 
 _COMPILERS = ("g++", "c++", "clang++")
 _FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -290,7 +291,7 @@ def _compile(plan: BuildPlan, folder: Path, verbose: bool) -> None:
     jobs = os.environ.get("MAX_JOBS")
     if jobs:
         command += ["-j", jobs]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    result = run(command, stderr=subprocess.STDOUT)
     if verbose:
         sys.stderr.write(result.stdout)
     if result.returncode != 0:

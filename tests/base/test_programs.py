@@ -104,3 +104,35 @@ def test_threads_run_programs_too(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+#: A compiler that says its version at once and compiles for a minute.
+_SLOW_COMPILER = """#!/bin/sh
+case "$*" in *--version*|*-E*) exec g++ "$@";; esac
+sleep 60 & echo $$ $! >> "$LGN_TEST_PIDS"; wait
+"""
+
+
+@pytest.mark.parametrize("what", ["kernels", "circuit"])
+def test_compilers_end_with_us(tmp_path: Path, what: str) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(_SLOW_COMPILER)
+    compiler.chmod(0o755)
+    script = {
+        "kernels": "from lgn_lightning.cli.main import main; main(['build'])",
+        "circuit": "from lgn_lightning.circuit.emit.compiler import compile_source;"
+        "compile_source('int lgn;', 'lgn.so', compiler='./compiler')",
+    }[what]
+    environment = {
+        **os.environ,
+        **{"CXX": str(compiler), "LGN_CACHE_DIR": str(tmp_path / "cache"), "LGN_TEST_PIDS": str(tmp_path / "pids")},
+        "MAX_JOBS": "1",
+    }
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment, stderr=pipe) as ours:
+        found = pids(tmp_path)
+        ours.terminate()
+        ours.communicate(timeout=30)
+    assert ours.returncode == 128 + signal.SIGTERM
+    assert gone(found)
+    assert not list(tmp_path.rglob("*.so*"))

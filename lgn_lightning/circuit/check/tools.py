@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lgn_lightning.base.errors import LgnError
-from lgn_lightning.base.programs import running
+from lgn_lightning.base.programs import run
 
 #: Names under which ABC is installed: Debian's and its own.
 ABC_NAMES: Final = ("berkeley-abc", "abc", "yosys-abc")
@@ -49,10 +49,7 @@ def run_program(
     command: list[str], folder: Path, timeout: float, name: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program in a folder; a ToolError that calls it ``name`` after ``timeout`` seconds."""
-    pipe = subprocess.PIPE
-    with running(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            printed, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error
-    return subprocess.CompletedProcess(command, process.returncode, printed, errors)
+    try:
+        return run(command, timeout, cwd=folder, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{name} did not end within {timeout:.0f} s; allow more time") from error

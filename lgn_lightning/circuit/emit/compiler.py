@@ -3,13 +3,13 @@
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_path
+from lgn_lightning.base.programs import run
 
 #: Tried in this order when no compiler is named and the variable CC is not set.
 COMPILERS = ("cc", "gcc", "clang")
@@ -52,7 +52,7 @@ def compile_library(
     command = [*find_compiler(compiler), "-std=c99", f"-O{opt_level}", *kind, *flags]
     with atomic_path(library) as temporary:
         command += ["-o", str(temporary), str(source)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = run(command)
         if result.returncode:
             head = "\n".join(result.stderr.splitlines()[:20])
             raise CompilerError(f"{shlex.join(command)} failed with exit code {result.returncode}:\n{head}")
