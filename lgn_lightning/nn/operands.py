@@ -4,9 +4,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-
-#: Products that are there at once: on accelerators, and on CPUs.
-_PRODUCTS = (1 << 24, 1 << 17)
+from torch.nn import functional
 
 
 def read_operands(
@@ -27,56 +25,46 @@ def read_operands(
     Returns:
         ``[batch, m]`` in the dtype of ``x``, feature-major in memory.
     """
-    if not plain:
-        return cast(Tensor, _Read.apply(x, shares, candidates, chosen))
-    rows, weights = x.t(), shares.to(x.dtype)
+    rows, shares = x.t(), shares.to(x.dtype)
+    if plain:
+        return _plain(rows, shares, candidates, chosen).t()
+    rows = rows.contiguous()
+    if chosen is None:
+        return _mixture(rows, shares, candidates).t()
+    return cast(Tensor, _Chosen.apply(rows, shares, candidates, chosen)).t()
+
+
+def _mixture(rows: Tensor, shares: Tensor, candidates: Tensor) -> Tensor:
+    # An embedding bag is this sum, for words of a sentence: torch has it in a kernel of its own, with both gradients.
+    return functional.embedding_bag(candidates, rows, mode="sum", per_sample_weights=shares)
+
+
+def _plain(rows: Tensor, shares: Tensor, candidates: Tensor, chosen: Tensor | None) -> Tensor:
     # Of a choice the candidates give a gradient to their shares alone.
     read = rows if chosen is None else rows.detach()
-    mixed = torch.stack([weights[:, k, None] * read[wires.long()] for k, wires in enumerate(candidates.unbind(1))]).sum(
-        0
-    )
-    if chosen is not None:
-        mixed = rows[chosen.long()] + (mixed - mixed.detach())
-    return mixed.t()
+    parts = [shares[:, k, None] * read[wires.long()] for k, wires in enumerate(candidates.unbind(1))]
+    mixed = torch.stack(parts).sum(0)
+    return mixed if chosen is None else rows[chosen.long()] + (mixed - mixed.detach())
 
 
-class _Read(torch.autograd.Function):
+class _Chosen(torch.autograd.Function):
+    """The chosen rows, without the mixture whose gradient the shares get."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shares: Tensor, candidates: Tensor, chosen: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, shares, candidates, chosen)
-        rows = x.t()
-        if chosen is not None:
-            return rows.index_select(0, chosen).t()
-        weights = shares.to(x.dtype)
-        mixed = torch.zeros(len(candidates), len(x), dtype=x.dtype, device=x.device)
-        for k, wires in enumerate(candidates.unbind(1)):
-            mixed.addcmul_(weights[:, k, None], rows.index_select(0, wires))
-        return mixed.t()
+    def forward(ctx: Any, rows: Tensor, shares: Tensor, candidates: Tensor, chosen: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, shares, candidates, chosen)
+        return rows.index_select(0, chosen)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, shares, candidates, chosen = ctx.saved_tensors
-        rows, grad = x.t(), grads[0].t()
-        grad_x = grad_shares = None
+        rows, shares, candidates, chosen = ctx.saved_tensors
+        (grad,) = grads
+        grad_rows = grad_shares = None
         if ctx.needs_input_grad[0]:
-            sums = torch.zeros(rows.shape, dtype=x.dtype, device=x.device)
-            if chosen is not None:
-                sums.index_add_(0, chosen, grad)
-            else:
-                for k, wires in enumerate(candidates.unbind(1)):
-                    sums.index_add_(0, wires, shares[:, k, None].to(x.dtype) * grad)
-            grad_x = sums.t()
+            grad_rows = torch.zeros_like(rows).index_add_(0, chosen, grad)
         if ctx.needs_input_grad[1]:
-            grad_shares = _shares_gradient(rows.contiguous(), grad, candidates).to(shares.dtype)
-        return grad_x, grad_shares, None, None
-
-
-def _shares_gradient(rows: Tensor, grad: Tensor, candidates: Tensor) -> Tensor:
-    """The sum over the samples of each input's gradient times each of its candidates, ``[m, K]``, a few inputs at once.
-
-    On a CPU so few that their products stay in its caches, which takes a tenth of the time.
-    """
-    at_once = max(1, _PRODUCTS[grad.device.type == "cpu"] // max(1, candidates.shape[1] * grad.shape[1]))
-    parts = zip(torch.split(grad, at_once), torch.split(candidates, at_once), strict=True)
-    read = ((rows.index_select(0, wires.flatten()).view(*wires.shape, -1), part.unsqueeze(1)) for part, wires in parts)
-    return torch.cat([values.mul_(part).sum(2) for values, part in read])
+            with torch.enable_grad():
+                wanted = shares.detach().requires_grad_()
+                mixture = _mixture(rows.detach(), wanted, candidates)
+            (grad_shares,) = torch.autograd.grad(mixture, wanted, grad.contiguous())
+        return grad_rows, grad_shares, None, None

@@ -5,26 +5,30 @@ import torch
 
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.models import LogicMLP
-from lgn_lightning.nn import LogicLayer, LutLayer, operands, soft_gates
+from lgn_lightning.nn import LogicLayer, LutLayer, soft_gates
 from lgn_lightning.nn.operands import read_operands
 
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("mixture", [True, False])
-@pytest.mark.parametrize("at_once", [1 << 17, 42, 1])
-def test_values_and_gradients(mixture: bool, plain: bool, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operands, "_PRODUCTS", (at_once, at_once))
-    x = torch.rand(7, 9, dtype=torch.float64, requires_grad=True)
-    shares = torch.rand(5, 3, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("feature_major", [True, False])
+def test_values_and_gradients(mixture: bool, plain: bool, dtype: torch.dtype, feature_major: bool) -> None:
+    x = torch.rand(7, 9).round().to(dtype) if dtype == torch.bfloat16 else torch.rand(7, 9, dtype=dtype)
+    x = (x.t().contiguous().t() if feature_major else x).requires_grad_()
+    shares = torch.rand(5, 3, dtype=torch.float32 if dtype == torch.bfloat16 else dtype, requires_grad=True)
     candidates = torch.stack([torch.randperm(9)[:3] for _ in range(5)]).int()
     chosen = None if mixture else candidates[:, 1].contiguous()
     y = read_operands(x, shares, candidates, chosen, plain)
+    assert y.dtype == dtype
     values = x[:, candidates.long()]  # [batch, m, K]
-    mixed = (values * shares).sum(2)
+    mixed = (values * shares.to(dtype)).sum(2)
     torch.testing.assert_close(y, mixed if mixture else values[:, :, 1])
-    upper = torch.rand(7, 5, dtype=torch.float64)
+    upper = torch.rand(7, 5).to(dtype)
     grad_x, grad_shares = torch.autograd.grad(y, (x, shares), upper)
-    torch.testing.assert_close(grad_shares, torch.einsum("bm,bmk->mk", upper, values.detach()))
+    assert grad_shares.dtype == shares.dtype
+    wanted = torch.einsum("bm,bmk->mk", upper, values.detach())
+    torch.testing.assert_close(grad_shares.to(dtype), wanted)
     read = mixed if mixture else values[:, :, 1]
     torch.testing.assert_close(grad_x, torch.autograd.grad(read, x, upper)[0])
 
