@@ -16,7 +16,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.looped import LoopedBuilder, unroll
 from lgn_lightning.circuit.build.sequential import SequentialBuilder, state_of
 from lgn_lightning.circuit.check.stats import CircuitStats, circuit_stats
-from lgn_lightning.circuit.check.verify import Verification, verify
+from lgn_lightning.circuit.check.verify import Verification, different_inputs, verify
 from lgn_lightning.circuit.emit.c import emit_c
 from lgn_lightning.circuit.emit.c_stream import emit_c_stream
 from lgn_lightning.circuit.emit.export import keeps_loops
@@ -62,8 +62,11 @@ class _Methods:
     def verify(self, other: Circuit | LoopedCircuit, samples: ArrayLike | None = None) -> Verification:
         """Compares the scores of two circuits: on all inputs where they are few, else on random ones and ``samples``.
 
-        A CircuitError if inputs or classes differ in number.
+        What the scores say is not compared. A CircuitError if inputs or classes differ in number, or if both circuits
+        say how they read a sample, and that differs: no samples are the same for both.
         """
+        if different := different_inputs(_data(self), other):
+            raise CircuitError(f"the circuits read samples in different ways: they differ in {', '.join(different)}")
         return verify(_data(self), other, samples)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         other = read_source(second, form="code")
         print(f"{other.title}: {other.flat}")
+        verifier.compare_around("around the gates", other.flat)
         verifier.verify_circuit("both circuits", source.flat, other.flat)
     parts = "gates, sums and decision" if verifier.proven_whole else "gates"
     return _conclude(verifier, _show(verifier), f"{parts} proven for all inputs")
@@ -106,6 +107,7 @@ def _run_sequential(
         print(f"{other.title}: {other.circuit}")
         if not isinstance(other.circuit, SequentialCircuit):
             raise LgnError(f"{second} holds a circuit without state, and {source.path} one with state")
+        verifier.compare_around("around the gates", other.circuit)
         verifier.verify_other("both circuits", other.circuit)
     bits = verifier.counterexample
     shown = (

@@ -40,12 +40,13 @@ from lgn_lightning.circuit.check.prove_verilog import module_of_tables, prove_ve
 from lgn_lightning.circuit.check.simulate_axi import simulate_axi
 from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError
-from lgn_lightning.circuit.check.verify import Verification, verify
+from lgn_lightning.circuit.check.verify import Verification, differences_around, verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import sample_ports, vector_order
+from lgn_lightning.circuit.net.netlist import CircuitInputs
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.encoder import encoder_circuit, encoder_scores
@@ -142,6 +143,12 @@ class Verifier:
         example = encode(self.circuit, rows[wrong[:1]])[0] if wrong.size else None
         how = f"on {wrong.size:,} of all {len(rows):,} rows" if wrong.size else f"on all {len(rows):,} rows"
         self._compare(what, not wrong.size, how, example)
+
+    def compare_around(self, what: str, other: CircuitInputs) -> None:
+        """Compares how inputs are read, what scores mean and what classes are called with those of another circuit."""
+        different = differences_around(self.circuit, other)
+        how = f"they differ in {', '.join(different)}" if different else "inputs, decision and names"
+        self._compare(what, not different, how, None)
 
     def verify_circuit(self, what: str, circuit: Circuit, other: Circuit) -> None:
         """Compares another circuit with ``circuit`` on samples, and formally."""

@@ -46,6 +46,17 @@ def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture
     assert "cannot be compared" in capsys.readouterr().err
 
 
+def test_verify_finds_other_thresholds_on_equal_gates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    circuit = image_circuit()
+    assert circuit.levels is not None
+    replace(circuit, levels=circuit.levels // 2).save("other.lgn")
+    assert main(["verify", "net.lgn", "other.lgn", "--no-proof"]) == 1
+    out = capsys.readouterr().out
+    assert "NOT EQUAL  around the gates: they differ in thresholds" in out
+    assert "equal      both circuits" in out
+    assert out.endswith("NOT EQUAL\n")
+
+
 @pytest.mark.skipif(not shutil.which("berkeley-abc"), reason="berkeley-abc is not installed")
 def test_verify_finds_by_proof_what_samples_miss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # An AND of 40 inputs differs from constant 0 on one input alone.

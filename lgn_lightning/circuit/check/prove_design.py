@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -121,16 +122,19 @@ def prove_decision(circuit: Netlist, timeout: float) -> Proof:
     """Proves that a design decides on its scores as the circuit does.
 
     Where each result depends on one score, all of its values are tried. That the number of a class is the first of the
-    highest scores is proven by ABC, beside a plain form of it.
+    highest scores is proven by ABC, beside a plain form of it. Both take the bits of scores for any bits. A design
+    knows more of them: some are constant, equal or opposite, in small sums above all. So what is wrong then is looked
+    at once more with the gates and sums before it, where a counterexample is one of the circuit's inputs.
 
     Raises:
         ToolError: If ABC is missing or has no answer, or the decision reads something else than scores.
     """
     design = design_of(circuit)
     width = result_bits(circuit)[0]
-    if circuit.decoding.kind == "argmax":
-        return prove(_decision_alone(design), _plain_argmax(circuit.num_classes, width), timeout)
     alone = _decision_alone(design)
+    if circuit.decoding.kind == "argmax":
+        plain = _plain_argmax(circuit.num_classes, width)
+        return prove(alone, plain, timeout) or prove(*_behind_sums(design, plain), timeout)
     group, bits = circuit.outputs.size // circuit.num_classes, alone.outputs.size
     for c in range(circuit.num_classes):
         scores = np.zeros((group + 1, circuit.num_classes), np.int64)
@@ -148,7 +152,7 @@ def prove_decision(circuit: Netlist, timeout: float) -> Proof:
         wanted = result_of(circuit, scores)
         for place, node in enumerate(alone.outputs.tolist()):
             if values[node] != sum((value >> place & 1) << row for row, value in enumerate(wanted)):
-                return Proof(False, "all values", f"bit {place} of {bits} is wrong for a value of score {c}")
+                return prove(*_behind_sums(design, _plain_values(circuit, width, bits)), timeout)
     return Proof(True, "all values", f"{circuit.num_classes * (group + 1):,} scores")
 
 
@@ -190,6 +194,39 @@ def _decision_alone(design: Design) -> Netlist:
     return Netlist(len(bits), np.array(tables, np.uint8), a, b, outputs, 1, c)
 
 
+def _behind_sums(design: Design, plain: Netlist) -> tuple[Netlist, Netlist]:
+    """A design, and the same with another decision on its scores: circuits of the inputs, whose outputs are results."""
+    net = design.netlist
+    scores, results = net.outputs[: design.num_scores], net.outputs[design.num_scores :]
+    source = np.concatenate([scores, net.num_nodes + np.arange(plain.num_gates)]).astype(np.int32)
+    a, b, c = (np.concatenate([own, source[new]]) for own, new in zip(net.operands, plain.operands, strict=True))
+    gates, outputs = np.concatenate([net.gates, plain.gates]), source[plain.outputs]
+    return replace(net, outputs=results), Netlist(net.num_inputs, gates, a, b, outputs, 1, c)
+
+
+def _plain_values(circuit: Netlist, width: int, bits: int) -> Netlist:
+    """Results that depend on one score each, as a choice among those of all of its values."""
+    classes, group = circuit.num_classes, circuit.outputs.size // circuit.num_classes
+    nodes, outputs = Nodes(classes * width), [0] * bits
+    for c in range(classes):
+        scores = np.zeros((1 << width, classes), np.int64)
+        scores[:, c] = np.minimum(np.arange(1 << width), group)  # more cannot be
+        wanted = result_of(circuit, scores)
+        for place in _places(circuit, c, bits):
+            level: list[Bit] = [ONE if value >> place & 1 else ZERO for value in wanted]
+            for k in range(width):
+                nodes.cell()
+                level = [nodes.mux(c * width + k, *pair) for pair in zip(level[::2], level[1::2], strict=True)]
+            outputs[place] = level[0]
+    return _netlist(nodes, outputs)
+
+
+def _places(circuit: Netlist, group: int, bits: int) -> range:
+    """Bits of the result that depend on a score."""
+    own = 1 if circuit.decoding.kind == "labels" else bits // circuit.num_classes
+    return range(group * own, (group + 1) * own)
+
+
 def _plain_argmax(classes: int, width: int) -> Netlist:
     """The number of the first of the highest scores, as its definition says: above all before, not below one after."""
     nodes = Nodes(classes * width)
@@ -213,9 +250,14 @@ def _plain_argmax(classes: int, width: int) -> Netlist:
             nodes.cell()
             result = nodes.node(OR2, result, bit)
         outputs.append(result)
-    if ZERO in outputs:
-        nodes.constant(ZERO)
-        outputs = [nodes.num_inputs + len(nodes.tables) - 1 if bit == ZERO else bit for bit in outputs]
+    return _netlist(nodes, outputs)
+
+
+def _netlist(nodes: Nodes, outputs: list[Bit]) -> Netlist:
+    """Nodes as a circuit with these outputs."""
+    for constant in {ZERO, ONE} & set(outputs):
+        nodes.constant(constant)
+        outputs = [nodes.num_inputs + len(nodes.tables) - 1 if bit == constant else bit for bit in outputs]
     a, b, c3 = np.array(nodes.operands, np.int32).reshape(-1, 3).T
     return Netlist(nodes.num_inputs, np.array(nodes.tables, np.uint8), a, b, np.array(outputs, np.int32), 1, c3)
 

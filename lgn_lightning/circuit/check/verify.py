@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.net.looped import LoopedNetlist
-from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
+from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
 from lgn_lightning.circuit.simulate import encode, scores
 
 AnyCircuit = Netlist | LoopedNetlist
@@ -40,11 +40,38 @@ class Verification:
         return self.equal
 
 
+def different_inputs(left: CircuitInputs, right: CircuitInputs) -> list[str]:
+    """What differs in how two circuits of any form read their inputs, where both say it."""
+    if left.is_plain or right.is_plain:
+        return []
+    parts = {"levels": "thresholds", "image_shape": "sizes of images", "comparisons": "columns or their thresholds"}
+    parts["preparation"] = "preparations of image files"
+    return [text for name, text in parts.items() if not _same(left, right, name)]
+
+
+def differences_around(left: CircuitInputs, right: CircuitInputs) -> list[str]:
+    """What differs around the gates of two circuits of any form: how inputs are read, and what scores say.
+
+    Where gates are equal, equal bits give equal scores, and yet a sample may be decided on in another way. Names count
+    where both circuits have some.
+    """
+    found = different_inputs(left, right)
+    found += [text for name, text in {"decoding": "decisions", "tau": "tau"}.items() if not _same(left, right, name)]
+    names = getattr(left, "class_names", None), getattr(right, "class_names", None)
+    return found + (["names of classes"] if None not in names and names[0] != names[1] else [])
+
+
+def _same(left: CircuitInputs, right: CircuitInputs, name: str) -> bool:
+    ours, theirs = getattr(left, name), getattr(right, name)
+    return np.array_equal(ours, theirs) if isinstance(ours, np.ndarray) else bool(ours == theirs)
+
+
 def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None, seed: int = 0) -> Verification:
     """Compares the scores of two circuits on random inputs of a seed, or on all of them where they are few.
 
-    ``samples``, as `Circuit.scores` takes them, are tried beside these. If inputs or classes differ in number, that is
-    a CircuitError.
+    The inputs are bits; what makes them of samples is not compared, see `differences_around`. ``samples``, as
+    `Circuit.scores` of the first circuit takes them, are tried beside these. If inputs or classes differ in number,
+    that is a CircuitError.
     """
     if (left.num_inputs, left.num_classes) != (right.num_inputs, right.num_classes):
         sizes = [f"{circuit.num_inputs} inputs and {circuit.num_classes} classes" for circuit in (left, right)]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lgn_lightning.circuit import Circuit, CircuitError
+from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
 from lgn_lightning.circuit.check import prove_design
 from lgn_lightning.circuit.check.prove_design import apply_table, prove_decision, prove_sums, prove_thresholds
 from lgn_lightning.circuit.check.tools import ToolError
@@ -24,7 +25,7 @@ PIXELS = random_circuit(3, 60, 90, 3, 7, levels=[0, 130, 255], image_shape=(1, 4
 def decoded(kind: str) -> Circuit:
     circuit = random_circuit(7, 20, 150, 1 if kind == "levels" else 3, 21)
     decodings = {
-        "levels": Decoding("levels", (3, 9, 20), (0.5,), (0.0,) * 3),
+        "levels": Decoding("levels", (7, 9, 14), (0.5,), (0.0,) * 3),
         "labels": Decoding("labels", (4, 11, 30), (1.0,) * 3, (0.0,) * 3),
         "numbers": Decoding("numbers", (), (0.37, -2.5, 0.0), (1.0, 0.25, 3.0)),
     }
@@ -52,6 +53,28 @@ def test_the_first_of_the_highest_scores_is_proven(circuit: Circuit) -> None:
 @pytest.mark.parametrize("kind", ["levels", "labels", "numbers"])
 def test_other_decisions_are_proven_for_all_scores(kind: str) -> None:
     assert prove_decision(decoded(kind), 60).tool == "all values"
+
+
+@needs_abc
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["argmax", "levels", "labels", "numbers"]), st.integers(1, 6))
+def test_decisions_on_scores_with_constant_or_shared_bits_are_proven(seed: int, kind: str, group: int) -> None:
+    draw = np.random.default_rng(seed)
+    groups = 1 if kind == "levels" else int(draw.integers(1, 5))
+    circuit = random_circuit(seed % 1000, 5, 12, groups, group)
+    nodes = draw.choice([2, 3, 6, 7, 11], circuit.outputs.size)  # few, so that scores have equal outputs
+    gates = circuit.gates.copy()
+    gates[2], gates[6] = 0, 15  # constants
+    circuit = replace(circuit, gates=gates, outputs=nodes.astype(np.int32))
+    thresholds = tuple(sorted(draw.integers(0, group + 2, groups).tolist()))
+    decodings = {
+        "levels": Decoding("levels", thresholds, (0.5,), (0.0,) * groups),
+        "labels": Decoding("labels", thresholds, (1.0,) * groups, (0.0,) * groups),
+        "numbers": Decoding("numbers", (), tuple(draw.normal(size=groups)), tuple(draw.normal(size=groups))),
+    }
+    circuit = circuit.with_decoding(decodings[kind]) if kind in decodings else circuit
+    for tried in (circuit, optimize_for_export(circuit)[0]):
+        assert prove_decision(tried, 60)
 
 
 def with_a_change(monkeypatch: pytest.MonkeyPatch, circuit: Circuit, part: int, chance: int) -> None:
@@ -105,9 +128,16 @@ def test_a_changed_table_of_the_decision_is_found(kind: str, monkeypatch: pytest
     for chance in range(8):
         monkeypatch.undo()
         with_a_change(monkeypatch, circuit, DECISION, chance)
-        proven = first_sum(prove_decision, circuit, 60)
-        assert not (proven and effect(right, prove_design.design_of(circuit), bits))
-        found += not proven
+        design = prove_design.design_of(circuit)
+        try:
+            proof = prove_decision(circuit, 60)
+        except ToolError:
+            continue
+        if proof:
+            assert not effect(right, design, bits)
+        elif proof.counterexample is not None:
+            assert effect(right, design, proof.counterexample[None])  # bits of the inputs
+        found += not proof
     assert found
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lgn_lightning.circuit import CircuitError, LoopedCircuit
-from tests.circuit.random_circuits import random_bits, random_circuit
+from lgn_lightning.circuit import CircuitError, Decoding, LoopedCircuit
+from lgn_lightning.circuit.check.verify import differences_around
+from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
 from tests.circuit.random_conv_nets import tree_net
 
 
@@ -63,3 +64,22 @@ def test_looped_circuits_are_compared_with_flat_ones() -> None:
     outputs = looped.outputs.copy()
     outputs[0] = outputs[-1]
     assert not looped.verify(replace(looped, tail=replace(looped.tail, outputs=outputs)))
+
+
+def test_what_is_around_the_gates_is_compared() -> None:
+    circuit = image_circuit()
+    assert circuit.levels is not None
+    darker = replace(circuit, levels=circuit.levels // 2)
+    assert differences_around(circuit, darker) == ["thresholds"]
+    with pytest.raises(CircuitError, match="read samples in different ways: they differ in thresholds"):
+        circuit.verify(darker)
+    names = [f"class {c}" for c in range(circuit.num_classes)]
+    swapped = replace(circuit, class_names=tuple(names[::-1]), tau=9.0)
+    assert differences_around(replace(circuit, class_names=tuple(names)), swapped) == ["tau", "names of classes"]
+    assert differences_around(replace(circuit, class_names=None), swapped) == ["tau"]  # only one has names
+    assert circuit.verify(swapped)  # equal scores
+    labels = circuit.with_decoding(Decoding("labels", *((1,) * circuit.num_classes for _ in range(3))))
+    assert differences_around(circuit, labels) == ["decisions"]
+    plain = replace(circuit, levels=None, image_shape=None)
+    assert differences_around(plain, circuit) == []
+    assert circuit.verify(plain)
