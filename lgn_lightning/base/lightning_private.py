@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 
@@ -34,6 +34,10 @@ def datamodule_of(module: pl.LightningModule) -> Any:
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     return trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+
+def averages_buffers(callback: pl.Callback) -> bool:
+    return isinstance(callback, WeightAveraging) and bool(callback._use_buffers)
 
 
 def callbacks_id(trainer: pl.Trainer) -> int:

@@ -115,6 +115,14 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     for option, given in of_verilog.items():
         if given and "verilog" not in formats:
             raise LgnError(f"--{option} applies to Verilog only: add --format verilog")
+    of_others = {
+        "word-bits": (arguments.word_bits != 64 and not {"c", "library"} & set(formats), "C: add --format c"),
+        "may-change": (arguments.may_change and arguments.approximate is None, "--approximate RECIPE: add it"),
+        "beat": (arguments.beat != 32 and top is None, "--top axi-stream: add it"),
+    }
+    for option, (unused, wanted) in of_others.items():
+        if unused:
+            raise LgnError(f"--{option} applies to {wanted}")
     if c_name(name) != name:
         wanted = f"give small letters, digits and underscores, as {c_name(name)!r}"
         raise LgnError(f"--name {name!r} is no prefix of C names: {wanted}")

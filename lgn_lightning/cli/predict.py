@@ -100,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     if arguments.inputs and (arguments.data or arguments.data_root):
         raise LgnError("give what to predict once: images, folders of images or an .npy array, or else --data <recipe>")
+    if arguments.threads < 1:
+        raise LgnError(f"--threads must be at least 1, got {arguments.threads}")
     classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
     if arguments.inputs:
         shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation

@@ -118,6 +118,10 @@ def _as_images(array: NDArray[Any], shape: tuple[int, int, int] | None) -> NDArr
     if array.shape[1:] == (height, width, channels) and array.shape[1:] != shape:
         array = array.transpose(0, 3, 1, 2)
     is_image = array.shape[1:] == shape or (channels == 1 and array.shape[1:] == shape[1:])
+    if is_image and array.dtype.kind in "iu" and array.size and array.max() == 1:
+        note(
+            "the highest value of these whole numbers is 1 of 255, nearly black: give 0 and 255, or floats from 0 to 1"
+        )
     if not is_image or array.dtype in (np.bool_, np.uint8) or not array.size or array.dtype.kind not in "iuf":
         return array
     low, high = array.min(), array.max()

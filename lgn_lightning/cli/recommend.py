@@ -62,14 +62,16 @@ def data_settings(given: list[str], target: list[str] | None, root: Path | None)
     Raises:
         UsageError: If it is neither a class nor a path, or not clear what to predict.
     """
-    from lgn_lightning import data  # its names alone, which takes a second that a wrong option need not
+    from lgn_lightning import data  # takes a second that a wrong option need not
+    from lgn_lightning.data.table_file import is_table_file
 
     first, path = given[0], Path(given[0])
     more: dict[str, Any] = {} if root is None else {"root": str(root)}
     name = first.removeprefix("lgn_lightning.data.")
     kind = "ImageFolder"
     if not path.exists():
-        if name not in data.__all__ and "." not in name:
+        is_class = "." in name and all(part.isidentifier() for part in name.split("."))
+        if name not in data.__all__ and (not is_class or is_table_file(path) or path.suffix in _SEQUENCES):
             raise UsageError(f"--data {first}: there is no such path, and no data module of this name")
         known = f"lgn_lightning.data.{name}" if name in data.__all__ else name
         return {"class_path": known, "init_args": more | ({"target": target} if target else {})}

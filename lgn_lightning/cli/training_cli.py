@@ -19,7 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lgn_lightning.base.errors import CheckpointError, LgnError
+from lgn_lightning.base.errors import CheckpointError, LgnError, UsageError
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.base.programs import hangup_like_sigterm
@@ -209,6 +209,10 @@ class TrainingCLI(LightningCLI):
             return
         path = self.config[self.subcommand].get("ckpt_path")
         name = self.config[self.subcommand].run_name
+        if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+            raise UsageError(
+                f"--run_name {name!r}: give a name for a folder below {RUNS / self.recipe_name}, without slashes"
+            )
         if name is not None and self.resume is None and self._makes_run:
             # On all ranks, before any of them writes.
             RunFolder(RUNS / self.recipe_name / name).check_new()

@@ -174,7 +174,8 @@ def csv_form(path: Path) -> CsvForm:
         text = io.TextIOWrapper(io.BytesIO(head), encoding, "strict" if whole else "ignore", newline="").read()
     except UnicodeDecodeError:
         encoding, text = "latin-1", head.decode("latin-1")
-    lines = text.splitlines()[: _LINES + 1]
+    # Not by `splitlines`: other characters that it takes for ends of lines are text in a field.
+    lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")][: _LINES + 1]
     if not whole and len(lines) <= _LINES:
         lines = lines[:-1]  # the last may be cut off
     found = {mark: _fields(lines, mark) for mark in _SEPARATORS}

@@ -4,17 +4,19 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -80,16 +82,34 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
         tags.input_tags.allow_nan = True  # a missing value is a bit of its own
         return tags
 
+    def _check_arguments(self) -> None:
+        """A TypeError or ValueError if what the training is told cannot be."""
+        for name in ("steps", "patience", "batch_size"):
+            if (value := getattr(self, name)) is not None:
+                check_scalar(value, name, Integral, min_val=1)
+        check_scalar(self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither")
+        check_scalar(
+            self.validation_fraction, "validation_fraction", Real, min_val=0, max_val=1, include_boundaries="left"
+        )
+        if self.patience is not None and not self.validation_fraction:
+            raise ValueError("patience waits for validations, and with validation_fraction=0 there are none")
+
     def _rows(self, x: Any, y: Any = None, fitting: bool = False) -> tuple[Rows, Any]:
         """Rows of an array or frame, and the labels, both checked; ``fitting`` finds what the columns hold."""
         checks: dict[str, Any] = {"reset": fitting, "ensure_all_finite": "allow-nan"}
         if fitting:
+            self._check_arguments()
             checks |= {"ensure_min_samples": 2, "y": y, "multi_output": isinstance(self, MultiOutputMixin)}
-        numbers = not hasattr(x, "dtypes") or all(np.dtype(kind).kind in "fiub" for kind in _plain(x.dtypes))
-        found = validate_data(self, x, dtype=[np.float64, np.float32] if numbers else None, **checks)
+        is_frame = hasattr(x, "dtypes")
+        numbers = not is_frame or all(np.dtype(kind).kind in "fiub" for kind in _plain(x.dtypes))
+        if not fitting:  # names of categories, whatever type they come in
+            numbers &= all(column.kind != "category" for column in self.columns_)
+        checked = x.astype(object) if is_frame and not numbers else x  # numpy has no type for dates among numbers
+        found = validate_data(self, checked, dtype=[np.float64, np.float32] if numbers else None, **checks)
         values, y = found if fitting else (found, None)
         if not numbers:
-            frame = x.rename(columns=str)
+            names = [column.name for column in self.columns_] if not is_frame else None
+            frame = pd.DataFrame(values, columns=names) if names else x.rename(columns=str)
             if fitting:
                 self.columns_ = _refused(find_columns, frame, {}, "X")
             return _refused(make_table_rows, self.columns_, frame, "X")[0], y
@@ -171,15 +191,18 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
         return widths
 
     def _split(self, labels: Tensor, seed: int, target: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows to train and to validate on; of very few rows none are held out."""
+        """Rows to train and to validate on; of very few rows none are held out, which patience does not allow."""
         rows, nothing = np.arange(len(labels)), np.zeros(0, np.int64)
-        if self.validation_fraction <= 0 or len(rows) * self.validation_fraction < 2:
-            return rows, nothing
-        try:
-            classes = labels.numpy() if target == "classes" else None
-            return split_rows(len(rows), self.validation_fraction, seed, classes)
-        except DataError:
-            return rows, nothing
+        if len(rows) * self.validation_fraction >= 2:
+            with suppress(DataError):
+                classes = labels.numpy() if target == "classes" else None
+                return split_rows(len(rows), self.validation_fraction, seed, classes)
+        if self.patience is not None:
+            raise ValueError(
+                f"patience waits for validations, and {len(rows)} rows are too few to hold a share of "
+                f"{self.validation_fraction} out; leave patience out"
+            )
+        return rows, nothing
 
     def _scores(self, x: Any) -> NDArray[np.int32]:
         check_is_fitted(self)

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric
 from lgn_lightning.base.errors import TrainingError
 from lgn_lightning.base.lightning_private import (
     callbacks_id,
+    callbacks_of,
     datamodule_of,
     log_interval,
     log_short_runs,
@@ -41,7 +42,7 @@ from lgn_lightning.training.schedule_length import warn_of_another_length
 from lgn_lightning.training.size_check import check_sizes
 from lgn_lightning.training.targets import Classes, Target, describe_target, make_target
 from lgn_lightning.training.training_labels import training_labels
-from lgn_lightning.training.weight_check import check_weights, warn_of_untrained
+from lgn_lightning.training.weight_check import check_averages, check_weights, warn_of_untrained
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -221,6 +222,7 @@ class LogicModule(GraphedTraining):
         fit_columns(self.net, datamodule_of(self), fits=stage == "fit")
         if stage == "fit":
             check_same_start(self.net)
+            check_averages(callbacks_of(self.trainer))
             self._callbacks = callbacks_id(self.trainer)
 
     def on_train_start(self) -> None:

@@ -1,10 +1,14 @@
 """Stops a training whose weights are no numbers any more, and warns of weights that do not train."""
 
+from collections.abc import Iterable
+
+import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from lgn_lightning.base.errors import TrainingError, some
 from lgn_lightning.base.finite import nonsense_in
+from lgn_lightning.base.lightning_private import averages_buffers
 
 
 def check_weights(net: nn.Module, step: int) -> None:
@@ -18,6 +22,15 @@ def check_weights(net: nn.Module, step: int) -> None:
             f"at step {step} there is {value} in {tensor} of layer {layer or type(net).__name__}{more}: lower the "
             "learning rate, or look for NaN in data and loss; in half precision (16-true) Adam's eps of 1e-8 is 0, so "
             "set eps to 1e-4 or train with bf16-mixed"
+        )
+
+
+def check_averages(callbacks: Iterable[pl.Callback]) -> None:
+    """Refuses, by a ValueError, callbacks that average buffers: of two wires the mean is a third one."""
+    for callback in filter(averages_buffers, callbacks):
+        name = type(callback).__name__
+        raise ValueError(
+            f"{name} averages buffers, and wires are some: give it use_buffers=False, and see docs/methods.md"
         )
 
 

@@ -37,6 +37,9 @@ def test_export_from_a_circuit_file(folder: Path, capsys: pytest.CaptureFixture[
         (["--top", "axi-stream"], "--top axi-stream applies to Verilog"),
         (["--format", "verilog", "--top", "axi-stream", "--beat", "20"], "a beat has 8, 16"),
         (["--format", "verilog", "--name", "module"], "'module' cannot be a Verilog module"),
+        (["--format", "verilog", "--word-bits", "8"], "--word-bits applies to C: add --format c"),
+        (["--may-change", "0.5"], "--may-change applies to --approximate RECIPE: add it"),
+        (["--format", "verilog", "--beat", "64"], "--beat applies to --top axi-stream: add it"),
     ):
         assert main(["export", "net.lgn", "--out", "new", *arguments]) == 1
         assert message in capsys.readouterr().err

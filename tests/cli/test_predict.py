@@ -115,6 +115,7 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
         (["net.lgn", "empty"], "no images in empty"),
         (["plain.lgn", "wide.png"], "give bits, as a .npy array of bools"),
+        (["net.lgn", "bits.npy", "--threads", "0"], "--threads must be at least 1, got 0"),
     ):
         assert main(["predict", *arguments]) == 1, arguments
         assert message in capsys.readouterr().err
@@ -233,6 +234,18 @@ def test_predict_takes_arrays_as_people_have_them(folder: Path, capsys: pytest.C
             assert main(["predict", net, "x.npy", "--scores"]) == 0
             printed.add(capsys.readouterr().out)
         assert len(printed) == 1, net
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_predict_says_that_whole_numbers_of_0_and_1_are_nearly_black(
+    dtype: type, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value, says in ((1, True), (255, False), (1.0, False)):
+        pixels = np.zeros((2, 1, 3, 5))
+        pixels[0, 0, 0, 0] = value
+        np.save("x.npy", pixels if isinstance(value, float) else pixels.astype(dtype))
+        assert main(["predict", "net.lgn", "x.npy"]) == 0
+        assert ("give 0 and 255, or floats" in capsys.readouterr().err) == says
 
 
 def test_predict_resizes_if_it_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,6 +181,8 @@ def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     ("given", "error"),
     [
         (["nowhere"], "no such path, and no data module"),
+        (["tt.csv", "--target", "b"], "tt.csv: there is no such path"),
+        (["./runs/tt", "--target", "b"], "./runs/tt: there is no such path"),
         (["t.csv"], "--target <column>; t.csv has a, b"),
         (["Digits", "--gates", "50"], "100 or more"),
         (["Digits", "--gates", "1000", "--net", "tree"], "dense nets"),

@@ -120,6 +120,13 @@ def test_what_a_class_refuses_is_one_error(
     assert not list(folder.rglob("*.*"))
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+def test_names_of_runs_are_names_of_folders(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", f"--run_name={name}"]) == 2
+    assert f"--run_name '{name}': give a name for a folder below runs/digits" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("part", "error"),
     [

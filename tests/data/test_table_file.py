@@ -38,6 +38,13 @@ def test_semicolons_decimal_commas_and_a_byte_order_mark(tmp_path: Path, capsys:
     assert all(word in said for word in ("';'", "decimal commas", "byte-order mark"))
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_line_feeds_and_carriage_returns_end_lines(tmp_path: Path, mark: str) -> None:
+    for end in ("\n", "\r\n", "\r"):
+        frame = read_table(write(tmp_path / "a.csv", end.join(["a,n", f"x{mark}y,1", "z,2", ""])))
+        assert frame["a"].tolist() == [f"x{mark}y", "z"]
+
+
 def test_text_that_is_no_utf_8_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = read_table(write(tmp_path / "a.csv", "größe,n\n1,ü\n".encode("latin-1")))
     assert frame["n"].tolist() == ["ü"]

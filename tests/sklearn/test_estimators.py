@@ -1,4 +1,6 @@
 import pickle
+import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,3 +102,50 @@ def test_losses_weights_and_early_stopping() -> None:
         LogicGateClassifier(**SMALL, class_weight="balanced", loss=FocalLoss()).fit(x, y)
     with pytest.raises(ValueError, match="one class"):
         LogicGateClassifier(**SMALL).fit(x, np.zeros(400))
+
+
+def test_categories_are_names_whatever_type_they_come_in() -> None:
+    generator = np.random.default_rng(0)
+    for codes in ([10, 20, 30, 40], [0, 1, 2, 3]):
+        area, size = generator.choice(codes, 400), generator.normal(size=400)
+        y = np.isin(area, codes[1::2])
+        trained = pd.DataFrame({"area": pd.Series(area).astype("category"), "size": size})
+        model = LogicGateClassifier(**SMALL, random_state=0).fit(trained, y)
+        expected = model.predict(trained)
+        assert (expected == y).mean() > 0.95
+        for other in (
+            pd.DataFrame({"area": area, "size": size}),
+            pd.DataFrame({"area": area.astype(float), "size": size}),
+            pd.DataFrame({"area": area.astype(str), "size": size}),
+        ):
+            assert np.array_equal(model.predict(other), expected)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names of columns
+            for array in (trained.to_numpy(object), np.stack([area, size], 1)):
+                assert np.array_equal(model.predict(array), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps == 0, must be >= 1"),
+        ({"steps": -1}, ValueError, "steps == -1"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be an instance of"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate == 0.0"),
+        ({"validation_fraction": 30}, ValueError, "validation_fraction == 30, must be < 1"),
+        ({"validation_fraction": 1.0}, ValueError, "validation_fraction == 1.0"),
+        ({"validation_fraction": 0, "patience": 1}, ValueError, "patience waits for validations"),
+        ({"validation_fraction": 0.01, "patience": 1}, ValueError, "12 rows are too few to hold a share of 0.01 out"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_are_refused(arguments: dict[str, Any], error: type, message: str) -> None:
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    with pytest.raises(error, match=message):
+        LogicGateClassifier(**{**SMALL, **arguments}).fit(x, x[:, 0] > 0)
+
+
+def test_dates_are_refused_as_everywhere() -> None:
+    frame = pd.DataFrame({"a": np.arange(50.0), "day": pd.Timestamp("2020-01-01")})
+    with pytest.raises(ValueError, match="'day' holds dates"):
+        LogicGateClassifier(**SMALL).fit(frame, np.arange(50) > 20)

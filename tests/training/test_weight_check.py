@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 
 from lgn_lightning import LogicClassifier
@@ -75,3 +75,10 @@ def test_minus_infinity_alone_is_a_weight(value: float, refused: bool) -> None:
 
 def test_a_net_without_weights_passes() -> None:
     check_weights(nn.Flatten(), 1)
+
+
+@pytest.mark.parametrize("kind", [WeightAveraging, EMAWeightAveraging])
+def test_averages_of_wires_are_refused(kind: type[WeightAveraging], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{kind.__name__} averages buffers, and wires are some: give it use_buffers"):
+        trainer(tmp_path, callbacks=[kind()]).fit(LogicClassifier(net(), 2), loader())
+    trainer(tmp_path, callbacks=[kind(use_buffers=False)]).fit(LogicClassifier(net(), 2), loader())
