@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,26 @@ class GateLayer(CheckedInput):
                 f"implementation='cuda' needs device='cuda', but the layer is on {self.weights.device}; "
                 "leave implementation out to take the fastest for any device"
             )
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        about = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if about is not None:  # beside the version of the module: no key that others would not know
+            about["parametrization"] = self.parametrization.name
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *others: Any
+    ) -> None:
+        """Refuses weights that mean other gates here, though their shape may be the same."""
+        saved, own = local_metadata.get("parametrization"), self.parametrization.name
+        if saved in (None, own):
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+            return
+        error_msgs: list[str] = others[-1]
+        error_msgs.append(
+            f"{prefix}weights are of the parametrization {saved!r}, and the layer has {own!r}: build the net with "
+            f"{saved!r}, and convert() it then"
+        )
 
     def reset_parameters(self) -> None:
         """Draws the weights anew; the connections, or their candidates, stay."""

@@ -364,12 +364,12 @@ class LogicModule(GraphedTraining):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what the checkpoint holds of another loss, such as class weights: the net is what is loaded."""
         own = {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
-        saved = {
-            name: value
-            for name, value in checkpoint["state_dict"].items()
-            if not name.startswith("loss.") or (name in own and own[name].shape == value.shape)
-        }
-        checkpoint["state_dict"] = {**own, **saved}
+        state = checkpoint["state_dict"]
+        for name in [name for name in state if name.startswith("loss.")]:
+            if name not in own or own[name].shape != state[name].shape:
+                del state[name]
+        for name in own.keys() - state.keys():
+            state[name] = own[name]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves recipe, class names, preparation, decoding, digest; a TrainingError if weights are NaN or infinite."""

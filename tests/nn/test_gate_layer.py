@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +197,22 @@ def test_infinite_logits(implementation: str | None) -> None:
     torch.testing.assert_close(y[:, 0], (x[:, a[0]] != x[:, b[0]]).float())
     assert y[:, 1].isnan().all()
     assert torch.equal(layer.eval()(x)[:, 1], x[:, a[1]])
+
+
+def test_weights_of_another_parametrization_are_refused(tmp_path: Path) -> None:
+    """Four weights a gate mean other gates in each: without an error a trained net would be a random one."""
+    trained = torch.nn.Sequential(
+        LogicLayer(4, 8, parametrization="sigmoid"), LogicLayer(8, 6, parametrization="sigmoid")
+    )
+    torch.save(trained.state_dict(), tmp_path / "net.pt")
+    state = torch.load(tmp_path / "net.pt", weights_only=True)
+    other = torch.nn.Sequential(LogicLayer(4, 8, parametrization="walsh"), LogicLayer(8, 6, parametrization="sigmoid"))
+    before = other[0].weights.detach().clone()
+    with pytest.raises(RuntimeError, match=r"0\.weights are of the parametrization 'sigmoid', .* has 'walsh'"):
+        other.load_state_dict(state)
+    assert torch.equal(other[0].weights, before)
+    other[0].convert("sigmoid")
+    other.load_state_dict(state)
+    assert torch.equal(other[0].weights, trained[0].weights)
+    assert list(state) == list(trained.state_dict())  # no key that others would not know
+    other.load_state_dict(dict(state))  # which says nothing of itself, as one of another library
