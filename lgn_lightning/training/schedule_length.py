@@ -55,7 +55,7 @@ def follow_rows(data: Any, config: Any) -> None:
     passes, planned = getattr(data, "most_passes", None), config.trainer.max_steps
     if passes is None or planned < 1:
         return
-    batches = config.trainer.accumulate_grad_batches  # of a step, on each process
+    batches = max(1, config.trainer.accumulate_grad_batches)  # of a step, on each process
     samples = data.batch_size * batches * _processes(config.trainer)
     steps = min(planned, steps_of(passes, data.training_size, samples))
     interval = config.trainer.val_check_interval  # in batches
