@@ -24,6 +24,8 @@ from lgn_lightning.runs.recipes import find_recipe
 
 #: What ABC may take for ``--report``, and above how many gates it is not asked.
 _ABC_SECONDS, _ABC_GATES = 60, 200_000
+#: Samples in a word of the C, and bits of a beat of AXI4-Stream, where none are given.
+_WORD_BITS, _BEAT = 64, 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "an AXI4-Stream top level beside the Verilog, with VHDL, README and cocotb test bench (default: plain, none)"
     parser.add_argument("--top", choices=TOPS, default="plain", help=text)
     text = "bits of a beat of AXI4-Stream (default: 32)"
-    parser.add_argument("--beat", type=int, default=32, metavar="BITS", help=text)
+    parser.add_argument("--beat", type=int, default=_BEAT, metavar="BITS", help=text)
     text = "name of files and Verilog module, prefix of C names: nets of different names fit into one program"
     parser.add_argument("--name", default=STEM, help=f"{text} (default: {STEM})")
     text = "samples in a word of the packed entry points of the C (default: 64)"
-    parser.add_argument("--word-bits", type=int, default=64, choices=WORD_BITS, help=text)
+    parser.add_argument("--word-bits", type=int, default=_WORD_BITS, choices=WORD_BITS, help=text)
     parser.add_argument("--raw", action="store_true", help="every gate as trained, without passes")
     text = "leave out bits of the sums that change no decision on the training samples of this recipe's data"
     parser.add_argument("--approximate", metavar="RECIPE", help=text)
@@ -116,9 +118,9 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
         if given and "verilog" not in formats:
             raise LgnError(f"--{option} applies to Verilog only: add --format verilog")
     of_others = {
-        "word-bits": (arguments.word_bits != 64 and not {"c", "library"} & set(formats), "C: add --format c"),
+        "word-bits": (arguments.word_bits != _WORD_BITS and not {"c", "library"} & set(formats), "C: add --format c"),
         "may-change": (arguments.may_change and arguments.approximate is None, "--approximate RECIPE: add it"),
-        "beat": (arguments.beat != 32 and top is None, "--top axi-stream: add it"),
+        "beat": (arguments.beat != _BEAT and top is None, "--top axi-stream: add it"),
     }
     for option, (unused, wanted) in of_others.items():
         if unused:

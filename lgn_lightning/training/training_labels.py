@@ -8,6 +8,7 @@ from lightning.fabric.utilities.data import sized_len
 from torch import Tensor
 
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.lightning_private import datamodule_of
 from lgn_lightning.training.target import Target
 
 
@@ -16,7 +17,8 @@ def training_labels(trainer: pl.Trainer, target: Target) -> Tensor:
 
     A DataError if the loader does not know its length: it may have no end, or give its samples only once.
     """
-    data: Any = getattr(trainer, "datamodule", None)
+    module = trainer.lightning_module
+    data = datamodule_of(module)
     if hasattr(data, "training_labels"):
         return cast(Tensor, data.training_labels())
     loader = cast(Any, trainer.train_dataloader)
@@ -29,5 +31,4 @@ def training_labels(trainer: pl.Trainer, target: Target) -> Tensor:
     mine = torch.cat([y for _, y in loader])
     if trainer.world_size == 1:
         return mine
-    module = trainer.lightning_module
     return cast(Tensor, module.all_gather(mine.to(module.device))).flatten(0, 1)
