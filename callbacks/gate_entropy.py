@@ -4,12 +4,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor, nn
 
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import logic_layers
+from lgn_lightning.nn.parametrization import inputs_used
 
 
 class GateEntropy(pl.Callback):
@@ -40,7 +40,7 @@ class GateEntropy(pl.Callback):
             return {}
         entropies = [layer.entropy() for layer in layers]
         values = _mean_by_layer(entropies, "gate_entropy/mean", "gate_entropy/layer_")
-        used = [_inputs_used(layer.hard_table()) for layer in layers]
+        used = [inputs_used(layer.hard_table()) for layer in layers]
         for kind, count in (("pass_through", 1), ("constant", 0)):
             values |= _mean_by_layer([(u == count).double() for u in used], f"gates/{kind}", f"gates/{kind}_layer_")
         return values
@@ -78,16 +78,6 @@ def _chosen(net: nn.Module) -> dict[int, Tensor]:
     """Gate ids of the layers of two-input gates, by the layer's number, counted from 1."""
     layers = enumerate(logic_layers(net).values(), 1)
     return {number: layer.gates() for number, layer in layers if layer.arity == 2}
-
-
-def _inputs_used(table: Tensor) -> Tensor:
-    """Number of inputs that the output depends on: tables bool ``[n, 2^k]`` to int64 ``[n]``."""
-    arity = table.shape[1].bit_length() - 1
-    digits = table.view(-1, *[2] * arity)
-    return sum(
-        ((digits.select(i + 1, 0) != digits.select(i + 1, 1)).flatten(1).any(1).long() for i in range(arity)),
-        torch.zeros(len(table), dtype=torch.int64, device=table.device),
-    )
 
 
 def _mean_by_layer(layers: list[Tensor], whole: str, prefix: str) -> dict[str, float]:

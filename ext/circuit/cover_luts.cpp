@@ -29,8 +29,8 @@ enum Round { kDepth, kFlow, kExact };
 
 class Cover {
  public:
-  Cover(const LgnCircuit& circuit, int32_t inputs, int32_t slack)
-      : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)), most_(inputs), slack_(slack) {
+  Cover(const LgnCircuit& circuit, int32_t inputs)
+      : net_(circuit), first_(static_cast<int32_t>(circuit.inputs)), most_(inputs) {
     const size_t nodes = static_cast<size_t>(circuit.inputs + circuit.gates);
     width_ = circuit.gates > kHuge ? kFewCuts : circuit.gates > kLarge ? kSomeCuts : kMaxCuts;
     operands_.resize(static_cast<size_t>(circuit.gates));
@@ -212,7 +212,6 @@ class Cover {
       depth_ = 0;
       for (int64_t i = 0; i < net_.outputs; ++i)
         if (is_gate(net_.output_nodes[i])) depth_ = std::max(depth_, best_[net_.output_nodes[i]].depth);
-      depth_ += slack_;
     }
     std::fill(required_.begin(), required_.end(), kNever);
     for (int64_t i = 0; i < net_.outputs; ++i) required_[net_.output_nodes[i]] = depth_;
@@ -278,7 +277,7 @@ class Cover {
   }
 
   const LgnCircuit& net_;
-  int32_t first_, most_, slack_, depth_ = 0;
+  int32_t first_, most_, depth_ = 0;
   int width_;
   std::vector<Operands> operands_;
   std::vector<Cut> cuts_, best_;
@@ -292,10 +291,10 @@ class Cover {
 }  // namespace cover
 }  // namespace
 
-int lgn_cover_luts(const LgnCircuit* circuit, int32_t most, int32_t slack, uint8_t* inputs, int32_t* levels,
-                   int32_t* leaves, uint64_t* tables) try {
-  if (most < 3 || most > cover::kMaxInputs || slack < 0 || slack > circuit->gates) return -2;
-  cover::Cover found(*circuit, most, slack);
+int lgn_cover_luts(const LgnCircuit* circuit, int32_t most, uint8_t* inputs, int32_t* levels, int32_t* leaves,
+                   uint64_t* tables) try {
+  if (most < 3 || most > cover::kMaxInputs) return -2;
+  cover::Cover found(*circuit, most);
   found.run();
   found.write(inputs, levels, leaves, tables);
   return 0;

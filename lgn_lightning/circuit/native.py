@@ -129,7 +129,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
         "lgn_pass_capacity": (i64, [net]),
         "lgn_rewrite": (i32, [net, i32, result]),
         "lgn_map_luts": (i32, [net, i32, result]),
-        "lgn_cover_luts": (i32, [net, i32, i32, address, address, address, address]),
+        "lgn_cover_luts": (i32, [net, i32, address, address, address, address]),
         "lgn_chain_order": (i32, [net, address]),
         "lgn_best_isa": (i32, []),
         "lgn_engine_new": (address, [net, i32, i32, ctypes.c_char_p, i64]),
@@ -202,8 +202,8 @@ class Cover(NamedTuple):
     tables: NDArray[np.uint64]
 
 
-def cover_luts(circuit: Netlist, inputs: int, slack: int = 0) -> Cover:
-    """Covers a circuit with tables of up to so many inputs, at most ``slack`` levels deeper than need be."""
+def cover_luts(circuit: Netlist, inputs: int) -> Cover:
+    """Covers a circuit with tables of up to so many inputs, no deeper than need be."""
     gates = circuit.num_gates
     cover = Cover(
         np.zeros(gates, np.uint8),
@@ -211,9 +211,7 @@ def cover_luts(circuit: Netlist, inputs: int, slack: int = 0) -> Cover:
         np.zeros((gates, 6), np.int32),
         np.zeros(gates, np.uint64),
     )
-    if library().lgn_cover_luts(
-        ctypes.byref(describe(circuit)), inputs, min(slack, gates), *(pointer(part) for part in cover)
-    ):
+    if library().lgn_cover_luts(ctypes.byref(describe(circuit)), inputs, *(pointer(part) for part in cover)):
         raise MemoryError(f"no memory to cover {circuit!r}")
     return cover
 

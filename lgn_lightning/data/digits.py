@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lgn_lightning.data.images import ImageDataModule, ImageSet
 from lgn_lightning.data.known import IMAGE_SHAPES
+from lgn_lightning.data.splits import split_rows
 
 
 class Digits(ImageDataModule):
@@ -59,9 +60,5 @@ class Digits(ImageDataModule):
         return self._stratified(labels, self.val_fraction)
 
     def _stratified(self, labels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
-        from sklearn.model_selection import train_test_split  # takes a second to import
-
-        first, second = train_test_split(
-            torch.arange(len(labels)).numpy(), test_size=fraction, stratify=labels.numpy(), random_state=self.split_seed
-        )
-        return torch.from_numpy(first).sort().values, torch.from_numpy(second).sort().values
+        first, second = split_rows(len(labels), fraction, self.split_seed, labels.numpy())
+        return torch.from_numpy(first), torch.from_numpy(second)

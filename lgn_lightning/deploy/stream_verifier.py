@@ -120,7 +120,7 @@ class SequentialVerifier(Verifier):
 
     def _simulate_stream(self, verilog: Verilog, name: str, what: str) -> None:
         sequences = self.trial.inputs[:_SEQUENCES]
-        simulate = partial(simulate_verilog_stream, self._sequential, verilog, sequences, None, name)
+        simulate = partial(simulate_verilog_stream, self._sequential, verilog, sequences, name)
         result = self._simulated(what, simulate)
         if result is not None:
             how = f"{result.samples} steps in Icarus Verilog, with resets and pauses, decisions included"

@@ -42,7 +42,6 @@ from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError
 from lgn_lightning.circuit.check.verify import Verification, differences_around, verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
-from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import sample_ports, vector_order
@@ -113,7 +112,7 @@ class Verifier:
         else:
             self._verify_passes(circuit)
         self._verify_engines(lambda name, isa: Engine(circuit, name, isa=isa))
-        self._verify_c(exported.to_c(form=c_form(exported)))
+        self._verify_c(exported.to_c())
         if isinstance(circuit, Circuit) and isinstance(exported, Circuit):
             self._verify_verilog(circuit, exported)
         else:

@@ -156,12 +156,17 @@ class Parametrization(ABC):
         return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in vars(self).items())})"
 
 
-def ignores_an_input(tables: Tensor) -> Tensor:
-    """Which tables do not depend on all inputs, constants included: bool ``[n, 2^k]`` to ``[n]``."""
+def inputs_used(tables: Tensor) -> Tensor:
+    """How many inputs each table depends on: bool ``[n, 2^k]`` to int64 ``[n]``."""
     inputs = tables.shape[-1].bit_length() - 1
     digits = tables.view(-1, *[2] * inputs)
-    equal = [(digits.select(i, 0) == digits.select(i, 1)).flatten(1).all(1) for i in range(1, inputs + 1)]
-    return torch.stack(equal).any(0)
+    used = [(digits.select(i, 0) != digits.select(i, 1)).flatten(1).any(1) for i in range(1, inputs + 1)]
+    return torch.stack(used).sum(0)
+
+
+def ignores_an_input(tables: Tensor) -> Tensor:
+    """Which tables do not depend on all inputs, constants included: bool ``[n, 2^k]`` to ``[n]``."""
+    return inputs_used(tables) < tables.shape[-1].bit_length() - 1
 
 
 def inside(table: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -31,21 +30,13 @@ def layer_colour(index: int, count: int) -> str:
     return f"{_LAYER_PREFIX}{round(100 * index / max(count - 1, 1)):02x}"
 
 
-def new_figure(
-    height: float, rows: int = 1, columns: int = 1, width: float = _WIDTH, **options: Any
-) -> tuple[Figure, Any]:
+def new_figure(height: float, width: float = _WIDTH) -> tuple[Figure, Axes]:
     """A figure in the report's style, ``width`` and ``height`` in inches."""
     matplotlib.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
-    axes = figure.subplots(rows, columns, **options)
-    for axis in np.atleast_1d(axes).flat:
-        _style(axis)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
+    axes = figure.subplots()
     axes.patch.set_alpha(0)
     axes.tick_params(colors=MUTED, labelsize=8, length=0)
     axes.xaxis.label.set(color=MUTED, size=8)
@@ -55,6 +46,7 @@ def _style(axes: Axes) -> None:
         spine.set_color(LINE)
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
+    return figure, axes
 
 
 def to_svg(figure: Figure, label: str) -> str:
@@ -192,5 +184,5 @@ def accuracy_charts(history: History) -> dict[str, str]:
     return charts
 
 
-def _thousands(value: float, _position: int) -> str:
+def _thousands(value: float, _position: float) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"

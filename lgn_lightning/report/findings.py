@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.circuit import CircuitError, CompiledCircuit, Decoding
-from lgn_lightning.circuit.emit.c import c_form
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
@@ -177,7 +176,7 @@ def _run_test_images(findings: Findings, test: TestSplit) -> None:
             # Compiled anew: the library of a run is a program of whoever made the run.
             library = Path(folder) / "net.so"
             try:
-                compile_source(circuit.small.to_c(form=c_form(circuit.small)), library)
+                compile_source(circuit.small.to_c(), library)
                 runners["compiled C"] = CompiledCircuit(library).predict
             except CompilerError as error:
                 findings.missing.append(f"Throughput of the compiled C: {error}.")

@@ -17,8 +17,8 @@ from lgn_lightning.base.plain_values import read_json
 RUNS: Final = Path("runs")
 #: The checkpoint that ``--resume`` starts from.
 RESUME_POINT: Final = "resume.ckpt"
-#: Names of what an interrupted write leaves, see ``atomic_path`` and ``ExportCircuit``.
-_LEFTOVER = re.compile(r"\.(.+)\.([0-9a-f]{8}(\.\w+)?|[0-9a-z_]{8})")
+#: Names of what an interrupted write leaves, see ``atomic_path`` and ``atomic_folder``.
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{8}(\.\w+)?")
 #: Files of a run before its first step.
 _BEFORE_TRAINING: Final = {".lock", "config.yaml"}
 

@@ -1,1 +1,1 @@
-"""The LightningModule, its losses, strategies and checkpoints."""
+"""The LightningModule, its targets, strategies and checkpoints."""

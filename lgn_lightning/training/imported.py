@@ -9,18 +9,17 @@ from lgn_lightning.nn import GroupSum
 from lgn_lightning.training.classifier import LogicClassifier
 
 
-def save_net(net: nn.Module, path: str | Path, num_classes: int | None = None) -> None:
+def save_net(net: nn.Module, path: str | Path) -> None:
     """Writes a checkpoint that `load_net`, ``lgn export``, ``verify``, ``predict`` and ``bench`` take.
 
     Args:
         net: A net that says how it was built: one of `lgn_lightning.models`.
         path: The ``.ckpt`` file.
-        num_classes: By default as many as the net's last layer sums up.
 
     Raises:
         TrainingError: If weights are NaN or infinite.
     """
-    classes = num_classes or next(part.k for part in reversed(list(net.modules())) if isinstance(part, GroupSum))
+    classes = next(part.k for part in reversed(list(net.modules())) if isinstance(part, GroupSum))
     module = LogicClassifier(net, num_classes=classes)
     trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
     trainer.strategy.connect(module)

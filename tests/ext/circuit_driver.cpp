@@ -126,8 +126,7 @@ int main() {
         std::vector<uint8_t> sizes(count);
         std::vector<int32_t> depths(count), leaves(6 * count);
         std::vector<uint64_t> covered(count);
-        const int32_t slack = std::min<int32_t>(most - 3, static_cast<int32_t>(count));
-        check(lgn_cover_luts(&net->circuit, most, slack, sizes.data(), depths.data(), leaves.data(), covered.data()), 0,
+        check(lgn_cover_luts(&net->circuit, most, sizes.data(), depths.data(), leaves.data(), covered.data()), 0,
               0, "cover");
         for (const uint8_t size : sizes) check(size <= most, 1, 0, "cover");
       }

@@ -7,22 +7,10 @@ from typing import Final
 
 from lgn_lightning.circuit.check.prove import Proof
 from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc, run_yosys
+from lgn_lightning.circuit.check.watched_axi import PROBE, WatchedAxi
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
 from lgn_lightning.circuit.emit.text import template
 
-#: What the checker hands to the top level for the proof; the last of them comes back.
-_PROBE: Final = (
-    "missing",
-    "ahead",
-    "beat",
-    "watching",
-    "wanted",
-    "wanted_last",
-    "held",
-    "held_bit",
-    "held_last",
-    "first",
-)
 #: The log of a proof that holds in all cycles.
 ALWAYS: Final = "always"
 #: How yosys reads the design.
@@ -59,11 +47,12 @@ def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, sear
     """
     find_abc()
     around = axi.text() if text is None else text
+    watched = WatchedAxi(axi.circuit, axi.verilog, axi.name, axi.width)
     with tempfile.TemporaryDirectory(prefix="lgn-") as temporary:
         folder = Path(temporary)
-        if around == axi.text() and _by_induction(axi, folder, timeout):
+        if around == axi.text() and _by_induction(watched, folder, timeout):
             return Proof(True, find_abc(), ALWAYS)
-        _write(axi, around, folder, probe="", sound=" = 1'b1")
+        _write(watched, around, folder, probe="", sound=" = 1'b1")
         optimise = "opt -nodffe -nosdff"
         instance = f"select -assert-any t:{axi.module}"  # before the instance of the net is flattened
         steps = [*_READ[:2], instance, *_READ[2:], optimise, "techmap", optimise]
@@ -83,22 +72,16 @@ def prove_axi(axi: AxiStream, text: str | None = None, timeout: float = 60, sear
     return Proof(True, find_abc(), bound[1])
 
 
-def _by_induction(axi: AxiStream, folder: Path, timeout: float) -> bool:
+def _by_induction(axi: WatchedAxi, folder: Path, timeout: float) -> bool:
     """Whether yosys proves it of the top level that `AxiStream.text` gives, by what is on its way inside."""
-    top = axi.watched(f"input wire {_wide(axi, own)}{own}" for own in (*_PROBE, "parity"))
-    probe = "".join(f", .{own}({own})" for own in (*_PROBE, "sound")) + ", .parity(odd)"
-    _write(axi, top, folder, probe, sound="")
+    probe = "".join(f", .{own}({'odd' if own == 'parity' else own})" for own in (*PROBE, "sound"))
+    _write(axi, axi.text(), folder, probe, sound="")
     prove = f"sat -tempinduct -prove wrong 0 -maxsteps 1 -timeout {timeout:.0f}"
     log = run_yosys("; ".join([*_READ, prove]), folder, 60 + timeout)
     return "Induction step proven: SUCCESS!" in log
 
 
-def _wide(axi: AxiStream, port: str) -> str:
-    top = {"missing": 15, "ahead": 15, "beat": axi.beats - 1}.get(port)
-    return "" if top is None else f"[{top}:0] "
-
-
-def _write(axi: AxiStream, top: str, folder: Path, probe: str, sound: str) -> None:
+def _write(axi: WatchedAxi, top: str, folder: Path, probe: str, sound: str) -> None:
     """Writes ``check.v``: the top level, what stands in place of the net, and what watches it."""
     checker = template("axi_check.v.in").format(
         name=axi.name,

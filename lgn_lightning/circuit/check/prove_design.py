@@ -27,8 +27,7 @@ def prove_thresholds(circuit: Netlist) -> Proof:
     """Proves each threshold of a pixel that is read, by all 256 values; a CircuitError if the inputs are no pixels."""
     if circuit.levels is None or circuit.num_pixels is None:
         raise CircuitError("the inputs are no pixels")
-    read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
-    own = read[read < circuit.num_inputs].tolist()
+    own = circuit.inputs_read.tolist()
     ones = (1 << 256) - 1
     byte = [sum(1 << value for value in range(256) if value >> place & 1) for place in range(8)]
     for bit in own:

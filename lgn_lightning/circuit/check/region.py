@@ -16,6 +16,8 @@ from lgn_lightning.circuit.net.netlist import CircuitError, Netlist, NodeIds
 
 #: Values of a column whose single bits are read that are tried one by one.
 _MOST_VALUES = 1 << 16
+#: Cases that are tried at once.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,11 @@ class Region:
             sample[choice.place] = choice.values[own]
         return sample
 
-    def every_case(self, block: int = 4096) -> Iterator[NDArray[np.intp]]:
+    def every_case(self) -> Iterator[NDArray[np.intp]]:
         """All cases, in blocks."""
         sizes = [len(choice.cases) for choice in self.choices]
-        for start in range(0, self.cases, block):
-            numbers = np.arange(start, min(start + block, self.cases))
+        for start in range(0, self.cases, _BLOCK):
+            numbers = np.arange(start, min(start + _BLOCK, self.cases))
             yield np.stack([*np.unravel_index(numbers, sizes or [1])], axis=1)[:, : len(sizes)]
 
     def wires(self, builder: NetlistBuilder, selectors: Sequence[NodeIds]) -> NodeIds:

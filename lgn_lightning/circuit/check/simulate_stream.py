@@ -14,11 +14,10 @@ def simulate_verilog_stream(
     circuit: SequentialNetlist,
     verilog: Verilog,
     sequences: ArrayLike,
-    lengths: ArrayLike | None = None,
     name: str = "net",
     timeout: float = TOOL_SECONDS,
 ) -> Verification:
     """Compares the Verilog, of the top module ``name``, with a circuit on sequences; errors as of `run_bench`."""
-    bench = emit_stream_bench(circuit, verilog, sequences, lengths, name=name)
+    bench = emit_stream_bench(circuit, verilog, sequences, name=name)
     output = run_bench(verilog.text, bench, name, timeout)
     return Verification(output.strip().startswith("PASS"), False, bench.count("] = 1'b"))

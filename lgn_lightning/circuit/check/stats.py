@@ -48,11 +48,10 @@ def circuit_stats(circuit: Netlist) -> CircuitStats:
     tables, counts = np.unique(live.gates, return_counts=True)
     by_table = dict(zip(tables.tolist(), counts.tolist(), strict=True))
     supports = {table: int(dependence(circuit.arity)[table].sum()) for table in by_table}
-    read = np.concatenate([*live.operands, live.outputs])
     levels = np.concatenate([np.zeros(live.num_inputs, np.int32), live.gate_levels])
     return CircuitStats(
         inputs=circuit.num_inputs,
-        used_inputs=int(np.unique(read[read < live.num_inputs]).size),
+        used_inputs=int(live.inputs_read.size),
         gates=circuit.num_gates,
         live_gates=live.num_gates,
         logic_gates=sum(count for table, count in by_table.items() if supports[table] >= 2),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -85,16 +84,6 @@ class AxiStream:
 
     def text(self) -> str:
         """The module ``name_axis`` in Verilog-2001."""
-        return self._text()
-
-    def watched(self, ports: Iterable[str]) -> str:
-        """The same around `stand_in`, with further ports, and an output ``sound``: whether what always holds does."""
-        further = "".join(f",\n    {own}" for own in [*ports, "output wire sound"])
-        shown = [f"    wire {wide}{own};\n" for own, wide in self._registers.items()]
-        connect = [f".stand_in_{own}({own})" for own in self._registers]
-        return self._text(further, connect, "".join(shown) + self._sound())
-
-    def _text(self, further: str = "", registers: Sequence[str] = (), inside: str = "") -> str:
         beats, latency, bits = self.beats, self.verilog.latency, self.verilog.class_bits
         user = self.verilog.score_bits * self.circuit.num_classes
         connect = [f".{name}(sample[{start + width - 1}:{start}])" for name, width, start in self.ports]
@@ -108,7 +97,7 @@ class AxiStream:
             )
         elif latency:
             connect.insert(0, ".clk(aclk)")
-        joined = ",\n        ".join([*connect, *registers])
+        joined = ",\n        ".join([*connect, *self._further_connections()])
         padding = 8 * self.result_bytes - bits
         address = self.depth.bit_length() - 1
         return template("axi_stream.v.in").format(
@@ -134,65 +123,25 @@ class AxiStream:
             delay=_delay(latency, not self.stateful),
             result_top=8 * self.result_bytes + user,
             result=f"scores, {f'{padding}{chr(39)}d0, ' if padding else ''}decision",
-            further=further,
-            inside=inside,
+            further=self._further_ports(),
+            inside=self._further_body(),
         )
+
+    # Empty here: a proof watches the top level from inside by these.
+
+    def _further_ports(self) -> str:
+        return ""
+
+    def _further_connections(self) -> list[str]:
+        return []
+
+    def _further_body(self) -> str:
+        return ""
 
     @property
     def module(self) -> str:
         """The module of the net."""
         return self.name + ("" if self.stateful else sample_ports(self.circuit)[0])
-
-    @property
-    def _registers(self) -> dict[str, str]:
-        """Those of `stand_in`, and how wide they are."""
-        if self.stateful:
-            return {"odd": "", "shown": "", "y": ""}
-        return {"late": f"[{self.verilog.latency - 1}:0] "} if self.verilog.latency else {}
-
-    def stand_in(self) -> str:
-        """A module with the ports of the net that passes on the first bit of a sample, as late as the net.
-
-        With state the number of its step counts, too. Its registers are further outputs, ``stand_in_…``.
-        """
-        late, bits = self.verilog.latency, self.verilog.class_bits
-        clocked = ["clk", "reset", "enable"] if self.stateful else ["clk"] if late else []
-        ports = [f"input wire {name}" for name in clocked]
-        ports += [f"input wire [{width - 1}:0] {name}" for name, width, _ in self.ports]
-        ports.append(f"output wire [{self.verilog.score_bits * self.circuit.num_classes - 1}:0] scores")
-        ports += [f"output wire [{bits - 1}:0] {port(self.decided)}", *["output wire valid"] * self.stateful]
-        ports += [f"output reg {wide}stand_in_{name}" for name, wide in self._registers.items()]
-        first = f"{self.ports[0][0]}[0]"
-        if self.stateful:
-            result = "stand_in_y"
-            lines = ["assign valid = stand_in_shown;", "always @(posedge clk) begin"]
-            lines += ["    stand_in_shown <= enable && !reset;", "    if (reset) stand_in_odd <= 1'b0;"]
-            lines += ["    else if (enable) stand_in_odd <= !stand_in_odd;"]
-            lines += [f"    if (enable) stand_in_y <= {first} ^ stand_in_odd;", "end"]
-        else:
-            result = f"stand_in_late[{late - 1}]" if late else first
-            value = f"{{stand_in_late[{late - 2}:0], {first}}}" if late > 1 else first
-            lines = [f"always @(posedge clk) stand_in_late <= {value};"] if late else []
-        lines += ["assign scores = 0;", f"assign {port(self.decided)} = {{{bits}{{1'b0}}}} | {result};"]
-        declared, body = (",\n    ".join(ports), "\n    ".join(lines))
-        return f"module {self.module} (\n    {declared}\n);\n    {body}\nendmodule\n"
-
-    def _sound(self) -> str:
-        """What always holds inside the top level around `stand_in`, as the body of a signal ``sound`` of Verilog."""
-        late = self.verilog.latency
-        parts = {"going": ("start_late", "start"), "carried": ("late", "sample[0]"), "ending": ("ends_late", "ends")}
-        state = "1'b1"
-        if self.stateful:
-            parts |= {"going": ("shown", "start"), "carried": ("y", "sample[0] ^ odd")}
-            state = "parity == (ends || closing ? 1'b0 : odd ^ start) && !(closing && start)"
-        return template("axi_sound.v.in").format(
-            **{name: f"{{{older}, {newest}}}" if late else newest for name, (older, newest) in parts.items()},
-            slots_top=late,
-            address_top=self.depth.bit_length() - 2,
-            result_top=8 * self.result_bytes + self.verilog.score_bits * self.circuit.num_classes,
-            depth=self.depth,
-            state=state,
-        )
 
     @property
     def _packet(self) -> str:

@@ -51,7 +51,7 @@ def emit_c(
     word_bits: int = 64,
     header: str | None = None,
     gates_per_function: int = 100,
-    form: str | None = None,
+    form: str = "auto",
 ) -> str:
     """Writes a circuit as one C99 file without dependencies.
 
@@ -67,16 +67,16 @@ def emit_c(
         header: Name of a header to include; by default its declarations are written into the file.
         gates_per_function: Gates in a function.
         form: ``"code"``, one statement a gate; or ``"table"``, a loop over tables, which compiles in no time and suits
-            nets of millions of gates. By default code, of a looped circuit a table.
+            nets of millions of gates. ``"auto"`` is a table for looped circuits and for more than 250,000 gates.
 
     Raises:
         CircuitError: If ``name`` is no C identifier, or ``word_bits`` or ``form`` is not known.
     """
     check_options(name, word_bits)
-    if form is None:
-        form = "table" if isinstance(circuit, LoopedNetlist) else "code"
+    if form == "auto":
+        form = "table" if isinstance(circuit, LoopedNetlist) or circuit.num_gates > TABLE_ABOVE else "code"
     if form not in ("code", "table"):
-        raise CircuitError(f"form must be 'code' or 'table', got {form!r}")
+        raise CircuitError(f"form must be 'auto', 'code' or 'table', got {form!r}")
     if gates_per_function < 1:
         raise CircuitError(f"gates_per_function must be at least 1, got {gates_per_function}")
     loops, before, registers = "", "", 0
@@ -100,8 +100,7 @@ def emit_c(
     rows, row_bytes = "", "0"
     if circuit.comparisons is not None:
         row, row_bytes = f"the struct {name}_row", f"(int64_t)sizeof({name}_row)"
-        read = np.unique(np.concatenate([*flat.operands, flat.outputs]))
-        read = read[read < circuit.num_inputs] if isinstance(circuit, Netlist) else np.arange(circuit.num_inputs)
+        read = flat.inputs_read if isinstance(circuit, Netlist) else np.arange(circuit.num_inputs)
         rows = f"\n#define ROWS {name}_row\n" + emit_rows(circuit.comparisons, read.tolist(), name)
         rows += emit_one_row(flat, name) if isinstance(circuit, Netlist) else ""
     includes = "".join(f"#include <{header}.h>\n" for header in ("math", "stddef", "stdint", "stdlib", "string"))
@@ -113,13 +112,6 @@ def emit_c(
     loops = f"#define ZERO_SLOTS\n{loops}" if loops else ""
     parts = (TITLE, includes, "\n", declarations, constants, loops, gates, rows, template("runtime.c"), entries)
     return "".join(parts)
-
-
-def c_form(circuit: Netlist | LoopedNetlist, form: str = "auto") -> str:
-    """The form of C: ``"code"`` or ``"table"``, for a looped circuit that of the gates behind its loops."""
-    if form in ("code", "table"):
-        return form
-    return "table" if isinstance(circuit, LoopedNetlist) or circuit.num_gates > TABLE_ABOVE else "code"
 
 
 def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word_bits: int = 64) -> str:

@@ -20,8 +20,7 @@ def emit_one_row(circuit: Netlist, name: str) -> str:
     64 rows share the words of the usual code, which is read once for them all. For a row alone reading it takes most of
     the time: as code a gate is five times as long as in a table.
     """
-    read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
-    read = read[read < circuit.num_inputs]
+    read = circuit.inputs_read
     nodes, comparisons = read.size + circuit.num_gates, circuit.comparisons
     if comparisons is None or not circuit.num_gates or nodes > _MOST_NODES:
         return ""

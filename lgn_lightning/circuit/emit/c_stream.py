@@ -47,7 +47,7 @@ def emit_c_stream(
     if circuit.comparisons is not None:
         kind, row_bytes = "rows", f"sizeof({name}_row)"
         row_struct = row_bytes
-        read = np.unique(np.concatenate([*step.operands, step.outputs]))
+        read = step.inputs_read  # of which the state is none of the row
         pack = emit_rows(circuit.comparisons, read[read < circuit.num_inputs].tolist(), name)
         steps = fill("stream_rows.c.in", name) + "\n" + fill("row_names.c.in", name)
     what = {"bools": "one byte 0 or 1 an input", "pixels": "one byte a pixel", "rows": f"the struct {name}_row"}[kind]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.emit.axi_stream import AxiStream, check_beat
-from lgn_lightning.circuit.emit.c import WORD_BITS, c_form, emit_c, emit_header
+from lgn_lightning.circuit.emit.c import WORD_BITS, emit_c, emit_header
 from lgn_lightning.circuit.emit.c_stream import emit_c_stream, emit_stream_header
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
@@ -159,7 +159,7 @@ def _c(circuit: AnyCircuit, options: ExportOptions) -> Contents:
     if isinstance(circuit, SequentialNetlist):
         source = emit_c_stream(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h")
         return {"c": (".c", source), "header": (".h", emit_stream_header(circuit, name=name, word_bits=word_bits))}
-    form = c_form(circuit, options.form)
+    form = "auto" if options.form == "loops" else options.form
     source = emit_c(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h", form=form)
     return {"c": (".c", source), "header": (".h", emit_header(circuit, name=name, word_bits=word_bits))}
 

@@ -265,19 +265,13 @@ class _Writer:
 
     def rows(self, ports: RowPorts) -> str:
         """Columns are ports; each bit is a wire of its own, as in `pixels`."""
-        body, count = ports.comparators(self._read())
+        body, count = ports.comparators(self.circuit.inputs_read.tolist())
         comment = f"// {count} comparators of columns with constants.\n{ports.fixed_text()}"
         return comment + self._encoded("_rows", ports.declarations(), body)
 
-    def _read(self) -> list[int]:
-        """The input bits that are read."""
-        read = np.unique(np.concatenate([*self.circuit.operands, self.circuit.outputs]))
-        own: list[int] = read[read < self.circuit.num_inputs].tolist()
-        return own
-
     def _encoded(self, suffix: str, ports: str, body: str) -> str:
         """The net behind the wires of an encoder, in a pipeline behind registers."""
-        read = self._read() if self.pipeline else []
+        read: list[int] = self.circuit.inputs_read.tolist() if self.pipeline else []
         if read:
             body += "".join(f"    reg x{bit}_r;\n" for bit in read) + "    always @(posedge clk) begin\n"
             body += "".join(f"        x{bit}_r <= x{bit};\n" for bit in read) + "    end\n"

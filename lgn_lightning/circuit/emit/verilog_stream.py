@@ -17,7 +17,7 @@ from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
-from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequence_frames, sequence_lengths
+from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequence_frames
 
 #: Width of a score that is summed over steps.
 _SUM_BITS: Final = 32
@@ -174,17 +174,14 @@ class StreamVectors:
     results: list[int]
 
     @classmethod
-    def of(cls, circuit: SequentialNetlist, sequences: ArrayLike, lengths: ArrayLike | None = None) -> StreamVectors:
-        """Simulates sequences, as `SequenceEngine` takes them."""
+    def of(cls, circuit: SequentialNetlist, sequences: ArrayLike) -> StreamVectors:
+        """Simulates whole sequences, as `SequenceEngine` takes them."""
         frames = sequence_frames(circuit, sequences)
-        ends = sequence_lengths(circuit, frames, lengths)
         each = SequenceEngine(circuit, "numpy").every_step(frames).astype(np.int64)
         if circuit.readout == "sum":
             each = each.cumsum(axis=1)
-        chosen = np.arange(frames.shape[1]) < ends[:, None]
-        samples, wanted = frames[chosen], each[chosen]
-        first = np.zeros(len(samples), np.int64)
-        first[np.cumsum(ends) - ends] = 1
+        samples, wanted = (part.reshape(-1, *part.shape[2:]) for part in (frames, each))
+        first = (np.arange(len(samples)) % frames.shape[1] == 0).astype(np.int64)
         words, _ = sample_words(circuit, plain_bits(circuit, samples))
         return cls(words, first, wanted, result_of(circuit.counted, wanted))
 
@@ -193,7 +190,6 @@ def emit_stream_bench(
     circuit: SequentialNetlist,
     verilog: Verilog,
     sequences: ArrayLike,
-    lengths: ArrayLike | None = None,
     *,
     name: str = "lgn_net",
 ) -> str:
@@ -202,7 +198,7 @@ def emit_stream_bench(
     Before each sequence stands a reset, and at every third clock there is none with enable, so that both are tried.
     What is expected is simulated; other arguments as of `emit_verilog_stream` and `SequenceEngine`.
     """
-    steps = StreamVectors.of(circuit, sequences, lengths)
+    steps = StreamVectors.of(circuit, sequences)
     width = steps.words.width
     lines = []
     for index, row in enumerate(steps.scores.tolist()):

@@ -104,9 +104,8 @@ def with_encoder(design: Design, circuit: Netlist) -> Design:
     if circuit.is_plain:
         return design
     net, width = design.netlist, input_width(circuit)
-    read = np.unique(np.concatenate([*net.operands, net.outputs]))
     nodes = Nodes(width)
-    bits = encoder_bits(nodes, circuit, read[read < net.num_inputs].tolist())
+    bits = encoder_bits(nodes, circuit, net.inputs_read.tolist())
     constants: list[Bit] = [bit for bit in (ZERO, ONE) if bit in bits.values()]
     places = {bit: width + len(nodes.tables) + index for index, bit in enumerate(constants)}
     for bit in constants:

@@ -52,21 +52,21 @@ class LutNetlist:
         return [values[bit] if bit >= 0 else ones * (bit == ONE) for bit in self.outputs]
 
 
-def map_netlist(net: Netlist, inputs: int, slack: int = 0) -> LutNetlist:
-    """Maps a netlist to tables of up to ``inputs`` inputs, at most ``slack`` levels deeper than the least depth.
+def map_netlist(net: Netlist, inputs: int) -> LutNetlist:
+    """Maps a netlist to tables of up to ``inputs`` inputs, in the least depth that the cover finds.
 
     Raises:
         BuildError: Without a C++ compiler.
     """
-    return map_nodes(net, inputs, slack)[1]
+    return map_nodes(net, inputs)[1]
 
 
-def map_nodes(net: Netlist, inputs: int, slack: int = 0) -> tuple[list[Bit], LutNetlist]:
+def map_nodes(net: Netlist, inputs: int) -> tuple[list[Bit], LutNetlist]:
     """What `map_netlist` gives, and before it what each node of the netlist is there.
 
     `ZERO` of those that tables take in, and the number of all nodes of the result of those that nothing reads.
     """
-    cover = native.cover_luts(net, inputs, slack)
+    cover = native.cover_luts(net, inputs)
     known: list[Bit] = list(range(net.num_inputs))  # what each node of the netlist is
     leaves: list[tuple[int, ...]] = []
     tables: list[int] = []

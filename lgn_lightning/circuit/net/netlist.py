@@ -214,6 +214,12 @@ class Netlist(CircuitInputs):
         return (self.a, self.b) if self.c is None else (self.a, self.b, self.c)
 
     @cached_property
+    def inputs_read(self) -> NodeIds:
+        """Inputs that a gate or an output reads, int32, ascending."""
+        read: NodeIds = np.unique(np.concatenate([*self.operands, self.outputs]))
+        return read[read < self.num_inputs]
+
+    @cached_property
     def gate_levels(self) -> NDArray[np.int32]:
         """Level of each gate, int32 ``[n]``: 1 + the highest level of its operands; inputs have level 0."""
         # All gates at once, as often as there are levels; gate by gate where there are many.

@@ -15,7 +15,7 @@ from lgn_lightning.circuit.passes.tabulate import tabulate
 def fuse_windows(circuit: AnyLooped) -> AnyLooped:
     """Merges a loop with the OR windows over its results where nothing else reads them: they are then never stored."""
     reads = np.zeros(circuit.tail.num_inputs, np.int64)
-    read_by_each: list[NDArray[np.integer]] = [*map(_nodes_read, circuit.stages), _inputs_read(circuit.tail)]
+    read_by_each: list[NDArray[np.integer]] = [*map(_nodes_read, circuit.stages), circuit.tail.inputs_read]
     for nodes in read_by_each:
         read = np.zeros(reads.size, np.bool_)
         read[nodes] = True
@@ -42,7 +42,7 @@ def fold_kernels(circuit: AnyLooped) -> AnyLooped:
     """
     known = np.arange(circuit.tail.num_inputs)
     read = np.zeros(circuit.tail.num_inputs, np.bool_)
-    read[_inputs_read(circuit.tail)] = True
+    read[circuit.tail.inputs_read] = True
     for stage in circuit.stages:
         read[_nodes_read(stage)] = True
     stages: list[Gates | Loop] = []
@@ -85,7 +85,7 @@ def fold_kernels(circuit: AnyLooped) -> AnyLooped:
 def remove_dead_channels(circuit: AnyLooped) -> AnyLooped:
     """Removes channels, kernel gates and plain gates in front of the tail that nothing reads; inputs stay."""
     live = np.zeros(circuit.tail.num_inputs, np.bool_)
-    live[_inputs_read(circuit.tail)] = True
+    live[circuit.tail.inputs_read] = True
     kept: list[tuple[NDArray[np.int64], Netlist, Loop | None]] = []
     for first, stage in reversed(list(circuit.numbered())):
         nodes = np.arange(first, first + stage.num_nodes)
@@ -101,7 +101,7 @@ def remove_dead_channels(circuit: AnyLooped) -> AnyLooped:
         elif live[nodes].any():
             nodes = nodes[live[nodes]]
             part = flat.remove_dead_gates(stage.as_circuit(first, nodes.astype(np.int32)))
-            live[_inputs_read(part)] = True
+            live[part.inputs_read] = True
             kept.append((nodes, part, None))
     # Numbers of before → numbers of now, stage by stage.
     number = np.zeros(circuit.tail.num_inputs, np.int64)
@@ -123,13 +123,6 @@ def remove_dead_channels(circuit: AnyLooped) -> AnyLooped:
 def remove_dead_gates(circuit: AnyLooped) -> AnyLooped:
     """Removes what no output depends on; inputs stay."""
     return remove_dead_channels(replace(circuit, tail=flat.remove_dead_gates(circuit.tail)))
-
-
-def _inputs_read(circuit: Netlist) -> NDArray[np.int64]:
-    read = np.zeros(circuit.num_nodes, np.bool_)
-    for nodes in (circuit.a, circuit.b, circuit.outputs):
-        read[nodes] = True
-    return np.flatnonzero(read[: circuit.num_inputs])
 
 
 def _nodes_read(stage: Gates | Loop) -> NDArray[np.int32]:
@@ -171,7 +164,7 @@ def _without_unread_channels(loop: Loop) -> Loop:
     """Drops the channels of the image that the kernel does not read."""
     kernel = loop.kernel
     size = kernel.num_inputs // len(loop.wires)
-    channels = np.unique(_inputs_read(kernel) // size)
+    channels = np.unique(kernel.inputs_read // size)
     if channels.size == 0:
         channels = np.zeros(1, np.int64)  # constants read nothing; an image has a channel
     number = np.zeros(len(loop.wires), np.int64)

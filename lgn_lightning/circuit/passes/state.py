@@ -87,7 +87,7 @@ def _read(step: Netlist, inputs: int, count: int) -> NDArray[np.intp]:
     while count:
         outputs = np.concatenate([step.outputs[:scores], step.outputs[scores + kept]])
         live = remove_dead_gates(replace(step, outputs=outputs, num_classes=outputs.size))
-        read = np.unique(np.concatenate([*live.operands, live.outputs]))
+        read = live.inputs_read
         found = (read[(read >= inputs) & (read < inputs + count)] - inputs).astype(np.intp)
         found = np.union1d(found, kept)
         if found.size == kept.size:

@@ -27,8 +27,7 @@ def tabulate(circuit: AnyNetlist) -> AnyNetlist:
     """
     if circuit.num_gates > _MOST_GATES:
         return circuit
-    read = np.unique(np.concatenate([*circuit.operands, circuit.outputs]))
-    inputs = read[read < circuit.num_inputs]
+    inputs = circuit.inputs_read
     if circuit.arity != 2 or not 0 < inputs.size <= MOST_INPUTS or np.unique(circuit.outputs).size > MOST_OUTPUTS:
         return circuit
     tables = _tables(circuit, inputs)

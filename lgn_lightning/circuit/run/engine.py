@@ -237,8 +237,7 @@ class Engine:
         flat = self._small if isinstance(self._small, Netlist) else None
         read = np.arange(self.circuit.num_inputs)
         if flat is not None:
-            nodes = np.unique(np.concatenate([*flat.operands, flat.outputs]))
-            read = nodes[nodes < flat.num_inputs].astype(np.intp)
+            read = flat.inputs_read.astype(np.intp)
         return native.describe_comparisons(self.circuit.comparisons, read)
 
     def _packed(self, words: NDArray[np.uint64], count: int | None, *, scores: bool, classes: bool) -> _Results:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-import numpy as np
-
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import emit_verilog, sample_ports
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
@@ -44,9 +42,7 @@ def harness(circuit: Netlist | SequentialNetlist, pipeline: int = 0, luts: str |
         read, controls = list(range(width)), [("reset", 1), ("enable", 1)]
     else:
         verilog, decision = emit_verilog(circuit, name="net", pipeline=pipeline, luts=luts), port(circuit)
-        net = with_encoder(design_of(circuit), circuit).netlist
-        used = np.unique(np.concatenate([*net.operands, net.outputs]))
-        read, controls = used[used < net.num_inputs].tolist(), []
+        read, controls = with_encoder(design_of(circuit), circuit).netlist.inputs_read.tolist(), []
     # What is read comes from the shift register, in order; what is not, is 0.
     sources = ["1'b0"] * width
     for place, bit in enumerate(read):

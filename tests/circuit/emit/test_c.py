@@ -91,6 +91,13 @@ def test_main_refuses_bytes_that_are_no_bools(tmp_path) -> None:
     assert b"neither 0 nor 1" in run.stderr
 
 
+def test_large_circuits_are_tables_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = random_circuit()
+    assert circuit.to_c() == circuit.to_c(form="code")
+    monkeypatch.setattr("lgn_lightning.circuit.emit.c.TABLE_ABOVE", circuit.num_gates - 1)
+    assert circuit.to_c() == circuit.to_c(form="table")
+
+
 def test_bad_options() -> None:
     with pytest.raises(CircuitError, match="prefix"):
         random_circuit().to_c(name="1x")

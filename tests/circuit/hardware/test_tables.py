@@ -24,15 +24,15 @@ def nets() -> list[Netlist]:
 
 
 @pytest.mark.parametrize("number", range(7))
-@pytest.mark.parametrize(("inputs", "slack"), [(6, 0), (4, 0), (3, 0), (6, 5)])
-def test_tables_compute_the_netlist(number: int, inputs: int, slack: int) -> None:
+@pytest.mark.parametrize("inputs", [6, 4, 3])
+def test_tables_compute_the_netlist(number: int, inputs: int) -> None:
     net = nets()[number]
-    mapped = map_netlist(net, inputs, slack)
+    mapped = map_netlist(net, inputs)
     bits = np.random.default_rng(0).integers(0, 2, (500, net.num_inputs)).astype(np.bool_)
     assert np.array_equal(outputs(mapped, bits), unpack_bits(simulate(net, pack_bits(bits)), len(bits)))
     assert all(len(read) <= inputs for read in mapped.leaves)
     assert all(leaf < net.num_inputs + i for i, read in enumerate(mapped.leaves) for leaf in read)
-    assert len(map_netlist(net, inputs).tables) >= len(map_netlist(net, 6, 50).tables) or inputs == 6
+    assert len(mapped.tables) >= len(map_netlist(net, 6).tables)
 
 
 def test_constants_and_wires_need_no_table() -> None:
