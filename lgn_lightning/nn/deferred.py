@@ -2,6 +2,17 @@
 
 Inside `deferring`, a layer gives a `Deferred` in place of its output. A following layer of gates joins it; a group sum
 runs all of them at once, on packed bits if they can. Any function of torch computes it first, so every net is right.
+
+A training step of ``sums(second(first(x)))``:
+
+1. ``first`` and ``second`` call `defer`: nothing is computed, and the output of ``second`` has that of ``first`` as its
+   source.
+2. ``sums`` calls `finish`, which goes back through the sources and runs all three modules on ``x``. Gradients go the
+   usual way through what that gives; the nodes of `_Waiting` are never reached.
+3. If something else reads the output of ``first``, such as ``+`` or ``torch.cat``, `Deferred.__torch_function__`
+   computes it, once, and hands on the plain tensor (`Deferred.computed`).
+4. Another autograd function is handed the `Deferred` itself. What it does with it computes it as in 3, but its gradient
+   comes to `_Waiting`, which computes the module anew and differentiates that.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.looped import AnyLooped, Gates, Loop
+from lgn_lightning.circuit.net.looped import AnyLooped, Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO, Known, rewired
 from lgn_lightning.circuit.passes import flat
@@ -40,46 +40,71 @@ def fold_kernels(circuit: AnyLooped) -> AnyLooped:
 
     What is found about a channel (that it is constant, or equal to another one) is used in the stages behind it.
     """
-    known = np.arange(circuit.tail.num_inputs)
     read = np.zeros(circuit.tail.num_inputs, np.bool_)
     read[circuit.tail.inputs_read] = True
     for stage in circuit.stages:
         read[_nodes_read(stage)] = True
-    stages: list[Gates | Loop] = []
-    count = circuit.num_inputs  # nodes of the new circuit so far
-    constants: int | None = None
+    folded = _Folded(circuit)
     for first, stage in circuit.numbered():
         nodes = np.arange(first, first + stage.num_nodes)
-        if isinstance(stage, Gates):
-            wanted = nodes[read[nodes]]
-            if wanted.size == 0:
-                continue
-            small = flat.simplify(rewired(stage.as_circuit(first, wanted.astype(np.int32)), known[:first], count))
-            stages.append(Gates(small.gates, small.a, small.b))
-            known[wanted] = _values(small)
-        else:
-            image = known[stage.wires]
-            channels = _equal_channels(image, any(stage.places.padding))
-            if constants is None and (image[channels >= 0] < 0).any():
-                # Some places of a channel are constant and others are not: these need nodes.
-                zero = np.zeros(2, np.int32)
-                stages.append(Gates(np.array([0, 15], np.uint8), zero, zero))
-                constants, count = count, count + 2
-            wires = np.where(image >= 0, image, 0 if constants is None else constants + ZERO - image)
-            kernel, size = stage.kernel, stage.kernel.num_inputs // len(channels)
-            inputs = np.where(channels[:, None] < 0, channels[:, None], channels[:, None] * size + np.arange(size))
-            small = tabulate(flat.simplify(rewired(kernel, inputs.reshape(-1), kernel.num_inputs)))
-            stages.append(Loop(small, wires.astype(np.int32), stage.places))
-            # Outputs that are one node of the kernel are one channel.
-            _, index, inverse = np.unique(small.outputs, return_index=True, return_inverse=True)
-            values = _values(small)[:, None]
-            places = np.arange(nodes.size // small.outputs.size)
-            equal = count + index[inverse][:, None] * places.size + places
-            # A kernel's inputs are no nodes here: what counts is whether a value is constant.
-            known[nodes] = np.where(values < 0, values, equal).reshape(-1)
-        count += stages[-1].num_nodes
-    tail = flat.simplify(rewired(circuit.tail, known, count))
-    return replace(circuit, stages=tuple(stages), tail=tail)
+        if isinstance(stage, Loop):
+            folded.add_loop(stage, nodes)
+        elif read[nodes].any():
+            folded.add_gates(stage, first, nodes[read[nodes]])
+    tail = flat.simplify(rewired(circuit.tail, folded.known, folded.count))
+    return replace(circuit, stages=tuple(folded.stages), tail=tail)
+
+
+class _Folded:
+    """The stages after the folding, as far as they are made.
+
+    Attributes:
+        known: What each node of before is now, ``[nodes]``: a node's number, or `ZERO` or `ONE`, which are negative.
+        count: Nodes of the new stages so far, the inputs included.
+    """
+
+    def __init__(self, circuit: LoopedNetlist) -> None:
+        self.known = np.arange(circuit.tail.num_inputs)
+        self.count = circuit.num_inputs
+        self.stages: list[Gates | Loop] = []
+        self._constants: int | None = None  # the node that is 0; the next one is 1
+
+    def add_gates(self, stage: Gates, first: int, wanted: NDArray[np.int64]) -> None:
+        """Adds what is left of plain gates, of which these nodes are read."""
+        own = stage.as_circuit(first, wanted.astype(np.int32))
+        small = flat.simplify(rewired(own, self.known[:first], self.count))
+        self.known[wanted] = _values(small)
+        self._append(Gates(small.gates, small.a, small.b))
+
+    def add_loop(self, stage: Loop, nodes: NDArray[np.int64]) -> None:
+        """Adds a loop of a folded kernel; ``nodes`` are its results."""
+        image = self.known[stage.wires]
+        channels = _equal_channels(image, any(stage.places.padding))
+        kernel, size = stage.kernel, stage.kernel.num_inputs // len(channels)
+        inputs = np.where(channels[:, None] < 0, channels[:, None], channels[:, None] * size + np.arange(size))
+        small = tabulate(flat.simplify(rewired(kernel, inputs.reshape(-1), kernel.num_inputs)))
+        wires = self._wires(image, channels)
+        # Outputs that are one node of the kernel are one channel.
+        _, index, inverse = np.unique(small.outputs, return_index=True, return_inverse=True)
+        values = _values(small)[:, None]
+        places = np.arange(nodes.size // small.outputs.size)
+        equal = self.count + index[inverse][:, None] * places.size + places
+        # A kernel's inputs are no nodes here: what counts is whether a value is constant.
+        self.known[nodes] = np.where(values < 0, values, equal).reshape(-1)
+        self._append(Loop(small, wires, stage.places))
+
+    def _wires(self, image: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The nodes of an image. Places of a channel that are constant, where others are not, need nodes, too."""
+        if self._constants is None and (image[channels >= 0] < 0).any():
+            self._constants = self.count
+            zero = np.zeros(2, np.int32)
+            self._append(Gates(np.array([0, 15], np.uint8), zero, zero))
+        constants = 0 if self._constants is None else self._constants + ZERO - image
+        return np.where(image >= 0, image, constants).astype(np.int32)
+
+    def _append(self, stage: Gates | Loop) -> None:
+        self.stages.append(stage)
+        self.count += stage.num_nodes
 
 
 def remove_dead_channels(circuit: AnyLooped) -> AnyLooped:
