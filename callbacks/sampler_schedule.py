@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import lightning.pytorch as pl
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.lightning_private import logs_this_step
 from lgn_lightning.callbacks.training_length import progress, training_steps
 from lgn_lightning.nn import logic_layers
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.samplers import Sampler
 
 #: Maps progress in [0, 1] to the share of the way from start to end, and says whether equal shares are equal ratios.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.images import ImageDataModule, ImageSet
 from lgn_lightning.data.known import file_or_folder
@@ -81,8 +82,7 @@ class Growth(ImageDataModule):
         super().__init__(*args, **kwargs)
         if min(channels, count) < 1:
             raise ValueError(f"channels={channels} and count={count} must be 1 or more")
-        if pattern not in PATTERNS:
-            raise ValueError(f"pattern={pattern!r} is none of {', '.join(PATTERNS)}; an image file is the path")
+        check_choice("pattern", pattern, PATTERNS, "; an image file is the path")
         self.pattern, self.channels, self.count = pattern, channels, count
         self.path = None if path is None else Path(path).expanduser()
         self._cells: torch.Tensor | None = None

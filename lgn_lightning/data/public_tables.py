@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.data.table import Table, _Named
 from lgn_lightning.data.table_file import SUFFIXES, check_frame, read_table
@@ -129,8 +130,7 @@ class PublicTable(Table):
     """
 
     def __init__(self, name: str, drop: list[str] | None = None, **kwargs: Any) -> None:
-        if name not in TABLES:
-            raise ValueError(f"name={name!r} is none of {', '.join(TABLES)}")
+        check_choice("name", name, TABLES)
         self._public = public = TABLES[name]
         super().__init__(target=public.target, drop=[*public.drop, *(drop or ())], **kwargs)
         self.name: str = name

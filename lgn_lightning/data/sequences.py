@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.padding import IGNORED, PADDING
@@ -82,8 +83,7 @@ class Sequences(SampleDataModule):
             raise ValueError(f"window={window}, stride={stride} and every={every} must be 1 or more")
         if not 0 < test_fraction < 1:
             raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
-        if task not in TASKS:
-            raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
+        check_choice("task", task, TASKS)
         self.task = task
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()

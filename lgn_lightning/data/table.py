@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from torch import Tensor
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.columns import Column, Comparisons, Rows
 from lgn_lightning.base.errors import DataError, note, some
 from lgn_lightning.base.settings_text import option
@@ -127,8 +128,7 @@ class Table(SampleDataModule):
             raise ValueError(f"test_fraction must be in [0, 1), got {test_fraction}")
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()
-        if task not in (None, *TASKS):
-            raise ValueError(f"task={task!r} is none of {', '.join(TASKS)}")
+        check_choice("task", task, (None, *TASKS))
         self.target = [target] if isinstance(target, str) else list(target or ())
         self._task = task
         self.test_fraction, self.most_passes = test_fraction, most_passes

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.columns import Column, Comparisons, Op, Rows
 from lgn_lightning.base.errors import DataError
 
@@ -37,13 +38,11 @@ class Encoding:
     codes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.spacing not in SPACINGS:
-            raise ValueError(f"spacing={self.spacing!r} is none of {', '.join(SPACINGS)}")
+        check_choice("spacing", self.spacing, SPACINGS)
         if self.thresholds < 1:
             raise ValueError(f"thresholds={self.thresholds}: a column has at least 1")
         for name, code in self.codes.items():
-            if code not in CODES:
-                raise ValueError(f"codes: column {name!r} has the code {code!r}, which is none of {', '.join(CODES)}")
+            check_choice(f"codes: the code of column {name!r}", code, CODES)
 
     def fit(self, columns: Sequence[Column], rows: Rows) -> Comparisons:
         """Chooses the comparisons of training rows.

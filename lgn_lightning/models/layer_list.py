@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from torch import nn
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.nn import (
     EdgeChannels,
@@ -50,8 +51,7 @@ class LayerList(KnowsArguments, LogicSequential):
         for number, given in enumerate(layers):
             arguments = dict(given)
             kind = arguments.pop("layer", None)
-            if kind not in LAYERS:
-                raise ValueError(f"layers[{number}]: layer={kind!r} is none of {', '.join(sorted(LAYERS))}")
+            check_choice(f"layers[{number}]: layer", kind, sorted(LAYERS))
             try:
                 made.append(LAYERS[kind](**arguments))
             except (TypeError, ValueError) as error:

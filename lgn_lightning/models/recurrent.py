@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.sizes import check_classes, per_layer
 from lgn_lightning.models.arguments import KnowsArguments
 from lgn_lightning.models.layers import dense_layers
@@ -99,8 +100,7 @@ class LogicRNN(KnowsArguments, LogicSequential):
             raise ValueError("give num_classes, and one of num_bits (rows), in_shape (images) and in_bits (bits)")
         if layers < 1:
             raise ValueError(f"layers={layers}: there is at least one cell")
-        if memory not in MEMORIES:
-            raise ValueError(f"memory={memory!r} is none of {', '.join(MEMORIES)}")
+        check_choice("memory", memory, MEMORIES)
         if not 0 <= keep <= 1:
             raise ValueError(f"keep={keep} is a share of the state, 0 to 1")
         check_classes(num_classes, out or state)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.api import Circuit, CircuitBuilder
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.majority import add_majorities
@@ -68,8 +69,7 @@ class LogicAutomaton(CheckedInput):
         visible: int | None = None,
     ) -> None:
         super().__init__()
-        if border not in BORDERS:
-            raise ValueError(f"border={border!r} is none of {', '.join(BORDERS)}")
+        check_choice("border", border, BORDERS)
         if min(channels, votes, steps) < 1 or not 0 < update <= 1:
             raise ValueError(
                 f"channels={channels}, votes={votes} and steps={steps} must be 1 or more, update={update} in (0, 1]"

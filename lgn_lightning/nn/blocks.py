@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.gates import GATE_NAMES, TRUTH_TABLES
-from lgn_lightning.nn.choice import check_choice
 
 
 class LogicResidual(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -64,12 +65,10 @@ class LogicCell(nn.Module):
         super().__init__()
         if in_dim < 1 or state_dim < 1 or out_dim < 0:
             raise ValueError(f"a cell has 1 input bit and 1 state bit or more, not {in_dim} and {state_dim}")
-        if memory not in MEMORIES:
-            raise ValueError(f"memory={memory!r} is none of {', '.join(MEMORIES)}")
+        check_choice("memory", memory, MEMORIES)
+        check_choice("initial", initial, _INITIALS)
         if memory == "delay" and not out_dim:
             raise ValueError("a delay line has no gates of its own: give out_dim")
-        if initial not in _INITIALS:
-            raise ValueError(f"initial={initial!r} is none of {', '.join(_INITIALS)}")
         self.net, self.memory, self.initial = net, memory, initial
         self.in_dim, self.state_dim, self.own_dim = in_dim, state_dim, out_dim
         self._check_widths()

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lgn_lightning import ops
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.base.sizes import MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.nn.autocast import autocast_dtype
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.deferred import defer
 from lgn_lightning.nn.dense_layer import is_finite

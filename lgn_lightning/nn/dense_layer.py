@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.sizes import check_widths
 from lgn_lightning.circuit.net.netlist import NodeIds
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
 

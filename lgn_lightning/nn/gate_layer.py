@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.checked_input import CheckedInput, check_range
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.learned_connections import LearnedConnections
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler, hard_tables, make_sampler

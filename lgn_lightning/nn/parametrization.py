@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.nn.choice import check_choice
+from lgn_lightning.base.choice import check_choice
 
 #: The choices of ``init``.
 INITS = ("gaussian", "residual")

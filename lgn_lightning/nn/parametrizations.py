@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lgn_lightning import ops
+from lgn_lightning.base.choice import make_choice
 from lgn_lightning.nn.autocast import without_autocast
-from lgn_lightning.nn.choice import make_choice
 from lgn_lightning.nn.gate_mixtures import RESIDUAL_LOGIT, CovJac, Softmax
 from lgn_lightning.nn.parametrization import INITS, Parametrization, ignores_an_input, inside
 

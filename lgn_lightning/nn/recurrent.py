@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lgn_lightning import ops
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -67,8 +68,7 @@ class LogicRecurrent(CheckedInput):
         checkpoint_every: int = 0,
     ) -> None:
         super().__init__()
-        if readout not in READOUTS:
-            raise ValueError(f"readout={readout!r} is none of {', '.join(READOUTS)}")
+        check_choice("readout", readout, READOUTS)
         if truncate < 0 or checkpoint_every < 0 or (steps is not None and steps < 1):
             raise ValueError(
                 f"steps={steps}, truncate={truncate}, checkpoint_every={checkpoint_every} must be positive"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.base.choice import check_choice, make_choice
 from lgn_lightning.nn.autocast import without_autocast
-from lgn_lightning.nn.choice import check_choice, make_choice
 from lgn_lightning.nn.parametrizations import Parametrization
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.gates import GATE_NAMES, NUM_GATES
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.nn.connections import random_connections
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_layer import table_dtype

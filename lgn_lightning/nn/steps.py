@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
@@ -37,8 +38,7 @@ class StepEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module | None = None, scan: str | None = None, num_bits: int | None = None) -> None:
         super().__init__()
-        if scan is not None and scan not in SCANS:
-            raise ValueError(f"scan={scan!r} is none of {', '.join(SCANS)}")
+        check_choice("scan", scan, (None, *SCANS))
         if (encoder is None) == (num_bits is None):
             raise ValueError("give an encoder, or the number of bits of a step")
         self.encoder, self.scan, self.num_bits = encoder, scan, num_bits

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torchmetrics import CohenKappa, MeanAbsoluteError, MeanSquaredError, Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.training.label_check import check_labels, described
@@ -301,6 +302,5 @@ def make_target(target: str | Target | dict[str, Any]) -> Target:
         if kind is None:
             raise ValueError(f"{target.get('class_path')} is none of the targets {', '.join(TARGETS)}; give target=…")
         return kind(**target.get("init_args", {}))
-    if target not in TARGETS:
-        raise ValueError(f"target={target!r} is none of {', '.join(TARGETS)}")
+    check_choice("target", target, TARGETS)
     return TARGETS[target]()

@@ -18,8 +18,8 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
+from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.nn.choice import check_choice
 from lgn_lightning.training.label_check import described
 from lgn_lightning.training.target import Target
 

@@ -35,5 +35,5 @@ def test_an_image_of_ones_own(tmp_path: Path) -> None:
             _ = Growth(path=str(tmp_path / name)).cells
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         _ = Growth(root=str(tmp_path / "none.png")).cells
-    with pytest.raises(ValueError, match="none of lizard"):
+    with pytest.raises(ValueError, match="one of 'lizard'"):
         Growth(pattern="unicorn")

@@ -64,5 +64,5 @@ def test_a_number_that_is_none() -> None:
         read_target(pd.DataFrame({"y": [1.0, np.inf]}), "number", "t.csv")
     with pytest.raises(DataError, match="nothing to learn"):
         read_target(pd.DataFrame({"y": [1.0, 1.0]}), "number", "t.csv")
-    with pytest.raises(ValueError, match="class, number, labels"):
+    with pytest.raises(ValueError, match="'class', 'number', 'labels'"):
         Table(task="numbers")

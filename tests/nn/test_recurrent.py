@@ -113,7 +113,7 @@ def test_bad_sequences_are_refused() -> None:
     with pytest.raises(ValueError, match="numbers from"):
         recurrent()(3 * bits())
     for options in ({"readout": "first"}, {"truncate": -1}, {"steps": 0}):
-        with pytest.raises(ValueError, match=r"must be|is none of"):
+        with pytest.raises(ValueError, match=r"must be|is not one of"):
             recurrent(**options)
 
 

@@ -224,7 +224,7 @@ def test_a_class_at_every_step(tmp_path: Path) -> None:
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="target='clases' is none of classes, yes_no"):
+    with pytest.raises(ValueError, match="target='clases' is not one of 'classes', 'yes_no'"):
         LogicModule(net("classes"), 3, target="clases")
     with pytest.raises(ValueError, match="two classes"):
         LogicModule(net("yes_no"), 3, target="yes_no")

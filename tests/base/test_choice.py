@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lgn_lightning.nn.choice import check_choice, make_choice
+from lgn_lightning.base.choice import check_choice, make_choice
 
 
 class Base:
