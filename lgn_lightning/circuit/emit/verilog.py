@@ -29,8 +29,8 @@ _HEAD = """// A logic gate network, written by lgn-lightning.
 
 """
 
-#: What is never delayed.
-_CONSTANTS = ("1'b0", "1'b1")
+#: Zero and one, which are never delayed.
+CONSTANTS = ("1'b0", "1'b1")
 
 _KEYWORDS = frozenset(template("verilog_keywords.txt").split())  # of IEEE 1364-2005
 
@@ -116,7 +116,7 @@ class _Body:
     def at(self, node: int, stage: int) -> str:
         """Name of a node's value in a later stage: each stage in between adds a register."""
         name = self.names[node]
-        late = 0 if name in _CONSTANTS else stage - self.stages[node]
+        late = 0 if name in CONSTANTS else stage - self.stages[node]
         if late <= 0:
             return name
         if (node, stage) not in self._delayed:
@@ -207,7 +207,7 @@ class _Writer:
         net, cells = self.mapped, self.cells
         suffix, port = ("", "x") if self.circuit.levels is None else ("_pixels", "pixels")
         body = _Body(self.stages, {node: f"{port}[{node}]" for node in range(net.num_inputs)})
-        body.names |= {ZERO: _CONSTANTS[0], ONE: _CONSTANTS[1]}
+        body.names |= {ZERO: CONSTANTS[0], ONE: CONSTANTS[1]}
         for index, (read, table) in enumerate(zip(net.leaves, net.tables, strict=True)):
             node = net.num_inputs + index
             body.names[node] = f"t{index}"
@@ -228,7 +228,7 @@ class _Writer:
         for index, gate in enumerate(gates):
             node = net.num_inputs + gate
             if tables[gate] in (0, 255):
-                names[node] = _CONSTANTS[tables[gate] == 255]
+                names[node] = CONSTANTS[tables[gate] == 255]
                 continue
             read = [body.at(operand, self.stages[node]) for operand in operands[gate]]
             names[node] = f"{prefix}{index}"

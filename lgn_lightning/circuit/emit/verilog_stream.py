@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import template
-from lgn_lightning.circuit.emit.verilog import SampleWords, Verilog, emit_verilog, sample_words
+from lgn_lightning.circuit.emit.verilog import CONSTANTS, SampleWords, Verilog, emit_verilog, sample_words
 from lgn_lightning.circuit.hardware.result_port import port, result_of
 from lgn_lightning.circuit.net.decoding import Decoding
+from lgn_lightning.circuit.net.kernel import identity_kernel
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
@@ -21,7 +22,6 @@ from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequ
 
 #: Width of a score that is summed over steps.
 _SUM_BITS: Final = 32
-_ZERO, _ONE = "1'b0", "1'b1"
 
 
 def emit_verilog_stream(circuit: SequentialNetlist, *, name: str = "lgn_net") -> Verilog:
@@ -97,7 +97,7 @@ def _logic(circuit: SequentialNetlist, name: str) -> str:
     lines = []
     for gate, table in enumerate(step.gates.tolist()):
         names = [wire(operand[gate]) for operand in operands]
-        lines.append(f"    wire n{gate} = {gate_expression(table, names, zero=_ZERO, one=_ONE)};\n")
+        lines.append(f"    wire n{gate} = {gate_expression(table, names, zero=CONSTANTS[0], one=CONSTANTS[1])};\n")
     lines += [f"    assign y{index} = {wire(node)};\n" for index, node in enumerate(step.outputs.tolist())]
     ports = ",\n".join(f"    output wire y{index}" for index in range(step.outputs.size))
     unused = f"    // verilator lint_off UNUSED\n    input wire [{inputs - 1}:0] x,\n    // verilator lint_on UNUSED\n"
@@ -106,18 +106,15 @@ def _logic(circuit: SequentialNetlist, name: str) -> str:
 
 def _sums_alone(circuit: SequentialNetlist) -> Netlist:
     """A circuit without gates that counts the output bits and decides."""
-    none, count = np.zeros(0, np.int32), circuit.counted.outputs.size
-    bits = np.arange(count, dtype=np.int32)
-    gates = none.astype(np.uint8), none, none
-    return Netlist(count, *gates, bits, circuit.num_classes, tau=circuit.tau, decoding=circuit.decoding)
+    wires = identity_kernel(circuit.counted.outputs.size)
+    return replace(wires, num_classes=circuit.num_classes, tau=circuit.tau, decoding=circuit.decoding)
 
 
 def _encoder_alone(circuit: SequentialNetlist) -> Netlist:
     """A circuit without gates each of whose labels is one input bit."""
-    none, count = np.zeros(0, np.int32), circuit.num_inputs
-    bits = np.arange(count, dtype=np.int32)
+    count = circuit.num_inputs
     labels = Decoding("labels", (1,) * count, (1.0,) * count, (0.0,) * count)
-    return replace(Netlist(count, none.astype(np.uint8), none, none, bits, count, decoding=labels), **circuit.encoding)
+    return replace(identity_kernel(count), decoding=labels, **circuit.encoding)
 
 
 def _without_head(text: str) -> str:

@@ -88,7 +88,7 @@ def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: i
 
 
 def identity_kernel(channels: int) -> Netlist:
-    """The kernel of one place that hands its channels on."""
+    """The kernel of one place that hands its channels on: a circuit without gates."""
     none = np.zeros(0, np.int32)
     return Netlist(channels, none.astype(np.uint8), none, none, np.arange(channels, dtype=np.int32), channels)
 
