@@ -38,7 +38,8 @@ class ResumePoint(pl.Callback):
     A resume point is written after a step that leaves nothing to do. That is neither the last step of an epoch, nor one
     that a validation follows, nor one within an accumulation of gradients, nor one whose metrics are still to be logged
     (unless every step has some). A resume point that is due at such a step is written a step later. Ctrl-C waits for
-    the end of the step and leaves a resume point; a second one stops at once.
+    the end of the step and leaves a resume point; a second one stops at once. So does SIGTERM in a single process, but
+    one that comes in a validation stops at once, and the run resumes from the last resume point.
 
     Args:
         every_n_steps: Smallest number of optimizer steps between two resume points.
@@ -64,8 +65,8 @@ class ResumePoint(pl.Callback):
         self._trainer: pl.Trainer | None = None
         self._clock = self._cpu_clock = 0.0
         self._unflushed = False
-        self._stop = False
-        self._handler: Any = None
+        self._stop: signal.Signals | None = None  # which of those below came
+        self._handlers: dict[signal.Signals, Any] = {}  # those of before
         self._save_last: dict[ModelCheckpoint, Any] = {}  # what the user gave
 
     @property
@@ -95,8 +96,11 @@ class ResumePoint(pl.Callback):
             self.seconds = self._resumed["seconds"]
             self.cpu_seconds = self._resumed.get("cpu_seconds", 0.0)
             self._resumed = None
-        if threading.current_thread() is threading.main_thread() and trainer.world_size == 1:
-            self._stop, self._handler = False, signal.signal(signal.SIGINT, self._on_interrupt)
+        alone = trainer.world_size == 1 and self._path is not None
+        if alone and threading.current_thread() is threading.main_thread():
+            self._stop = None
+            for number, handler in ((signal.SIGINT, self._on_interrupt), (signal.SIGTERM, self._on_terminate)):
+                self._handlers[number] = signal.signal(number, handler)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Writes the metrics of the resume point's own step to disk, if it logged any."""
@@ -113,20 +117,26 @@ class ResumePoint(pl.Callback):
         due = trainer.global_step >= self._next_step or self._stop or trainer.received_sigterm
         if due and _nothing_left_to_do(trainer, batch_idx):
             self._write(trainer, self._path)
-            if self._stop:
+            if self._stop == signal.SIGINT:
                 raise KeyboardInterrupt
+            if self._stop == signal.SIGTERM:
+                self._stop = None
+                self._handlers[signal.SIGTERM](signal.SIGTERM, None)  # the Trainer's, which ends here
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._release()
         if isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and self._path is not None and trainer.training:
+            lost = "" if trainer.global_step == self._last_step else f" (from step {self._last_step})"
             rank_zero_info(
-                f"Stopped at step {trainer.global_step}; resume: lgn fit --resume {self._path.parent.parent}"
+                f"Stopped at step {trainer.global_step}; resume{lost}: lgn fit --resume {self._path.parent.parent}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stops the clock; ``last.ckpt`` becomes the end of the training."""
         self._tick()
         self._release()
+        if self._stop == signal.SIGTERM:  # no later step could write a resume point
+            raise SIGTERMException
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 self._save_last[callback] = callback.save_last
@@ -179,13 +189,19 @@ class ResumePoint(pl.Callback):
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._stop:
             raise KeyboardInterrupt
-        self._stop = True
+        self._stop = signal.SIGINT
         rank_zero_info("Stopping after this step; Ctrl-C again stops at once.")
 
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._stop or self._trainer is None or not self._trainer.training:
+            self._handlers[signal.SIGTERM](number, frame)
+        else:
+            self._stop = signal.SIGTERM
+
     def _release(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
 
 def _nothing_left_to_do(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lgn_lightning.base.programs import postponed_signals
+
 
 def sync(path: Path) -> None:
     """Waits until the disk has a file, or the names in a folder."""
@@ -75,9 +77,20 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield new
         for path in (*new.rglob("*"), new):
             sync(path)
-        with suppress(FileNotFoundError):
-            folder.rename(temporary / "old")
-        new.rename(folder)
+        with postponed_signals():  # between the two names there is no folder
+            _exchange(folder, new, temporary / "old")
         sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Puts a new folder in the place of one, which becomes ``old``; what was there stays there after an OSError."""
+    with suppress(FileNotFoundError):
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        with suppress(FileNotFoundError):
+            old.rename(folder)
+        raise

@@ -23,7 +23,7 @@ def running(command: Sequence[str], **arguments: Any) -> Iterator[subprocess.Pop
     process: subprocess.Popen[Any] | None = None
     with raised_stop_signals():
         try:
-            with _postponed_signals():  # so that none finds a program that has no name yet
+            with postponed_signals():  # so that none finds a program that has no name yet
                 process = subprocess.Popen(command, start_new_session=True, **arguments)
             yield process
         finally:
@@ -63,7 +63,7 @@ def raised_stop_signals() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that ``finally`` is reached.
 
     The exit code is the one that a shell gives these signals. Who handles or ignores a signal already keeps it, such as
-    a Trainer and ``nohup``; so do threads, which have no say.
+    ``nohup``; so do threads, which have no say. A Trainer inside handles SIGTERM in its own way.
     """
     ours: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
@@ -78,7 +78,7 @@ def raised_stop_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _postponed_signals() -> Iterator[None]:
+def postponed_signals() -> Iterator[None]:
     """What handles signals that come inside does so at the end."""
     came: list[tuple[int, FrameType | None]] = []
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -101,18 +101,20 @@ def _postponed_signals() -> Iterator[None]:
 def hangup_like_sigterm() -> Iterator[None]:
     """Inside, SIGHUP, which a terminal that closes sends to all that runs in it, does what SIGTERM does.
 
-    Who handles or ignores it already keeps it, such as ``nohup``; so do threads.
+    Who handles or ignores it already keeps it, such as ``nohup``; so do threads. `raised_stop_signals` does not count.
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+    before = signal.getsignal(signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread() or before not in (signal.SIG_DFL, _stop):
         yield
         return
     signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, before)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    # A Trainer's handler calls the one that it found, and ends the training after a step.
+    if signal.getsignal(number) is _stop:
+        raise SystemExit(128 + number)

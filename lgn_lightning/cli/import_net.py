@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             if arguments.classes is None:
                 raise UsageError("give --classes, the number of groups of the sums, or --module")
+            if arguments.library != "torchlogix" and (arguments.parametrization or arguments.temperature != 1):
+                raise UsageError(f"--parametrization and --temperature are for torchlogix, not {arguments.library}")
             shape = Shape(**{part.name: getattr(arguments, part.name) for part in fields(Shape)})
             net = library.import_state_dict(state, shape)
     except (ValueError, KeyError, IndexError, RuntimeError, TypeError) as error:
@@ -97,12 +99,13 @@ def _state_dict(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever a damaged or foreign file leads to
         raise LgnError(
             f"{path} is no state dict that can be read as data: write torch.save(model.state_dict(), path) there "
-            f"({str(error).splitlines()[0]})"
+            f"({str(error).strip().partition(chr(10))[0] or type(error).__name__})"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)} if content else {}
-    if not isinstance(content, dict) or not tensors:
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    if not tensors:
         raise LgnError(f"{path} holds no state dict: write torch.save(model.state_dict(), path)")
     return tensors
 

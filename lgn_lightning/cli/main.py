@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lgn_lightning import __version__
 from lgn_lightning.base.errors import LgnError, UsageError
+from lgn_lightning.base.programs import raised_stop_signals
 from lgn_lightning.base.trust import trusting
 
 
@@ -80,7 +81,8 @@ def main(args: Sequence[str] | None = None) -> int:
         complete(COMMANDS)
     try:
         try:
-            return _run(list(sys.argv[1:] if args is None else args))
+            with raised_stop_signals():
+                return _run(list(sys.argv[1:] if args is None else args))
         finally:
             sys.stdout.flush()  # here, and not at the interpreter's end, where a closed pipe is a traceback
     except KeyboardInterrupt:

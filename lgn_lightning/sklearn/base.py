@@ -84,9 +84,15 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
 
     def _check_arguments(self) -> None:
         """A TypeError or ValueError if what the training is told cannot be."""
-        for name in ("steps", "patience", "batch_size"):
-            if (value := getattr(self, name)) is not None:
-                check_scalar(value, name, Integral, min_val=1)
+        least = {"width": 1, "depth": 1, "thresholds": 1, "learned_layers": 0, "num_candidates": 2}
+        for name, value in {**least, "steps": 1, "patience": 1, "batch_size": 1}.items():
+            given = getattr(self, name)
+            if isinstance(given, bool):
+                raise TypeError(f"{name}={given} is no number")
+            if given is not None:
+                check_scalar(given, name, Integral, min_val=value)
+        if self.loss is not None and not isinstance(self.loss, nn.Module):
+            raise TypeError(f"loss={self.loss!r} is no torch module, such as lgn_lightning.losses.FocalLoss()")
         check_scalar(self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither")
         check_scalar(
             self.validation_fraction, "validation_fraction", Real, min_val=0, max_val=1, include_boundaries="left"
@@ -100,6 +106,8 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
         if fitting:
             self._check_arguments()
             checks |= {"ensure_min_samples": 2, "y": y, "multi_output": isinstance(self, MultiOutputMixin)}
+        if getattr(getattr(x, "dtype", None), "kind", None) in ("m", "M"):
+            raise ValueError("X holds dates or durations: give what matters of them, such as hours or days, as numbers")
         is_frame = hasattr(x, "dtypes")
         numbers = not is_frame or all(np.dtype(kind).kind in "fiub" for kind in _plain(x.dtypes))
         if not fitting:  # names of categories, whatever type they come in

@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -91,6 +92,36 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+def test_ctrl_c_between_the_two_names_leaves_the_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "folder", Path.rename
+    folder.mkdir()
+
+    def interrupted(path: Path, target: Path) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as new:
+        (new / "file").touch()
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "file"]
+
+
+def test_a_new_name_that_cannot_be_given_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "folder", Path.rename
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def failing(path: Path, target: Path) -> None:
+        if path.name == "new":
+            raise OSError(errno.EIO, "failed")
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="failed"), atomic_folder(folder) as new:
+        (new / "file").touch()
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "old"]
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -91,6 +92,25 @@ def test_signals_that_are_handled_or_ignored_are_left_alone() -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_trainer_inside_decides_what_sigterm_does() -> None:
+    received: list[int] = []
+    with raised_stop_signals():
+        before = signal.getsignal(signal.SIGTERM)
+        assert callable(before)
+
+        def composed(number: int, frame: FrameType | None) -> None:  # as Lightning's does
+            received.append(number)
+            before(number, frame)
+
+        signal.signal(signal.SIGTERM, composed)
+        with hangup_like_sigterm():
+            os.kill(os.getpid(), signal.SIGHUP)
+        signal.signal(signal.SIGTERM, before)
+        assert received == [signal.SIGTERM]
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_threads_run_programs_too(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_checkpoint_has_the_scores_and_verifies(folder: Path, capsys: pytest.Cap
         ("silogic model.pt --classes 3", 1, "no layer of gates of this library"),
         ("torchlogix model.pt --module nowhere.net", 2, "--module nowhere.net: No module named"),
         ("silogic model.pt --module nowhere.net", 2, "--module is for torchlogix"),
+        (
+            "torchlogix model.pt --classes 3 --parametrization light --kernels 3",
+            1,
+            "leave kernels out",
+        ),
+        ("silogic model.pt --classes 3 --temperature 2", 2, "are for torchlogix, not silogic"),
         ("torchlogix model.pt --classes 3 --parametrization light --out model.pt", 2, "is the file that was read"),
     ],
 )
@@ -49,3 +55,16 @@ def test_errors(folder: Path, capsys: pytest.CaptureFixture[str], options: str, 
     assert main(["import", *options.split()]) == code
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["model.pt", "text.pt"]
+
+
+@pytest.mark.parametrize("content", [[1], torch.zeros(3), "text", {1: torch.zeros(3)}, {"state_dict": [1]}, None, {}])
+def test_what_is_no_state_dict_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str], content: object) -> None:
+    torch.save(content, "model.pt")
+    assert main(["import", "silogic", "model.pt", "--classes", "3"]) == 1
+    assert capsys.readouterr().err.startswith("lgn: error: model.pt holds no state dict")
+
+
+def test_an_empty_file_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.pt").touch()
+    assert main(["import", "silogic", "model.pt", "--classes", "3"]) == 1
+    assert "model.pt is no state dict that can be read as data" in capsys.readouterr().err

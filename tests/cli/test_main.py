@@ -1,14 +1,17 @@
 """The command line: its table of commands, its exit codes, and output that nobody reads."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import lgn_lightning
 from lgn_lightning.cli.main import COMMANDS, main
 from tests.cli.conftest import error_of
+from tests.killed_runs import run_lgn
 
 
 @pytest.mark.parametrize("command", ["ls", "ls --json", "--help", "fit --help", "ls --help", "fit digits --help"])
@@ -24,6 +27,22 @@ def test_closed_pipe_is_silent(command: str) -> None:
     assert done.stderr == b""
     # argparse takes a long help that cannot be printed for printed, from Python 3.11 on.
     assert done.returncode in ((0, 141) if command == "fit digits --help" else (141,))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_stop_leave_nothing_half_written(stop: signal.Signals, folder: Path) -> None:
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        write = Path.write_bytes
+
+        def stopped(path: Path, data: bytes) -> int:
+            os.kill(os.getpid(), stop)
+            return write(path, data)
+
+        Path.write_bytes = stopped  # type: ignore[method-assign]
+
+    assert run_lgn(["export", "net.lgn", "--out", "made"], prepare) == 128 + stop
+    assert sorted(path.name for path in folder.iterdir()) == ["log.txt", "net.lgn", "plain.lgn"]
 
 
 def test_broken_pipe_of_anything_else_is_told(

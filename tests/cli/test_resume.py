@@ -115,8 +115,8 @@ def test_a_kill_in_the_middle_of_a_write_damages_no_checkpoint(reference: Path, 
     assert not list(run.glob("checkpoints/.*"))
 
 
-def signalled(number: int) -> Callable[[], None]:
-    """Makes the process send itself a signal in its sixth step."""
+def signalled(number: int, step: int = 5) -> Callable[[], None]:
+    """Makes the process send itself a signal in its sixth step, or behind another one."""
 
     def prepare() -> None:
         from lgn_lightning.training.module import LogicModule
@@ -125,7 +125,7 @@ def signalled(number: int) -> Callable[[], None]:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
         def on_train_batch_start(self, batch, batch_idx):
-            if self.global_step == 5 and pending:
+            if self.global_step == step and pending:
                 pending.clear()  # a second Ctrl-C would stop at once
                 os.kill(os.getpid(), number)
 
@@ -145,6 +145,16 @@ def test_sigterm_ends_with_its_code_and_the_run_goes_on_with_the_same_bits(
     assert not RunFolder(run).result_file.exists()
     assert run_lgn(["fit", "--resume", str(run)]) == 0, Path("log.txt").read_text()
     assert differences(reference, run) == []
+
+
+@pytest.mark.parametrize("step", [5, 7])  # before a log, before a validation
+def test_sigterm_loses_no_step_whatever_is_left_to_do(step: int, folder: Path) -> None:
+    options = ["--trainer.log_every_n_steps=3", "--trainer.val_check_interval=4"]
+    assert run_lgn(["fit", "small.yaml", *options], signalled(signal.SIGTERM, step)) == 143
+    log, run = Path("log.txt").read_text(), Path("runs/small/version_0")
+    stopped = read_checkpoint(run / "checkpoints" / "resume.ckpt")["global_step"]
+    assert step < stopped <= step + 3
+    assert f"Stopped at step {stopped}; resume: lgn fit --resume" in log
 
 
 def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(folder: Path) -> None:

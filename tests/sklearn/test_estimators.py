@@ -131,6 +131,11 @@ def test_categories_are_names_whatever_type_they_come_in() -> None:
         ({"steps": 0}, ValueError, "steps == 0, must be >= 1"),
         ({"steps": -1}, ValueError, "steps == -1"),
         ({"batch_size": 2.5}, TypeError, "batch_size must be an instance of"),
+        ({"batch_size": True}, TypeError, "batch_size=True is no number"),
+        ({"width": 0}, ValueError, "width == 0"),
+        ({"depth": 1.5}, TypeError, "depth must be an instance of"),
+        ({"thresholds": 0}, ValueError, "thresholds == 0"),
+        ({"loss": "x"}, TypeError, "loss='x' is no torch module"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate == 0.0"),
         ({"validation_fraction": 30}, ValueError, "validation_fraction == 30, must be < 1"),
         ({"validation_fraction": 1.0}, ValueError, "validation_fraction == 1.0"),
@@ -149,3 +154,5 @@ def test_dates_are_refused_as_everywhere() -> None:
     frame = pd.DataFrame({"a": np.arange(50.0), "day": pd.Timestamp("2020-01-01")})
     with pytest.raises(ValueError, match="'day' holds dates"):
         LogicGateClassifier(**SMALL).fit(frame, np.arange(50) > 20)
+    with pytest.raises(ValueError, match="X holds dates or durations"):
+        LogicGateClassifier(**SMALL).fit(np.arange(50).astype("m8[h]")[:, None], np.arange(50) > 20)

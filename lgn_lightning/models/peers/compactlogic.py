@@ -29,8 +29,8 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
     layers = list(parts.modules_of(state, _ENDS).values())
     net = Assembly(shape)
     for number, tensors in enumerate(layers):
-        slot = (tensors["w"] if "w" in tensors else tensors["weights"].argmax(1)).long()[:, None]
-        gates = tensors["gate_sequence"].long().gather(1, slot).squeeze(1)
+        slot = parts.whole(tensors["w"] if "w" in tensors else tensors["weights"].argmax(1)).long()[:, None]
+        gates = parts.whole(tensors["gate_sequence"]).long().gather(1, slot).squeeze(1)
         if "offsets_ch" in tensors:
             _add_convolution(net, tensors, slot, gates)
             continue

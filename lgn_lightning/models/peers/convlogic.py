@@ -29,7 +29,7 @@ def import_state_dict(state: Mapping[str, Tensor], shape: Shape) -> LayerList:
         if "selection" in tensors:
             if weights.shape[1] != 7:
                 raise ValueError(f"{name} has no whole trees: only layers with complete=True are imported")
-            packed = tensors["selection"].long()
+            packed = parts.whole(tensors["selection"]).long()
             leaves = torch.stack([packed >> 16 & 0xFFFF, packed >> 8 & 0xFF, packed & 0xFF])
             net.tree(leaves, weights, "softmax", (3, 1, 2))
         else:

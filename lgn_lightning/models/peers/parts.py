@@ -56,6 +56,14 @@ class Shape:
     parametrization: str | None = None
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError(f"classes={self.classes}: a net has one at least")
+        if self.in_shape is not None and (len(self.in_shape) != 3 or min(self.in_shape) < 1):
+            raise ValueError(f"in_shape={list(self.in_shape)}: give channels, height and width")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature}: give a positive number")
+
     def of(self, name: str, number: int, usual: int) -> int:
         """One of ``kernels``, ``paddings``, ``strides`` and ``pools``, of a convolution."""
         given: Sequence[int] = getattr(self, name)
@@ -85,7 +93,7 @@ class Assembly:
 
     def dense(self, wires: Tensor, weights: Tensor, parametrization: str) -> None:
         """Adds a dense layer; ``wires`` ``[inputs of a gate, gates]``, the first the most significant of the table."""
-        wires, kind = wires.to(torch.int32), dict[str, Any](layer="LogicLayer")
+        wires, kind = whole(wires).to(torch.int32), dict[str, Any](layer="LogicLayer")
         if len(wires) == 2:
             tensors = dict(zip(("indices_a", "indices_b"), wires, strict=True))
         else:
@@ -104,7 +112,7 @@ class Assembly:
             return
         kind = {"layer": "LogicLayer", "connections": "learned", "num_candidates": count}
         tensors = {
-            "learned.candidates": candidates.transpose(0, 1).to(torch.int32).contiguous(),
+            "learned.candidates": whole(candidates).transpose(0, 1).to(torch.int32).contiguous(),
             "learned.logits": logits.transpose(0, 1).float().contiguous(),
         }
         self._add_dense(kind, candidates, weights, parametrization, tensors)
@@ -147,7 +155,7 @@ class Assembly:
         channels = max(len(row.unique()) for row in leaves[0])
         arguments = {"in_channels": self.image[0], "out_channels": trees, "channels_per_tree": channels, **geometry}
         arguments |= {"arity": arity} if arity != 2 else {}
-        tensors = {"weights": weights.flatten(0, 1).float(), "leaves": leaves.to(torch.int32)}
+        tensors = {"weights": weights.flatten(0, 1).float(), "leaves": whole(leaves).to(torch.int32)}
         self.parts.append(Part({"layer": "LogicTreeConv2d", "parametrization": parametrization, **arguments}, tensors))
         self.parts += [Part({"layer": "OrPool2d", "kernel_size": pool})] if pool else []
         self.image, self.convolutions = (trees, *sides), number + 1
@@ -155,6 +163,9 @@ class Assembly:
 
     def net(self) -> LayerList:
         """The net, in ``.eval()`` mode; a ValueError if sizes or values do not fit one another."""
+        of_convolutions = ("kernels", "paddings", "strides", "pools")
+        if not self.convolutions and (given := [name for name in of_convolutions if getattr(self.shape, name)]):
+            raise ValueError(f"the net has no convolution: leave {' and '.join(given)} out")
         if self.bits is not None and self.bits % self.shape.classes:
             raise ValueError(f"{self.bits} outputs of the last layer are no {self.shape.classes} equal groups")
         made = [*self.parts, _group_sum(self.shape)]
@@ -176,7 +187,7 @@ def _inputs(known: int | None, read: Tensor) -> int:
 
 
 def _group_sum(shape: Shape) -> Part:
-    if shape.beta != int(shape.beta) or shape.beta < 0:
+    if shape.beta < 0 or not float(shape.beta).is_integer():
         raise ValueError(
             f"beta={shape.beta} is no whole number of at least 0, which a circuit could count: which score is the "
             "highest does not depend on it, so import the net with beta=0"
@@ -185,10 +196,21 @@ def _group_sum(shape: Shape) -> Part:
     return Part({"layer": "GroupSum", "k": shape.classes, "tau": float(shape.tau), **beta})
 
 
+def whole(numbers: Tensor) -> Tensor:
+    """Numbers of inputs or gates as they are; a ValueError if they are none, or not below 2³¹."""
+    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ValueError(f"wires and numbers of gates are whole numbers, and those of the file are {numbers.dtype}")
+    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < 2**31:
+        raise ValueError(f"wires and numbers of gates are {int(numbers.min())} to {int(numbers.max())} in the file")
+    return numbers
+
+
 def modules_of(state: Mapping[str, Tensor], ends: Iterable[str]) -> dict[str, dict[str, Tensor]]:
     """Tensors by module, in order: a module is what stands before one of the beginnings of names ``ends``."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
+        if value.is_complex() or (value.is_floating_point() and not value.isfinite().all()):
+            raise ValueError(f"{name} holds {'complex numbers' if value.is_complex() else 'NaN or infinite numbers'}")
         words = name.split(".")
         for cut in range(len(words)):
             own = ".".join(words[cut:])

@@ -82,6 +82,34 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: {"2.connections.indices": state["2.connections.indices"] + 0.7},
+            r"whole numbers.*torch\.float32",
+        ),
+        (lambda state: {"2.connections.indices": state["2.connections.indices"] + 2**32}, "are 4294967296 to"),
+        (lambda state: {"2.connections.indices": state["2.connections.indices"] > 0}, r"torch\.bool"),
+        (lambda state: {"2.weight": state["2.weight"] + torch.inf}, r"2\.weight holds NaN or infinite"),
+        (lambda state: {"2.weight": state["2.weight"] + 1j}, r"2\.weight holds complex"),
+    ],
+)
+def test_damaged_tensors_are_refused(change: Any, message: str) -> None:
+    state = CASES["torchlogix light"]["state"]
+    with pytest.raises(ValueError, match=message):
+        importer.import_state_dict({**state, **change(state)}, Shape(3, parametrization="light"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"classes": 0}, {"in_shape": (3, 4)}, {"temperature": 0.0}, {"beta": float("inf")}]
+)
+def test_shapes_that_no_net_has_are_refused(options: dict[str, Any]) -> None:
+    state = CASES["torchlogix light"]["state"]
+    with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+        importer.import_state_dict(state, Shape(**{"classes": 3, "parametrization": "light", **options}))
+
+
+@pytest.mark.parametrize(
     ("library", "names", "message"),
     [
         ("torchlogix", ["1.main.0.tree_weights.0"], r"1\.main\.0 is part of a ResidualLogicBlock"),
