@@ -94,7 +94,7 @@ class Column:
             return values
         ends, least = np.iinfo(self.dtype), np.iinfo(np.int64).min
         if values.dtype.kind != "f":
-            capped = np.minimum(values, np.iinfo(np.int64).max) if values.dtype.kind == "u" else values
+            capped = np.minimum(values.astype(np.uint64), 2**63 - 1) if values.dtype.kind == "u" else values
             wide = capped.astype(np.int64)
             inside = np.clip(wide, ends.min + 1, ends.max)
             return np.where(wide == least, ends.min, inside).astype(self.dtype)

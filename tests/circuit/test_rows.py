@@ -134,6 +134,7 @@ def test_rows_of_any_form() -> None:
     assert net.scores(stored).tolist() == expected[:1]
     assert net.scores(stored.view(np.uint8).reshape(1, -1)).tolist() == expected[:1]
     assert net.scores(np.array(expected, bool)).tolist() == expected
+    assert net.scores(np.array([[1, 200, 2]], np.uint8)).tolist() == [[1, 0, 1, 0]]
 
 
 @pytest.mark.parametrize(

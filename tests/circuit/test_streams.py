@@ -120,6 +120,16 @@ def test_encoders_are_part_of_it(kind: str, readout: str, tmp_path: Path) -> Non
     assert prove_verilog(small.step, tmp_path / "net.v")
 
 
+def test_whole_numbers_are_no_padding_in_compiled_c(tmp_path: Path) -> None:
+    net = random_net(num_bits=7, in_bits=None)
+    columns_of_net(net)
+    circuit = SequentialCircuit.from_module(net)
+    compile_source(circuit.to_c(), tmp_path / "net.so")
+    x = np.array([[[3, 2], [-1, -1], [-1, -1]], [[0, 1], [-1, -1], [2, 2]]])
+    found = CompiledStream(tmp_path / "net.so").scores(x)
+    assert np.array_equal(found, circuit.scores(x.astype(np.float32)))
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_c_compiles_without_warnings_and_main_takes_steps(compiler: str, tmp_path: Path) -> None:
     circuit = random_stream(readout="sum")

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.columns import row_dtype
 from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
@@ -58,14 +59,15 @@ def sequence_frames(circuit: TakesSteps, x: ArrayLike) -> NDArray[Any]:
 def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | None = None) -> NDArray[np.int64]:
     """Steps of each sequence ``[N, steps, …]`` that count, int64 ``[N]``; a CircuitError if they do not fit.
 
-    Without ``lengths`` all do; but of a table's rows, and of bits as uint8, steps at the end all of whose bytes are 255
-    are padding.
+    Without ``lengths`` all do; but of a table's rows as they are stored, and of bits as uint8, steps at the end all of
+    whose bytes are 255 are padding. Whole numbers are none: -1 has such bytes, too.
     """
     count, steps = x.shape[:2]
     if lengths is None:
-        if circuit.num_pixels is not None or x.dtype == np.bool_:
+        if not _may_be_padded(circuit, x):
             return np.full(count, steps, np.int64)
-        raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(count, steps, -1)
+        width = x.itemsize * math.prod(x.shape[2:])
+        raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(count, steps, width)
         return _lengths_of(~(raw == PADDING).all(axis=2))
     found = np.asarray(lengths)
     if found.shape != (count,) or found.dtype.kind not in "iu":
@@ -73,6 +75,15 @@ def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | 
     if count and not 1 <= found.min() <= found.max() <= steps:
         raise CircuitError(f"lengths from {found.min()} to {found.max()} do not fit sequences of {steps} steps")
     return np.asarray(found, np.int64)
+
+
+def _may_be_padded(circuit: TakesSteps, x: NDArray[Any]) -> bool:
+    """Whether the bytes of sequences are those that are stored: others become such a row by their value alone."""
+    if circuit.columns is None:
+        return circuit.num_pixels is None and x.dtype == np.uint8
+    layout = row_dtype(circuit.columns)
+    floats = x.dtype.kind == "f" and {column.dtype for column in circuit.columns} == {x.dtype}
+    return floats or x.dtype == layout or (x.dtype == np.uint8 and x.shape[2:] == (layout.itemsize,))
 
 
 def _lengths_of(valid: NDArray[np.bool_]) -> NDArray[np.int64]:

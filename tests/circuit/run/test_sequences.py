@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from lgn_lightning.base.columns import Column, Comparisons, Op
 from lgn_lightning.circuit import CircuitError, SequenceEngine, SequentialCircuit
 from lgn_lightning.circuit.simulate import pack_bits
 from tests.circuit.engines import AVAILABLE
@@ -51,6 +54,27 @@ def test_padding_stands_at_the_end() -> None:
     padded[2] = 255
     with pytest.raises(CircuitError, match="sequence 2 has no step"):
         circuit.scores(padded)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int32"])
+def test_whole_numbers_are_no_padding(kind: str) -> None:
+    constants = np.arange(-3, 3) if kind == "int32" else (np.arange(-3, 3) + 0.5).view(np.int64)
+    bits = Comparisons((Column("a", kind),), np.zeros(6), np.full(6, Op.GREATER), constants)
+    circuit = replace(random_stream(inputs=6), comparisons=bits)
+    x = np.array([[[2], [-1], [-1]], [[0], [-1], [1]]])
+    wanted = circuit.scores(x.astype(np.float64))
+    for dtype in (np.int8, np.int16, np.int32, np.int64, np.float32):
+        assert np.array_equal(circuit.scores(x.astype(dtype)), wanted), dtype
+        assert np.array_equal(circuit.compile()(x.astype(dtype)), wanted), dtype
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        most = np.full((1, 2, 1), np.iinfo(dtype).max, dtype)
+        assert np.array_equal(circuit.scores(most), circuit.scores(most.astype(np.float64))), dtype
+    rows = x.astype(kind).view(np.uint8).copy()
+    rows[0, 2] = rows[1, 1:] = 255
+    wanted = circuit.scores(x, [2, 1] if kind == "float32" else [1, 1])
+    assert np.array_equal(circuit.scores(rows), wanted)
+    assert np.array_equal(circuit.scores(rows.view(circuit.comparisons.row_dtype)[..., 0]), wanted)
+    assert circuit.scores(x[:0].astype(np.float32)).shape == circuit.scores(rows[:0]).shape == (0, 3)
 
 
 def test_what_is_no_sequence_is_refused() -> None:
