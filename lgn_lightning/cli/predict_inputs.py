@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base.arrays import load_arrays
 from lgn_lightning.base.columns import Column
-from lgn_lightning.base.errors import LgnError, note
+from lgn_lightning.base.errors import LgnError, note, some
 from lgn_lightning.data.image_file import is_hidden, prepare_image
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -95,10 +96,9 @@ def _read_rows(columns: tuple[Column, ...], path: Path, gaps: Collection[str] | 
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LgnError(f"{path} cannot be read as a numpy array ({error}); write it with numpy.save") from error
+    array = load_arrays(path, mmap_mode="r")
+    if isinstance(array, dict):
+        raise LgnError(f"{path} holds arrays by names ({some(array)}); write one alone, with numpy.save")
     if not array.ndim:
         raise LgnError(f"{path} holds a single number; the first axis must be the samples")
     return np.asarray(array)

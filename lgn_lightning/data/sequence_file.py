@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lgn_lightning.base.arrays import load_arrays
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.data.table_columns import numbers_of, require_columns, text_of
@@ -103,11 +104,9 @@ def read_sequences(
 
 
 def _read_npz(path: Path, task: str) -> dict[str, SequenceSet]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as arrays: {error}") from error
+    arrays = load_arrays(path)
+    if not isinstance(arrays, dict):
+        raise DataError(f"{path} is one array without a name; write x and y into it, with numpy.savez")
     parts = ("_train", "_test") if "x_train" in arrays else ("",)
     found = {}
     for part in parts:

@@ -102,6 +102,9 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     np.save("bits.npy", np.zeros((2, 30), np.int64))
     np.save("features.npy", np.zeros((2, 12), np.float32))
     Path("broken.npy").write_bytes(b"\x93NUMPY")
+    Path("zip.npy").write_bytes(b"PK\x03\x04" + b"a" * 50)
+    np.savez("named.npz", x=np.zeros(9))
+    Path("named.npz").rename("named.npy")
     (folder / "empty").mkdir()
     for arguments, message in (
         (["none.lgn", "x.npy"], "there is no file or folder none.lgn"),
@@ -111,7 +114,9 @@ def test_predict_errors(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["net.lgn", "normalised.npy"], "pixels to uint8 from 0 to 255 first: (x * 255).round().astype(np.uint8)"),
         (["net.lgn", "bits.npy"], "convert bits first: x.astype(bool)"),
         (["plain.lgn", "features.npy"], "convert bits first: x.astype(bool)"),
-        (["net.lgn", "broken.npy"], "cannot be read as a numpy array"),
+        (["net.lgn", "broken.npy"], "cannot be read as arrays"),
+        (["net.lgn", "zip.npy"], "cannot be read as arrays (File is not a zip file)"),
+        (["net.lgn", "named.npy"], "named.npy holds arrays by names (x); write one alone"),
         (["net.lgn", "nothing.png"], "there is no image or folder nothing.png"),
         (["net.lgn", "empty"], "no images in empty"),
         (["plain.lgn", "wide.png"], "give bits, as a .npy array of bools"),

@@ -92,6 +92,9 @@ def test_predict_bench_and_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     np.save(tmp_path / "x.npy", np.array([[[1], [0], [1]], [[1], [0], [0]]], np.uint8))
     assert main(["predict", str(run), str(tmp_path / "x.npy")]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["0,0,even", "1,1,odd"]
+    np.save(tmp_path / "none.npy", np.zeros((0, 3, 1), np.uint8))
+    assert main(["predict", str(run), str(tmp_path / "none.npy")]) == 0
+    assert capsys.readouterr().out.splitlines() == ["input,class,name"]
     assert main(["bench", str(run), "--samples", "256", "--rounds", "1"]) == 0
     assert "steps from" in capsys.readouterr().out
     assert main(["report", str(run)]) == 0
