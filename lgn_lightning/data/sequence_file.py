@@ -80,7 +80,8 @@ def read_sequences(
             ``lengths…`` and ``channels``; ``.ts``; or a table in long form.
         target: Of a table: column of the class; of whole sequences equal in all rows of each.
         identity: Of a table: column that tells the sequences apart.
-        time: Of a table: column that puts the rows of a sequence in order; None takes the order of the file.
+        time: Of a table: column of numbers, or of dates and times, that puts the rows of a sequence in order; None takes
+            the order of the file.
         task: What has a class, a sequence (``"class"``) or each of its steps (``"steps"``).
 
     Raises:
@@ -194,12 +195,11 @@ def _read_long(
     frame: pd.DataFrame, source: str, target: str, identity: str, time: str | None, task: str
 ) -> SequenceSet:
     named = [target, identity, *([] if time is None else [time])]
-    require_columns(frame.columns, named, source, "data.target, data.id and data.time")
+    _require_apart(frame, named, source, "data.target, data.id and data.time")
     for name in named[1:] if task == "steps" else named:
-        if frame[name].isna().any():
-            raise DataError(f"{source}: {int(frame[name].isna().sum())} rows have no {name!r}; remove them")
+        _refuse_gaps(frame[name], source)
     if time is not None:
-        frame = frame.sort_values(time, kind="stable")
+        frame = _in_time(frame, time, source)
     channels, values = _channels_of(frame, named, source)
     sequences: list[NDArray[np.float32]] = []
     labels: list[Any] = []
@@ -216,6 +216,45 @@ def _read_long(
             )
         labels.append(text_of(found[0]))
     return _padded(sequences, labels, channels, source)
+
+
+def _require_apart(frame: pd.DataFrame, named: list[str], source: str, what: str) -> None:
+    require_columns(frame.columns, named, source, what)
+    if len(set(named)) < len(named):
+        raise DataError(f"{source}: {what} are different columns, got {', '.join(named)}")
+
+
+def _refuse_gaps(values: pd.Series[Any], source: str) -> None:
+    if values.isna().any():
+        raise DataError(f"{source}: {int(values.isna().sum())} rows have no {values.name!r}; remove them")
+
+
+def _in_time(frame: pd.DataFrame, time: str, source: str) -> pd.DataFrame:
+    """The rows in the order of a column, those of the same time as they stand; a DataError if it is no time."""
+    _refuse_gaps(frame[time], source)
+    return frame.sort_values(time, kind="stable", key=lambda values: _moments(values, f"{source}, data.time {time!r}"))
+
+
+def _moments(values: pd.Series[Any], where: str) -> pd.Series[Any]:
+    """Numbers or moments that have the order of times; text in the order of the alphabet would have another."""
+    import pandas as pd  # takes half a second, which arrays do not need
+
+    types, kind = pd.api.types, values.dtype
+    if types.is_numeric_dtype(kind) or types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind):
+        return values
+    texts = values.astype(str)
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.notna().all():
+        return numbers
+    day = "1970-01-01T" if texts.str.match(r"\d\d?:").all() else ""  # times of day alone
+    moments = pd.to_datetime(day + texts, format="ISO8601", errors="coerce", utc=True)
+    odd = texts[moments.isna()]
+    if len(odd):
+        raise DataError(
+            f"{where} is a number or a date and time such as 2024-01-31 08:00:00, but row {odd.index[0] + 1} is "
+            f"{odd.iloc[0]!r}; write all of them so, or leave it out where the rows are in order"
+        )
+    return moments
 
 
 def _channels_of(frame: pd.DataFrame, others: list[str], source: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
@@ -241,16 +280,19 @@ def _padded(
 
 
 def windows_of(
-    frame: pd.DataFrame, source: str, target: str, window: int, stride: int, task: str = "class"
+    frame: pd.DataFrame, source: str, target: str, time: str | None, window: int, stride: int, task: str = "class"
 ) -> SequenceSet:
     """Windows over one long stream, a row a step: ``window`` rows each, ``stride`` apart.
 
-    They have the class of their last row, or with ``task="steps"`` that of each.
+    They have the class of their last row, or with ``task="steps"`` that of each. ``target`` and ``time`` are as of
+    `read_sequences`.
 
     Raises:
-        DataError: If the stream is shorter than a window.
+        DataError: If the stream is shorter than a window, or has no such columns.
     """
-    require_columns(frame.columns, [target], source, "data.target")
+    _require_apart(frame, [target, *([] if time is None else [time])], source, "data.target and data.time")
+    if time is not None:
+        frame = _in_time(frame, time, source).drop(columns=time)
     if len(frame) < window:
         raise DataError(f"{source} has {len(frame)} rows, fewer than a window of {window}")
     channels, values = _channels_of(frame, [target], source)

@@ -40,7 +40,7 @@ class Sequences(SampleDataModule):
         task: ``"class"`` of a sequence, or ``"steps"``: a class at every step, in every row of a table, or in an array
             ``y`` ``[N, steps]``. An empty one, NaN and -100 are none.
         id: Of a table: the column that tells the sequences apart. None with ``window``.
-        time: Of a table: the column that puts their rows in order.
+        time: Of a table: the column that puts their rows in order: numbers, dates and times, or text of either.
         window: Of a table that is one long stream: steps of a sequence, which has the class of its last row.
         stride: Rows between two windows.
         test_path: A file of test sequences; ``None`` takes those that the file names so, else ``test_fraction`` of all.
@@ -172,9 +172,8 @@ class Sequences(SampleDataModule):
             return dict(read_sequences(path, self.target, self.identity, self.time, self.task))
         if self.target is None:
             raise DataError(f"{path}: say which column is the class, data.target")
-        frame = read_table(path)
-        frame = frame if self.time is None else frame.sort_values(self.time, kind="stable").drop(columns=self.time)
-        return {"all": windows_of(frame, str(path), self.target, self.window, self.stride, self.task)}
+        columns = self.target, self.time
+        return {"all": windows_of(read_table(path), str(path), *columns, self.window, self.stride, self.task)}
 
     def _split_all(self, everything: SequenceSet) -> dict[str, SequenceSet]:
         count = len(everything.labels)

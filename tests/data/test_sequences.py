@@ -12,7 +12,7 @@ import torch
 
 from lgn_lightning.base.columns import Op
 from lgn_lightning.data import DataError, Sequences
-from lgn_lightning.data.sequence_file import read_sequences
+from lgn_lightning.data.sequence_file import read_sequences, windows_of
 
 
 def arrays(count: int = 40, steps: int = 6, channels: int = 2) -> dict[str, Any]:
@@ -133,6 +133,58 @@ def test_windows_over_a_stream_share_no_row_with_the_test(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "times",
+    [
+        [8, 9, 10, 11],
+        [8.5, 9, 10.25, 10.5],
+        ["8", "9", "10", "1e2"],
+        ["8:00", "9:00", "10:00", "10:00:30"],
+        ["2024-01-31", "2024-02-01T08:00", "2024-02-01 10:00", "2024-02-01 10:00-01:00"],
+        list(pd.date_range("2024-01-30", periods=4)),
+        list(pd.date_range("2024-01-30", periods=4).date),
+        list(pd.to_timedelta([8, 9, 10, 100], "h")),
+    ],
+)
+@pytest.mark.parametrize("window", [None, 4])
+def test_rows_are_in_the_order_of_their_times(times: list[Any], window: int | None, tmp_path: Path) -> None:
+    count = 1 if window else 8
+    rows = [
+        {"name": key, "when": time, "value": float(step), "kind": "ab"[key % 2]}
+        for key in range(count)
+        for step, time in enumerate(times)
+    ]
+    frame = pd.DataFrame(rows).iloc[::-1].reset_index(drop=True)
+    if window:
+        found = windows_of(frame.drop(columns="name"), "t", "kind", "when", window, 1)
+        assert found.values[:, :, 0].tolist() == [[0, 1, 2, 3]]
+        return
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for name in ("a.csv", "a.parquet")[isinstance(times[0], pd.Timedelta) :]:  # whose text is no time
+        found = read_sequences(tmp_path / name, "kind", "name", "when")["all"]
+        assert found.values[:, :, 0].tolist() == [[0, 1, 2, 3]] * 8
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (["30.01.", "31.01.", "01.02.", "02.02."], r"such as 2024-01-31 08:00:00, but row 1 is '30.01.'"),
+        (["8", "9", "10", "x"], "but row 1 is '8'"),
+        (["8:00", "9:00", "soon", "11:00"], "but row 1 is '8:00'"),
+        ([1.0, 2.0, np.nan, 4.0], "1 rows have no 'when'"),
+        (["8:00", None, None, "9:00"], "2 rows have no 'when'"),
+    ],
+)
+def test_what_is_no_time_is_refused(times: list[Any], message: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"when": times, "value": 1.0, "kind": list("abab"), "name": list("uuvv")})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options = {"target": "kind", "time": "when"}
+    for more in ({"id": "name"}, {"window": 2}):
+        with pytest.raises(DataError, match=message):
+            Sequences(str(tmp_path / "a.csv"), **options, **more).setup("fit")
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"x": np.zeros((40, 6))}, r"numbers \[N, steps, channels\]"),
@@ -166,6 +218,9 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
         ({"path": table, "id": "kind", "target": "name"}, "has 6 classes.*--data.task steps"),
         ({"path": table, "target": "kind", "window": 99}, "fewer than a window"),
         ({"path": table, "window": 2}, "data.target"),
+        ({"path": table, "target": "kind", "time": "wen", "window": 2}, "no column 'wen'.*data.time.*'when'"),
+        ({"path": table, "target": "kind", "time": "kind", "window": 2}, "are different columns"),
+        ({"path": table, "target": "kind", "time": "name", "id": "name"}, "are different columns"),
         ({"path": str(tmp_path / "b.ts")}, "channels differ"),
         ({"path": str(tmp_path / "c.ts")}, "time stamps"),
         ({"path": str(tmp_path / "d.npz")}, "cannot be read as arrays"),
