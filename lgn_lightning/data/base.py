@@ -129,7 +129,7 @@ class SampleDataModule(LightningDataModule, ABC):
         return order[count:].sort().values, order[:count].sort().values
 
     def _fold_of(self, labels: Tensor) -> Tensor:
-        """The fold of each training sample, int64 ``[N]``: seeded, of every class alike."""
+        """The fold of each training sample, int64 ``[N]``: seeded, of every class alike; -1 is in none."""
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.split_seed))
         if labels.dtype == torch.int64 and labels.ndim == 1:
             order = order[labels[order].sort(stable=True).indices]
@@ -189,8 +189,9 @@ class SampleDataModule(LightningDataModule, ABC):
         train = self._check_samples(self._load_train())
         if not self.folds:
             return train, None
-        tested = self._fold_of(train[1]) == self.fold
-        self.rows_but_fold = (~tested).nonzero()[:, 0]
+        folds = self._fold_of(train[1])
+        tested = folds == self.fold
+        self.rows_but_fold = (~tested & (folds >= 0)).nonzero()[:, 0]
         self.__splits["test"] = Split((train[0][tested], train[1][tested]))
         return train, self.rows_but_fold
 

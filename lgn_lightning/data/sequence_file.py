@@ -80,8 +80,8 @@ def read_sequences(
             ``lengths…`` and ``channels``; ``.ts``; or a table in long form.
         target: Of a table: column of the class; of whole sequences equal in all rows of each.
         identity: Of a table: column that tells the sequences apart.
-        time: Of a table: column of numbers, or of dates and times, that puts the rows of a sequence in order; None takes
-            the order of the file.
+        time: Of a table: column of numbers, or of dates and times, that puts the rows of a sequence in order; None
+            takes the order of the file.
         task: What has a class, a sequence (``"class"``) or each of its steps (``"steps"``).
 
     Raises:

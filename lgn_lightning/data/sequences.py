@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lgn_lightning.base.choice import check_choice
-from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows
+from lgn_lightning.base.columns import Column, Comparisons, Rows, make_rows, row_dtype
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.base.padding import IGNORED, PADDING
 from lgn_lightning.data.base import SampleDataModule, Samples
@@ -41,10 +41,13 @@ class Sequences(SampleDataModule):
             ``y`` ``[N, steps]``. An empty one, NaN and -100 are none.
         id: Of a table: the column that tells the sequences apart. None with ``window``.
         time: Of a table: the column that puts their rows in order: numbers, dates and times, or text of either.
-        window: Of a table that is one long stream: steps of a sequence, which has the class of its last row.
+        window: Of a table that is one long stream: steps of a sequence, which has the class of its last row. Windows
+            overlap: test, validation and each fold take windows in a row, and those that share rows with them are left
+            out of the training.
         stride: Rows between two windows.
         test_path: A file of test sequences; ``None`` takes those that the file names so, else ``test_fraction`` of all.
-        test_fraction: Share of the sequences to test on, of every class alike, by ``split_seed``; of windows the last.
+        test_fraction: Share of the sequences to test on, of every class alike, by ``split_seed``; of windows the last,
+            as ``val_fraction`` takes them of the others.
         thresholds: Most thresholds a channel.
         spacing: As in :class:`Table`.
         given: By channel: other numbers of thresholds, or the thresholds themselves.
@@ -110,12 +113,10 @@ class Sequences(SampleDataModule):
     @cached_property
     def comparisons(self) -> Comparisons:
         """What makes bits of a step, chosen by the sequences that train."""
-        train, _, _ = self._read
-        labels = self._numbers(train)
-        kept, _ = self._split_train(torch.from_numpy(labels))
-        used = train.take(kept.numpy())
-        steps = used.values[np.arange(used.values.shape[1]) < used.lengths[:, None]]
-        return self.encoding.fit(self.columns, self._rows(steps))
+        self.setup("fit")
+        samples = self.training_samples()[0].numpy()
+        steps = samples[(samples != PADDING).any(2)]
+        return self.encoding.fit(self.columns, steps.view(row_dtype(self.columns))[:, 0])
 
     def check_columns(self, columns: Any) -> None:
         """Refuses channels other than those that a net was trained on."""
@@ -132,9 +133,21 @@ class Sequences(SampleDataModule):
     def _split_train(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.val_fraction == 0:
             return super()._split_train(labels)
+        if self.window is not None:
+            kept, held_out = self._split_windows(len(labels), "val_fraction")
+            return torch.from_numpy(kept), torch.from_numpy(held_out)
         classes = labels.numpy() if labels.ndim == 1 else None
         kept, held_out = split_rows(len(labels), self.val_fraction, self.split_seed, classes)
         return torch.from_numpy(kept), torch.from_numpy(held_out)
+
+    def _fold_of(self, labels: torch.Tensor) -> torch.Tensor:
+        if self.window is None:
+            return super()._fold_of(labels)
+        folds = torch.arange(len(labels)) * self.folds // len(labels)
+        start, end = (-(-len(labels) * number // self.folds) for number in (self.fold, self.fold + 1))
+        folds[max(0, start - self._apart) : start] = -1
+        folds[end : end + self._apart] = -1
+        return folds
 
     # Parts.
 
@@ -177,23 +190,29 @@ class Sequences(SampleDataModule):
 
     def _split_all(self, everything: SequenceSet) -> dict[str, SequenceSet]:
         count = len(everything.labels)
-        if self.window is not None:  # windows overlap: the test is what comes last, and none that shares a row
-            tested = max(1, round(count * self.test_fraction))
-            apart = -(-self.window // self.stride) - 1
-            kept = count - tested - apart
-            if kept < 1:
-                raise DataError(
-                    f"{everything.source}: {count} windows leave none to train on; use a smaller test_fraction"
-                )
-            return {
-                "train": everything.take(np.arange(kept)),
-                "test": everything.take(np.arange(count - tested, count)),
-            }
-        labels = None
-        if everything.labels.ndim == 1:
-            labels = np.unique(everything.labels, return_inverse=True)[1].astype(np.int64)
-        train, test = split_rows(count, self.test_fraction, self.split_seed, labels)
+        if self.window is not None:
+            train, test = self._split_windows(count, "test_fraction")
+        else:
+            labels = None
+            if everything.labels.ndim == 1:
+                labels = np.unique(everything.labels, return_inverse=True)[1].astype(np.int64)
+            train, test = split_rows(count, self.test_fraction, self.split_seed, labels)
         return {"train": everything.take(train), "test": everything.take(test)}
+
+    @property
+    def _apart(self) -> int:
+        """Windows between two that share no row."""
+        assert self.window is not None
+        return -(-self.window // self.stride) - 1
+
+    def _split_windows(self, count: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Windows overlap: the share of this name is what comes last, and the other part shares no row with it."""
+        last = max(1, round(count * getattr(self, name)))
+        kept = count - last - self._apart
+        if kept < 1:
+            path = self.path or self.root
+            raise DataError(f"{path}: {count} windows leave none to train on; use a smaller {name} or window")
+        return np.arange(kept), np.arange(count - last, count)
 
     def _prepared(self, sequences: SequenceSet) -> SequenceSet:
         """The sequences with fewer steps, and with changes as channels."""

@@ -65,6 +65,15 @@ def test_thresholds_are_of_the_sequences_that_train(tmp_path: Path) -> None:
     assert np.allclose(shares, [0.75, 0.5, 0.25], atol=0.02)
 
 
+def test_thresholds_are_not_of_the_fold_that_is_tested(tmp_path: Path) -> None:
+    x = arrays()["x"]
+    lengths = np.arange(40) % 6 + 1
+    data = Sequences(saved(tmp_path / "a.npz", x=x, lengths=lengths), thresholds=1000, val_fraction=0, folds=3)
+    trained = data.training_samples()[0].numpy()
+    kept = trained[(trained != 255).any(2)].view(np.float32)
+    assert data.num_bits == sum(np.unique(channel).size - 1 for channel in kept.T)
+
+
 def test_lengths_and_missing_values(tmp_path: Path) -> None:
     x = arrays()["x"]
     lengths = np.arange(40) % 6 + 1
@@ -130,6 +139,32 @@ def test_windows_over_a_stream_share_no_row_with_the_test(tmp_path: Path) -> Non
     assert (np.diff(train[:, 0]) == 3).all()
     assert train.max() < test.min()
     assert y.tolist() == [int(row[-1]) // 5 % 2 for row in train]
+
+
+def rows_of(samples: torch.Tensor) -> set[float]:
+    return set(samples.numpy().view(np.float32).ravel().tolist())
+
+
+@pytest.mark.parametrize("task", ["class", "steps"])
+@pytest.mark.parametrize("folds", [0, 3])
+@pytest.mark.parametrize(("window", "stride"), [(10, 3), (20, 1), (4, 9)])
+def test_windows_share_no_row_with_validation_or_fold(
+    window: int, stride: int, folds: int, task: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"value": np.arange(300.0), "kind": np.arange(300) // 5 % 2})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options: dict[str, Any] = {"task": task, "window": window, "stride": stride, "val_fraction": 0.2}
+    tested = set[float]()
+    for fold in range(max(1, folds)):
+        data = Sequences(str(tmp_path / "a.csv"), target="kind", **options, folds=folds, fold=fold)
+        parts = [data.training_samples()[0], next(iter(data.val_dataloader()))[0], data.test_samples()[0]]
+        rows = [rows_of(part) for part in parts]
+        assert not rows[0] & (rows[1] | rows[2])
+        assert not rows[1] & rows[2]
+        assert min(rows[1]) > min(rows[0])
+        assert len(parts[1]) == max(1, round(0.2 * len(data._load_train()[1]))) or folds
+        tested |= rows[2]
+    assert not folds or tested == rows_of(data._load_train()[0])
 
 
 @pytest.mark.parametrize(
