@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.arrays import load_arrays
-from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.errors import DataError, some
 from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.data.table_columns import numbers_of, require_columns, text_of
 from lgn_lightning.data.table_file import is_table_file, read_table
@@ -31,7 +32,7 @@ class SequenceSet:
 
     Attributes:
         values: float32 ``[N, steps, channels]``; NaN is missing.
-        lengths: Steps of each sequence, int64 ``[N]``; what stands behind the end is not read.
+        lengths: Steps of each sequence, whole numbers ``[N]``, kept as int64; what stands behind the end is not read.
         labels: Names of the classes, ``[N]``, or ``[N, steps]``, where the empty one is of steps that do not count.
         channels: Names of the channels.
         source: Where they are from, for messages.
@@ -51,12 +52,20 @@ class SequenceSet:
             raise DataError(f"{self.source}: {len(self.values)} sequences and {counts} labels")
         if self.labels.ndim == 1 and (self.labels == "").any():
             raise DataError(f"{self.source}: sequence {(self.labels == '').argmax()} has no class; leave it out")
+        names = Counter(self.channels)
+        unfit = [name for name, count in names.items() if count > 1 or not name or not name.isprintable()]
+        if unfit:
+            raise DataError(f"{self.source}: a channel is called {unfit[0]!r}; give each a printable name of its own")
+        if self.lengths.shape != self.values.shape[:1] or self.lengths.dtype.kind not in "iu":
+            found = f"{self.lengths.dtype} {list(self.lengths.shape)}"
+            raise DataError(f"{self.source}: lengths are whole numbers [{len(self.values)}], got {found}")
         ends = self.lengths.min(), self.lengths.max()
-        if self.lengths.shape != self.values.shape[:1] or not 1 <= ends[0] <= ends[1] <= self.values.shape[1]:
+        if not 1 <= ends[0] <= ends[1] <= self.values.shape[1]:
             raise DataError(
-                f"{self.source}: {self.lengths.size} lengths from {ends[0]} to {ends[1]} do not fit {len(self.values)} "
-                f"sequences of up to {self.values.shape[1]} steps; a sequence has at least one"
+                f"{self.source}: lengths from {ends[0]} to {ends[1]} do not fit sequences of up to "
+                f"{self.values.shape[1]} steps; a sequence has at least one"
             )
+        object.__setattr__(self, "lengths", self.lengths.astype(np.int64))
         infinite = np.isinf(self.values)
         if infinite.any():
             sequence, step, channel = np.argwhere(infinite)[0]
@@ -109,31 +118,44 @@ def _read_npz(path: Path, task: str) -> dict[str, SequenceSet]:
     if not isinstance(arrays, dict):
         raise DataError(f"{path} is one array without a name; write x and y into it, with numpy.savez")
     parts = ("_train", "_test") if "x_train" in arrays else ("",)
+    have, how = some(arrays) or "none", "give x, y and perhaps lengths, or each with _train and _test"
+    lacking = [name + part for part in parts for name in ("x", "y") if name + part not in arrays]
+    if lacking:
+        raise DataError(f"{path} has no array {lacking[0]}; {how} ({have})")
+    others = {"", "_train", "_test"} - {*parts}
+    stray = [name for name in arrays if any(name in (f"x{part}", f"y{part}", f"lengths{part}") for part in others)]
+    if stray:
+        raise DataError(f"{path} has an array {stray[0]} that does not belong to x{parts[0]}; {how} ({have})")
     found = {}
     for part in parts:
-        for name in ("x", "y"):
-            if f"{name}{part}" not in arrays:
-                have = ", ".join(arrays) or "none"
-                raise DataError(
-                    f"{path} has no array {name}{part}; give x and y, or each with _train and _test ({have})"
-                )
-        values, labels = arrays[f"x{part}"], arrays[f"y{part}"]
+        values, labels = arrays[f"x{part}"], _decoded(arrays[f"y{part}"], f"{path}, y{part}")
         if values.ndim != 3 or not values.size or values.dtype.kind not in "fiub":
             raise DataError(
                 f"{path}: x{part} must be numbers [N, steps, channels], got {values.dtype} {list(values.shape)}"
             )
         names = arrays.get("channels", np.array([f"channel_{i}" for i in range(values.shape[2])]))
+        names = _decoded(names, f"{path}, channels")
         if names.shape != (values.shape[2],):
             raise DataError(f"{path}: {names.size} names of channels for {values.shape[2]}")
         lengths = arrays.get(f"lengths{part}")
         values = values.astype(np.float32)
-        ends = _known_lengths(values) if lengths is None else lengths.astype(np.int64)
+        ends = _known_lengths(values) if lengths is None else lengths
         if labels.ndim != (2 if task == "steps" else 1):
             kinds = "[N], a class a sequence", "[N, steps], a class a step, for data.task steps"
             raise DataError(f"{path}: y{part} is {kinds[0]}, or {kinds[1]}; got {list(labels.shape)}")
         texts = np.array([label_text(label) for label in labels.ravel().tolist()], str).reshape(labels.shape)
         found[part.strip("_") or "all"] = SequenceSet(values, ends, texts, tuple(map(str, names)), f"{path}, x{part}")
     return found
+
+
+def _decoded(texts: NDArray[Any], where: str) -> NDArray[Any]:
+    """Bytes as the text that they stand for, anything else as it is."""
+    if texts.dtype.kind != "S":
+        return texts
+    try:
+        return np.char.decode(texts, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: {error}; give text, or bytes in UTF-8") from error
 
 
 def label_text(label: Any) -> str:

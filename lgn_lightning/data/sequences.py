@@ -18,7 +18,8 @@ from lgn_lightning.base.padding import IGNORED, PADDING
 from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.sequence_file import TASKS, SequenceSet, read_sequences, windows_of
 from lgn_lightning.data.splits import split_rows
-from lgn_lightning.data.table_file import read_table
+from lgn_lightning.data.table_columns import require_columns
+from lgn_lightning.data.table_file import is_table_file, read_table
 from lgn_lightning.data.table_target import class_order
 from lgn_lightning.data.thresholds import Encoding
 
@@ -57,7 +58,7 @@ class Sequences(SampleDataModule):
         **kwargs: Arguments of :class:`SampleDataModule`.
 
     Raises:
-        ValueError: If an argument is none of the choices.
+        ValueError: If an argument is none of the choices, or of no use with the others.
     """
 
     not_from_files: ClassVar[dict[str, Any]] = {**SampleDataModule.not_from_files, "path": None, "test_path": None}
@@ -87,6 +88,10 @@ class Sequences(SampleDataModule):
         if not 0 < test_fraction < 1:
             raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction}")
         check_choice("task", task, TASKS)
+        if window is not None and id is not None:
+            raise ValueError(f"id={id!r} tells sequences apart, and window={window} makes them of one: leave one out")
+        if window is None and stride != 1:
+            raise ValueError(f"stride={stride} is of windows: give window, or leave it out")
         self.task = task
         self.path = None if path is None else Path(path).expanduser()
         self.test_path = None if test_path is None else Path(test_path).expanduser()
@@ -158,9 +163,11 @@ class Sequences(SampleDataModule):
         if path.is_dir():
             how = "--data.path <.npz, .ts, CSV or Parquet>, or of a run --data.root <that file>"
             raise DataError(f"say where the sequences are: {how}; {path} is a folder")
+        test_path = None if self.test_path is None else self._found(self.test_path)
+        self._refuse_roles(path, test_path)
         parts = self._parts(path)
-        if self.test_path is not None:
-            other = self._parts(self._found(self.test_path))
+        if test_path is not None:
+            other = self._parts(test_path)
             parts = {"train": parts.get("train", parts.get("all")), "test": other.get("test", other.get("all"))}
         if "all" in parts:
             parts = self._split_all(parts["all"])
@@ -168,12 +175,20 @@ class Sequences(SampleDataModule):
         if train.channels != test.channels:
             names = ", ".join(test.channels), ", ".join(train.channels)
             raise DataError(f"{test.source} has the channels {names[0]}, and the training {names[1]}")
+        require_columns(train.channels, list(self.encoding.given), train.source, "data.given")
         found, counts = np.unique(train.labels[train.labels != ""], return_counts=True)
         names_of_classes = found[class_order(found, counts, f"{train.source}, the class")].tolist()
         foreign = sorted(set(test.labels.ravel().tolist()) - {*names_of_classes, ""})
         if foreign:
             raise DataError(f"{test.source} has the class {foreign[0]!r}, of which there are no training sequences")
         return train, test, names_of_classes
+
+    def _refuse_roles(self, *paths: Path | None) -> None:
+        """Options of tables say nothing of other files."""
+        named = {"target": self.target, "id": self.identity, "time": self.time, "window": self.window}
+        given = [f"data.{name}" for name, value in named.items() if value is not None]
+        if given and not any(path is not None and is_table_file(path) for path in paths):
+            raise DataError(f"{', '.join(given)}: of tables alone, and {paths[0]} is none; leave that out")
 
     def _found(self, path: Path) -> Path:
         """The file as it is named, or in the folder of the data sets."""

@@ -179,7 +179,7 @@ def class_order(found: NDArray[np.str_], counts: NDArray[np.integer[Any]], where
         DataError: If there is one alone, or one of a single row.
     """
     if found.size == 1:
-        raise DataError(f"{where} is {found[0]!r} in all rows: there is nothing to learn")
+        raise DataError(f"{where} is {str(found[0])!r} in all rows: there is nothing to learn")
     once = found[counts == 1].tolist()
     if len(once) > max(1, found.size // 2):
         raise DataError(

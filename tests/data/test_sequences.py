@@ -229,11 +229,23 @@ def test_what_is_no_time_is_refused(times: list[Any], message: str, tmp_path: Pa
         ({"y": np.zeros(3)}, "40 sequences and 3 labels"),
         ({"y": np.zeros((40, 6))}, "data.task steps"),
         ({"y": np.where(np.arange(40) < 5, np.nan, 1.0)}, "sequence 0 has no class"),
-        ({"y": np.zeros(40)}, "nothing to learn"),
+        ({"y": np.zeros(40)}, "the class is '0' in all rows: there is nothing to learn"),
         ({"lengths": np.zeros(40, int)}, "lengths from 0"),
         ({"lengths": np.full(40, 7)}, "lengths from 7"),
-        ({"lengths": np.ones(3, int)}, "3 lengths"),
+        ({"lengths": np.ones(3, int)}, r"whole numbers \[40\], got int64 \[3\]"),
+        ({"lengths": np.zeros(0, int)}, r"whole numbers \[40\], got int64 \[0\]"),
+        ({"lengths": np.full(40, 3.7)}, r"whole numbers \[40\], got float64 \[40\]"),
+        ({"lengths": np.array(["3"] * 40)}, r"whole numbers \[40\], got <U1 \[40\]"),
+        ({"lengths": np.full(40, 2**64 - 1, np.uint64)}, "lengths from 18446744073709551615"),
         ({"channels": np.array(["a"])}, "1 names of channels for 2"),
+        ({"channels": np.array(["a", "a"])}, "a channel is called 'a'"),
+        ({"channels": np.array(["a", ""])}, "a channel is called ''"),
+        ({"y": np.array([b"\xff", b"b"] * 20)}, "or bytes in UTF-8"),
+        ({"x_test": np.zeros((40, 6, 2))}, "an array x_test that does not belong to x;"),
+        (
+            {f"{name}_{part}": arrays()[name] for name in "xy" for part in ("train", "test")},
+            "an array x that does not belong to x_train",
+        ),
         ({"x_train": np.zeros((40, 6, 2))}, "has no array y_train"),
     ],
 )
@@ -247,6 +259,8 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
     (tmp_path / "b.ts").write_text("@data\n1,2:a\n1,2:3,4:b\n")
     (tmp_path / "c.ts").write_text("@timeStamps true\n@data\n")
     (tmp_path / "d.npz").write_bytes(b"x")
+    np.save(tmp_path / "f.npy", np.zeros((4, 3, 2)))
+    (tmp_path / "f.npy").rename(tmp_path / "f.npz")
     for arguments, message in (
         ({"path": table}, "data.id"),
         ({"path": table, "id": "name", "target": "sort"}, "sort"),
@@ -260,6 +274,10 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
         ({"path": str(tmp_path / "c.ts")}, "time stamps"),
         ({"path": str(tmp_path / "d.npz")}, "cannot be read as arrays"),
         ({"path": str(tmp_path / "e.npz")}, "there is no file"),
+        ({"path": str(tmp_path / "f.npz")}, "is one array without a name"),
+        ({"path": saved(tmp_path / "g.npz"), "given": {"channel_2": 3}}, "no column 'channel_2'.*data.given"),
+        ({"path": saved(tmp_path / "g.npz"), "target": "y"}, "data.target: of tables alone, and .*g.npz is none"),
+        ({"path": str(tmp_path / "b.ts"), "id": "a", "time": "b"}, "data.id, data.time: of tables"),
         ({"path": str(tmp_path)}, "is a folder"),
     ):
         with pytest.raises(DataError, match=message):
@@ -267,6 +285,18 @@ def test_bad_files_and_arguments_are_one_error(tmp_path: Path) -> None:
     for wrong in ({"stride": 0}, {"window": 0}, {"every": 0}, {"test_fraction": 1.0}):
         with pytest.raises(ValueError, match="must be"):
             Sequences(table, **wrong)
+    for wrong, message in (({"id": "name", "window": 3}, "id='name'.*window=3"), ({"stride": 3}, "stride=3 is of")):
+        with pytest.raises(ValueError, match=message):
+            Sequences(table, target="kind", **wrong)
+
+
+def test_bytes_are_the_text_that_they_stand_for(tmp_path: Path) -> None:
+    channels = np.array(["ü", "v"])
+    texts = {"y": np.char.encode(arrays()["y"]), "channels": np.char.encode(channels)}
+    data = Sequences(saved(tmp_path / "a.npz", **texts), given={"ü": 2})
+    assert data.class_names == ["high", "low"]
+    assert [column.name for column in data.columns] == ["ü", "v"]
+    assert np.bincount(data.comparisons.column).tolist() == [2, 16]
 
 
 def test_a_class_at_every_step_of_a_long_table(tmp_path: Path) -> None:
