@@ -11,6 +11,7 @@ from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc,
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog
+from lgn_lightning.circuit.emit.verilog_rows import read_fixed
 from lgn_lightning.circuit.hardware.result_port import result_bits
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.passes.optimize import optimize_for_export
@@ -61,7 +62,7 @@ def read_verilog(circuit: Netlist, path: Path) -> tuple[str, Verilog]:
     latency = re.search(r"^// Latency: (\d+) ", text, re.MULTILINE)
     if latency is None and "posedge" in text:
         raise ToolError(f"{path} does not say its latency, in a line like `// Latency: 9 clock cycles`")
-    return name, Verilog(text, int(latency[1]) if latency else 0, *result_bits(circuit))
+    return name, Verilog(text, int(latency[1]) if latency else 0, *result_bits(circuit), read_fixed(text))
 
 
 def _logic_module(text: str, path: Path) -> str:

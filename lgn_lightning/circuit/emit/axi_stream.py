@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from lgn_lightning.circuit.emit.text import template
 from lgn_lightning.circuit.emit.verilog import Verilog, row_ports, sample_ports, sample_words
-from lgn_lightning.circuit.emit.verilog_rows import read_fixed
 from lgn_lightning.circuit.emit.verilog_stream import StreamVectors
 from lgn_lightning.circuit.hardware.result_port import fixed_point, port, result_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
@@ -58,7 +57,7 @@ class AxiStream:
     @cached_property
     def ports(self) -> list[tuple[str, int, int]]:
         """Ports of the net: name, width, and at which bit of a sample it begins, which is that of a byte."""
-        _, ports = sample_ports(self.circuit, read_fixed(self.verilog.text))
+        _, ports = sample_ports(self.circuit, self.verilog.fixed)
         return [(name, width, start) for (name, width), start in zip(ports, _starts(ports), strict=True)]
 
     @property
@@ -183,7 +182,7 @@ class AxiStream:
             words, wanted, results = steps.words, steps.scores, steps.results
             first = np.flatnonzero(steps.first).tolist()
         else:
-            words, samples = sample_words(self.circuit, samples, read_fixed(self.verilog.text))
+            words, samples = sample_words(self.circuit, samples, self.verilog.fixed)
             wanted = scores(self.circuit, samples).astype(np.int64)
             results = result_of(self.circuit, wanted)
             first = np.cumsum([0, *(1 + i % 4 for i in range(len(results)))]).tolist()  # packets of one to four
@@ -272,7 +271,7 @@ class AxiStream:
         if self.circuit.columns is None:
             row("input bits 0, 1, …", 0, self.circuit.num_inputs, "a bit each")
             return lines
-        fixed = read_fixed(self.verilog.text)
+        fixed = self.verilog.fixed
         assert self.circuit.comparisons is not None
         named = dict(zip(row_ports(self.circuit.comparisons, fixed).names, self.circuit.columns, strict=True))
         for name, width, start in self.ports:

@@ -1,7 +1,7 @@
 """Writes a circuit as Verilog-2001: gates, sums, decision; combinational or pipelined; with a test bench."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
-from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts, read_fixed
+from lgn_lightning.circuit.emit.verilog_rows import Fixed, RowPorts
 from lgn_lightning.circuit.hardware.design import design_of, with_encoder
 from lgn_lightning.circuit.hardware.result_port import describe_port, port, result_bits, result_of
 from lgn_lightning.circuit.hardware.tables import map_netlist
@@ -46,12 +46,14 @@ class Verilog:
         latency: Clock cycles from an input to its result; 0 for a combinational circuit.
         score_bits: Width of a score; class *c* has bits ``[c · score_bits +: score_bits]`` of ``scores``.
         class_bits: Width of ``class_index``, of all ``labels`` or of all ``numbers``.
+        fixed: Columns whose ports are of fixed point.
     """
 
     text: str
     latency: int
     score_bits: int
     class_bits: int
+    fixed: Mapping[str, Fixed] = field(default_factory=dict)
 
 
 def emit_verilog(
@@ -97,7 +99,7 @@ def emit_verilog(
         text += writer.rows(row_ports(circuit.comparisons, ports or {}))
     elif ports:
         raise CircuitError("ports are those of a table's columns, and this circuit has none")
-    return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits)
+    return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits, dict(ports or {}))
 
 
 class _Body:
@@ -339,7 +341,7 @@ def emit_test_bench(circuit: Netlist, verilog: Verilog, samples: ArrayLike, *, n
             through ``name_rows``.
         name: Name of the top module.
     """
-    words, samples = sample_words(circuit, samples, read_fixed(verilog.text))
+    words, samples = sample_words(circuit, samples, verilog.fixed)
     expected = scores(circuit, samples)
     if not words.bits:
         raise CircuitError("a test bench needs at least one sample")

@@ -1,5 +1,6 @@
 """Verilog of a table's rows: a port a column, the comparators that make the inputs, and vectors for them."""
 
+import ast
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -202,6 +203,17 @@ class RowPorts:
 
 
 def read_fixed(text: str) -> dict[str, Fixed]:
-    """The ports of fixed point of emitted Verilog."""
-    found = re.findall(r"^// Port '(.+)': (\d+)\.(\d+)$", text, re.MULTILINE)
-    return {name: (int(width), int(fraction)) for name, width, fraction in found}
+    """The ports of fixed point of emitted Verilog; a CircuitError if a comment is none of `RowPorts.fixed_text`."""
+    fixed = {}
+    for quoted, width, fraction in re.findall(r"^// Port (.+): (\d+)\.(\d+)$", text, re.MULTILINE):
+        try:
+            name = ast.literal_eval(quoted)
+        except (ValueError, SyntaxError):
+            name = None
+        if not isinstance(name, str):
+            raise CircuitError(
+                f"the comment `// Port {quoted}: {width}.{fraction}` of the Verilog does not quote a column's name as "
+                "`lgn export` does: export it again"
+            )
+        fixed[name] = int(width), int(fraction)
+    return fixed
