@@ -36,7 +36,7 @@ class WatchedAxi(AxiStream):
         return "".join(f",\n    {own}" for own in [*ports, "output wire sound"])
 
     def _further_connections(self) -> list[str]:
-        return [f".stand_in_{own}({own})" for own in self._registers]
+        return [f".stand_in_{own}_({own})" for own in self._registers]
 
     def _further_body(self) -> str:
         shown = "".join(f"    wire {wide}{own};\n" for own, wide in self._registers.items())
@@ -52,7 +52,8 @@ class WatchedAxi(AxiStream):
     def stand_in(self) -> str:
         """A module with the ports of the net that passes on the first bit of a sample, as late as the net.
 
-        With state the number of its step counts, too. Its registers are further outputs, ``stand_in_…``.
+        With state the number of its step counts, too. Its registers are further outputs, ``stand_in_…_``: no
+        port of a column ends in an underscore.
         """
         late, bits = self.verilog.latency, self.verilog.class_bits
         clocked = ["clk", "reset", "enable"] if self.stateful else ["clk"] if late else []
@@ -60,18 +61,18 @@ class WatchedAxi(AxiStream):
         ports += [f"input wire [{width - 1}:0] {name}" for name, width, _ in self.ports]
         ports.append(f"output wire [{self.verilog.score_bits * self.circuit.num_classes - 1}:0] scores")
         ports += [f"output wire [{bits - 1}:0] {port(self.decided)}", *["output wire valid"] * self.stateful]
-        ports += [f"output reg {wide}stand_in_{name}" for name, wide in self._registers.items()]
+        ports += [f"output reg {wide}stand_in_{name}_" for name, wide in self._registers.items()]
         first = f"{self.ports[0][0]}[0]"
         if self.stateful:
-            result = "stand_in_y"
-            lines = ["assign valid = stand_in_shown;", "always @(posedge clk) begin"]
-            lines += ["    stand_in_shown <= enable && !reset;", "    if (reset) stand_in_odd <= 1'b0;"]
-            lines += ["    else if (enable) stand_in_odd <= !stand_in_odd;"]
-            lines += [f"    if (enable) stand_in_y <= {first} ^ stand_in_odd;", "end"]
+            result = "stand_in_y_"
+            lines = ["assign valid = stand_in_shown_;", "always @(posedge clk) begin"]
+            lines += ["    stand_in_shown_ <= enable && !reset;", "    if (reset) stand_in_odd_ <= 1'b0;"]
+            lines += ["    else if (enable) stand_in_odd_ <= !stand_in_odd_;"]
+            lines += [f"    if (enable) stand_in_y_ <= {first} ^ stand_in_odd_;", "end"]
         else:
-            result = f"stand_in_late[{late - 1}]" if late else first
-            value = f"{{stand_in_late[{late - 2}:0], {first}}}" if late > 1 else first
-            lines = [f"always @(posedge clk) stand_in_late <= {value};"] if late else []
+            result = f"stand_in_late_[{late - 1}]" if late else first
+            value = f"{{stand_in_late_[{late - 2}:0], {first}}}" if late > 1 else first
+            lines = [f"always @(posedge clk) stand_in_late_ <= {value};"] if late else []
         lines += ["assign scores = 0;", f"assign {port(self.decided)} = {{{bits}{{1'b0}}}} | {result};"]
         declared, body = (",\n    ".join(ports), "\n    ".join(lines))
         return f"module {self.module} (\n    {declared}\n);\n    {body}\nendmodule\n"

@@ -272,12 +272,13 @@ class AxiStream:
             row("input bits 0, 1, …", 0, self.circuit.num_inputs, "a bit each")
             return lines
         fixed = self.verilog.fixed
-        assert self.circuit.comparisons is not None
-        named = dict(zip(row_ports(self.circuit.comparisons, fixed).names, self.circuit.columns, strict=True))
+        ports = row_ports(self.circuit, fixed)
+        named = dict(zip(ports.names, self.circuit.columns, strict=True))
+        missing = dict(zip(ports.missing, ports.names, strict=True))
         for name, width, start in self.ports:
             column = named.get(name)
             if column is None:
-                row(f"whether {name.removesuffix('_missing')} is missing", start, width, "a bit")
+                row(f"whether {missing[name]} is missing", start, width, "a bit")
                 continue
             kind = f"float{width}" if column.is_float else f"int{width}"
             if column.name in fixed:

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
 from lgn_lightning.base.columns import STORED, Column, Comparisons, Op
-from lgn_lightning.circuit.emit.text import fill
+from lgn_lightning.circuit.emit.text import fill, free_name, template
 
 #: C types, and what a missing value is, by how a column is stored.
 _TYPES = {
@@ -16,7 +16,7 @@ _TYPES = {
     "<i4": ("int32_t", "INT32_MIN"),
     "<i8": ("int64_t", "INT64_MIN"),
 }
-#: Words of C and C++, and what else the struct's names must not be.
+#: Words of C and C++, and what else no name of the struct is, in any letters: programs know what this makes of them.
 _KEYWORDS = frozenset(
     re.findall(
         r"\w+",
@@ -26,39 +26,49 @@ _KEYWORDS = frozenset(
         or not xor nan infinity""",
     )
 )
+#: What they must not be as it stands: the other words of C23 and C++26, types of the struct, macros of gcc, clang and
+#: MinGW, of the headers that the file includes, and of the file itself.
+_WORDS = frozenset(template("c_words.txt").split())
+#: Ends of the header's macros, behind the name of the export in capitals.
+_ENDS = ("H", "NUM_INPUTS", "NUM_CLASSES", "NUM_PIXELS", "NUM_STATE", "NUM_OUTPUTS", "WORD_BITS")
 
 
-def identifiers(columns: Sequence[Column], reserved: Iterable[str] = _KEYWORDS) -> list[str]:
-    """A name for each column that may stand in C and Verilog: its own as far as possible, and none twice."""
+def identifiers(columns: Sequence[Column], reserved: Iterable[str], words: Container[str]) -> list[str]:
+    """A name for each column that may stand in C and Verilog: its own as far as possible, and none twice.
+
+    None is one of ``words``, or in any letters one of ``reserved``. None ends in an underscore, which leaves such names
+    to what is around it.
+    """
     taken, names = set(reserved), []
     for column in columns:
         base = re.sub(r"[^A-Za-z0-9]+", "_", column.name, flags=re.ASCII).strip("_")
         base = base if base and base[0].isalpha() else f"c_{base}".rstrip("_")
-        name, number = base, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name.lower())
-        names.append(name)
+        names.append(free_name(base, taken, words))
     return names
+
+
+def _fields(comparisons: Comparisons, name: str) -> list[str]:
+    """Names of the struct's fields in the export of this name."""
+    macros = {f"{name}_NUM_COLUMNS", *(f"{name.upper()}_{end}" for end in _ENDS)}
+    return identifiers(comparisons.columns, _KEYWORDS, _WORDS | macros)
 
 
 def emit_row_header(comparisons: Comparisons, name: str, words: dict[str, str], source: str = "rows.h.in") -> str:
     """The part of the header that declares the struct and what takes it; ``words`` are those of the decoding."""
     fields = []
-    for column, identifier in zip(comparisons.columns, identifiers(comparisons.columns), strict=True):
+    for column, identifier in zip(comparisons.columns, _fields(comparisons, name), strict=True):
         kind, missing = _TYPES[column.dtype.str]
         what = f"{column.name}: " if column.name != identifier else ""
         what += f"a code, see {name}_code; " if column.kind == "category" else ""
         what += "0 or 1; " if column.kind == "boolean" else ""
         fields.append(f"    {kind} {identifier}; /* {_comment(what)}{missing} is missing */\n")
-    names = ", ".join(f"{name}_COLUMN_{identifier}" for identifier in identifiers(comparisons.columns))
+    names = ", ".join(f"{name}_COLUMN_{identifier}" for identifier in _fields(comparisons, name))
     return fill(source, name, FIELDS="".join(fields), COLUMNS=len(comparisons.columns), NAMES=names, **words)
 
 
 def emit_rows(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
     """The functions that pack rows into the slots of the inputs that are read, and tables of columns and categories."""
-    names = identifiers(comparisons.columns)
+    names = _fields(comparisons, name)
     parts, calls = [], []
     for number, (column, identifier) in enumerate(zip(comparisons.columns, names, strict=True)):
         own = [bit for bit in read if comparisons.column[bit] == number]
@@ -99,7 +109,7 @@ def emit_rows(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
 
 def emit_row_bits(comparisons: Comparisons, read: Sequence[int], name: str) -> str:
     """The function that makes bytes, 0 or 255, of the comparisons that are read, in their order."""
-    names = identifiers(comparisons.columns)
+    names = _fields(comparisons, name)
     place = {bit: index for index, bit in enumerate(read)}
     parts = []
     for number, (column, identifier) in enumerate(zip(comparisons.columns, names, strict=True)):

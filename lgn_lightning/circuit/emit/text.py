@@ -1,7 +1,7 @@
 """Texts of exported files: templates, numbers in lines, names."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -35,6 +35,16 @@ def cases(tables: Iterable[int], operands: list[str], loop: str, result: str, in
         f"{gate_expression(table, operands, zero='ZERO', one='~ZERO')});\n{space}    break;\n"
         for table in tables
     )
+
+
+def free_name(base: str, taken: set[str], words: Container[str]) -> str:
+    """The name, or with a number behind it, that is none of the words and, in small letters, not taken; now it is."""
+    name, number = base, 1
+    while name.lower() in taken or name in words:
+        number += 1
+        name = f"{base}_{number}"
+    taken.add(name.lower())
+    return name
 
 
 def is_identifier(name: str) -> bool:

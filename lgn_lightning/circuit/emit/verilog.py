@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import is_identifier, template
 from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
@@ -16,6 +15,7 @@ from lgn_lightning.circuit.hardware.result_port import describe_port, port, resu
 from lgn_lightning.circuit.hardware.tables import map_netlist
 from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO
+from lgn_lightning.circuit.net.sequential import SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import check_samples, encode, scores
 
@@ -33,6 +33,8 @@ _HEAD = """// A logic gate network, written by lgn-lightning.
 CONSTANTS = ("1'b0", "1'b1")
 
 _KEYWORDS = frozenset(template("verilog_keywords.txt").split())  # of IEEE 1364-2005
+#: What IEEE 1800-2017 adds to them, as most tools read any file as SystemVerilog; and two of Icarus Verilog.
+_LATER = frozenset(template("systemverilog_keywords.txt").split())
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,7 @@ def emit_verilog(
         CircuitError: If ``name`` is no identifier, ``pipeline`` is negative, or a port or ``luts`` cannot be.
         BuildError: With ``luts``, without a C++ compiler.
     """
-    if not is_identifier(name) or name in _KEYWORDS:
-        raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
+    check_module(name)
     if pipeline < 0:
         raise CircuitError(f"pipeline must be 0 or the gate levels of a stage, got {pipeline}")
     if luts is not None and luts not in LUT_CELLS:
@@ -96,10 +97,16 @@ def emit_verilog(
     if circuit.levels is not None and luts is None:
         text += writer.pixels(circuit.levels.tolist())
     if circuit.comparisons is not None:
-        text += writer.rows(row_ports(circuit.comparisons, ports or {}))
+        text += writer.rows(row_ports(circuit, ports))
     elif ports:
         raise CircuitError("ports are those of a table's columns, and this circuit has none")
     return Verilog(text + "`default_nettype wire\n", latency, writer.score_bits, writer.class_bits, dict(ports or {}))
+
+
+def check_module(name: str) -> None:
+    """Refuses, by a CircuitError, what is no name of a module."""
+    if not is_identifier(name) or name in _KEYWORDS | _LATER:
+        raise CircuitError(f"{name!r} cannot be a Verilog module: use letters, digits and underscores, and no keyword")
 
 
 class _Body:
@@ -262,7 +269,7 @@ class _Writer:
             for p in range(pixels):
                 # 255 is never exceeded; the comparison as such would be a lint error.
                 value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
-                wires.append(f"    wire x{t * pixels + p} = {value};\n")
+                wires.append(f"    wire x{t * pixels + p}_ = {value};\n")
         return self._encoded("_pixels", _input("pixels", 8 * pixels), "".join(wires))
 
     def rows(self, ports: RowPorts) -> str:
@@ -275,25 +282,34 @@ class _Writer:
         """The net behind the wires of an encoder, in a pipeline behind registers."""
         read: list[int] = self.circuit.inputs_read.tolist() if self.pipeline else []
         if read:
-            body += "".join(f"    reg x{bit}_r;\n" for bit in read) + "    always @(posedge clk) begin\n"
-            body += "".join(f"        x{bit}_r <= x{bit};\n" for bit in read) + "    end\n"
+            body += "".join(f"    reg x{bit}_r_;\n" for bit in read) + "    always @(posedge clk) begin\n"
+            body += "".join(f"        x{bit}_r_ <= x{bit}_;\n" for bit in read) + "    end\n"
         kept = set(read)
-        bits = [f"x{index}_r" if index in kept else f"x{index}" for index in range(self.circuit.num_inputs)]
+        bits = [f"x{index}_r_" if index in kept else f"x{index}_" for index in range(self.circuit.num_inputs)]
         joined = ",\n        ".join(reversed(bits))
         net = f"    {self.name} net ({self.connect}.x({{{joined}}}),\n        {self.connect_results});\n"
         return self.module(suffix, ports + self.results, body + net)
 
 
-def row_ports(comparisons: Comparisons, fixed: Mapping[str, Fixed]) -> RowPorts:
-    """The ports of the columns."""
+def row_ports(circuit: CircuitInputs, fixed: Mapping[str, Fixed] | None = None) -> RowPorts:
+    """The ports of the columns of a circuit that has some."""
+    assert circuit.comparisons is not None
     reserved = frozenset({*_KEYWORDS, "clk", "scores", "class_index", "labels", "numbers", "net"})
-    return RowPorts(comparisons, reserved, fixed)
+    control = ("reset", "enable", "valid") if isinstance(circuit, SequentialNetlist) else ()
+    return RowPorts(circuit.comparisons, reserved, _LATER.union(control), fixed or {})
+
+
+def declare_ports(circuit: CircuitInputs) -> str:
+    """The ports of `sample_ports` in the head of a module."""
+    if circuit.comparisons is not None:
+        return row_ports(circuit).declarations()
+    return "".join(_input(name, width) for name, width in sample_ports(circuit)[1])
 
 
 def sample_ports(circuit: CircuitInputs, ports: Mapping[str, Fixed] | None = None) -> tuple[str, list[tuple[str, int]]]:
     """The module that takes whole samples, as what follows the name of an export; and its ports, names and widths."""
     if circuit.comparisons is not None:
-        return "_rows", row_ports(circuit.comparisons, ports or {}).widths
+        return "_rows", row_ports(circuit, ports).widths
     if circuit.num_pixels is not None:
         return "_pixels", [("pixels", 8 * circuit.num_pixels)]
     return "", [("x", circuit.num_inputs)]
@@ -320,7 +336,7 @@ def sample_words(
     """Samples as bits of ports, and the samples again, as far as ports of fixed point hold them."""
     kind, rows = check_samples(circuit, samples)
     if kind == "rows" and circuit.comparisons is not None:
-        ports = row_ports(circuit.comparisons, fixed or {})
+        ports = row_ports(circuit, fixed)
         nearest = ports.nearest(rows.view(circuit.comparisons.row_dtype)[:, 0])
         return SampleWords("_rows", *ports.vectors(nearest, "vector")), nearest
     suffix, name, width = "", "x", circuit.num_inputs

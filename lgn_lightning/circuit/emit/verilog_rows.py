@@ -3,7 +3,7 @@
 import ast
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import Column, Comparisons, Op, make_rows
 from lgn_lightning.circuit.emit.c_rows import identifiers
+from lgn_lightning.circuit.emit.text import free_name
 from lgn_lightning.circuit.hardware.encoder import float_key
 from lgn_lightning.circuit.net.netlist import CircuitError
 
@@ -27,11 +28,13 @@ class RowPorts:
 
     A column has the bits of its own type, floats those of IEEE 754, unless it is in ``fixed``: then its port is a
     signed number of that width, the value times two to the power of its fraction, and a second port says that it is
-    missing if the net asks for that.
+    missing if the net asks for that. Names of ports are those of `identifiers`; what a module with ports has inside
+    ends in an underscore, so that no column has its name.
 
     Attributes:
         comparisons: What is compared.
-        reserved: Words that no port may have for its name.
+        reserved: Words that no port may have for its name, in any letters.
+        words: Words that no port may have as they stand.
         fixed: Columns by their names.
 
     Raises:
@@ -40,6 +43,7 @@ class RowPorts:
 
     comparisons: Comparisons
     reserved: frozenset[str] = frozenset()
+    words: Container[str] = frozenset()
     fixed: Mapping[str, Fixed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,13 +63,17 @@ class RowPorts:
     @cached_property
     def names(self) -> list[str]:
         """Of the ports, in the order of the columns."""
-        return identifiers(self.comparisons.columns, self.reserved)
+        return identifiers(self.comparisons.columns, self.reserved, self.words)
 
     @cached_property
-    def _missing(self) -> list[bool]:
-        """Whether a column has a second port."""
+    def missing(self) -> list[str | None]:
+        """Of the second ports, which say that a column is missing; None where it has none."""
         asked = {int(number) for number in self.comparisons.column[self.comparisons.op == Op.MISSING]}
-        return [column.name in self.fixed and i in asked for i, column in enumerate(self.comparisons.columns)]
+        taken = {*self.reserved, *(name.lower() for name in self.names)}
+        return [
+            free_name(f"{name}_missing", taken, self.words) if column.name in self.fixed and i in asked else None
+            for i, (column, name) in enumerate(zip(self.comparisons.columns, self.names, strict=True))
+        ]
 
     def _width(self, column: Column) -> int:
         return self.fixed[column.name][0] if column.name in self.fixed else column.dtype.itemsize * 8
@@ -74,25 +82,25 @@ class RowPorts:
     def widths(self) -> list[tuple[str, int]]:
         """Names and bits of all ports, in the order of their declarations."""
         result = []
-        for column, name, missing in zip(self.comparisons.columns, self.names, self._missing, strict=True):
-            result += [(name, self._width(column)), *[(f"{name}_missing", 1)] * missing]
+        for column, name, missing in zip(self.comparisons.columns, self.names, self.missing, strict=True):
+            result += [(name, self._width(column)), *([(missing, 1)] if missing else [])]
         return result
 
     def declarations(self) -> str:
         """The ports."""
         lines = []
-        for column, name, missing in zip(self.comparisons.columns, self.names, self._missing, strict=True):
+        for column, name, missing in zip(self.comparisons.columns, self.names, self.missing, strict=True):
             width = self._width(column)
             what = f"float{width} bits" if column.is_float else "code of a category" if column.categories else "integer"
             if column.name in self.fixed:
                 what = f"signed, fixed point {width}.{self.fixed[column.name][1]}"
             shown = "".join(char if char.isprintable() else "?" for char in column.name)
             lines.append(f"    input wire [{width - 1}:0] {name}, // {shown}: {what}\n")
-            lines += [f"    input wire {name}_missing,\n"] * missing
+            lines += [f"    input wire {missing},\n"] if missing else []
         return "    // verilator lint_off UNUSED\n" + "".join(lines) + "    // verilator lint_on UNUSED\n"
 
     def comparators(self, read: Sequence[int]) -> tuple[str, int]:
-        """Wires ``x0``, ``x1``, … of all inputs, those that nobody reads 0; and the number of comparators among them.
+        """Wires ``x0_``, ``x1_``, … of all inputs, those that nobody reads 0; and the number of comparators among them.
 
         Floats are compared by keys, which have the order of the numbers: all bits inverted of a negative one, the sign
         bit alone of any other. Both zeros have one key, and a NaN, which is missing, sets no bit but its own.
@@ -105,37 +113,38 @@ class RowPorts:
             width, fraction = self._width(column), 23 if column.dtype.itemsize == 4 else 52
             missing = f"{name} == {{1'b1, {{{width - 1}{{1'b0}}}}}}"
             if column.name in self.fixed:
-                missing = f"{name}_missing" if self._missing[number] else "1'b0"
+                missing = self.missing[number] or "1'b0"
             elif column.is_float:
                 missing = f"&{name}[{width - 2}:{fraction}] && |{name}[{fraction - 1}:0]"
             tests = [self._test(bit, name, number) for bit in own]
-            if any(f"missing{number}" in test for test in tests):
-                lines.append(f"    wire missing{number} = {missing};\n")
+            if any(f"missing{number}_" in test for test in tests):
+                lines.append(f"    wire missing{number}_ = {missing};\n")
             if column.is_float and column.name not in self.fixed:
                 zero, rest = f"{{1'b1, {{{width - 1}{{1'b0}}}}}}", f"{name}[{width - 2}:0]"
                 lines.append(
-                    f"    wire [{width - 1}:0] key{number} = ~|{rest} ? {zero} :\n"
+                    f"    wire [{width - 1}:0] key{number}_ = ~|{rest} ? {zero} :\n"
                     f"        {name}[{width - 1}] ? ~{name} : {{1'b1, {rest}}};\n"
                 )
-            lines += [f"    wire x{bit} = {test};\n" for bit, test in zip(own, tests, strict=True)]
+            lines += [f"    wire x{bit}_ = {test};\n" for bit, test in zip(own, tests, strict=True)]
         unread = set(range(len(comparisons))) - set(read)
-        lines += [f"    wire x{bit} = 1'b0;\n" for bit in sorted(unread)]
+        lines += [f"    wire x{bit}_ = 1'b0;\n" for bit in sorted(unread)]
         return "".join(lines), sum(int(comparisons.op[bit] <= Op.EQUAL) for bit in read)
 
     def _test(self, bit: int, name: str, number: int) -> str:
         column, op = self.comparisons.columns[number], Op(self.comparisons.op[bit])
         if op == Op.MISSING:
-            return f"missing{number}"
+            return f"missing{number}_"
         width, place = self._width(column), int(self.comparisons.constant[bit])
         if op >= Op.BIT:
             top = width - 1  # a narrow port repeats its sign
             above = f" ^ {name}[{min(place + 1, top)}]" if op == Op.GRAY else ""
-            return f"!missing{number} && ({name}[{min(place, top)}]{above})"
+            return f"!missing{number}_ && ({name}[{min(place, top)}]{above})"
         sign = ">" if op == Op.GREATER else "=="
         if column.name in self.fixed:
             return self._fixed_test(bit, name, number, op)
         if column.is_float:
-            return f"!missing{number} && key{number} {sign} {width}'h{float_key(self.comparisons.value(bit), column):x}"
+            key = float_key(self.comparisons.value(bit), column)
+            return f"!missing{number}_ && key{number}_ {sign} {width}'h{key:x}"
         constant = f"{width}'h{place & ((1 << width) - 1):x}"
         return f"{name} == {constant}" if op == Op.EQUAL else f"$signed({name}) > $signed({constant})"
 
@@ -143,16 +152,16 @@ class RowPorts:
         width, fraction = self.fixed[self.comparisons.columns[number].name]
         value, most = self.comparisons.value(bit), 1 << (width - 1)
         if math.isinf(value):
-            return f"!missing{number}" if value < 0 and op == Op.GREATER else "1'b0"
+            return f"!missing{number}_" if value < 0 and op == Op.GREATER else "1'b0"
         exact = Fraction(value) * (1 << fraction)
         whole = math.floor(exact)
         constant = f"$signed({width}'h{whole & ((1 << width) - 1):x})"
         if op == Op.EQUAL:
             fits = exact == whole and -most <= whole < most
-            return f"!missing{number} && $signed({name}) == {constant}" if fits else "1'b0"
+            return f"!missing{number}_ && $signed({name}) == {constant}" if fits else "1'b0"
         if whole >= most - 1:
             return "1'b0"
-        return f"!missing{number} && $signed({name}) > {constant}" if whole >= -most else f"!missing{number}"
+        return f"!missing{number}_ && $signed({name}) > {constant}" if whole >= -most else f"!missing{number}_"
 
     def fixed_text(self) -> str:
         """A comment a column of fixed point, for `read_fixed`."""
@@ -164,12 +173,12 @@ class RowPorts:
         Without a port for it, a missing value is 0.
         """
         values = []
-        for column, has_port in zip(self.comparisons.columns, self._missing, strict=True):
+        for column, has_port in zip(self.comparisons.columns, self.missing, strict=True):
             own = rows[column.name]
             if column.name in self.fixed:
                 missing = column.is_missing(own)
                 numbers = np.where(missing, 0, self._ported(column, own)) / (1 << self.fixed[column.name][1])
-                own = np.where(missing & has_port, own, numbers.astype(column.dtype))
+                own = np.where(missing & (has_port is not None), own, numbers.astype(column.dtype))
             values.append(own)
         return make_rows(self.comparisons.columns, values)
 
@@ -185,7 +194,7 @@ class RowPorts:
     def vectors(self, rows: NDArray[Any], signal: str) -> tuple[int, list[int], str]:
         """Width of all ports together, their bits for each row, and how a signal of that width feeds them."""
         place, bits, wires = 0, [0] * len(rows), []
-        for column, name, has_missing in zip(self.comparisons.columns, self.names, self._missing, strict=True):
+        for column, name, second in zip(self.comparisons.columns, self.names, self.missing, strict=True):
             width, own = self._width(column), rows[column.name]
             if column.name in self.fixed:
                 numbers: Iterable[int] = np.where(column.is_missing(own), 0, self._ported(column, own)).tolist()
@@ -194,10 +203,10 @@ class RowPorts:
             bits = [old | (new & ((1 << width) - 1)) << place for old, new in zip(bits, numbers, strict=True)]
             wires.append(f".{name}({signal}[{place + width - 1}:{place}])")
             place += width
-            if has_missing:
+            if second:
                 flags = column.is_missing(own).tolist()
                 bits = [old | int(flag) << place for old, flag in zip(bits, flags, strict=True)]
-                wires.append(f".{name}_missing({signal}[{place}])")
+                wires.append(f".{second}({signal}[{place}])")
                 place += 1
         return place, bits, ",\n        ".join(wires)
 

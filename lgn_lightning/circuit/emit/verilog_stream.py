@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import template
-from lgn_lightning.circuit.emit.verilog import CONSTANTS, SampleWords, Verilog, emit_verilog, sample_words
+from lgn_lightning.circuit.emit.verilog import (
+    CONSTANTS,
+    SampleWords,
+    Verilog,
+    check_module,
+    declare_ports,
+    emit_verilog,
+    sample_ports,
+    sample_words,
+)
 from lgn_lightning.circuit.hardware.result_port import port, result_of
 from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.kernel import identity_kernel
@@ -39,6 +47,7 @@ def emit_verilog_stream(circuit: SequentialNetlist, *, name: str = "lgn_net") ->
         CircuitError: If ``name`` is no identifier, or scores that are summed over the steps decide on something else
             than classes.
     """
+    check_module(name)
     summed = circuit.readout == "sum"
     if summed and circuit.decoding.kind != "argmax":
         raise CircuitError("Verilog decides on scores that are summed over the steps for classes alone")
@@ -52,34 +61,37 @@ def emit_verilog_stream(circuit: SequentialNetlist, *, name: str = "lgn_net") ->
         _logic(circuit, name),
         _without_head(score.text),
     ]
-    ports, connect = f"    input wire [{circuit.num_inputs - 1}:0] x,\n", "    "
+    x, connect = "x", "    "
     if not circuit.is_plain:
-        encoder = emit_verilog(_encoder_alone(circuit), name=f"{name}_encoder").text
-        parts.append(_without_head(encoder))
-        module = f"{name}_encoder_{'pixels' if circuit.levels is not None else 'rows'}"
-        ports, joined = _ports_of(encoder, module)
+        encoder = _encoder_alone(circuit)
+        parts.append(_without_head(emit_verilog(encoder, name=f"{name}_encoder").text))
+        suffix, inner = sample_ports(encoder)
+        outer = sample_ports(circuit)[1]  # beside ports of its own a column may have another name
+        joined = ", ".join(f".{own}({other})" for (own, _), (other, _) in zip(inner, outer, strict=True))
+        x, module = "x_", f"{name}_encoder{suffix}"
         connect = (
-            f"    wire [{circuit.num_inputs - 1}:0] x;\n    {module} encoder ({joined}, .scores(), .labels(x));\n    "
+            f"    wire [{circuit.num_inputs - 1}:0] x_;\n"
+            f"    {module} encoder_ ({joined}, .scores(), .labels(x_));\n    "
         )
     top = template("stream.v.in").format(
         name=name,
-        ports=ports,
+        ports=declare_ports(circuit),
         results=f"    output wire [{bits * circuit.num_classes - 1}:0] scores,\n"
         f"    output wire [{score.class_bits - 1}:0] {decision}",
         encoder=connect,
-        state=f"    reg [{state - 1}:0] state;\n    wire [{state - 1}:0] next;\n" if state else "",
-        state_and_input="{state, x}" if state else "x",
+        state=f"    reg [{state - 1}:0] state_;\n    wire [{state - 1}:0] next_;\n" if state else "",
+        state_and_input=f"{{state_, {x}}}" if state else x,
         last=outputs - 1,
         wires=",\n        ".join(
-            f".y{i}({f'out[{i}]' if i < outputs else f'next[{i - outputs}]'})" for i in range(outputs + state)
+            f".y{i}({f'out_[{i}]' if i < outputs else f'next_[{i - outputs}]'})" for i in range(outputs + state)
         ),
-        begin=f"            state <= {state}'b{_binary(circuit.initial)};\n" if state else "",
-        follow="                state <= next;\n" if state else "",
-        clear="            sums <= 0;\n" if summed else "",
-        add="            if (valid) sums <= scores;\n" if summed else "",
+        begin=f"            state_ <= {state}'b{_binary(circuit.initial)};\n" if state else "",
+        follow="                state_ <= next_;\n" if state else "",
+        clear="            sums_ <= 0;\n" if summed else "",
+        add="            if (valid) sums_ <= scores;\n" if summed else "",
         scoring=_summed(circuit, name, score, bits)
         if summed
-        else f"    {name}_score score (.x(y), .scores(scores), .{decision}({decision}));\n",
+        else f"    {name}_score score_ (.x(y_), .scores(scores), .{decision}({decision}));\n",
     )
     text = "".join(parts) + top + "`default_nettype wire\n"
     return Verilog(text, 1, bits, score.class_bits)
@@ -123,14 +135,6 @@ def _without_head(text: str) -> str:
     return text[start:end] + "\n\n"
 
 
-def _ports_of(text: str, module: str) -> tuple[str, str]:
-    """Declarations of the inputs of a module, and how they are connected to wires of the same names."""
-    head = re.search(rf"^module {module} \(\n(.*?)^    output", text, re.MULTILINE | re.DOTALL)
-    assert head is not None
-    names = re.findall(r"^ *input wire (?:\[[^\]]*\] )?(\w+),", head[1], re.MULTILINE)
-    return head[1], ", ".join(f".{name}({name})" for name in names)
-
-
 def _binary(bits: NDArray[np.bool_]) -> str:
     return "".join("1" if bit else "0" for bit in bits[::-1])
 
@@ -139,8 +143,8 @@ def _summed(circuit: SequentialNetlist, name: str, score: Verilog, bits: int) ->
     """Scores that are summed over the steps, and the class of the highest of the sums."""
     classes, narrow = circuit.num_classes, score.score_bits
     adders = "".join(
-        f"    assign scores[{bits * c + bits - 1}:{bits * c}] = sums[{bits * c + bits - 1}:{bits * c}] +\n"
-        f"        (valid ? {{{bits - narrow}'b0, counts[{narrow * c + narrow - 1}:{narrow * c}]}} : {bits}'d0);\n"
+        f"    assign scores[{bits * c + bits - 1}:{bits * c}] = sums_[{bits * c + bits - 1}:{bits * c}] +\n"
+        f"        (valid ? {{{bits - narrow}'b0, counts_[{narrow * c + narrow - 1}:{narrow * c}]}} : {bits}'d0);\n"
         for c in range(classes)
     )
     return template("stream_sums.v.in").format(

@@ -8,7 +8,9 @@ import pytest
 
 from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.emit.verilog import emit_test_bench, emit_verilog, vector_order
+from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
 from tests.circuit.random_circuits import image_circuit, random_bits, random_circuit
+from tests.circuit.random_streams import random_stream
 from tests.circuit.tools import needs
 
 
@@ -66,6 +68,11 @@ def test_vectors_let_every_class_win() -> None:
 def test_bad_options() -> None:
     with pytest.raises(CircuitError, match="Verilog module"):
         emit_verilog(random_circuit(), name="3x")
+    for name in ("reg", "logic"):
+        with pytest.raises(CircuitError, match="Verilog module"):
+            emit_verilog(random_circuit(), name=name)
+        with pytest.raises(CircuitError, match="Verilog module"):
+            emit_verilog_stream(random_stream(), name=name)
     with pytest.raises(CircuitError, match="pipeline"):
         emit_verilog(random_circuit(), pipeline=-1)
     circuit = random_circuit()
