@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from lgn_lightning.circuit.emit.compiled_stream import CompiledStream
 from lgn_lightning.circuit.emit.verilog import Verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
 from lgn_lightning.deploy.trial import hard_counts
-from lgn_lightning.deploy.verifier import Verifier
+from lgn_lightning.deploy.verifier import Verifier, axi_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,13 +98,22 @@ class SequentialVerifier(Verifier):
             return
         if path.suffix != ".v":
             raise LgnError(f"{path} cannot be compared with a circuit with state: give .v, .c, .so or a circuit file")
-        text = path.read_text(encoding="utf-8")
-        name = text.partition("\nmodule ")[2].partition("_logic")[0]
+        if top := axi_of(self._sequential, path, self._read_verilog):
+            self._verify_axi(*top, path.name)
+            return
         exported, _ = optimize_for_export(self._sequential)
-        bits = emit_verilog_stream(exported, name=name)
-        verilog = Verilog(text, 1, bits.score_bits, bits.class_bits)
         self._prove(path.name, lambda timeout: prove_verilog(exported.step, path, timeout))
+        name, verilog = self._read_verilog(path)
         self._simulate_stream(verilog, name, f"simulated {path.name}")
+
+    def _read_verilog(self, path: Path) -> tuple[str, Verilog]:
+        """Name and Verilog of an exported file."""
+        text = path.read_text(encoding="utf-8")
+        found = re.search(r"^module (\w+)_logic\b", text, re.MULTILINE)
+        if found is None:
+            raise LgnError(f"{path} is no Verilog of a circuit with state: it has no module …_logic")
+        bits = emit_verilog_stream(self._sequential, name=found[1])
+        return found[1], Verilog(text, 1, bits.score_bits, bits.class_bits)
 
     def _verify_step_verilog(self, exported: SequentialCircuit) -> None:
         verilog = emit_verilog_stream(exported, name="net")

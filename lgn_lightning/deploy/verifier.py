@@ -162,9 +162,8 @@ class Verifier:
         if self.timeout is None:
             raise LgnError(f"{path.suffix} files are compared by a formal proof: leave --no-proof out")
         is_verilog = path.suffix == ".v"
-        if is_verilog and (top := _axi_of(circuit, path)):
-            axi, text = top
-            self._verify_axi(axi, text, path.name)
+        if is_verilog and (top := axi_of(circuit, path, partial(read_verilog, circuit))):
+            self._verify_axi(*top, path.name)
             return
         # Without the proof nothing would be known about the file: its errors are errors here.
         result = (prove_verilog if is_verilog else prove_circuit_and_file)(circuit, path, self.timeout)
@@ -352,8 +351,13 @@ class Verifier:
         print(f"{result:<10} {what}", flush=True)
 
 
-def _axi_of(circuit: AnyCircuit, path: Path) -> tuple[AxiStream, str] | None:
-    """The top level that a file is, and its text; None if it is none. What is in it has to lie beside it."""
+def axi_of(
+    circuit: Circuit | SequentialCircuit, path: Path, read: Callable[[Path], tuple[str, Verilog]]
+) -> tuple[AxiStream, str] | None:
+    """The top level that a file is, and its text; None if it is none. What is in it has to lie beside it.
+
+    ``read`` gives name and Verilog of the file of what is in it.
+    """
     text = path.read_text(encoding="utf-8")
     found = re.match(r"// AXI4-Stream around \w+: \d+ beats of (\d+) bits a sample", text)
     if found is None:
@@ -361,8 +365,7 @@ def _axi_of(circuit: AnyCircuit, path: Path) -> tuple[AxiStream, str] | None:
     inner = path.with_name(f"{path.stem.removesuffix('_axis')}.v")
     if not inner.is_file():
         raise LgnError(f"{path} is around a net that should lie beside it, in {inner.name}")
-    assert isinstance(circuit, Circuit)
-    name, verilog = read_verilog(circuit, inner)
+    name, verilog = read(inner)
     return AxiStream(circuit, verilog, name, int(found[1])), text
 
 

@@ -74,6 +74,12 @@ def test_verify_and_export(
     assert main(["export", str(run), "--format", "c,verilog,circuit"]) == 0
     for name in ("export/lgn_net.v", "export/lgn_net.c", "export/lgn_net.so", "export/lgn_net.lgn"):
         assert main(["verify", str(run), name, "--samples", "64"]) == 0
+    assert main(["export", str(run), "--format", "verilog", "--top", "axi-stream", "--out", "stream"]) == 0
+    assert main(["verify", str(run), "stream/lgn_net_axis.v", "--samples", "64"]) == 0
+    assert "equal      lgn_net_axis.v: nothing lost, repeated or swapped" in capsys.readouterr().out
+    Path("other.v").write_text("module other; endmodule\n")
+    assert main(["verify", str(run), "other.v"]) == 1
+    assert "other.v is no Verilog of a circuit with state" in capsys.readouterr().err
     # An exclusive or of all bits, by hand.
     circuit = SequentialCircuit.load("export/lgn_net.lgn")
     x = np.random.default_rng(0).integers(0, 2, (20, 3000, 1)).astype(bool)
