@@ -267,8 +267,11 @@ def numbers_of(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
     """Numbers, NaN where they are missing; a DataError if a value is none."""
     import pandas as pd  # as above
 
-    if not pd.api.types.is_numeric_dtype(values.dtype):
-        numbers = pd.to_numeric(values, errors="coerce")
+    types = pd.api.types
+    if not types.is_numeric_dtype(values.dtype):
+        dates = types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype)
+        # Dates would be counts of nanoseconds.
+        numbers = values.isna().map({True: np.nan}) if dates else pd.to_numeric(values, errors="coerce")
         odd = values[numbers.isna() & values.notna()]
         if len(odd):
             raise DataError(f"{where} holds numbers, but row {odd.index[0] + 1} is {_shown(odd.iloc[0])}")

@@ -10,7 +10,7 @@ import yaml
 
 from lgn_lightning.base.columns import UNSEEN
 from lgn_lightning.data import DataError
-from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows
+from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of
 
 
 def kind(values: Any, said: str | None = None) -> str:
@@ -140,3 +140,11 @@ def test_booleans_have_words() -> None:
     assert made["a"].tolist() == [1, 0, -(2**31), 1]
     with pytest.raises(DataError, match="maybe"):
         rows({"a": [True, False]}, {"a": ["maybe"]})
+
+
+@pytest.mark.parametrize("dtype", ["M8[ns]", "m8[ns]"])
+def test_dates_are_no_numbers(dtype: str) -> None:
+    values = pd.Series(np.arange(3).astype(dtype), name="day")
+    with pytest.raises(DataError, match="x holds numbers, but row 1 is Time"):
+        numbers_of(values, "x")
+    assert np.isnan(numbers_of(pd.Series(np.array(["NaT"] * 2, dtype)), "x")).all()
