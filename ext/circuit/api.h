@@ -33,9 +33,9 @@ enum LgnRewrite : int32_t { kAbsorbInverters = 1, kHashStructure = 2 };
 int64_t lgn_pass_capacity(const LgnCircuit* circuit);
 int lgn_rewrite(const LgnCircuit* circuit, int32_t flags, LgnResult* result);
 int lgn_map_luts(const LgnCircuit* circuit, int32_t rounds, LgnResult* result);
-// Covers a circuit with tables of up to `most` (3 to 6) inputs, no deeper than need be: by gate, inputs of the table that gives its value (0 where none does, as readers take it in), its level, the nodes that it
-// reads (6 places a gate) and its entries, entry i being the value where bit k of i is that of leaf k. Returns -2 if a
-// number is out of range.
+// Covers a circuit with tables of up to `most` (3 to 6) inputs, no deeper than need be: by gate, inputs of the table
+// that gives its value (0 where none does, as readers take it in), its level, the nodes that it reads (6 places a gate)
+// and its entries, entry i being the value where bit k of i is that of leaf k. Returns -2 if a number is out of range.
 int lgn_cover_luts(const LgnCircuit* circuit, int32_t most, uint8_t* inputs, int32_t* levels, int32_t* leaves,
                    uint64_t* tables);
 int lgn_chain_order(const LgnCircuit* circuit, int64_t* order);

@@ -126,8 +126,8 @@ int main() {
         std::vector<uint8_t> sizes(count);
         std::vector<int32_t> depths(count), leaves(6 * count);
         std::vector<uint64_t> covered(count);
-        check(lgn_cover_luts(&net->circuit, most, sizes.data(), depths.data(), leaves.data(), covered.data()), 0,
-              0, "cover");
+        check(lgn_cover_luts(&net->circuit, most, sizes.data(), depths.data(), leaves.data(), covered.data()), 0, 0,
+              "cover");
         for (const uint8_t size : sizes) check(size <= most, 1, 0, "cover");
       }
     for (int32_t isa = 0; isa <= lgn_best_isa(); ++isa)
