@@ -13,24 +13,26 @@ from lgn_lightning.nn.operands import read_operands
 @pytest.mark.parametrize("mixture", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("feature_major", [True, False])
-def test_values_and_gradients(mixture: bool, plain: bool, dtype: torch.dtype, feature_major: bool) -> None:
-    x = torch.rand(7, 9).round().to(dtype) if dtype == torch.bfloat16 else torch.rand(7, 9, dtype=dtype)
-    x = (x.t().contiguous().t() if feature_major else x).requires_grad_()
-    shares = torch.rand(5, 3, dtype=torch.float32 if dtype == torch.bfloat16 else dtype, requires_grad=True)
-    candidates = torch.stack([torch.randperm(9)[:3] for _ in range(5)]).int()
-    chosen = None if mixture else candidates[:, 1].contiguous()
-    y = read_operands(x, shares, candidates, chosen, plain)
-    assert y.dtype == dtype
-    values = x[:, candidates.long()]  # [batch, m, K]
-    mixed = (values * shares.to(dtype)).sum(2)
-    torch.testing.assert_close(y, mixed if mixture else values[:, :, 1])
-    upper = torch.rand(7, 5).to(dtype)
-    grad_x, grad_shares = torch.autograd.grad(y, (x, shares), upper)
-    assert grad_shares.dtype == shares.dtype
-    wanted = torch.einsum("bm,bmk->mk", upper, values.detach())
-    torch.testing.assert_close(grad_shares.to(dtype), wanted)
-    read = mixed if mixture else values[:, :, 1]
-    torch.testing.assert_close(grad_x, torch.autograd.grad(read, x, upper)[0])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_values_and_gradients(mixture: bool, plain: bool, dtype: torch.dtype, feature_major: bool, device: str) -> None:
+    with torch.device(device):
+        x = torch.rand(7, 9).round().to(dtype) if dtype == torch.bfloat16 else torch.rand(7, 9, dtype=dtype)
+        x = (x.t().contiguous().t() if feature_major else x).requires_grad_()
+        shares = torch.rand(5, 3, dtype=torch.float32 if dtype == torch.bfloat16 else dtype, requires_grad=True)
+        candidates = torch.stack([torch.randperm(9)[:3] for _ in range(5)]).int()
+        chosen = None if mixture else candidates[:, 1].contiguous()
+        y = read_operands(x, shares, candidates, chosen, plain)
+        assert y.dtype == dtype
+        values = x[:, candidates.long()]  # [batch, m, K]
+        mixed = (values * shares.to(dtype)).sum(2)
+        torch.testing.assert_close(y, mixed if mixture else values[:, :, 1])
+        upper = torch.rand(7, 5).to(dtype)
+        grad_x, grad_shares = torch.autograd.grad(y, (x, shares), upper)
+        assert grad_shares.dtype == shares.dtype
+        wanted = torch.einsum("bm,bmk->mk", upper, values.detach())
+        torch.testing.assert_close(grad_shares.to(dtype), wanted)
+        read = mixed if mixture else values[:, :, 1]
+        torch.testing.assert_close(grad_x, torch.autograd.grad(read, x, upper)[0])
 
 
 @pytest.mark.parametrize("implementation", [None, "python"])
