@@ -126,9 +126,9 @@ class ResumePoint(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._release()
         if isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and self._path is not None and trainer.training:
-            lost = "" if trainer.global_step == self._last_step else f" (from step {self._last_step})"
+            behind = "" if trainer.global_step == self._last_step else f" (from step {self._last_step})"
             rank_zero_info(
-                f"Stopped at step {trainer.global_step}; resume{lost}: lgn fit --resume {self._path.parent.parent}"
+                f"Stopped at step {trainer.global_step}; resume: lgn fit --resume {self._path.parent.parent}{behind}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

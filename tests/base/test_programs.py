@@ -96,21 +96,25 @@ def test_signals_that_are_handled_or_ignored_are_left_alone() -> None:
 
 def test_a_trainer_inside_decides_what_sigterm_does() -> None:
     received: list[int] = []
-    with raised_stop_signals():
-        before = signal.getsignal(signal.SIGTERM)
-        assert callable(before)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        with raised_stop_signals():
+            before = signal.getsignal(signal.SIGTERM)
+            assert callable(before)
 
-        def composed(number: int, frame: FrameType | None) -> None:  # as Lightning's does
-            received.append(number)
-            before(number, frame)
+            def composed(number: int, frame: FrameType | None) -> None:  # as Lightning's does
+                received.append(number)
+                before(number, frame)
 
-        signal.signal(signal.SIGTERM, composed)
-        with hangup_like_sigterm():
-            os.kill(os.getpid(), signal.SIGHUP)
-        signal.signal(signal.SIGTERM, before)
-        assert received == [signal.SIGTERM]
-        with pytest.raises(SystemExit):
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.signal(signal.SIGTERM, composed)
+            with hangup_like_sigterm():
+                os.kill(os.getpid(), signal.SIGHUP)
+            signal.signal(signal.SIGTERM, before)
+            assert received == [signal.SIGTERM]
+            with pytest.raises(SystemExit):
+                os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def test_threads_run_programs_too(tmp_path: Path) -> None:
