@@ -96,9 +96,9 @@ class ResumePoint(pl.Callback):
             self.seconds = self._resumed["seconds"]
             self.cpu_seconds = self._resumed.get("cpu_seconds", 0.0)
             self._resumed = None
+        self._stop = None
         alone = trainer.world_size == 1 and self._path is not None
         if alone and threading.current_thread() is threading.main_thread():
-            self._stop = None
             for number, handler in ((signal.SIGINT, self._on_interrupt), (signal.SIGTERM, self._on_terminate)):
                 self._handlers[number] = signal.signal(number, handler)
 

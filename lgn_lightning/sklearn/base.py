@@ -84,13 +84,13 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
 
     def _check_arguments(self) -> None:
         """A TypeError or ValueError if what the training is told cannot be."""
-        least = {"width": 1, "depth": 1, "thresholds": 1, "learned_layers": 0, "num_candidates": 2}
-        for name, value in {**least, "steps": 1, "patience": 1, "batch_size": 1}.items():
-            given = getattr(self, name)
-            if isinstance(given, bool):
-                raise TypeError(f"{name}={given} is no number")
-            if given is not None:
-                check_scalar(given, name, Integral, min_val=value)
+        net = {"width": 1, "depth": 1, "thresholds": 1, "learned_layers": 0, "num_candidates": 2}
+        for name, least in {**net, "steps": 1, "patience": 1, "batch_size": 1}.items():
+            value = getattr(self, name)
+            if isinstance(value, bool):
+                raise TypeError(f"{name}={value} is no number")
+            if value is not None:
+                check_scalar(value, name, Integral, min_val=least)
         if self.loss is not None and not isinstance(self.loss, nn.Module):
             raise TypeError(f"loss={self.loss!r} is no torch module, such as lgn_lightning.losses.FocalLoss()")
         check_scalar(self.learning_rate, "learning_rate", Real, min_val=0, include_boundaries="neither")
