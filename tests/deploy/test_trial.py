@@ -78,3 +78,16 @@ def test_the_first_difference_is_named() -> None:
     assert trial.differences(actual).tolist() == [3, 8]
     with pytest.raises(ExportError, match=r"the engine .* on 2 of 50 random samples, first on sample 3"):
         trial.compare(actual, "engine")
+
+
+def test_samples_that_cannot_be_written_to_pass_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    """As those of image files are; torch warns once a process unless told otherwise."""
+    samples = random_samples(image_circuit(), 3)
+    samples.flags.writeable = False
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        net_scores(image_net(), samples)
+    finally:
+        torch.set_warn_always(always)
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
