@@ -51,15 +51,16 @@ class AvoidConstantInputs(pl.Callback):
                 f"AvoidConstantInputs takes an ImageDataModule, and got {type(data).__name__}; leave the callback out"
             )
         net: Any = pl_module.net
-        layers = list(logic_layers(net).values()) if isinstance(net, nn.Sequential) else []
-        layer = layers[0] if layers else None
-        if not isinstance(layer, (LogicLayer, LutLayer)) or layer is not net[1]:
+        parts = list(net) if isinstance(net, nn.Sequential) else []
+        layer = next(iter(logic_layers(net).values()), None)
+        place = next((number for number, part in enumerate(parts) if part is layer), 0)
+        if place == 0 or not isinstance(layer, (LogicLayer, LutLayer)):
             raise ValueError(
                 "AvoidConstantInputs rewires a LogicLayer or LutLayer behind the encoder of a sequential net; this net "
                 f"starts with {', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the "
                 "callback out"
             )
-        frequent = bit_frequencies(net[0], data.training_images())
+        frequent = bit_frequencies(nn.Sequential(*parts[:place]), data.training_images())
         varying = torch.nonzero((frequent >= self.rare) & (frequent <= 1 - self.rare) & (frequent > 0) & (frequent < 1))
         if not len(varying):
             raise ValueError(

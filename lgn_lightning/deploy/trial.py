@@ -162,7 +162,7 @@ def net_outputs(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
     from lgn_lightning.circuit.build.inputs import split_inputs  # imports torch
 
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-    samples = torch.from_numpy(np.require(inputs, requirements="CW"))  # torch warns of an array it cannot write to
+    samples = torch.from_numpy(np.require(inputs, requirements=["C", "W"]))  # torch warns of read-only ones
     try:
         parts = zip(*(torch.split(part, _BLOCK) for part in split_inputs(net, samples)), strict=True)
         with torch.no_grad():

@@ -11,9 +11,10 @@ from torch import nn
 
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.models.encoder import image_encoder
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import mlp_widths
-from lgn_lightning.nn import GroupSum, Intensity, LogicSequential, Threshold, recommended_tau
+from lgn_lightning.nn import GroupSum, Intensity, LogicSequential, recommended_tau
 from lgn_lightning.nn.gate_layer import check_layer_memory
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import Sampler, make_sampler
@@ -44,13 +45,15 @@ class LogicMLP(KnowsArguments, LogicSequential):
             ``"sigmoid"``, ``"walsh"`` or ``"warp"``.
         learnable_thresholds: Train the thresholds with the net, see :class:`~lgn_lightning.Threshold`.
         num_candidates: Inputs that learned connections choose among, or slots.
+        edges: Contrasts of :class:`~lgn_lightning.nn.EdgeChannels`, in steps of the thresholds: eight more bits a pixel
+            and contrast, which say where the image grows brighter or darker. Not for grey or learnable inputs.
 
     Shape:
         - Input: uint8 ``[batch, channels, height, width]``, or floats in [0, 1].
         - Output: scores ``[batch, num_classes]``.
 
     Raises:
-        ValueError: If the widths do not fit one another or the number of classes.
+        ValueError: If the widths do not fit one another or the number of classes, or arguments exclude one another.
     """
 
     def __init__(
@@ -71,19 +74,23 @@ class LogicMLP(KnowsArguments, LogicSequential):
         arity: int = 2,
         learnable_thresholds: bool = False,
         num_candidates: int = 8,
+        edges: list[int] | None = None,
     ) -> None:
         if isinstance(width, int) and depth is not None:
             check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", max(depth, 0) * max(width, 0), 1)
-        widths = mlp_widths(in_shape, num_classes, width, depth, thresholds, arity, connections)
+        given = in_shape, num_classes, width, depth, thresholds, arity, connections
+        widths = mlp_widths(*given, edges, grey_in_training, learnable_thresholds)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         assert not isinstance(thresholds, str)  # the sizes refuse it
-        encoder = Threshold(thresholds, in_shape, grey, learnable=learnable_thresholds)
+        encoder = image_encoder(
+            thresholds, in_shape, edges, flatten=True, grey_in_training=grey, learnable=learnable_thresholds
+        )
         options: dict[str, Any] = {"init": init, "grad_factor": grad_factor, "implementation": implementation}
         options |= {"parametrization": parametrization, "sampler": sampler}
         layers = dense_layers(widths, connections, num_candidates, arity, **options)
         tau = recommended_tau(widths[-1] // num_classes) if tau == "auto" else tau
-        super().__init__(encoder, *layers, GroupSum(num_classes, tau))
+        super().__init__(*encoder, *layers, GroupSum(num_classes, tau))
 
 
 class MLP(KnowsArguments, nn.Sequential):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -43,6 +44,9 @@ def mlp_widths(
     thresholds: Sequence[float] | str = (0.5,),
     arity: int = 2,
     connections: str | list[str] = "",
+    edges: list[int] | None = None,
+    grey_in_training: bool = False,
+    learnable_thresholds: bool = False,
     **_: Any,
 ) -> list[int]:
     """Inputs of a `LogicMLP`, then the gates of each layer; takes its arguments.
@@ -55,9 +59,17 @@ def mlp_widths(
     per_layer("connections", connections, widths, "layers")
     check_thresholds(thresholds)
     check_image_shape(in_shape)
-    widths = [len(thresholds) * in_shape[0] * in_shape[1] * in_shape[2], *widths]
+    for name, given in {"grey_in_training": grey_in_training, "learnable_thresholds": learnable_thresholds}.items():
+        if edges and given:
+            raise ValueError(f"edges={edges} are gates on bits, which pass no gradient on: leave {name} out")
+    widths = [bits_per_value(thresholds, edges) * math.prod(in_shape), *widths]
     _check_layers(widths, arity)
     return widths
+
+
+def bits_per_value(thresholds: Sequence[float] | str | int, edges: list[int] | None = None) -> int:
+    """Bits that the encoder of a net makes of a channel of a pixel, `EdgeChannels` included."""
+    return (thresholds if isinstance(thresholds, int) else len(thresholds)) + 8 * len(edges or ())
 
 
 def skip_widths(
@@ -117,8 +129,7 @@ def tree_sizes(
     if not isinstance(thresholds, int):
         check_thresholds(thresholds)
     check_image_shape(in_shape)
-    width = (thresholds if isinstance(thresholds, int) else len(thresholds)) + 8 * len(edges or ())
-    width, size = width * in_shape[0], (in_shape[1], in_shape[2])
+    width, size = bits_per_value(thresholds, edges) * in_shape[0], (in_shape[1], in_shape[2])
     given = {"kernel_size": kernel_size, "padding": padding, "tree_connections": tree_connections, "groups": groups}
     each: list[Any] = [per_layer(name, value, channels, "convolutions") for name, value in given.items()]
     blocks = []

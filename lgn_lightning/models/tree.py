@@ -7,15 +7,14 @@ from typing import Any, Literal
 from torch import nn
 
 from lgn_lightning.models.arguments import KnowsArguments
+from lgn_lightning.models.encoder import image_encoder
 from lgn_lightning.models.layers import dense_layers
 from lgn_lightning.models.sizes import tree_sizes
 from lgn_lightning.nn import (
-    EdgeChannels,
     GroupSum,
     LogicSequential,
     LogicTreeConv2d,
     OrPool2d,
-    Threshold,
     recommended_tau,
 )
 from lgn_lightning.nn.parametrizations import Parametrization, make_parametrization
@@ -104,10 +103,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}
         assert not isinstance(thresholds, str)  # the sizes refuse it
-        threshold = Threshold(thresholds, in_shape, flatten=False, spacing=spacing)
-        encoder: list[Threshold | EdgeChannels] = [threshold]
-        if edges:
-            encoder.append(EdgeChannels(len(threshold.levels), in_shape, edges))
+        encoder = image_encoder(thresholds, in_shape, edges, flatten=False, spacing=spacing)
         gates = 0
         blocks: list[LogicTreeConv2d | OrPool2d] = []
         for size in convolutions:

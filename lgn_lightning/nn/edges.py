@@ -71,19 +71,20 @@ class EdgeChannels(nn.Module):
             wanted = f"[batch, {self.thresholds * channels}, {height}, {width}]"
             raise ValueError(f"EdgeChannels takes {wanted}, got {list(x.shape)}")
         bits = x.permute(1, 2, 3, 0).contiguous()
-        # [channels, height, width, batch]: exact in floats, as there are at most 254 thresholds
-        steps = bits.view(self.thresholds, channels, height, width, x.shape[0]).sum(0)
-        parts = [bits]
+        # [channels, height, width, batch]: int16 holds the sum of 254 thresholds and a contrast
+        steps = bits.detach().view(self.thresholds, channels, height, width, x.shape[0]).sum(0).to(torch.int16)
+        out = bits.new_empty(self.out_shape[0], *bits.shape[1:])
+        place = self.thresholds * channels
         for contrast in self.contrasts:
-            above, below = [], []
-            for axis, step in NEIGHBOURS:
-                difference = steps - steps.index_select(axis, _clamped(steps.shape[axis], step, steps.device))
-                above.append(difference > contrast)
-                below.append(difference < -contrast)
-            parts += [part.to(bits.dtype) for part in above]
+            above, below = _compared(steps, contrast)
+            found = list(above)
             if self.curvature:
-                parts += [(side[i] & side[i + 1]).to(bits.dtype) for i in (0, 2) for side in (above, below)]
-        return torch.cat(parts).permute(3, 0, 1, 2)
+                found += [side[i] & side[i + 1] for i in (0, 2) for side in (above, below)]
+            for part in found:
+                out[place : place + channels] = part
+                place += channels
+        out[: bits.shape[0]] = bits  # last: these may have a gradient
+        return out.permute(3, 0, 1, 2)
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates of the channels; ``wires`` are the thermometer bits."""
@@ -105,6 +106,23 @@ class EdgeChannels(nn.Module):
     def extra_repr(self) -> str:
         names = ("thresholds", "in_shape", "contrasts", "curvature")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def _compared(steps: Tensor, contrast: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Where a pixel is more than a contrast above each of its neighbours, and below: bool, False beyond the border."""
+    above: list[Tensor] = []
+    below: list[Tensor] = []
+    more = steps + contrast
+    for axis, step in NEIGHBOURS:
+        size = steps.shape[axis] - 1
+        first, second = (max(-step, 0), max(step, 0))  # of the pixels that have this neighbour, and of the neighbours
+        places = steps.narrow(axis, first, size), more.narrow(axis, first, size)
+        others = steps.narrow(axis, second, size), more.narrow(axis, second, size)
+        for found, higher, lower in ((above, places[0], others[1]), (below, others[0], places[1])):
+            side = torch.zeros_like(steps, dtype=torch.bool)
+            side.narrow(axis, first, size).copy_(higher > lower)
+            found.append(side)
+    return above, below
 
 
 def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor:

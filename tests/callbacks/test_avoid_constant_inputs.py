@@ -12,7 +12,7 @@ from wire_toy import SHAPE, Framed, fit, net
 from lgn_lightning.callbacks import AvoidConstantInputs
 from lgn_lightning.callbacks.avoid_constant_inputs import avoid, bit_frequencies
 from lgn_lightning.models import MLP
-from lgn_lightning.nn import LutLayer, Threshold, logic_layers
+from lgn_lightning.nn import LogicLayer, LutLayer, Threshold, logic_layers
 
 
 def test_bits_are_counted_as_the_encoder_gives_them() -> None:
@@ -54,6 +54,18 @@ def test_lookup_tables_avoid_them_too(tmp_path: Path, connections: str) -> None:
     assert isinstance(first, LutLayer)
     wires = first.settled_indices() if first.learned is None else first.learned.candidates
     assert int(wires.min()) >= 4  # the first row of 5×4 pixels is black
+
+
+def test_bits_of_edges_that_are_constant_are_avoided(tmp_path: Path) -> None:
+    data = Framed(SHAPE)
+    model = net(data, thresholds=[0.3, 0.6], edges=[0])
+    fit(tmp_path, model, data, AvoidConstantInputs(), max_steps=1)
+    first = model[3]
+    assert isinstance(first, LogicLayer)
+    assert first.learned is not None
+    above = torch.arange(first.in_dim).view(-1, *SHAPE[1:])[2 + 2]  # whether the upper neighbour is darker
+    assert torch.isin(first.learned.candidates, above[1]).any()  # it is black, over the second row
+    assert not torch.isin(first.learned.candidates, above[0]).any()
 
 
 def test_avoiding_refuses_what_it_cannot_do(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lgn_lightning import GroupSum, LogicLayer, Threshold, soft_gates
+from lgn_lightning.circuit import Circuit
 from lgn_lightning.models import MLP, LogicMLP
-from lgn_lightning.nn import LogicSequential, logic_layers
+from lgn_lightning.nn import EdgeChannels, LogicSequential, logic_layers
 
 
 def images(batch: int = 6, shape: tuple[int, ...] = (3, 4, 5)) -> torch.Tensor:
@@ -50,9 +52,32 @@ def test_grey_in_training_is_for_the_train_mode_only() -> None:
     assert torch.equal(net.train()(rounded), on_bits)
 
 
+def test_edges_stand_before_the_first_layer() -> None:
+    net = LogicMLP(
+        (2, 4, 5),
+        4,
+        [400, 200],
+        thresholds=[0.2, 0.5, 0.8],
+        edges=[0, 1],
+        connections="random",
+        sampler="straight_through",
+    )
+    assert [type(m) for m in net] == [Threshold, EdgeChannels, nn.Flatten, LogicLayer, LogicLayer, GroupSum]
+    assert net[3].in_dim == (3 + 2 * 8) * 2 * 4 * 5
+    x = images(shape=(2, 4, 5))
+    hard = net.eval()(x)
+    assert torch.equal(net.train()(x).detach(), hard)
+    circuit = Circuit.from_module(net)
+    assert circuit.num_inputs == 3 * 2 * 4 * 5
+    assert np.array_equal(circuit.scores(x.numpy()), (hard * net[-1].tau).round().numpy())
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
+        ({"width": 80, "depth": 2, "edges": [0], "grey_in_training": True}, r"edges=\[0\].*leave grey_in_training out"),
+        ({"width": 80, "depth": 2, "edges": [0], "learnable_thresholds": True}, "leave learnable_thresholds out"),
+        ({"width": 400, "depth": 2, "edges": [1]}, r"contrasts=\[1\]"),
         ({"width": 80}, "depth=None: give the number of layers"),
         ({"width": 80, "depth": 0}, "depth=0"),
         ({"width": [80, 80], "depth": 3}, r"depth=3 .*\[80, 80\]"),

@@ -65,6 +65,14 @@ def test_circuit_agrees_with_the_net(curvature: bool) -> None:
     assert np.array_equal(circuit.optimize().scores(images), expected)
 
 
+def test_a_gradient_reaches_the_bits_and_no_further() -> None:
+    bits = torch.rand(3, 4, 5, 5).round().requires_grad_()
+    y = EdgeChannels(2, (2, 5, 5))(bits)
+    weights = torch.rand_like(y)
+    (y * weights).sum().backward()
+    assert torch.equal(bits.grad, weights[:, :4])  # type: ignore[arg-type]
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"contrasts=\[3\].* 0 … 2"):
         EdgeChannels(3, (1, 4, 4), contrasts=(3,))
