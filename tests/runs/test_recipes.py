@@ -12,6 +12,7 @@ import yaml
 
 from lgn_lightning import models
 from lgn_lightning.cli.main import main
+from lgn_lightning.models.sizes import bits_per_value
 from lgn_lightning.runs.recipes import copy_recipe, find_recipe, list_recipes, recipe_files
 from tests.data.public_files import WRITERS
 from tests.synthetic import write_table
@@ -148,8 +149,7 @@ def _shrink(net: dict[str, Any]) -> None:
     """Makes a convolutional net as small as its kind of net can be, and no dense layer much wider than `_WIDTH`."""
     arguments = net["init_args"]
     if _is_wide(net):
-        thresholds = arguments["thresholds"]
-        inputs = math.prod(arguments["in_shape"]) * (thresholds if isinstance(thresholds, int) else len(thresholds))
+        inputs = math.prod(arguments["in_shape"]) * bits_per_value(arguments["thresholds"], arguments.get("edges"))
         classes = arguments["num_classes"]
         arguments["width"] = -(-max(_WIDTH, inputs // 2) // classes) * classes  # every input is read
     if net["class_path"].endswith(".LogicTreeNet"):
