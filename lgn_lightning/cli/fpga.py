@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from lgn_lightning.deploy.source import read_source
 
 #: The file of results, by which a folder is known as one of this command.
 RESULT = "fpga.json"
+#: MHz that are no slip: a period of 0.01 ns.
+_FASTEST = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,30 +71,27 @@ def run(arguments: argparse.Namespace) -> int:
         return _write_project(circuit, arguments)
     yosys, nextpnr = find_tools(device.family.name, arguments.tools)
     seeds = list(range(1, arguments.seeds + 1))
-    try:
-        with atomic_folder(arguments.out) as folder:
-            bench = Bench(circuit, device, yosys, nextpnr, folder, arguments.timeout, Progress())
-            if clock and pipeline is None:
-                best, tried = search(bench, clock, seeds)
-            else:
-                depth = 0 if stateful else 4 if pipeline is None else pipeline
-                best = bench.implement(depth, seeds, clock)
-                tried = [best]
-            result: dict[str, Any] = {
-                "circuit": str(source.path),
-                "gates": circuit.num_gates,
-                "device": device.name,
-                "device_tables": device.tables,
-                "tools": {tool.name: tool.version for tool in (yosys, nextpnr)},
-                "clock_mhz": clock,
-                **best.as_dict(),
-                "tried": [own.as_dict() for own in tried],
-            }
-            for netlist in folder.glob("*/net.json"):  # tens of megabytes that synthesis.ys makes again
-                netlist.unlink()
-            atomic_write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise LgnError(f"cannot write {arguments.out} ({error.strerror or error}); name a folder with --out") from error
+    with _result_folder(arguments.out) as folder:
+        bench = Bench(circuit, device, yosys, nextpnr, folder, arguments.timeout, Progress())
+        if clock and pipeline is None:
+            best, tried = search(bench, clock, seeds)
+        else:
+            depth = 0 if stateful else 4 if pipeline is None else pipeline
+            best = bench.implement(depth, seeds, clock)
+            tried = [best]
+        result: dict[str, Any] = {
+            "circuit": str(source.path),
+            "gates": circuit.num_gates,
+            "device": device.name,
+            "device_tables": device.tables,
+            "tools": {tool.name: tool.version for tool in (yosys, nextpnr)},
+            "clock_mhz": clock,
+            **best.as_dict(),
+            "tried": [own.as_dict() for own in tried],
+        }
+        for netlist in folder.glob("*/net.json"):  # tens of megabytes that synthesis.ys makes again
+            netlist.unlink()
+        atomic_write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result) if arguments.json else _text(result, best))
     if clock and best.fastest < clock:
         print(f"lgn: error: {clock:g} MHz is not reached; the fastest is {best.fastest:.1f} MHz", file=sys.stderr)
@@ -98,12 +99,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _result_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of this one in the end; an LgnError where it cannot be written."""
+    try:
+        with atomic_folder(folder) as new:
+            yield new
+    except OSError as error:
+        raise LgnError(f"cannot write {folder} ({error.strerror or error}); name a folder with --out") from error
+
+
 def _write_project(circuit: Circuit | SequentialCircuit, arguments: argparse.Namespace) -> int:
     """Writes a project of a vendor's tool, and says how it is run."""
     if isinstance(circuit, SequentialCircuit):
         raise LgnError("a project is one of a net without state: lgn export writes Verilog of those with state")
     pipeline = 4 if arguments.pipeline is None else arguments.pipeline
-    with atomic_folder(arguments.out) as folder:
+    with _result_folder(arguments.out) as folder:
         run = write_project(circuit, arguments.project, arguments.device, folder, pipeline, arguments.clock)
         about = {"project": arguments.project, "device": arguments.device, "pipeline": pipeline, "run": run}
         atomic_write_text(folder / RESULT, json.dumps(about, indent=2) + "\n")
@@ -116,10 +127,10 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise LgnError(f"--{name} must be at least {least}, got {value}")
-    for name in ("clock", "timeout"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            raise LgnError(f"--{name} must be positive, got {value:g}")
+    if not arguments.timeout > 0:
+        raise LgnError(f"--timeout must be positive, got {arguments.timeout:g}")
+    if arguments.clock is not None and not 0 < arguments.clock <= _FASTEST:
+        raise LgnError(f"--clock must be MHz, above 0 and at most {_FASTEST:,}, got {arguments.clock:g}")
 
 
 def _check_folder(folder: Path) -> None:
@@ -141,10 +152,11 @@ def _text(result: dict[str, Any], best: Implementation) -> str:
         lines.append(f"{title:<24}{own:>10,}{around:>10,}{'' if what == 'carry' else f'{of:,}':>10}")
     seeds = ", ".join(f"{mhz:.1f}" for mhz in best.mhz.values())
     lines += [
-        f"pipeline: {depth}; a result after {best.latency} cycles" + (", a step a cycle" if not best.levels else ""),
+        f"pipeline: {depth}; a result after {best.latency} cycles"
+        + (", a step a cycle" if best.levels is None else ""),
         f"clock: {best.fastest:.1f} MHz (seeds: {seeds}; median {result['mhz_median']:.1f})",
         f"an input each {best.ns_per_image:.2f} ns (initiation interval 1), its result after {best.latency_ns:.1f} ns",
     ]
-    if best.estimated_ns:
+    if best.estimated_ns is not None:
         lines.append(f"model before synthesis: {best.estimated_ns:.2f} ns a cycle, {best.levels} tables deep")
     return "\n".join(lines)

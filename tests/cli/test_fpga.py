@@ -19,10 +19,13 @@ from tests.circuit.tools import needs
     [
         (["--device", "ecp5"], "there are ice40-hx1k, "),
         (["--device", "ecp5-25k", "--seeds", "0"], "--seeds must be at least 1"),
-        (["--device", "ecp5-25k", "--clock", "0"], "--clock must be positive"),
+        (["--device", "ecp5-25k", "--clock", "0"], "--clock must be MHz, above 0"),
+        (["--device", "ecp5-25k", "--clock", "inf"], "--clock must be MHz, above 0 and at most 100,000, got inf"),
+        (["--device", "ecp5-25k", "--timeout", "0"], "--timeout must be positive"),
         (["--device", "ecp5-25k", "--pipeline", "-1"], "--pipeline must be at least 0"),
         (["--device", "ecp5-25k", "--out", "."], "something else than results"),
         (["--device", "5CSEBA6U23I7", "--project", "quartus"], "give family and part"),
+        (["--device", "xc7", "--project", "vivado", "--out", "net.lgn/x"], "cannot write net.lgn/x"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(

@@ -19,7 +19,15 @@ from lgn_lightning.deploy.fpga.tools import Progress, Tool, run_tool
 
 
 class DoesNotFitError(LgnError):
-    """A design has more cells than its device."""
+    """A design has more cells than its device.
+
+    Attributes:
+        in_longer_stages: Whether a pipeline with fewer registers may fit.
+    """
+
+    def __init__(self, message: str, in_longer_stages: bool = False) -> None:
+        super().__init__(message)
+        self.in_longer_stages = in_longer_stages
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,8 @@ def check_fit(net: Cells, harness: Cells, device: Device) -> None:
             raise DoesNotFitError(
                 f"the design does not fit: {own:,} {names[what]} and {around:,} of the shift registers around it, of "
                 f"{device.tables:,} that {device.name} has; take a larger device, a smaller net"
-                + (" or a larger --pipeline" if what == "registers" else "")
+                + (" or a larger --pipeline" if what == "registers" else ""),
+                in_longer_stages=what == "registers",
             )
 
 
@@ -199,7 +208,8 @@ def _packed_too_much(log: str, device: Device) -> DoesNotFitError | None:
         if int(used) > int(there):
             return DoesNotFitError(
                 f"the packed design does not fit: {int(used):,} {cell} of {int(there):,} that {device.name} has; "
-                "take a larger device or a smaller net"
+                "take a larger device or a smaller net",
+                in_longer_stages=True,  # a cell holds a table, a register or both
             )
     return None
 

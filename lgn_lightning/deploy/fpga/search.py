@@ -107,7 +107,7 @@ def search(bench: Bench, clock: float, seeds: Sequence[int]) -> tuple[Implementa
     """Finds the pipeline of the fewest registers that reaches a clock, and places it with all seeds.
 
     It begins with what the model names, and goes to shorter stages until one reaches the clock with the first seed, or
-    to longer ones as long as they do.
+    to longer ones as long as they do, or if the device has no room for so many registers.
 
     Args:
         bench: What is implemented; no circuit with state.
@@ -116,15 +116,30 @@ def search(bench: Bench, clock: float, seeds: Sequence[int]) -> tuple[Implementa
 
     Returns:
         The chosen one, and all that were tried. The chosen one may miss the clock: then it is the fastest tried.
+
+    Raises:
+        DoesNotFitError: If none of those tried fits.
+        ToolError: If a tool fails or takes too long.
     """
     assert isinstance(bench.circuit, Netlist)
     known = plans(bench.circuit, bench.device, PIPELINES)
     choice = list({(own.stages, own.levels): own for own in known}.values())
     place = max((i for i, own in enumerate(choice) if own.nanoseconds <= 1000 / clock), default=0)
     tried: dict[int, Implementation] = {}
-    while len(tried) < _TRIES and 0 <= place < len(choice) and place not in tried:
-        tried[place] = bench.implement(choice[place].pipeline, seeds[:1], clock)
-        place += 1 if tried[place].fastest >= clock else -1
+    shortest, unfit = 0, DoesNotFitError("nothing was tried")
+    for _ in range(_TRIES):
+        if not shortest <= place < len(choice) or place in tried:
+            break
+        try:
+            tried[place] = bench.implement(choice[place].pipeline, seeds[:1], clock)
+            place += 1 if tried[place].fastest >= clock else -1
+        except DoesNotFitError as error:
+            if not tried and not error.in_longer_stages:
+                raise
+            unfit, shortest = error, place + 1
+            place = shortest
+    if not tried:
+        raise unfit
     reached = [place for place, own in tried.items() if own.fastest >= clock]
     chosen = max(reached) if reached else max(tried, key=lambda place: tried[place].fastest)
     tried[chosen] = bench.more_seeds(tried[chosen], seeds[1:], clock)

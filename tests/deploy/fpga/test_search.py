@@ -74,6 +74,43 @@ def test_a_clock_that_nothing_reaches_gives_the_fastest(tmp_path: Path, monkeypa
     assert best.fastest == max(own.fastest for own in tried)
 
 
+@pytest.mark.parametrize(("clock", "least"), [(120.0, 5), (2000.0, 3)])
+def test_pipelines_whose_registers_do_not_fit_give_way_to_longer_stages(
+    clock: float, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the model names one of these, or the search comes to it from longer stages that miss the clock."""
+    bench, calls = bench_of(tmp_path, monkeypatch, 1.5)
+    refused: list[int] = []
+
+    def synthesise(design: object, device: object, tool: object, own: Path, *_: object) -> tuple[Cells, Cells]:
+        if (pipeline := int(own.name.removeprefix("pipeline_"))) < least:
+            refused.append(pipeline)
+            raise DoesNotFitError("1,212 registers", in_longer_stages=True)
+        return Cells(1, 1, 0), Cells(1, 1, 0)
+
+    monkeypatch.setattr(module, "synthesise", synthesise)
+    best, tried = search(bench, clock, (1, 2))
+    assert best.fastest == max(own.fastest for own in tried)
+    assert set(best.mhz) == {1, 2}
+    assert min(own.pipeline for own in tried) == least
+    assert min(pipeline for pipeline, *_ in calls) == least
+    assert max(refused) == least - 1
+
+
+def test_a_design_that_fits_in_no_pipeline_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, calls = bench_of(tmp_path, monkeypatch, 1.0)
+    for in_longer_stages in (True, False):
+        error = DoesNotFitError("too large", in_longer_stages)
+
+        def synthesise(*_: object, error: DoesNotFitError = error) -> tuple[Cells, Cells]:
+            raise error
+
+        monkeypatch.setattr(module, "synthesise", synthesise)
+        with pytest.raises(DoesNotFitError, match="too large"):
+            search(bench, 2000, (1, 2))
+    assert not calls
+
+
 def test_what_cannot_fit_is_said_before_synthesis(tmp_path: Path) -> None:
     tool = Tool("yosys", ("false",), "0")
     large = optimize_for_export(random_circuit(2, 60, 6000, 4, 800))[0]
