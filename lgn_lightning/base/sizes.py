@@ -29,15 +29,24 @@ def per_layer(name: str, value: T | Sequence[T], layers: Sequence[object], what:
     return values
 
 
-def check_widths(name: str, in_dim: int, out_dim: int, arity: int) -> None:
-    """Refuses a dense layer whose gates cannot use all of its inputs, or without gates or inputs, by a ValueError."""
+def check_widths(name: str, in_dim: int, out_dim: int, arity: int, choices: int = 1) -> None:
+    """Refuses a dense layer whose gates cannot use all of its inputs, or without gates or inputs, by a ValueError.
+
+    ``choices`` are the inputs among which each input of a gate is chosen.
+    """
     if in_dim < 1 or out_dim < 1:
         raise ValueError(f"{name}: both widths must be at least 1")
-    if arity * out_dim < in_dim:
+    if arity * out_dim * choices < in_dim:
+        chosen = f", each one of {choices}," if choices > 1 else ""
         raise ValueError(
-            f"{name}: {out_dim} gates have {arity * out_dim} inputs and cannot use all {in_dim}; make the layer "
-            f"at least {-(-in_dim // arity)} wide"
+            f"{name}: {out_dim} gates have {arity * out_dim} inputs{chosen} and cannot use all {in_dim}; make the "
+            f"layer at least {-(-in_dim // (arity * choices))} wide"
         )
+
+
+def choices_of(connections: str, num_candidates: int) -> int:
+    """Inputs among which each input of a gate is chosen; 1 of fixed connections."""
+    return num_candidates if connections in ("learned", "mixture", "slots") else 1
 
 
 def check_thresholds(thresholds: Sequence[float] | str) -> None:

@@ -79,7 +79,7 @@ class LogicMLP(KnowsArguments, LogicSequential):
         if isinstance(width, int) and depth is not None:
             check_layer_memory(f"LogicMLP of {depth:,} layers of {width:,} gates", max(depth, 0) * max(width, 0), 1)
         given = in_shape, num_classes, width, depth, thresholds, arity, connections
-        widths = mlp_widths(*given, edges, grey_in_training, learnable_thresholds)
+        widths = mlp_widths(*given, edges, num_candidates, grey_in_training, learnable_thresholds)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         grey = grey_in_training and not sampler.hard
         assert not isinstance(thresholds, str)  # the sizes refuse it

@@ -13,6 +13,7 @@ from lgn_lightning.base.sizes import (
     check_image_shape,
     check_thresholds,
     check_widths,
+    choices_of,
     per_layer,
 )
 
@@ -45,6 +46,7 @@ def mlp_widths(
     arity: int = 2,
     connections: str | list[str] = "",
     edges: list[int] | None = None,
+    num_candidates: int = 8,
     grey_in_training: bool = False,
     learnable_thresholds: bool = False,
     **_: Any,
@@ -56,14 +58,14 @@ def mlp_widths(
     """
     widths = layer_widths(width, depth)
     check_classes(num_classes, widths[-1])
-    per_layer("connections", connections, widths, "layers")
+    kinds = per_layer("connections", connections, widths, "layers")
     check_thresholds(thresholds)
     check_image_shape(in_shape)
     for name, given in {"grey_in_training": grey_in_training, "learnable_thresholds": learnable_thresholds}.items():
         if edges and given:
             raise ValueError(f"edges={edges} are gates on bits, which pass no gradient on: leave {name} out")
     widths = [bits_per_value(thresholds, edges) * math.prod(in_shape), *widths]
-    _check_layers(widths, arity)
+    _check_layers(widths, arity, kinds, num_candidates)
     return widths
 
 
@@ -115,6 +117,7 @@ def tree_sizes(
     tree_connections: str | list[str] = "",
     arity: int = 2,
     groups: int | list[int] = 1,
+    num_candidates: int = 8,
     **_: Any,
 ) -> tuple[list[Block], list[int]]:
     """Sizes of a `LogicTreeNet`: its convolutions, and the inputs and gates of its dense layers; takes its arguments.
@@ -125,7 +128,7 @@ def tree_sizes(
     if not channels or not dense:
         raise ValueError(f"channels={channels}, dense={dense}: give at least one layer of each")
     check_classes(num_classes, dense[-1])
-    per_layer("connections", connections, dense, "dense layers")
+    kinds = per_layer("connections", connections, dense, "dense layers")
     if not isinstance(thresholds, int):
         check_thresholds(thresholds)
     check_image_shape(in_shape)
@@ -151,14 +154,14 @@ def tree_sizes(
         blocks.append(Block(out, kernel, border, leaves, parts, width, places, size))
         width = out
     widths = [width * size[0] * size[1], *dense]
-    _check_layers(widths, arity)
+    _check_layers(widths, arity, kinds, num_candidates)
     return blocks, widths
 
 
-def _check_layers(widths: list[int], arity: int) -> None:
-    for in_dim, out_dim in pairwise(widths):
+def _check_layers(widths: list[int], arity: int, connections: list[str], num_candidates: int) -> None:
+    for kind, (in_dim, out_dim) in zip(connections, pairwise(widths), strict=True):
         name = f"LogicLayer({in_dim}, {out_dim})" if arity == 2 else f"LutLayer({in_dim}, {out_dim}, arity={arity})"
-        check_widths(name, in_dim, out_dim, arity)
+        check_widths(name, in_dim, out_dim, arity, choices_of(kind, num_candidates))
 
 
 #: What checks the arguments of a net, by the name of its class.

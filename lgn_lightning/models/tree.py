@@ -98,7 +98,7 @@ class LogicTreeNet(KnowsArguments, LogicSequential):
         grad_factor: float = 1.0,
     ) -> None:
         given = in_shape, num_classes, channels, dense, kernel_size, padding, pool, thresholds
-        convolutions, widths = tree_sizes(*given, edges, connections, tree_connections, arity, groups)
+        convolutions, widths = tree_sizes(*given, edges, connections, tree_connections, arity, groups, num_candidates)
         parametrization, sampler = make_parametrization(parametrization), make_sampler(sampler)
         options: dict[str, Any] = {"init": init, "implementation": implementation, "grad_factor": grad_factor}
         options |= {"parametrization": parametrization, "sampler": sampler}

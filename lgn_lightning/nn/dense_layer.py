@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lgn_lightning.base.choice import check_choice
-from lgn_lightning.base.sizes import check_widths
+from lgn_lightning.base.sizes import check_widths, choices_of
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
@@ -20,10 +20,12 @@ class DenseLayer(GateLayer):
 
     Args:
         in_dim: Number of inputs.
-        out_dim: Number of gates, at least ``in_dim / arity`` so that every input can be used.
+        out_dim: Number of gates, at least ``in_dim / arity`` so that every input can be used; with learned
+            connections ``in_dim / (arity · num_candidates)``.
         connections: How the inputs of gates are chosen.
         grad_factor: Factor on the gradient that flows to the inputs.
         arity: Inputs of a gate.
+        num_candidates: What each of them chooses among where connections are learned.
         **options: The other arguments of :class:`GateLayer`.
 
     Raises:
@@ -36,10 +38,17 @@ class DenseLayer(GateLayer):
     default_init: ClassVar[str]
 
     def __init__(
-        self, in_dim: int, out_dim: int, connections: str, grad_factor: float, arity: int = 2, **options: Any
+        self,
+        in_dim: int,
+        out_dim: int,
+        connections: str,
+        grad_factor: float,
+        arity: int = 2,
+        num_candidates: int = 1,
+        **options: Any,
     ) -> None:
         name = f"{type(self).__name__}({in_dim}, {out_dim}{'' if arity == 2 else f', arity={arity}'})"
-        check_widths(name, in_dim, out_dim, arity)
+        check_widths(name, in_dim, out_dim, arity, choices_of(connections, num_candidates))
         if not is_finite(grad_factor):
             raise ValueError(f"{name}: grad_factor={grad_factor!r} is not a finite number")
         check_choice("connections", connections, self.connection_kinds)

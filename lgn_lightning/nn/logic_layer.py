@@ -32,7 +32,8 @@ class LogicLayer(DenseLayer):
 
     Args:
         in_dim: Number of inputs.
-        out_dim: Number of gates, at least ``in_dim / 2`` so that every input can be used.
+        out_dim: Number of gates, at least ``in_dim / 2`` so that every input can be used; with learned
+            connections ``in_dim / (2 · num_candidates)``.
         device: Device of the parameters; torch's default device if not given.
         grad_factor: Factor on the gradient that flows to the inputs; 2 helps nets of more than 6 layers.
         implementation: ``None`` or ``"auto"`` takes the fastest there is; ``"python"`` the formula in plain torch;
@@ -81,7 +82,7 @@ class LogicLayer(DenseLayer):
     ) -> None:
         options: dict[str, Any] = {"device": device, "implementation": implementation, "init": init}
         options |= {"parametrization": parametrization, "sampler": sampler}
-        super().__init__(in_dim, out_dim, connections, grad_factor, **options)
+        super().__init__(in_dim, out_dim, connections, grad_factor, 2, num_candidates, **options)
         a = b = None
         if connections in LEARNED:
             mixture = connections == "mixture"

@@ -28,7 +28,8 @@ class LutLayer(DenseLayer):
 
     Args:
         in_dim: Number of inputs, at least ``arity``.
-        out_dim: Number of gates, at least ``in_dim / arity`` so that every input can be used.
+        out_dim: Number of gates, at least ``in_dim / arity`` so that every input can be used; with learned
+            connections ``in_dim / (arity · num_candidates)``.
         arity: Inputs of a gate, 2 to 6. For 2, :class:`~lgn_lightning.LogicLayer` is faster.
         device: Device of the parameters; torch's default device if not given.
         grad_factor: Factor on the gradient that flows to the inputs.
@@ -80,7 +81,7 @@ class LutLayer(DenseLayer):
             raise ValueError(f"LutLayer({in_dim}, {out_dim}, arity={arity}): a gate has 2 to {MAX_INPUTS} inputs")
         options: dict[str, Any] = {"device": device, "implementation": implementation, "init": init}
         options |= {"parametrization": parametrization, "sampler": sampler}
-        super().__init__(in_dim, out_dim, connections, grad_factor, arity, **options)
+        super().__init__(in_dim, out_dim, connections, grad_factor, arity, num_candidates, **options)
         indices = None
         if connections in LEARNED:
             mixture, place = connections == "mixture", self.weights.device

@@ -38,7 +38,7 @@ class SlotLayer(DenseLayer):
 
     Args:
         in_dim: Number of inputs.
-        out_dim: Number of neurons, at least ``in_dim / 2``.
+        out_dim: Number of neurons, at least ``in_dim / (2 · num_candidates)``.
         device: As this and the next two in :class:`~lgn_lightning.LogicLayer`.
         grad_factor: Likewise.
         implementation: Likewise.
@@ -90,7 +90,7 @@ class SlotLayer(DenseLayer):
             raise ValueError(f"num_candidates={num_candidates}, but a neuron chooses among at least 2 slots")
         options: dict[str, Any] = {"device": device, "implementation": implementation, "init": init}
         options |= {"parametrization": _SlotSoftmax(num_candidates), "sampler": sampler}
-        super().__init__(in_dim, out_dim, connections, grad_factor, **options)
+        super().__init__(in_dim, out_dim, connections, grad_factor, 2, num_candidates, **options)
         gates = (torch.arange(num_candidates) % NUM_GATES).to(torch.uint8).repeat(out_dim, 1)
         drawn = zip(*(random_connections(in_dim, out_dim) for _ in range(num_candidates)), strict=True)
         a, b = (torch.stack(wires, dim=1).to(self.weights.device) for wires in drawn)

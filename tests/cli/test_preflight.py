@@ -76,6 +76,11 @@ def test_what_may_be_right_passes(overrides: list[str]) -> None:
         ("digits", "--model.num_classes=9", "set --model.num_classes=10"),
         ("digits", "--model.net.width=2001", "model.net: the last layer's width 2001 does not divide into 10 classes"),
         ("digits", "--model.net.width=100", "LogicLayer(448, 100): 100 gates have 200 inputs and cannot use all 448"),
+        (
+            "mnist-8k-learned-aug",
+            "--model.net.width=50",
+            "50 gates have 100 inputs, each one of 16, and cannot use all 2352; make the layer at least 74 wide",
+        ),
         ("digits", "--model.net.depth=0", "depth=0: give the number of layers"),
         ("digits", "--model.net.connections=[random]", "give one value, or one for each of the 4 layers"),
         ("digits", "--model.net.thresholds=[0.5,0.2]", "thresholds must be increasing"),

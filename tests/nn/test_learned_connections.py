@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lgn_lightning import GroupSum, LogicLayer, soft_gates
 from lgn_lightning.callbacks.refresh_candidates import refresh
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.models import LogicMLP, LogicTreeNet
-from lgn_lightning.nn import LearnedConnections, LearnedLeaves, LogicSequential, LogicTreeConv2d
+from lgn_lightning.nn import LearnedConnections, LearnedLeaves, LogicSequential, LogicTreeConv2d, LutLayer
 from lgn_lightning.nn.gate_order import gates_as_drawn
 from lgn_lightning.nn.samplers import Gumbel, StraightThrough
 
@@ -36,6 +37,26 @@ def test_every_place_among_the_candidates_uses_all_inputs_equally() -> None:
     assert candidates.shape == (40, 2, 5)
     for place in candidates.unbind(2):
         assert torch.equal(torch.bincount(place.flatten().long(), minlength=16), torch.full((16,), 5))
+
+
+@pytest.mark.parametrize("arity", [2, 4])
+def test_gates_that_choose_may_be_fewer_than_their_inputs_want(arity: int) -> None:
+    """All inputs of the layer are candidates then, or nearly, and none more than once a place."""
+    torch.manual_seed(0)
+    kind = LogicLayer if arity == 2 else partial(LutLayer, arity=arity)
+    layer = kind(60 * arity, 20, connections="learned", num_candidates=12, sampler="straight_through")
+    candidates = layer.learned.candidates
+    assert candidates.shape == (20, arity, 12)
+    assert all(len(place.unique()) == place.numel() for place in candidates.unbind(2))
+    assert len(candidates.unique()) > 0.97 * layer.in_dim
+    x = torch.rand(7, layer.in_dim).round()
+    layer(x).sum().backward()
+    assert layer.learned.logits.grad.any()
+    assert torch.equal(layer.train()(x), layer.eval()(x))
+    with pytest.raises(ValueError, match=r"each one of 12, and cannot use all .* at least 20 wide"):
+        kind(20 * arity * 12, 19, connections="learned", num_candidates=12)
+    with pytest.raises(ValueError, match="inputs and cannot use all"):
+        kind(20 * arity + 1, 20, connections="random", num_candidates=12)
 
 
 @pytest.mark.parametrize("sampler", ["soft", "straight_through", StraightThrough(choice_noise=1.0), Gumbel()])
