@@ -21,6 +21,7 @@ from lgn_lightning.data.levels import COUNTS, choose_levels
 from lgn_lightning.data.sequences import Sequences
 from lgn_lightning.data.table import Table
 from lgn_lightning.data.thresholds import Encoding
+from lgn_lightning.models.sizes import bits_per_value
 
 #: Share of the samples that validates: of sequences, which are few, more; of tables, whose last net counts, less.
 _VALIDATION: Final = {"Sequences": 0.2, "Table": 0.05}
@@ -33,6 +34,10 @@ _DEPTH: Final = 2
 _SMALL: Final = 16_000
 #: Up to so many gates dense nets have 16 candidates, which gained 0.3 points with 48,000; then 8, as steps take long.
 _MANY_CANDIDATES: Final = 64_000
+#: Thresholds, and pixels a side, from which nets read edges: clothes and photographs gained by them, strokes did not.
+_EDGE_THRESHOLDS, _EDGE_PIXELS = 7, 16
+#: Bits for each input of a gate of the first layer, at most, to add edges.
+_CROWDED: Final = 2
 #: Samples a step: of sequences, which are few, less.
 _BATCH: Final = {"Sequences": 64}
 _BATCH_ELSE: Final = 128
@@ -194,6 +199,9 @@ def _dense(
             "(image_size of an ImageFolder)"
         )
     fitting = min(thresholds, 2 * width // pixels)
+    edges = _edges(shape, fitting)
+    if bits_per_value(fitting, edges) * pixels > _CROWDED * 2 * width:
+        edges = None
     steps, why = _steps(count, batch, 2_000, 20_000)
     candidates = 16 if gates <= _MANY_CANDIDATES else 8
     size = (
@@ -208,6 +216,7 @@ def _dense(
         "depth": _DEPTH,
         "depth_why": "logic layers: few and wide",
         "candidates": candidates,
+        "edges": edges,
         "fewer_thresholds": fitting if fitting < thresholds else None,
         "refresh": max(1, steps // 20) if gates <= _SMALL else None,
         **_schedule(steps, why),
@@ -231,10 +240,15 @@ def _tree(
         "channels": [k * growth[block] for block in range(blocks)],
         "dense": dense,
         "candidates": 16,
+        "edges": _edges(shape, thresholds),
         "fewer_thresholds": None,
         "refresh": None,
         **_schedule(steps, why),
     }
+
+
+def _edges(shape: tuple[int, ...], thresholds: int) -> list[int] | None:
+    return [0] if thresholds >= _EDGE_THRESHOLDS and min(shape[1:]) >= _EDGE_PIXELS else None
 
 
 # Tables and sequences.

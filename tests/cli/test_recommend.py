@@ -107,6 +107,27 @@ def test_a_net_too_narrow_for_all_thresholds_has_quantiles(capsys: pytest.Captur
     assert settings["model"]["net"]["init_args"]["thresholds"] == "auto"
 
 
+@pytest.mark.parametrize(
+    ("side", "given", "expected"),
+    [(16, [], [0]), (16, ["--gates", "1800"], None), (12, [], None), (16, ["--net", "tree"], [0])],
+)
+def test_images_of_many_grey_levels_read_edges(
+    side: int, given: list[str], expected: list[int] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless they are tiny, or the first layer has few gates for so many bits."""
+    chance = np.random.default_rng(0)
+    for part in PARTS:
+        for label in range(8):  # a grey each: seven thresholds tell them apart
+            Path("greys", part, f"{label}").mkdir(parents=True)
+            for number in range(6):
+                pixels = (32 * label + chance.integers(0, 30, (side, side))).astype(np.uint8)
+                Image.fromarray(pixels).save(f"greys/{part}/{label}/{number}.png")
+    _, settings = recommended(["greys", *given], capsys, rehearse="--net" not in given)
+    net = settings["model"]["net"]["init_args"]
+    assert net["thresholds"] == "auto"
+    assert net.get("edges") == expected
+
+
 def test_a_folder_of_colour_images_of_one_size_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(Path("photos"), [(16, 20)], colour=True, parts=("train",))
     assert main(["recommend", "--data", "photos", "--net", "tree"]) == 0
