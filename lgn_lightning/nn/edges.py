@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.ops.bits_activations import BitActivations, new_edge
 
 #: Neighbours of a pixel as (axis of [channels, height, width], step): left, right, above, below; opposites in pairs.
 NEIGHBOURS = ((2, -1), (2, 1), (1, -1), (1, 1))
@@ -66,25 +68,37 @@ class EdgeChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Adds the channels to a batch of bits."""
+        self._check(x)
+        bits = x.permute(1, 2, 3, 0).contiguous()
+        out = bits.new_empty(self.out_shape[0], *bits.shape[1:])
+        out[len(bits) :] = torch.cat(self._channels(bits > 0.5))
+        out[: len(bits)] = bits  # last: these may have a gradient
+        return out.permute(3, 0, 1, 2)
+
+    def forward_bits(self, x: BitActivations) -> BitActivations:
+        """The same of packed bits without a gradient, of which a word holds those of 64 images."""
+        self._check(x.edge)
+        words = x.words.permute(1, 2, 3, 0)
+        out = torch.cat([words, *self._channels(words)]).permute(3, 0, 1, 2)
+        return BitActivations(out, new_edge(x.edge, (x.edge.shape[0], *self.out_shape)))
+
+    def _check(self, x: Tensor) -> None:
         channels, height, width = self.in_shape
         if tuple(x.shape[1:]) != (self.thresholds * channels, height, width):
             wanted = f"[batch, {self.thresholds * channels}, {height}, {width}]"
             raise ValueError(f"EdgeChannels takes {wanted}, got {list(x.shape)}")
-        bits = x.permute(1, 2, 3, 0).contiguous()
-        # [channels, height, width, batch]: int16 holds the sum of 254 thresholds and a contrast
-        steps = bits.detach().view(self.thresholds, channels, height, width, x.shape[0]).sum(0).to(torch.int16)
-        out = bits.new_empty(self.out_shape[0], *bits.shape[1:])
-        place = self.thresholds * channels
+
+    def _channels(self, bits: Tensor) -> list[Tensor]:
+        """The added channels of thermometer bits, bools or packed words ``[thresholds · channels, H, W, …]``."""
+        codes = bits.view(self.thresholds, self.in_shape[0], *bits.shape[1:])
+        found = []
         for contrast in self.contrasts:
-            above, below = _compared(steps, contrast)
-            found = list(above)
-            if self.curvature:
+            above = [_above(codes, axis, step, contrast) for axis, step in NEIGHBOURS]
+            found += above
+            if self.curvature:  # a pixel is below its neighbour where that is above the pixel on its other side
+                below = [_moved(above[i ^ 1], axis, step) for i, (axis, step) in enumerate(NEIGHBOURS)]
                 found += [side[i] & side[i + 1] for i in (0, 2) for side in (above, below)]
-            for part in found:
-                out[place : place + channels] = part
-                place += channels
-        out[: bits.shape[0]] = bits  # last: these may have a gradient
-        return out.permute(3, 0, 1, 2)
+        return found
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
         """Adds the gates of the channels; ``wires`` are the thermometer bits."""
@@ -108,21 +122,31 @@ class EdgeChannels(nn.Module):
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-def _compared(steps: Tensor, contrast: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Where a pixel is more than a contrast above each of its neighbours, and below: bool, False beyond the border."""
-    above: list[Tensor] = []
-    below: list[Tensor] = []
-    more = steps + contrast
-    for axis, step in NEIGHBOURS:
-        size = steps.shape[axis] - 1
-        first, second = (max(-step, 0), max(step, 0))  # of the pixels that have this neighbour, and of the neighbours
-        places = steps.narrow(axis, first, size), more.narrow(axis, first, size)
-        others = steps.narrow(axis, second, size), more.narrow(axis, second, size)
-        for found, higher, lower in ((above, places[0], others[1]), (below, others[0], places[1])):
-            side = torch.zeros_like(steps, dtype=torch.bool)
-            side.narrow(axis, first, size).copy_(higher > lower)
-            found.append(side)
-    return above, below
+def _above(codes: Tensor, axis: int, step: int, contrast: int) -> Tensor:
+    """Where a pixel is more than a contrast above its neighbour, of codes ``[thresholds, channels, H, W, …]``.
+
+    For some threshold t the pixel exceeds t + contrast and its neighbour does not exceed t. Nothing is above what lies
+    beyond the border.
+    """
+    size = codes.shape[axis + 1] - 1
+    pixels = codes.narrow(axis + 1, max(-step, 0), size)
+    neighbours = codes.narrow(axis + 1, max(step, 0), size)
+    found = pixels[contrast] & ~neighbours[0]
+    for level in range(1, len(codes) - contrast):
+        found |= pixels[level + contrast] & ~neighbours[level]
+    return functional.pad(found, _border(found.ndim, axis, step))
+
+
+def _moved(channel: Tensor, axis: int, step: int) -> Tensor:
+    """What a channel says at each pixel's neighbour; nothing beyond the border."""
+    size = channel.shape[axis] - 1
+    return functional.pad(channel.narrow(axis, max(step, 0), size), _border(channel.ndim, axis, step))
+
+
+def _border(ndim: int, axis: int, step: int) -> list[int]:
+    """Padding of the pixels that have no neighbour, for :func:`torch.nn.functional.pad`: last axis first."""
+    before, after = (1, 0) if step < 0 else (0, 1)
+    return [0, 0] * (ndim - 1 - axis) + [before, after]
 
 
 def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from lgn_lightning.base.sizes import check_image_shape, check_thresholds
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.checked_input import CheckedInput, check_range, free_to_look
+from lgn_lightning.ops.bits_activations import BitActivations, pack_activations
 
 PIXEL_MAX = 255
 
@@ -145,29 +146,41 @@ class Threshold(CheckedInput):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encodes a batch of images."""
+        pixels = self._pixels(x)
+        if not self.training or self.trains_on_bits:
+            bits = self._bits(pixels).float()
+        elif self.learnable:
+            bits = self._learned_bits(pixels)
+        else:
+            bits = as_intensity(pixels) if self.num_thresholds == 1 else self._ramps(pixels)
+        bits = bits.reshape(*self.out_shape, x.shape[0]).permute(3, 0, 1, 2)
+        return bits.flatten(1) if self.flatten else bits
+
+    @property
+    def trains_on_bits(self) -> bool:
+        """Whether a training step sees the bits of evaluation, and has no threshold to learn."""
+        return not (self.grey_in_training or self.learnable)
+
+    def forward_bits(self, x: Tensor) -> BitActivations:
+        """The same as packed bits, where they train."""
+        bits = self._bits(self._pixels(x)).reshape(*self.out_shape, x.shape[0])
+        packed = pack_activations(bits.permute(3, 0, 1, 2))
+        return packed.flatten() if self.flatten else packed
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """The pixels of images, ``[channels, pixels of a channel, batch]``."""
         if tuple(x.shape[1:]) != self.in_shape:
             raise ValueError(
                 f"the net was built for images {list(self.in_shape)} and got a batch of {list(x.shape[1:])}; "
                 "check in_shape and the data module"
             )
         check_pixels(self, x)
-        pixels = x.flatten(1).t().contiguous()
-        if self.training and self.grey_in_training and self.num_thresholds == 1:
-            bits = as_intensity(pixels)
-        else:
-            pixels = pixels.view(self.in_shape[0], math.prod(self.in_shape[1:]), x.shape[0])
-            encode = self._bits
-            if self.training and (self.grey_in_training or self.learnable):
-                encode = self._ramps if self.grey_in_training else self._learned_bits
-            bits = encode(pixels)
-        if self.flatten:
-            return bits.reshape(self.out_dim, x.shape[0]).t()
-        return bits.reshape(*self.out_shape, x.shape[0]).permute(3, 0, 1, 2)
+        return x.flatten(2).permute(1, 2, 0).contiguous()
 
     def _bits(self, pixels: Tensor) -> Tensor:
         # [thresholds, channels or 1, 1, 1] against [channels, pixels of a channel, batch]
         levels = self.current_levels().view(self.num_thresholds, -1, 1, 1)
-        return (_whole(pixels) > levels).float()
+        return _whole(pixels) > levels
 
     def _ramps(self, pixels: Tensor) -> Tensor:
         """Where a pixel is between the levels below and above each one, which is 0.5 itself."""
@@ -179,7 +192,7 @@ class Threshold(CheckedInput):
         return (0.5 + distance / (2 * width)).clamp(0, 1)
 
     def _learned_bits(self, pixels: Tensor) -> Tensor:
-        bits = self._bits(pixels)
+        bits = self._bits(pixels).float()
         distance = _whole(pixels) - self._reals().view(self.num_thresholds, -1, 1, 1)
         soft = torch.sigmoid(distance / (PIXEL_MAX * self.softness))
         return bits + (soft - soft.detach())

@@ -13,6 +13,8 @@ from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.conv import LogicTreeConv2d, OrPool2d
 from lgn_lightning.nn.deferred import deferring, hooked, is_deferring
+from lgn_lightning.nn.edges import EdgeChannels
+from lgn_lightning.nn.encoders import Threshold
 from lgn_lightning.nn.gate_layer import GateLayer, check_real
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
@@ -86,6 +88,10 @@ def run_layers(modules: Sequence[nn.Module], x: Any) -> Any:
                 cast(LogicTreeConv2d, module).check_numbers(x)
             on_bits.append(cast(LogicTreeConv2d, module))
             x = cast(LogicTreeConv2d, module).forward_bits(_packed(x), cast(OrPool2d | None, following))
+        elif _encodes_bits(modules, index, x):
+            x = cast(Threshold, module).forward_bits(x)
+        elif _makes_edges_of_bits(module, x):
+            x = cast(EdgeChannels, module).forward_bits(x)
         elif isinstance(x, ops.BitActivations) and _flattens(module):
             x = x.flatten()
         else:
@@ -117,6 +123,27 @@ def _takes_bits(module: nn.Module, x: Any) -> bool:
         return True
     fits = isinstance(x, Tensor) and x.device.type in _NATIVE and x.ndim == 4
     return fits and (x.dtype == torch.float32 or not x.is_floating_point())
+
+
+def _encodes_bits(modules: Sequence[nn.Module], index: int, x: Any) -> bool:
+    """Whether a module is an encoder of images in training, and the first gates behind it train on bits."""
+    module = modules[index]
+    if type(module) is not Threshold or not (module.training and module.trains_on_bits) or hooked(module):
+        return False
+    if not isinstance(x, Tensor) or x.device.type not in _NATIVE:
+        return False
+    gates = next((part for part in modules[index + 1 :] if not isinstance(part, (EdgeChannels, nn.Flatten))), None)
+    return isinstance(gates, (LogicLayer, LogicTreeConv2d)) and gates.runs_on_bits
+
+
+def _makes_edges_of_bits(module: nn.Module, x: Any) -> bool:
+    """Whether a module adds edges to packed bits in training, which pass no gradient on."""
+    return (
+        type(module) is EdgeChannels
+        and isinstance(x, ops.BitActivations)
+        and not x.edge.requires_grad
+        and not hooked(module)
+    )
 
 
 def _flattens(module: nn.Module) -> bool:

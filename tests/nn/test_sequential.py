@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, ops, soft_gates
-from lgn_lightning.models import LogicMLP
-from lgn_lightning.nn import LogicSequential, logic_layers
+from lgn_lightning import GroupSum, LogicLayer, PackBitsTensor, Threshold, ops, soft_gates
+from lgn_lightning.models import LogicMLP, LogicTreeNet
+from lgn_lightning.nn import EdgeChannels, LogicSequential, logic_layers
 from lgn_lightning.nn.deferred import hooked
 from lgn_lightning.nn.parametrizations import Softmax
+from lgn_lightning.nn.samplers import make_sampler
 
 
 def pair(implementation: str | None = None) -> tuple[LogicSequential, nn.Sequential]:
@@ -232,3 +233,49 @@ def test_straight_through_stack_compiles() -> None:
     assert torch.equal(got, expected)
     for grad, want in zip(torch.autograd.grad(got.square().sum(), list(net.parameters())), expected_grads, strict=True):
         torch.testing.assert_close(grad, want)
+
+
+@pytest.mark.parametrize("edges", [None, [0, 1]])
+@pytest.mark.parametrize("kind", ["dense", "tree", "soft behind a tree"])
+@pytest.mark.parametrize("batch", [1, 64, 77])
+def test_encoders_hand_packed_bits_to_what_trains_on_them(
+    kind: str, edges: list[int] | None, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"thresholds": [0.2, 0.5, 0.8], "edges": edges, "connections": "random", "tau": 3.0}
+    options |= {"sampler": "straight_through", "parametrization": "sigmoid", "init": "gaussian"}
+    if kind == "dense":
+        net: LogicSequential = LogicMLP((2, 6, 5), 4, [600, 400], **options)
+    else:
+        net = LogicTreeNet((2, 6, 5), 4, [4], [60, 40], **options)
+    if kind.startswith("soft"):
+        for layer in list(logic_layers(net).values())[1:]:
+            layer.sampler = make_sampler("soft")
+    x = torch.randint(256, (batch, 2, 6, 5), dtype=torch.uint8)
+    scores = nn.Sequential(*net)(x)
+    expected = torch.autograd.grad(scores.square().sum(), list(net.parameters()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Threshold, "forward", lambda *_: pytest.fail("the bits were floats"))
+        patch.setattr(EdgeChannels, "forward", lambda *_: pytest.fail("the bits were floats"))
+        got = net(x)
+    torch.testing.assert_close(got, scores)
+    for grad, want in zip(torch.autograd.grad(got.square().sum(), list(net.parameters())), expected, strict=True):
+        torch.testing.assert_close(grad, want, atol=1e-4, rtol=1e-4)
+    assert torch.equal(net(x.float() / 255), got)
+    seen: list[Tensor] = []
+    net[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(net(x), scores)
+    assert torch.equal(seen[0], net[0](x))
+
+
+def test_encoders_that_learn_their_thresholds_hand_on_floats_with_a_gradient() -> None:
+    net = LogicMLP((1, 4, 4), 2, [60, 40], thresholds=[0.3, 0.7], learnable_thresholds=True, sampler="straight_through")
+    net(torch.randint(256, (9, 1, 4, 4), dtype=torch.uint8)).square().sum().backward()
+    assert net[0].weights.grad.any()
+
+
+def test_an_encoder_before_layers_on_bits_compiles() -> None:
+    options: dict[str, Any] = {"sampler": "straight_through", "parametrization": "sigmoid", "init": "residual"}
+    net = LogicMLP((1, 4, 4), 2, [160, 80], thresholds=[0.3, 0.7], edges=[0], connections="random", **options)
+    x = torch.randint(256, (33, 1, 4, 4), dtype=torch.uint8)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), net(x))
