@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+#: The words for connections that are learned: a step reads the chosen candidates, or the mixture of all.
+LEARNED = ("learned", "mixture")
 
 #: Positions under one pooling window that the index of the winner can tell apart.
 MAX_POOL = 256
@@ -46,7 +48,7 @@ def check_widths(name: str, in_dim: int, out_dim: int, arity: int, choices: int 
 
 def choices_of(connections: str, num_candidates: int) -> int:
     """Inputs among which each input of a gate is chosen; 1 of fixed connections."""
-    return num_candidates if connections in ("learned", "mixture", "slots") else 1
+    return num_candidates if connections in (*LEARNED, "slots") else 1
 
 
 def check_thresholds(thresholds: Sequence[float] | str) -> None:

@@ -26,7 +26,7 @@ from lgn_lightning.runs.wandb_logger import RunWandbLogger
 
 
 class RunSession:
-    """One command at work in the folder of a run. The methods are called in the order in which they stand here.
+    """One command at work in the folder of a run.
 
     Args:
         command: ``fit``, ``validate`` or ``test``.

@@ -17,6 +17,9 @@ from lgn_lightning.base.sizes import (
     per_layer,
 )
 
+#: Candidates of learned connections, unless told.
+_CANDIDATES: Final = 8
+
 
 class Block(NamedTuple):
     """A convolution and the pooling behind it: its own of the arguments of `LogicTreeNet`, and its sizes.
@@ -46,7 +49,7 @@ def mlp_widths(
     arity: int = 2,
     connections: str | list[str] = "",
     edges: list[int] | None = None,
-    num_candidates: int = 8,
+    num_candidates: int = _CANDIDATES,
     grey_in_training: bool = False,
     learnable_thresholds: bool = False,
     **_: Any,
@@ -81,14 +84,16 @@ def skip_widths(
     depth: int,
     skip: str = "concat",
     thresholds: Sequence[float] | str = (0.5,),
+    connections: str = "",
     **_: Any,
 ) -> list[int]:
     """Inputs of each layer of a `LogicSkipNet`, then its outputs; takes its arguments, and errors as `mlp_widths`."""
-    bits, *widths = mlp_widths(in_shape, num_classes, width, depth, thresholds)
+    bits, *widths = mlp_widths(in_shape, num_classes, width, depth, thresholds, connections=connections)
     if skip != "concat":
         return [bits, *widths]
+    choices = choices_of(connections, _CANDIDATES)
     for layer in range(2, depth):
-        check_widths(f"LogicLayer({layer * width}, {width}) with all before it", layer * width, width, 2)
+        check_widths(f"LogicLayer({layer * width}, {width}) with all before it", layer * width, width, 2, choices)
     return [bits, *(layer * width for layer in range(1, depth + 1))]
 
 
@@ -117,7 +122,7 @@ def tree_sizes(
     tree_connections: str | list[str] = "",
     arity: int = 2,
     groups: int | list[int] = 1,
-    num_candidates: int = 8,
+    num_candidates: int = _CANDIDATES,
     **_: Any,
 ) -> tuple[list[Block], list[int]]:
     """Sizes of a `LogicTreeNet`: its convolutions, and the inputs and gates of its dense layers; takes its arguments.

@@ -67,7 +67,7 @@ class LogicSkipNet(KnowsArguments, LogicSequential):
         parametrization: str | Parametrization = "sigmoid",
         sampler: str | Sampler = "straight_through",
     ) -> None:
-        widths = skip_widths(in_shape, num_classes, width, depth, skip, thresholds)
+        widths = skip_widths(in_shape, num_classes, width, depth, skip, thresholds, connections)
         options: dict[str, Any] = {"connections": connections, "init": init}
         options |= {"parametrization": make_parametrization(parametrization), "sampler": make_sampler(sampler)}
         first, *layers = [LogicLayer(in_dim, width, **options) for in_dim, _ in pairwise(widths)]

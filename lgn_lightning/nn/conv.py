@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lgn_lightning import ops
 from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.machine import check_memory
-from lgn_lightning.base.sizes import MAX_POOL
+from lgn_lightning.base.sizes import LEARNED, MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
@@ -19,7 +19,7 @@ from lgn_lightning.nn.connections import draw_leaves
 from lgn_lightning.nn.deferred import defer
 from lgn_lightning.nn.dense_layer import is_finite
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, table_dtype
-from lgn_lightning.nn.learned_connections import LEARNED, LeafConnections, LearnedLeaves
+from lgn_lightning.nn.learned_connections import LeafConnections, LearnedLeaves
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler

@@ -149,9 +149,9 @@ def _border(ndim: int, axis: int, step: int) -> list[int]:
     return [0, 0] * (ndim - 1 - axis) + [before, after]
 
 
-def _clamped(size: int, step: int, device: torch.device | None = None) -> Tensor:
+def _clamped(size: int, step: int) -> Tensor:
     """Index of each pixel's neighbour along an axis; that of a border pixel is itself."""
-    return (torch.arange(size, device=device) + step).clamp(0, size - 1)
+    return (torch.arange(size) + step).clamp(0, size - 1)
 
 
 def _any_above(builder: NetlistBuilder, high: NodeIds, low: NodeIds) -> NodeIds:

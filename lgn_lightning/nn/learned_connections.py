@@ -19,8 +19,6 @@ from lgn_lightning.ops.tree import decode_places, encode_places
 
 #: Standard deviation of the first logits: small, so that at first every candidate is as likely as the others.
 INIT_STD = 0.01
-#: The words for connections that are learned: a step reads the chosen candidates, or the mixture of all.
-LEARNED = ("learned", "mixture")
 
 
 class Connections(NamedTuple):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.base.sizes import LEARNED
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.autocast import autocast_dtype
@@ -16,7 +17,7 @@ from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.evaluate import Learn, evaluate
 from lgn_lightning.nn.gate_layer import on_rows, table_dtype
 from lgn_lightning.nn.group_sum import GroupSum
-from lgn_lightning.nn.learned_connections import LEARNED, Connections, LearnedConnections, own_inputs
+from lgn_lightning.nn.learned_connections import Connections, LearnedConnections, own_inputs
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.packed import PackBitsTensor
 from lgn_lightning.nn.parametrizations import Parametrization

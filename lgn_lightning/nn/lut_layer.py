@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
+from lgn_lightning.base.sizes import LEARNED
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.connections import LUT_CONNECTIONS
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.evaluate import evaluate
-from lgn_lightning.nn.learned_connections import LEARNED, LearnedConnections, own_inputs
+from lgn_lightning.nn.learned_connections import LearnedConnections, own_inputs
 from lgn_lightning.nn.loaded_indices import check_indices_when_loaded
 from lgn_lightning.nn.parametrizations import Parametrization
 from lgn_lightning.nn.samplers import Sampler

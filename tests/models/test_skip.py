@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,3 +25,13 @@ def test_refuses_layers_that_cannot_read_all() -> None:
         LogicSkipNet((1, 4, 4), 5, width=60, depth=4)
     with pytest.raises(ValueError, match="gate='nix'"):
         LogicSkipNet((1, 4, 4), 5, width=60, depth=2, skip="nix")
+
+
+def test_learned_wires_reach_layers_further_back() -> None:
+    """All before a layer are more inputs than its gates have, of which learned ones choose."""
+    sizes: dict[str, Any] = {"in_shape": (1, 4, 4), "num_classes": 2, "width": 20, "depth": 5}
+    with pytest.raises(ValueError, match="cannot use all 60"):
+        LogicSkipNet(**sizes, connections="random")
+    net = LogicSkipNet(**sizes, connections="learned")
+    x = torch.randint(256, (9, 1, 4, 4), dtype=torch.uint8)
+    assert torch.equal(net.train()(x), net.eval()(x))

@@ -126,7 +126,7 @@ def search(bench: Bench, clock: float, seeds: Sequence[int]) -> tuple[Implementa
     choice = list({(own.stages, own.levels): own for own in known}.values())
     place = max((i for i, own in enumerate(choice) if own.nanoseconds <= 1000 / clock), default=0)
     tried: dict[int, Implementation] = {}
-    shortest, unfit = 0, DoesNotFitError("nothing was tried")
+    shortest, unfit = 0, list[DoesNotFitError]()
     for _ in range(_TRIES):
         if not shortest <= place < len(choice) or place in tried:
             break
@@ -136,10 +136,10 @@ def search(bench: Bench, clock: float, seeds: Sequence[int]) -> tuple[Implementa
         except DoesNotFitError as error:
             if not tried and not error.in_longer_stages:
                 raise
-            unfit, shortest = error, place + 1
-            place = shortest
+            unfit.append(error)
+            shortest = place = place + 1
     if not tried:
-        raise unfit
+        raise unfit[-1]
     reached = [place for place, own in tried.items() if own.fastest >= clock]
     chosen = max(reached) if reached else max(tried, key=lambda place: tried[place].fastest)
     tried[chosen] = bench.more_seeds(tried[chosen], seeds[1:], clock)
