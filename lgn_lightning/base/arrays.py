@@ -1,4 +1,4 @@
-"""Reads numpy's files, with one error for all that a damaged one can raise."""
+"""Arrays of what is given: tensors, and numpy's files with one error for all that a damaged one can raise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenize import TokenError
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.base.errors import DataError
 
@@ -18,6 +18,14 @@ _UNREADABLE: Final = (
     *(OSError, ValueError, EOFError, MemoryError, RuntimeError),
     *(TokenError, zipfile.BadZipFile, zlib.error),
 )
+
+
+def to_array(x: ArrayLike) -> NDArray[Any]:
+    """What is given as an array of numpy, a tensor of any device, too; bfloat16, which numpy lacks, as float32."""
+    if not hasattr(x, "detach"):
+        return np.asarray(x)
+    tensor: Any = x.detach().cpu()
+    return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
 
 
 def load_arrays(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any] | dict[str, NDArray[Any]]:

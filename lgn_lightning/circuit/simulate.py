@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.columns import Column, make_rows, row_dtype
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Loop, LoopedNetlist
@@ -80,7 +81,7 @@ def check_samples(circuit: TakesSamples, x: ArrayLike) -> tuple[str, NDArray[np.
         ``("bits", uint8 view [N, num_inputs])``, ``("pixels", uint8 [N, C·H·W])`` or ``("rows", uint8 [N, bytes])``;
         C-contiguous.
     """
-    samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    samples = to_array(x)
     if samples.ndim >= 2:
         width, pixels = math.prod(samples.shape[1:]), circuit.num_pixels
         bits = samples.dtype == np.bool_ and width == circuit.num_inputs

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.columns import Comparisons, Op, columns_of_text, make_rows
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -204,7 +205,7 @@ class Columns(nn.Module):
         columns = comparisons.columns
         if x.ndim != 2 or x.shape[1] != len(columns):
             return x  # the caller says what is wrong
-        values = x.detach().cpu().numpy()
+        values = to_array(x)
         rows = make_rows(columns, [column.convert(values[:, i]) for i, column in enumerate(columns)])
         return torch.from_numpy(rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)).to(x.device)
 

@@ -5,9 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from lgn_lightning.base.arrays import load_arrays
+from lgn_lightning.base.arrays import load_arrays, to_array
 from lgn_lightning.base.errors import DataError
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32])
+def test_tensors_of_every_type_become_arrays(dtype: torch.dtype) -> None:
+    values = [[0, 1], [1, 0]]
+    found = to_array(torch.tensor(values).to(dtype))
+    assert found.tolist() == values
+    assert found.dtype == (np.float32 if dtype == torch.bfloat16 else torch.empty(0, dtype=dtype).numpy().dtype)
+    assert to_array(torch.tensor(0.5, dtype=dtype if dtype.is_floating_point else None, requires_grad=True)) == 0.5
+    assert to_array(values).tolist() == values
 
 
 def test_the_content_says_what_a_file_is(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.columns import row_dtype
 from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.net.netlist import CircuitError
@@ -39,7 +40,7 @@ def sequence_frames(circuit: TakesSteps, x: ArrayLike) -> NDArray[Any]:
     Raises:
         CircuitError: If they are none of these, or have no step.
     """
-    samples = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    samples = to_array(x)
     if circuit.scan is not None and samples.ndim == 4 and samples.dtype == np.uint8:
         steps = samples.transpose(0, 2, 1, 3)  # [N, rows, C, columns]
         if circuit.scan == "pixels":
@@ -69,7 +70,7 @@ def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | 
         width = x.itemsize * math.prod(x.shape[2:])
         raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(count, steps, width)
         return _lengths_of(~(raw == PADDING).all(axis=2))
-    found = np.asarray(lengths)
+    found = to_array(lengths)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise CircuitError(f"lengths are whole numbers [{count}], got {found.dtype} {list(found.shape)}")
     if count and not 1 <= found.min() <= found.max() <= steps:

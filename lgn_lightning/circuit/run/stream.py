@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.file import circuit_to_bytes
 from lgn_lightning.circuit.net.netlist import CircuitError
@@ -65,7 +66,7 @@ class Stream:
         Args:
             x: The step, as one sample ``[…]`` of `sequence_frames`, or of several streams one each, ``[streams, …]``.
         """
-        sample = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+        sample = to_array(x)
         rows = sample[None] if self.streams == 1 and sample.ndim == (0 if sample.dtype.names else 1) else sample
         if len(rows) != self.streams:
             raise CircuitError(f"a step of {self.streams} streams is [{self.streams}, …], got {list(sample.shape)}")
