@@ -13,6 +13,7 @@ from lgn_lightning.callbacks.freeze_slots import FreezeSlots
 from lgn_lightning.callbacks.gate_entropy import GateEntropy
 from lgn_lightning.callbacks.hardware_price import HardwarePrice
 from lgn_lightning.callbacks.layer_summary import LayerSummary
+from lgn_lightning.callbacks.local_candidates import LocalCandidates
 from lgn_lightning.callbacks.refresh_candidates import RefreshCandidates
 from lgn_lightning.callbacks.resample_slots import ResampleSlots
 from lgn_lightning.callbacks.resume_point import ResumePoint
@@ -35,6 +36,7 @@ __all__ = [
     "GateEntropy",
     "HardwarePrice",
     "LayerSummary",
+    "LocalCandidates",
     "RefreshCandidates",
     "ResampleSlots",
     "ResumePoint",

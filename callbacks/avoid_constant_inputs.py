@@ -45,22 +45,9 @@ class AvoidConstantInputs(pl.Callback):
         """Rewires the first layer, alike on all ranks; a checkpoint is restored after it."""
         if stage != "fit":
             return
-        data: Any = getattr(trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
-            raise ValueError(
-                f"AvoidConstantInputs takes an ImageDataModule, and got {type(data).__name__}; leave the callback out"
-            )
-        net: Any = pl_module.net
-        parts = list(net) if isinstance(net, nn.Sequential) else []
-        layer = next(iter(logic_layers(net).values()), None)
-        place = next((number for number, part in enumerate(parts) if part is layer), 0)
-        if place == 0 or not isinstance(layer, (LogicLayer, LutLayer)):
-            raise ValueError(
-                "AvoidConstantInputs rewires a LogicLayer or LutLayer behind the encoder of a sequential net; this net "
-                f"starts with {', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the "
-                "callback out"
-            )
-        frequent = bit_frequencies(nn.Sequential(*parts[:place]), data.training_images())
+        encoder, layer = first_layer_of_images(trainer, pl_module.net, type(self).__name__)
+        images = trainer.datamodule.training_images()  # type: ignore[attr-defined]
+        frequent = bit_frequencies(encoder, images)
         varying = torch.nonzero((frequent >= self.rare) & (frequent <= 1 - self.rare) & (frequent > 0) & (frequent < 1))
         if not len(varying):
             raise ValueError(
@@ -79,6 +66,22 @@ class AvoidConstantInputs(pl.Callback):
             f"AvoidConstantInputs: {len(varying)} of {len(frequent)} input bits vary; {moved} wires of the first layer "
             "read those instead of constant ones"
         )
+
+
+def first_layer_of_images(trainer: pl.Trainer, net: Any, name: str) -> tuple[nn.Module, LogicLayer | LutLayer]:
+    """The encoder of a sequential net on images and the layer behind it; a ValueError of the callback if not so."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ImageDataModule):
+        raise ValueError(f"{name} takes an ImageDataModule, and got {type(data).__name__}; leave the callback out")
+    parts = list(net) if isinstance(net, nn.Sequential) else []
+    layer = next(iter(logic_layers(net).values()), None)
+    place = next((number for number, part in enumerate(parts) if part is layer), 0)
+    if place == 0 or not isinstance(layer, (LogicLayer, LutLayer)):
+        raise ValueError(
+            f"{name} rewires a LogicLayer or LutLayer behind the encoder of a sequential net; this net starts with "
+            f"{', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the callback out"
+        )
+    return nn.Sequential(*parts[:place]), layer
 
 
 def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:
