@@ -12,15 +12,19 @@ from lgn_lightning.callbacks.avoid_constant_inputs import first_layer_of_images
 from lgn_lightning.callbacks.redrawing import seed_of_run, seeded_generator
 from lgn_lightning.nn import LearnedConnections, logic_layers
 
+#: Gates of one place, int64 ``[n]``, and the inputs near it, int32 ``[m]``.
+Neighbours = tuple[Tensor, Tensor]
+
 
 class LocalCandidates(pl.Callback):
     """Lets the gates of a dense net on images choose among inputs that lie near each other.
 
     Before training starts, every gate gets a place, a pixel, all pixels equally often, and new candidates for its
     inputs: of the first layer bits of pixels within a radius of its place, of the next one gates whose places are
-    within a radius, and so on. Nets overfit less so, as strokes and textures are local. Candidates of the first layer
-    stay among the bits that it had as candidates, so `AvoidConstantInputs` comes before this callback; a resumed or
-    tested net keeps those of its checkpoint. `RefreshCandidates` draws new ones from anywhere.
+    within a radius, and so on. What strokes and textures say is local, so a gate finds inputs that belong together
+    among fewer. Candidates of the first layer stay among the bits that it had as candidates, so that
+    :class:`AvoidConstantInputs` comes before this callback; :class:`RefreshCandidates` draws from what is near, too.
+    A resumed or tested net keeps the candidates of its checkpoint.
 
     Args:
         radius: Of each layer, from the first on, the largest distance along either axis, in pixels; layers beyond keep
@@ -37,27 +41,51 @@ class LocalCandidates(pl.Callback):
         if not self.radius or any(not isinstance(pixels, int) or pixels < 0 for pixels in self.radius):
             raise ValueError(f"LocalCandidates(radius={radius}): it is a distance of 0 or more pixels for each layer")
         self.seed = seed
+        self._inputs = torch.empty(0, dtype=torch.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The bits that the first layer may read."""
+        return {"inputs": self._inputs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores them."""
+        self._inputs = state_dict["inputs"]
 
     @torch.no_grad()
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Draws the candidates, alike on all ranks; a checkpoint is restored after it."""
         if stage != "fit":
             return
+        first = _learned(*next(iter(self._layers(trainer, pl_module).items())))
+        self._inputs = torch.unique(first.candidates.cpu()).long()
+        for number, (learned, near) in enumerate(self.neighbours(trainer, pl_module)):
+            draw(learned, near, seeded_generator(seed_of_run(self.seed), number, 1))
+        rank_zero_info(f"LocalCandidates: inputs within {self.radius} pixels are the candidates of the first layers")
+
+    def neighbours(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> list[tuple[LearnedConnections, list[Neighbours]]]:
+        """Connections of the layers that have a radius, and what lies near their gates, place by place."""
+        width = trainer.datamodule.image_shape[2]  # type: ignore[attr-defined]
+        pixels = trainer.datamodule.image_shape[1] * width  # type: ignore[attr-defined]
+        inputs, places = self._inputs, self._inputs % pixels  # an encoder gives whole images, one a bit
+        found = []
+        layers = self._layers(trainer, pl_module).items()
+        for number, (radius, layer) in enumerate(zip(self.radius, layers, strict=False)):
+            learned = _learned(*layer)
+            at = deal(torch.unique(places), len(learned.candidates), seeded_generator(seed_of_run(self.seed), number))
+            count = learned.candidates.shape[2]
+            found.append((learned, find_near(radius, count, inputs, _points(places, width), _points(at, width))))
+            inputs, places = torch.arange(len(at)), at
+        return found
+
+    def _layers(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         net: Any = pl_module.net
         first_layer_of_images(trainer, net, type(self).__name__)
-        height, width = trainer.datamodule.image_shape[1:]  # type: ignore[attr-defined]
-        layers = list(logic_layers(net).items())
+        layers = logic_layers(net)
         if len(self.radius) > len(layers):
             raise ValueError(f"LocalCandidates(radius={self.radius}): the net has {len(layers)} layers")
-        chosen = [_learned(name, layer) for name, layer in layers[: len(self.radius)]]
-        inputs = torch.unique(chosen[0].candidates.cpu()).long()
-        places = inputs % (height * width)  # an encoder gives whole images, one a bit
-        for number, (radius, learned) in enumerate(zip(self.radius, chosen, strict=True)):
-            generator = seeded_generator(seed_of_run(self.seed), number)
-            at = _deal(torch.unique(places), len(learned.candidates), generator)
-            draw_near(learned, radius, inputs, _points(places, width), _points(at, width), generator)
-            inputs, places = torch.arange(len(at)), at
-        rank_zero_info(f"LocalCandidates: inputs within {self.radius} pixels are the candidates of the first layers")
+        return dict(layers)
 
 
 def _learned(name: str, layer: nn.Module) -> LearnedConnections:
@@ -70,8 +98,8 @@ def _learned(name: str, layer: nn.Module) -> LearnedConnections:
     return learned
 
 
-def _deal(places: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """A place for each gate, ``[count]``, each equally often."""
+def deal(places: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """A place for each gate, ``[count]``, all equally often."""
     rounds = -(-count // len(places))
     return torch.cat([places[torch.randperm(len(places), generator=generator)] for _ in range(rounds)])[:count]
 
@@ -81,30 +109,29 @@ def _points(places: Tensor, width: int) -> Tensor:
     return torch.stack((places // width, places % width), 1)
 
 
-def draw_near(
-    learned: LearnedConnections,
-    radius: int,
-    inputs: Tensor,
-    input_points: Tensor,
-    gate_points: Tensor,
-    generator: torch.Generator,
-) -> None:
-    """Draws candidates from the inputs near each gate, in place, all different at an input of a gate.
+def find_near(radius: int, count: int, inputs: Tensor, input_points: Tensor, gate_points: Tensor) -> list[Neighbours]:
+    """Gates by their places, with the inputs near each place.
 
     Args:
-        learned: The connections.
-        radius: Largest distance along either axis.
+        radius: Largest distance along either axis; it grows until ``count`` inputs are near.
+        count: Inputs that have to be near, at most all.
         inputs: Inputs to choose from, int64 ``[m]``.
         input_points: Row and column of each, int64 ``[m, 2]``.
-        gate_points: Row and column of each gate, int64 ``[out_dim, 2]``.
-        generator: Of the draws.
+        gate_points: Row and column of each gate, int64 ``[n, 2]``.
     """
-    candidates = learned.candidates
-    _, arity, count = candidates.shape
-    for point in torch.unique(gate_points, dim=0):
-        gates = (gate_points == point).all(1).nonzero().squeeze(1)
+    found = []
+    points, place = torch.unique(gate_points, dim=0, return_inverse=True)
+    for number, point in enumerate(points):
         distance = (input_points - point).abs().amax(1)
         reach = max(radius, int(distance.kthvalue(count).values))
-        near = inputs[distance <= reach]
+        found.append(((place == number).nonzero().squeeze(1), inputs[distance <= reach].int()))
+    return found
+
+
+def draw(learned: LearnedConnections, neighbours: list[Neighbours], generator: torch.Generator) -> None:
+    """Draws the candidates of gates from what is near, in place, all different at an input of a gate."""
+    candidates = learned.candidates
+    _, arity, count = candidates.shape
+    for gates, near in neighbours:
         drawn = torch.rand(arity * len(gates), len(near), generator=generator).topk(count, dim=1).indices
         candidates[gates.to(candidates.device)] = near[drawn].view(len(gates), arity, count).to(candidates)

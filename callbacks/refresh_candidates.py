@@ -1,5 +1,6 @@
 """Replaces the weakest candidates of learned connections."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.callbacks.local_candidates import LocalCandidates, Neighbours
 from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
 from lgn_lightning.callbacks.training_length import begins_step, training_steps
@@ -20,9 +22,9 @@ class RefreshCandidates(NetState):
     After the code of CompactLogic (Wang et al., arXiv 2602.05830; the text of the paper was not at hand). Every
     ``every_n_steps`` steps, the ``count`` candidates with the smallest logits of each input of a gate are replaced. The
     new ones are drawn evenly from all inputs that are candidates in the layer, which leaves out those that
-    :class:`AvoidConstantInputs` removed; none is a candidate of the same input already. A new candidate starts
-    ``handicap`` below the largest logit and with zero moments in the optimizer, so noise on the choice still selects it
-    at times.
+    :class:`AvoidConstantInputs` removed, or with :class:`LocalCandidates` from those near the gate; none is a candidate
+    of the same input already. A new candidate starts ``handicap`` below the largest logit and with zero moments in the
+    optimizer, so noise on the choice still selects it at times.
 
     The draws depend on seed, step and layer: a resumed run is exact, and all ranks draw the same. Logged as
     ``refreshed/candidates``, the number of candidates replaced so far.
@@ -55,6 +57,7 @@ class RefreshCandidates(NetState):
         self.every_n_steps, self.count, self.handicap, self.until = every_n_steps, count, handicap, until
         self.seed = seed
         self._steps = 0.0
+        self._near: dict[LearnedConnections, list[Neighbours]] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -77,6 +80,8 @@ class RefreshCandidates(NetState):
                 "RefreshCandidates replaces candidates of learned connections, and this net has none; choose "
                 "connections: learned (of convolutions tree_connections: learned) or leave the callback out"
             )
+        local = [part for part in trainer.callbacks if isinstance(part, LocalCandidates)]  # type: ignore[attr-defined]
+        self._near = dict(pair for part in local for pair in part.neighbours(trainer, pl_module))
         fewest = min(layer.candidates.shape[2] for layer in layers)
         if self.count >= fewest:
             what = f"RefreshCandidates(count={self.count}) would replace all {fewest} candidates of an input"
@@ -89,7 +94,8 @@ class RefreshCandidates(NetState):
         due = step and step % self.every_n_steps == 0 and step <= self.until * self._steps
         if due and begins_step(trainer, batch_idx):
             for number, layer in enumerate(_learned(pl_module)):
-                rows = refresh(layer, self.count, self.handicap, seeded_generator(seed_of_run(self.seed), step, number))
+                generator = seeded_generator(seed_of_run(self.seed), step, number)
+                rows = refresh(layer, self.count, self.handicap, generator, self._near.get(layer))
                 for optimizer in trainer.optimizers:
                     forget_moments(optimizer, layer.logits, rows)
                 self._replaced += int(rows.sum())
@@ -102,17 +108,32 @@ def _learned(module: pl.LightningModule) -> list[LearnedConnections]:
 
 
 @torch.no_grad()
-def refresh(connections: LearnedConnections, count: int, handicap: float, generator: torch.Generator) -> Tensor:
-    """Replaces the weakest ``count`` candidates of each input of a gate, in place; says which, bool as the logits."""
-    replaced = torch.zeros_like(connections.logits, dtype=torch.bool)
-    parts = (tensor.chunk(connections.groups) for tensor in (connections.logits, connections.candidates, replaced))
-    for logits, candidates, rows in zip(*parts, strict=True):
-        sources = torch.unique(candidates)
+def refresh(
+    connections: LearnedConnections,
+    count: int,
+    handicap: float,
+    generator: torch.Generator,
+    near: Sequence[Neighbours] | None = None,
+) -> Tensor:
+    """Replaces the weakest ``count`` candidates of each input of a gate, in place; says which, bool as the logits.
+
+    New ones come from what lies near the gates, else from all candidates of their part of the layer.
+    """
+    logits, candidates = connections.logits, connections.candidates
+    replaced = torch.zeros_like(logits, dtype=torch.bool)
+    replaced.scatter_(2, logits.topk(count, dim=2, largest=False).indices, True)
+    for gates, sources in near or _parts(connections):
         if len(sources) <= candidates.shape[2]:  # there is nothing that an input does not see
+            replaced[gates] = False
             continue
-        weakest = logits.topk(count, dim=2, largest=False).indices
-        rows.scatter_(2, weakest, True)
-        start = logits.amax(2, keepdim=True).sub(handicap).expand_as(logits)
-        logits[rows] = start[rows]
-        redraw(candidates.flatten(0, 1), rows.flatten(0, 1), sources, generator)
+        part = candidates[gates]
+        redraw(part.flatten(0, 1), replaced[gates].flatten(0, 1), sources.to(candidates), generator)
+        candidates[gates] = part
+    start = logits.amax(2, keepdim=True).sub(handicap).expand_as(logits)
+    logits[replaced] = start[replaced]
     return replaced
+
+
+def _parts(connections: LearnedConnections) -> list[Neighbours]:
+    gates = torch.arange(len(connections.candidates), device=connections.candidates.device)
+    return [(part, torch.unique(connections.candidates[part])) for part in gates.chunk(connections.groups)]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from wire_toy import SHAPE, Framed, fit, net
 
-from lgn_lightning.callbacks import AvoidConstantInputs, LocalCandidates
-from lgn_lightning.callbacks.local_candidates import draw_near
+from lgn_lightning.callbacks import AvoidConstantInputs, LocalCandidates, RefreshCandidates
+from lgn_lightning.callbacks.local_candidates import draw, find_near
 from lgn_lightning.models import MLP, LogicTreeNet
 from lgn_lightning.nn import LearnedConnections, logic_layers
 
@@ -24,7 +24,7 @@ def points(height: int, width: int) -> torch.Tensor:
 def test_candidates_are_the_inputs_near_a_gate(arity: int) -> None:
     at, gates = points(6, 7), points(6, 7).repeat(3, 1)
     learned = LearnedConnections(len(at), len(gates), 4, arity=arity)
-    draw_near(learned, 1, torch.arange(len(at)), at, gates, torch.Generator().manual_seed(0))
+    draw(learned, find_near(1, 4, torch.arange(len(at)), at, gates), torch.Generator().manual_seed(0))
     distance = (at[learned.candidates.long()] - gates[:, None, None]).abs().amax(-1)
     assert int(distance.max()) == 1
     assert all(len(set(row)) == 4 for row in learned.candidates.flatten(0, 1).tolist())
@@ -35,7 +35,7 @@ def test_candidates_are_the_inputs_near_a_gate(arity: int) -> None:
 def test_the_distance_grows_where_few_inputs_are_near() -> None:
     at = points(1, 9)
     learned = LearnedConnections(9, 1, 4)
-    draw_near(learned, 0, torch.arange(9), at, torch.tensor([[0, 8]]), torch.Generator())
+    draw(learned, find_near(0, 4, torch.arange(9), at, torch.tensor([[0, 8]])), torch.Generator())
     assert learned.candidates.sort().values.tolist() == [[[5, 6, 7, 8]] * 2]
 
 
@@ -51,16 +51,32 @@ def test_gates_of_all_layers_have_places(tmp_path: Path, thresholds: list[float]
     first, second = first_two(model)
     pixels = points(*SHAPE[1:])[first.candidates.long() % 20]  # of all bits
     assert int(pixels[..., 0].min()) == 1  # the first row is black
-    spread = pixels.amax((1, 2)) - pixels.amin((1, 2))
-    assert int(spread.max()) <= 2
+    assert spread(first) <= 2
     middle = (pixels.amax((1, 2)) + pixels.amin((1, 2))).double() / 2
     # what a gate of the second layer reads is, at most, one pixel from its own place
     seen = middle[second.candidates.long()]
     assert float((seen.amax((1, 2)) - seen.amin((1, 2))).max()) <= 4
     far = net(data, thresholds=thresholds)
     fit(tmp_path, far, data, AvoidConstantInputs(), max_steps=1)
-    pixels = points(*SHAPE[1:])[first_two(far)[0].candidates.long() % 20]
-    assert int((pixels.amax((1, 2)) - pixels.amin((1, 2))).max()) > 2
+    assert spread(first_two(far)[0]) > 2
+
+
+def spread(learned: LearnedConnections) -> int:
+    """How far apart the pixels are that a gate of the first layer has as candidates."""
+    pixels = points(*SHAPE[1:])[learned.candidates.long() % 20]
+    return int((pixels.amax((1, 2)) - pixels.amin((1, 2))).max())
+
+
+def test_refreshed_candidates_are_near_too(tmp_path: Path) -> None:
+    data, model = Framed(SHAPE), net(Framed(SHAPE), thresholds=[0.3, 0.6])
+    refresh = RefreshCandidates(every_n_steps=1, count=3, until=1.0)
+    fit(tmp_path, model, data, AvoidConstantInputs(), LocalCandidates([1, 1]), max_steps=1)
+    before = first_two(model)[0].candidates.clone()
+    fit(tmp_path, model, data, LocalCandidates([1, 1]), refresh, max_steps=6)
+    first = first_two(model)[0]
+    assert float((before != first.candidates).any(2).float().mean()) > 0.9
+    assert all(len(set(row)) == 4 for row in first.candidates.flatten(0, 1).tolist())
+    assert spread(first) <= 2
 
 
 def test_layers_beyond_keep_their_candidates_and_seeds_tell(tmp_path: Path) -> None:

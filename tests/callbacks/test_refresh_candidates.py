@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from wire_toy import SHAPE, Framed, fit, net
 
-from lgn_lightning.callbacks import AvoidConstantInputs, RefreshCandidates, ResumePoint, SamplerSchedule, WireSchedule
+from lgn_lightning.callbacks import (
+    AvoidConstantInputs,
+    LocalCandidates,
+    RefreshCandidates,
+    ResumePoint,
+    SamplerSchedule,
+    WireSchedule,
+)
 from lgn_lightning.callbacks.refresh_candidates import refresh
 from lgn_lightning.nn import LearnedConnections, LogicTreeConv2d, logic_layers
 from tests.synthetic import SyntheticImages
@@ -79,10 +87,12 @@ def test_refreshing_refuses_what_it_cannot_do(tmp_path: Path) -> None:
         fit(tmp_path, net(data), data, RefreshCandidates(count=4))
 
 
-def test_a_run_with_all_callbacks_on_wires_resumes_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("local", [[], [LocalCandidates([1, 1])]], ids=["anywhere", "near"])
+def test_a_run_with_all_callbacks_on_wires_resumes_exactly(tmp_path: Path, local: list[Callback]) -> None:
     def callbacks(name: str, steps: int) -> list[Callback]:
         return [
             AvoidConstantInputs(),
+            *copy.deepcopy(local),
             RefreshCandidates(every_n_steps=3, count=2, until=0.9),
             WireSchedule(every_n_steps=2, until=0.9),
             SamplerSchedule(start=1.0, end=0.0, parameter="choice_noise", until=0.7),
