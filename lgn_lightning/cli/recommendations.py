@@ -217,6 +217,7 @@ def _dense(
         "depth_why": "logic layers: few and wide",
         "candidates": candidates,
         "edges": edges,
+        "radius": [2, 4] if edges is None and min(shape[1:]) >= _EDGE_PIXELS else None,  # strokes gain, clothes do not
         "fewer_thresholds": fitting if fitting < thresholds else None,
         "refresh": max(1, steps // 20) if gates <= _SMALL else None,
         **_schedule(steps, why),

@@ -108,11 +108,16 @@ def test_a_net_too_narrow_for_all_thresholds_has_quantiles(capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("side", "given", "expected"),
-    [(16, [], [0]), (16, ["--gates", "1800"], None), (12, [], None), (16, ["--net", "tree"], [0])],
+    ("side", "given", "expected", "local"),
+    [
+        (16, [], [0], False),
+        (16, ["--gates", "1800"], None, True),
+        (12, [], None, False),
+        (16, ["--net", "tree"], [0], False),
+    ],
 )
-def test_images_of_many_grey_levels_read_edges(
-    side: int, given: list[str], expected: list[int] | None, capsys: pytest.CaptureFixture[str]
+def test_images_of_many_grey_levels_read_edges_and_others_have_wires_from_nearby(
+    side: int, given: list[str], expected: list[int] | None, local: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unless they are tiny, or the first layer has few gates for so many bits."""
     chance = np.random.default_rng(0)
@@ -126,6 +131,8 @@ def test_images_of_many_grey_levels_read_edges(
     net = settings["model"]["net"]["init_args"]
     assert net["thresholds"] == "auto"
     assert net.get("edges") == expected
+    callbacks = [callback["class_path"].rpartition(".")[2] for callback in settings["trainer"]["callbacks"]]
+    assert ("LocalCandidates" in callbacks) == local
 
 
 def test_a_folder_of_colour_images_of_one_size_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
