@@ -151,7 +151,9 @@ def _shrink(net: dict[str, Any]) -> None:
     if _is_wide(net):
         inputs = math.prod(arguments["in_shape"]) * bits_per_value(arguments["thresholds"], arguments.get("edges"))
         classes = arguments["num_classes"]
-        arguments["width"] = -(-max(_WIDTH, inputs // 2) // classes) * classes  # every input is read
+        narrow = -(-max(_WIDTH, inputs // 2) // classes) * classes  # every input is read
+        given = arguments["width"]
+        arguments["width"] = [min(width, narrow) for width in given] if isinstance(given, list) else narrow
     if net["class_path"].endswith(".LogicTreeNet"):
         factor = arguments["channels"][0] // 2
         for name in ("channels", "dense"):
