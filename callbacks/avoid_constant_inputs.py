@@ -45,9 +45,8 @@ class AvoidConstantInputs(pl.Callback):
         """Rewires the first layer, alike on all ranks; a checkpoint is restored after it."""
         if stage != "fit":
             return
-        encoder, layer = first_layer_of_images(trainer, pl_module.net, type(self).__name__)
-        images = trainer.datamodule.training_images()  # type: ignore[attr-defined]
-        frequent = bit_frequencies(encoder, images)
+        data, encoder, layer = first_layer_of_images(trainer, pl_module.net, type(self).__name__)
+        frequent = bit_frequencies(encoder, data.training_images())
         varying = torch.nonzero((frequent >= self.rare) & (frequent <= 1 - self.rare) & (frequent > 0) & (frequent < 1))
         if not len(varying):
             raise ValueError(
@@ -68,8 +67,10 @@ class AvoidConstantInputs(pl.Callback):
         )
 
 
-def first_layer_of_images(trainer: pl.Trainer, net: Any, name: str) -> tuple[nn.Module, LogicLayer | LutLayer]:
-    """The encoder of a sequential net on images and the layer behind it; a ValueError of the callback if not so."""
+def first_layer_of_images(
+    trainer: pl.Trainer, net: Any, name: str
+) -> tuple[ImageDataModule, nn.Module, LogicLayer | LutLayer]:
+    """The images, the encoder of a sequential net on them and the layer behind it; a ValueError if there is none."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, ImageDataModule):
         raise ValueError(f"{name} takes an ImageDataModule, and got {type(data).__name__}; leave the callback out")
@@ -81,7 +82,7 @@ def first_layer_of_images(trainer: pl.Trainer, net: Any, name: str) -> tuple[nn.
             f"{name} rewires a LogicLayer or LutLayer behind the encoder of a sequential net; this net starts with "
             f"{', '.join(type(part).__name__ for part in list(net.children())[:2])}; leave the callback out"
         )
-    return nn.Sequential(*parts[:place]), layer
+    return data, nn.Sequential(*parts[:place]), layer
 
 
 def bit_frequencies(encoder: nn.Module, images: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgn_lightning.callbacks.avoid_constant_inputs import first_layer_of_images
 from lgn_lightning.callbacks.redrawing import seed_of_run, seeded_generator
-from lgn_lightning.nn import LearnedConnections, logic_layers
+from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 #: Gates of one place, int64 ``[n]``, and the inputs near it, int32 ``[m]``.
 Neighbours = tuple[Tensor, Tensor]
@@ -33,7 +33,8 @@ class LocalCandidates(pl.Callback):
 
     Raises:
         ValueError: If an argument is out of range; when training starts, if the run has no ``ImageDataModule``, the
-            first layer of the net is no ``LogicLayer`` or ``LutLayer`` after an encoder, or wires are not learned.
+            first layer of the net is no ``LogicLayer`` or ``LutLayer`` after an encoder, wires are not learned, or a
+            layer reads other than the layer before it.
     """
 
     def __init__(self, radius: Sequence[int], seed: int | None = None) -> None:
@@ -56,7 +57,8 @@ class LocalCandidates(pl.Callback):
         """Draws the candidates, alike on all ranks; a checkpoint is restored after it."""
         if stage != "fit":
             return
-        first = _learned(*next(iter(self._layers(trainer, pl_module).items())))
+        _, layers = self._places(trainer, pl_module)
+        first = _learned(*layers[0])
         self._inputs = torch.unique(first.candidates.cpu()).long()
         for number, (learned, near) in enumerate(self.neighbours(trainer, pl_module)):
             draw(learned, near, seeded_generator(seed_of_run(self.seed), number, 1))
@@ -66,29 +68,35 @@ class LocalCandidates(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> list[tuple[LearnedConnections, list[Neighbours]]]:
         """Connections of the layers that have a radius, and what lies near their gates, place by place."""
-        width = trainer.datamodule.image_shape[2]  # type: ignore[attr-defined]
-        pixels = trainer.datamodule.image_shape[1] * width  # type: ignore[attr-defined]
-        inputs, places = self._inputs, self._inputs % pixels  # an encoder gives whole images, one a bit
+        (height, width), layers = self._places(trainer, pl_module)
+        inputs, places = self._inputs, self._inputs % (height * width)  # an encoder gives whole images, one a bit
         found = []
-        layers = self._layers(trainer, pl_module).items()
         for number, (radius, layer) in enumerate(zip(self.radius, layers, strict=False)):
             learned = _learned(*layer)
+            if number and learned.in_dim != len(inputs):
+                raise ValueError(
+                    f"LocalCandidates: layer {layer[0]} reads more or less than the {len(inputs):,} gates of the layer "
+                    "before; give fewer radii"
+                )
             at = deal(torch.unique(places), len(learned.candidates), seeded_generator(seed_of_run(self.seed), number))
             count = learned.candidates.shape[2]
             found.append((learned, find_near(radius, count, inputs, _points(places, width), _points(at, width))))
             inputs, places = torch.arange(len(at)), at
         return found
 
-    def _layers(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def _places(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> tuple[tuple[int, int], list[tuple[str, GateLayer]]]:
+        """Height and width of the images, and the layers of the net with their names."""
         net: Any = pl_module.net
-        first_layer_of_images(trainer, net, type(self).__name__)
-        layers = logic_layers(net)
+        data, _, _ = first_layer_of_images(trainer, net, type(self).__name__)
+        layers = list(logic_layers(net).items())
         if len(self.radius) > len(layers):
             raise ValueError(f"LocalCandidates(radius={self.radius}): the net has {len(layers)} layers")
-        return dict(layers)
+        return (data.image_shape[1], data.image_shape[2]), layers
 
 
-def _learned(name: str, layer: nn.Module) -> LearnedConnections:
+def _learned(name: str, layer: GateLayer) -> LearnedConnections:
     learned = getattr(layer, "learned", None)
     if not isinstance(learned, LearnedConnections):
         raise ValueError(

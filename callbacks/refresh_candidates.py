@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from lgn_lightning.base.lightning_private import logs_this_step
+from lgn_lightning.base.lightning_private import callbacks_of, logs_this_step
 from lgn_lightning.callbacks.local_candidates import LocalCandidates, Neighbours
 from lgn_lightning.callbacks.net_state import NetState
 from lgn_lightning.callbacks.redrawing import forget_moments, seed_of_run, seeded_generator
@@ -80,7 +80,7 @@ class RefreshCandidates(NetState):
                 "RefreshCandidates replaces candidates of learned connections, and this net has none; choose "
                 "connections: learned (of convolutions tree_connections: learned) or leave the callback out"
             )
-        local = [part for part in trainer.callbacks if isinstance(part, LocalCandidates)]  # type: ignore[attr-defined]
+        local = [part for part in callbacks_of(trainer) if isinstance(part, LocalCandidates)]
         self._near = dict(pair for part in local for pair in part.neighbours(trainer, pl_module))
         fewest = min(layer.candidates.shape[2] for layer in layers)
         if self.count >= fewest:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import callback_toy as toy
 import pytest
 import torch
+from torch import nn
 from wire_toy import SHAPE, Framed, fit, net
 
 from lgn_lightning.callbacks import AvoidConstantInputs, LocalCandidates, RefreshCandidates
 from lgn_lightning.callbacks.local_candidates import draw, find_near
 from lgn_lightning.models import MLP, LogicTreeNet
-from lgn_lightning.nn import LearnedConnections, logic_layers
+from lgn_lightning.nn import (
+    GroupSum,
+    LearnedConnections,
+    LogicConcat,
+    LogicLayer,
+    LogicSequential,
+    Threshold,
+    logic_layers,
+)
 
 
 def points(height: int, width: int) -> torch.Tensor:
@@ -106,6 +116,14 @@ def test_what_has_no_places_is_refused(tmp_path: Path) -> None:
     tree = LogicTreeNet(data.image_shape, data.num_classes, [2], [60], kernel_size=2, tree_depth=1, pool=1)
     with pytest.raises(ValueError, match="behind the encoder of a sequential net"):
         fit(tmp_path, tree, data, LocalCandidates([1]))
+    layer = partial(LogicLayer, out_dim=40, connections="learned", num_candidates=4)
+    beside = LogicConcat(nn.Identity(), layer(40))
+    mixed = LogicSequential(
+        Threshold([0.5], data.image_shape), layer(20), beside, layer(80), GroupSum(data.num_classes)
+    )
+    fit(tmp_path, mixed, data, LocalCandidates([1, 1]), max_steps=1)
+    with pytest.raises(ValueError, match="reads more or less than the 40 gates of the layer before"):
+        fit(tmp_path, mixed, data, LocalCandidates([1, 1, 1]))
     trainer = toy.trainer(tmp_path, LocalCandidates([1]))
     with pytest.raises(ValueError, match="ImageDataModule"):
         trainer.fit(toy.module(), toy.loader())
