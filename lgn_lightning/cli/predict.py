@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings, source = classifier.settings, arguments.source
         if arguments.data:
             settings, source = read_settings(find_recipe(arguments.data)), None
-        elif not settings.get("data") or (settings["data"].get("init_args") or {}).get("path", "") is None:
+        elif not settings.get("data") or _lacks_path(settings["data"]):
             raise LgnError(
                 f"{arguments.source} does not say where its data are: give what to predict, images, folders of images, "
                 "a table or an .npy array, or else --data <recipe>"
@@ -156,6 +156,12 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
     says = decoding(content)
     classify = _of_net(loaded.net, threads, says)
     return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings, says)
+
+
+def _lacks_path(data: Any) -> bool:
+    """Whether the settings of a data set have a path that nobody gave."""
+    given = data.get("init_args") if isinstance(data, dict) else None
+    return isinstance(given, dict) and given.get("path", "") is None
 
 
 def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any]], _Answers]:

@@ -51,17 +51,21 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _rate(model: dict[str, Any], history: History) -> str:
-    """``0.1 at first, 2.7e-06 at last; Adam, CosineAnnealingLR``."""
-    named = [model.get(key) for key in ("optimizer", "lr_scheduler")]
-    classes = [
-        spec["class_path"].rpartition(".")[2] for spec in named if isinstance(spec, dict) and "class_path" in spec
-    ]
-    optimizer = named[0] if isinstance(named[0], dict) else {}
-    first = (optimizer.get("init_args") or {}).get("lr")
+    """``0.1 at first, 2.7e-06 at last; Adam, CosineAnnealingLR``, as far as settings from a file say so."""
+    named = [_named(model.get(key)) for key in ("optimizer", "lr_scheduler")]
+    first = named[0][1].get("lr")
     curve = history.get("train/lr")
-    rates = [] if first is None else [f"{first:g} at first"]
+    rates = [f"{first:g} at first"] if isinstance(first, int | float) else []
     rates += [] if curve is None else [f"{curve[1][-1]:.2g} at last"]
-    return "; ".join(part for part in (", ".join(rates), ", ".join(classes)) if part)
+    return "; ".join(part for part in (", ".join(rates), ", ".join(name for name, _ in named if name)) if part)
+
+
+def _named(setting: Any) -> tuple[str, dict[str, Any]]:
+    """Class and arguments of ``class_path`` and ``init_args``; empty where a setting is something else."""
+    setting = setting if isinstance(setting, dict) else {}
+    path, arguments = setting.get("class_path"), setting.get("init_args")
+    name = path.rpartition(".")[2] if isinstance(path, str) else ""
+    return name, arguments if isinstance(arguments, dict) else {}
 
 
 def _duration(seconds: float | None) -> str | None:
