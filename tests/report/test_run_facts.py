@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lgn_lightning.report.history import History
 from lgn_lightning.report.run_facts import run_facts
@@ -28,6 +29,7 @@ ADAM = "torch.optim.Adam"
 )
 def test_settings_of_another_kind_are_left_out(run: Path, optimizer: Any, expected: str) -> None:
     loaded = open_net(run)
-    model = loaded.recipe["model"] | {"optimizer": optimizer}
-    facts = dict(run_facts(replace(loaded, recipe=loaded.recipe | {"model": model}), History()))
+    recipe = loaded.recipe | {"model": loaded.recipe["model"] | {"optimizer": optimizer}}
+    changed = replace(loaded, content=loaded.content | {"lgn_recipe": yaml.safe_dump(recipe)})
+    facts = dict(run_facts(changed, History()))
     assert facts["learning rate"] == expected
