@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from lgn_lightning.callbacks.redrawing import seed_of_run
+from lgn_lightning.callbacks.redrawing import deal, seed_of_run
 from lgn_lightning.data.images import ImageDataModule
 from lgn_lightning.nn import LogicLayer, LutLayer, logic_layers
 from lgn_lightning.nn.connections import redraw_repeated
@@ -102,9 +102,6 @@ def avoid(wires: tuple[Tensor, ...], allowed: Tensor, generator: torch.Generator
     for tensor in wires:
         rows = ~torch.isin(tensor.cpu(), allowed)
         count = int(rows.sum())
-        rounds = -(-count // len(allowed))
-        draws = [allowed[torch.randperm(len(allowed), generator=generator)] for _ in range(rounds)]
-        drawn = torch.cat(draws or [allowed])
-        tensor[rows.to(tensor.device)] = drawn[:count].to(tensor)
+        tensor[rows.to(tensor.device)] = deal(allowed, count, generator).to(tensor)
         moved += count
     return moved

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lgn_lightning.callbacks.avoid_constant_inputs import first_layer_of_images
-from lgn_lightning.callbacks.redrawing import seed_of_run, seeded_generator
+from lgn_lightning.callbacks.redrawing import deal, seed_of_run, seeded_generator
 from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 #: Gates of one place, int64 ``[n]``, and the inputs near it, int32 ``[m]``.
@@ -58,8 +58,7 @@ class LocalCandidates(pl.Callback):
         if stage != "fit":
             return
         _, layers = self._places(trainer, pl_module)
-        first = _learned(*layers[0])
-        self._inputs = torch.unique(first.candidates.cpu()).long()
+        self._inputs = torch.unique(_learned(*layers[0]).candidates.cpu()).long()
         for number, (learned, near) in enumerate(self.neighbours(trainer, pl_module)):
             draw(learned, near, seeded_generator(seed_of_run(self.seed), number, 1))
         rank_zero_info(f"LocalCandidates: inputs within {self.radius} pixels are the candidates of the first layers")
@@ -104,12 +103,6 @@ def _learned(name: str, layer: GateLayer) -> LearnedConnections:
             "connections: learned, or give fewer radii"
         )
     return learned
-
-
-def deal(places: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """A place for each gate, ``[count]``, all equally often."""
-    rounds = -(-count // len(places))
-    return torch.cat([places[torch.randperm(len(places), generator=generator)] for _ in range(rounds)])[:count]
 
 
 def _points(places: Tensor, width: int) -> Tensor:

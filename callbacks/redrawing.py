@@ -17,6 +17,12 @@ def seeded_generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
 
 
+def deal(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """So many of the values, ``[count]``, all equally often, one shuffled pack after the other."""
+    packs = [values[torch.randperm(len(values), generator=generator)] for _ in range(-(-count // len(values)))]
+    return torch.cat([values[:0], *packs])[:count]
+
+
 def forget_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
     """Sets the optimizer's state of some rows to 0, its value before the first gradient."""
     for value in optimizer.state.get(parameter, {}).values():

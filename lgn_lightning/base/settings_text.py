@@ -48,6 +48,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     return parse_settings(read_text(path), path)
 
 
+def arguments_of(setting: Any) -> dict[str, Any]:
+    """``init_args`` of a setting with a ``class_path``; empty where a text, which says what it likes, has none."""
+    given = setting.get("init_args") if isinstance(setting, dict) else None
+    return given if isinstance(given, dict) else {}
+
+
 def read_text(path: Path) -> str:
     """Reads a file of text; a RecipeError if it is none."""
     try:

@@ -18,7 +18,7 @@ from lgn_lightning import hub
 from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
-from lgn_lightning.base.settings_text import read_settings
+from lgn_lightning.base.settings_text import arguments_of, read_settings
 from lgn_lightning.circuit import (
     ARGMAX,
     Circuit,
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings, source = classifier.settings, arguments.source
         if arguments.data:
             settings, source = read_settings(find_recipe(arguments.data)), None
-        elif not settings.get("data") or _lacks_path(settings["data"]):
+        elif not settings.get("data") or arguments_of(settings["data"]).get("path", "") is None:
             raise LgnError(
                 f"{arguments.source} does not say where its data are: give what to predict, images, folders of images, "
                 "a table or an .npy array, or else --data <recipe>"
@@ -152,16 +152,10 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
     except CircuitError:
         if engine != "auto":
             raise
-    shape = (settings["model"]["net"].get("init_args") or {}).get("in_shape")
+    shape = arguments_of(settings["model"]["net"]).get("in_shape")
     says = decoding(content)
     classify = _of_net(loaded.net, threads, says)
     return Classifier(classify, shape and tuple(shape), preparation(content), class_names(content), settings, says)
-
-
-def _lacks_path(data: Any) -> bool:
-    """Whether the settings of a data set have a path that nobody gave."""
-    given = data.get("init_args") if isinstance(data, dict) else None
-    return isinstance(given, dict) and given.get("path", "") is None
 
 
 def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any]], _Answers]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from lgn_lightning.base.settings_text import arguments_of
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.report.history import History
 from lgn_lightning.runs.folder import RunFolder
@@ -52,20 +53,17 @@ def _without_nulls(value: Any) -> Any:
 
 def _rate(model: dict[str, Any], history: History) -> str:
     """``0.1 at first, 2.7e-06 at last; Adam, CosineAnnealingLR``, as far as settings from a file say so."""
-    named = [_named(model.get(key)) for key in ("optimizer", "lr_scheduler")]
-    first = named[0][1].get("lr")
+    named = [_class_name(model.get(key)) for key in ("optimizer", "lr_scheduler")]
+    first = arguments_of(model.get("optimizer")).get("lr")
     curve = history.get("train/lr")
     rates = [f"{first:g} at first"] if isinstance(first, int | float) else []
     rates += [] if curve is None else [f"{curve[1][-1]:.2g} at last"]
-    return "; ".join(part for part in (", ".join(rates), ", ".join(name for name, _ in named if name)) if part)
+    return "; ".join(part for part in (", ".join(rates), ", ".join(filter(None, named))) if part)
 
 
-def _named(setting: Any) -> tuple[str, dict[str, Any]]:
-    """Class and arguments of ``class_path`` and ``init_args``; empty where a setting is something else."""
-    setting = setting if isinstance(setting, dict) else {}
-    path, arguments = setting.get("class_path"), setting.get("init_args")
-    name = path.rpartition(".")[2] if isinstance(path, str) else ""
-    return name, arguments if isinstance(arguments, dict) else {}
+def _class_name(setting: Any) -> str:
+    path = setting.get("class_path") if isinstance(setting, dict) else None
+    return path.rpartition(".")[2] if isinstance(path, str) else ""
 
 
 def _duration(seconds: float | None) -> str | None:
