@@ -310,6 +310,7 @@ Tensor group_sum(const Tensor& x, int64_t k, double tau) {
 
 Tensor group_sum_backward(const Tensor& grad, int64_t features, double tau, at::ScalarType dtype) {
   arguments::group_sum_backward(grad);
+  TORCH_CHECK_TYPE(at::isFloatingType(dtype), "dtype must be one of floating point");
   check_groups(features, grad.size(1));
   const at::ScalarType native = native_dtype(dtype);
   const int64_t batch = grad.size(0), group = features / std::max<int64_t>(grad.size(1), 1);

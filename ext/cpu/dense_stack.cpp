@@ -122,7 +122,8 @@ Tensor sigmoid_rows_backward(const Tensor& grad, const Tensor& y, bool own) {
 bool is_warped(const c10::List<bool>& warped, size_t layer) { return !warped.empty() && warped[layer]; }
 
 void check_stack(const Tensor& x, TensorList given, TensorList a, TensorList b, const c10::List<bool>& of_logits,
-                 const c10::List<bool>& warped) {
+                 int64_t k, const c10::List<bool>& warped) {
+  TORCH_CHECK_VALUE(k >= 0, "k must be a number of sums, or 0 for none, and is ", k);
   check_layers({given.size(), a.size(), b.size(), of_logits.size()});
   if (!warped.empty()) check_layers({given.size(), warped.size()});
   for (size_t l = 0; l < given.size(); l++) {
@@ -143,7 +144,7 @@ std::tuple<Tensor, std::vector<Tensor>> logic_stack(const Tensor& x, TensorList 
                                                     c10::List<bool> of_logits, int64_t k, double tau, bool keep,
                                                     c10::List<bool> warped) {
   arguments::logic_stack(x);
-  check_stack(x, given, a, b, of_logits, warped);
+  check_stack(x, given, a, b, of_logits, k, warped);
   std::vector<Tensor> inputs, tables, others, outputs;
   Tensor y = x;
   for (size_t l = 0; l < given.size(); l++) {
@@ -172,7 +173,7 @@ std::tuple<Tensor, std::vector<Tensor>> logic_stack_backward(const Tensor& grad,
                                                              at::ArrayRef<double> factors, bool need_grad_x,
                                                              c10::List<bool> warped) {
   arguments::logic_stack_backward(grad, x);
-  check_stack(x, given, a, b, of_logits, warped);
+  check_stack(x, given, a, b, of_logits, k, warped);
   const size_t layers = given.size();
   check_layers({3 * layers - 1 + is_warped(warped, layers - 1), kept.size()});
   check_layers({layers, factors.size()});

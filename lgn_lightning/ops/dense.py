@@ -152,6 +152,8 @@ def group_sum_reference(x: Tensor, k: int, tau: float) -> Tensor:
 )
 def group_sum_backward_reference(grad: Tensor, features: int, tau: float, dtype: torch.dtype) -> Tensor:
     """Gradient of ``x``, ``[batch, features]``, from ``grad [batch, k]``: a class's, for each of its gates."""
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be one of floating point, and is {dtype}")
     return (grad.t() / tau).to(dtype).repeat_interleave(features // grad.shape[1], dim=0).t()
 
 

@@ -219,6 +219,7 @@ def logic_stack_reference(
     warped: Sequence[bool] = (),
 ) -> tuple[Tensor, Tensors]:
     """Result, and what to keep: inputs of layers but the first, tables of logits, what only kernels keep, outputs."""
+    _check_sums(k)
     inputs: Tensors = []
     for layer in zip(given, a, b, strict=True):
         arguments.check("logic_stack_layer", x, *layer)
@@ -234,6 +235,11 @@ def logic_stack_reference(
         y = logic_group_sum_reference(inputs[-1], tables[-1], a[-1], b[-1], k, tau) if k else x
     made = [table if used else table.new_empty((0,)) for table, used in zip(tables, of_logits, strict=True)]
     return y, [*inputs[1:], *made, *(table.new_empty((0,)) for table in tables), *last] if keep else []
+
+
+def _check_sums(k: int) -> None:
+    if k < 0:
+        raise ValueError(f"k must be a number of sums, or 0 for none, and is {k}")
 
 
 def _table_reference(given: Tensor, of_logits: bool) -> Tensor:
@@ -262,6 +268,7 @@ def logic_stack_backward_reference(
     warped: Sequence[bool] = (),
 ) -> tuple[Tensor, Tensors]:
     """Gradients of ``x`` (empty if not wanted) and of what was given for the tables."""
+    _check_sums(k)
     grads: Tensors = []
     n = len(given)
     inputs, outputs = [x, *kept[: n - 1]], [*kept[: n - 1], *kept[3 * n - 1 :]]

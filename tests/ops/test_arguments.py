@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import arguments
+from lgn_lightning.ops.dense import group_sum_backward_reference
 from tests.soak.mutated_ops import op_names
 
 lgn = torch.ops.lgn
@@ -110,3 +111,13 @@ def test_what_is_no_size_is_checked_too(native_cpu: None) -> None:
     for place, bad in ((0, [7, 3]), (1, [0, 1]), (2, [2**40, 1]), (2, [2**28, 2**28]), (3, [32, 16]), (0, [3])):
         with pytest.raises(ValueError, match=r"kernel|pool|indices hold"):
             lgn.logic_tree_conv(image, table, None, leaves, *geometry[:place], bad, *geometry[place + 1 :])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, 2**63 - 1], ids=str)
+def test_a_gradient_in_a_dtype_that_has_none(dtype: Any, native_cpu: None) -> None:
+    """A number stands for a dtype where the op is called by name; one that none has was read as memory."""
+    with pytest.raises(TypeError, match="dtype must be one of floating point"):
+        lgn.group_sum_backward(torch.rand(5, 3), 12, 1.0, dtype)
+    if isinstance(dtype, torch.dtype):
+        with pytest.raises(TypeError, match="dtype must be one of floating point"):
+            group_sum_backward_reference(torch.rand(5, 3), 12, 1.0, dtype)

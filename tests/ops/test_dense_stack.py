@@ -158,7 +158,13 @@ def test_what_does_not_fit(native_cpu: None) -> None:
     for place, bad in ((1, tables[:1]), (2, []), (3, [b[0][:3], b[1]]), (4, [True, True, False]), (4, [False, False])):
         with pytest.raises(ValueError, match=r"has shape|one entry a layer"):
             lgn.logic_stack(*good[:place], bad, *good[place + 1 :], True)
+    for op in (lgn.logic_stack, dense_stack.logic_stack_reference):
+        with pytest.raises(ValueError, match="k must be a number of sums, or 0 for none, and is -1"):
+            op(*good[:5], -1, 1.0, True)
     upper = [torch.rand_like(y), x, kept, *good[1:], factors]
+    for op in (lgn.logic_stack_backward, dense_stack.logic_stack_backward_reference):
+        with pytest.raises(ValueError, match="k must be a number of sums, or 0 for none, and is -1"):
+            op(*upper[:7], -1, *upper[8:], True)
     lgn.logic_stack_backward(*upper, True)
     for place, bad in (
         (0, upper[0][:3]),
