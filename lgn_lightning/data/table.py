@@ -24,6 +24,7 @@ from lgn_lightning.data.column_summary import summary_of_columns
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
+from lgn_lightning.data.table_remedies import Options
 from lgn_lightning.data.table_target import TASKS, Targets, read_target, task_of
 from lgn_lightning.data.thresholds import Encoding
 
@@ -312,7 +313,7 @@ class Table(SampleDataModule):
         return _Read(task, columns, names, rows, labels, groups, weights, test_rows, test_labels)
 
     def _find_columns(self, features: pd.DataFrame, source: str) -> tuple[Column, ...]:
-        columns = find_columns(features, self.types, source, self.drop)
+        columns = find_columns(features, self.types, source, Options(self.drop))
         for given, what in ((self.encoding.given, "data.given"), (self.encoding.codes, "data.codes")):
             require_columns([column.name for column in columns], list(given), source, what)
         if keys := [column.name for column in columns if counts_rows(features[column.name])]:

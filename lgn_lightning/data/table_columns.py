@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.base.settings_text import option
+from lgn_lightning.data.table_remedies import Remedies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,12 +67,10 @@ class RowNotes:
         return found + ([f"columns that are not used: {', '.join(self.extra)}"] if self.extra else [])
 
 
-def find_columns(
-    frame: pd.DataFrame, types: Mapping[str, str], source: str, dropped: Sequence[str] = ()
-) -> tuple[Column, ...]:
+def find_columns(frame: pd.DataFrame, types: Mapping[str, str], source: str, remedies: Remedies) -> tuple[Column, ...]:
     """Finds what each column of the training rows holds.
 
-    ``types`` is what the user says of some, ``source`` the file, and ``dropped`` are columns that were left out of it.
+    ``types`` is what the user says of some, ``source`` the file, and ``remedies`` say what mends a column.
 
     Raises:
         DataError: If a column is of no use as it is: all missing, of mixed types, dates, too many categories. All
@@ -86,11 +84,11 @@ def find_columns(
     useless: list[_UselessError] = []
     for name in frame.columns:
         try:
-            columns.append(_find(frame[name], types.get(name), f"{source}, column {name!r}"))
+            columns.append(_find(frame[name], types.get(name), f"{source}, column {name!r}", remedies))
         except _UselessError as error:
             useless.append(error)
     if useless:
-        drop = option("data.drop", [*dropped, *(error.name for error in useless)])
+        drop = remedies.leave_out([error.name for error in useless])
         which = "it" if len(useless) == 1 else "them"
         rest = "".join(error.otherwise for error in useless)
         raise DataError(f"{source}, {'; '.join(map(str, useless))}; leave {which} out: {drop}{rest}")
@@ -117,21 +115,22 @@ def require_columns(names: Sequence[str], wanted: Sequence[str], source: str, wh
             raise DataError(f"{source} has no column {name!r} ({what}); there is {', '.join(map(repr, near))}")
 
 
-def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
+def _find(values: pd.Series[Any], said: str | None, where: str, remedies: Remedies) -> Column:
     import pandas as pd  # takes half a second, which nothing but tables needs
 
     name, types = str(values.name), pd.api.types
     known = values.dropna()
     if known.empty:
         raise _UselessError(name, f"has {len(values):,} values, which are all missing")
-    kind = said or _kind(values, known, where)
+    kind = said or _kind(values, known, where, remedies)
     if kind == "category":
         categories = tuple(sorted(set(map(text_of, known))))
-        if said is None and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
+        is_said = said is not None or isinstance(values.dtype, pd.CategoricalDtype)
+        if not is_said and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
             raise _UselessError(
                 name,
                 f"has {len(categories):,} categories in {len(known):,} values, as names or keys have",
-                f"; or say that {name!r} is a category: {option('data.types', {name: 'category'})}",
+                f"; or say that {name!r} is a category: {remedies.take_as(name, 'category')}",
             )
         return Column(name, "category", categories)
     if kind == "boolean":
@@ -154,7 +153,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str) -> Column:
     return Column(name, kind)
 
 
-def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
+def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str, remedies: Remedies) -> str:
     """The type of a column that the user says nothing of."""
     import pandas as pd  # as above
 
@@ -182,10 +181,10 @@ def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str) -> str:
         odd = known[numbers.isna()].unique().tolist()
         if not odd:
             return "numeric"
-        shown, as_category = ", ".join(map(repr, odd[:3])), option("data.types", {str(name): "category"})
+        shown, as_category = ", ".join(map(repr, odd[:3])), remedies.take_as(str(name), "category")
         raise DataError(
             f"{where} has mixed types: {share:.0%} of its values are numbers, others are {shown}; if these mean "
-            f"'missing', {option('data.missing', odd[:1])} says so, else {as_category}"
+            f"'missing', {remedies.missing(odd[0])} says so, else {as_category}"
         )
     if share == 0:
         sample = known.iloc[:200]
@@ -307,7 +306,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         if odd.size:
             raise DataError(
                 f"{where} holds whole numbers, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[odd[0]])}; "
-                f"{option('data.types', {str(values.name): 'numeric'})} in training takes both"
+                "a numeric column in training takes both (data.types)"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
         whole = np.where(numbers >= 2.0**63, np.iinfo(np.int64).max, inside.astype(np.int64))

@@ -27,6 +27,7 @@ from lgn_lightning.data.loader import TensorLoader
 from lgn_lightning.data.sampler import EpochBatchSampler
 from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_columns import find_columns, make_table_rows
+from lgn_lightning.data.table_remedies import FrameMethods
 from lgn_lightning.data.thresholds import Encoding
 from lgn_lightning.models import TableMLP
 from lgn_lightning.nn import Columns
@@ -119,7 +120,7 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
             names = [column.name for column in self.columns_] if not is_frame else None
             frame = pd.DataFrame(values, columns=names) if names else x.rename(columns=str)
             if fitting:
-                self.columns_ = _refused(find_columns, frame, {}, "X")
+                self.columns_ = _refused(find_columns, frame, {}, "X", FrameMethods())
             return _refused(make_table_rows, self.columns_, frame, "X")[0], y
         if fitting:
             names = getattr(self, "feature_names_in_", [f"x{index}" for index in range(values.shape[1])])

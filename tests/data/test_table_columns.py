@@ -11,11 +11,12 @@ import yaml
 from lgn_lightning.base.columns import UNSEEN
 from lgn_lightning.data import DataError
 from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of
+from lgn_lightning.data.table_remedies import Options
 
 
 def kind(values: Any, said: str | None = None) -> str:
     frame = pd.DataFrame({"a": values})
-    return find_columns(frame, {} if said is None else {"a": said}, "t.csv")[0].kind
+    return find_columns(frame, {} if said is None else {"a": said}, "t.csv", Options())[0].kind
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,11 @@ def test_all_columns_of_no_use_are_named_at_once_with_what_leaves_them_out() -> 
         {"day, first": pd.date_range("2026-01-01", periods=60), "x": range(60), "name": [f"n{i}" for i in range(60)]}
     )
     with pytest.raises(DataError) as error:
-        find_columns(frame, {}, "t.csv", dropped=["id"])
+        find_columns(frame, {}, "t.csv", Options(["id"]))
     drop = str(error.value).partition("--data.drop ")[2].partition("; or say")[0]
     names = yaml.safe_load(shlex.split(drop)[0])
     assert names == ["id", "day, first", "name"]  # those that were left out before stay so
-    assert find_columns(frame.drop(columns=names[1:]), {}, "t.csv")[0].name == "x"
+    assert find_columns(frame.drop(columns=names[1:]), {}, "t.csv", Options())[0].name == "x"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_columns_that_count_the_rows(values: Any, told: bool) -> None:
 
 
 def rows(train: dict[str, Any], later: dict[str, Any]) -> Any:
-    columns = find_columns(pd.DataFrame(train), {}, "t.csv")
+    columns = find_columns(pd.DataFrame(train), {}, "t.csv", Options())
     return make_table_rows(columns, pd.DataFrame(later), "p.csv")
 
 
@@ -128,7 +129,7 @@ def test_later_frames_that_do_not_fit(later: dict[str, Any], says: str) -> None:
 
 def test_booleans_and_whole_numbers_may_have_gaps() -> None:
     frame = pd.DataFrame({"a": pd.array([True, None, False], "boolean"), "b": pd.array([1, None, 3], "Int64")})
-    columns = find_columns(frame, {}, "t")
+    columns = find_columns(frame, {}, "t", Options())
     rows, _ = make_table_rows(columns, frame, "t")
     assert [column.kind for column in columns] == ["boolean", "int32"]
     assert rows["a"].tolist() == [1, columns[0].missing, 0]

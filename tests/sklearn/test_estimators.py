@@ -126,6 +126,25 @@ def test_categories_are_names_whatever_type_they_come_in() -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ([f"id{i}" for i in range(60)], "leave it out: "),
+        ([f"id{i}" for i in range(60)], "is a category: "),
+        (pd.date_range("2020", periods=60), "leave it out: "),
+        ([*map(str, range(50)), *["?"] * 10], "mean 'missing', "),
+        ([*map(str, range(50)), *["?"] * 10], "says so, else "),
+    ],
+)
+def test_an_error_of_a_column_is_mended_by_what_it_says(column: Any, says: str) -> None:
+    frame = pd.DataFrame({"a": np.arange(60) % 7, "b": column})
+    y, model = np.arange(60) % 2, LogicGateClassifier(**{**QUICK, "steps": 2})
+    with pytest.raises(ValueError, match="column 'b'") as error:
+        model.fit(frame, y)
+    line = str(error.value).partition(says)[2].partition("; or")[0].partition(" says so")[0]
+    model.fit(eval(line, {"X": frame, "float": float}), y)
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"steps": 0}, ValueError, "steps == 0, must be >= 1"),
