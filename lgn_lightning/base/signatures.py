@@ -32,7 +32,7 @@ class Argument:
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the types that the annotation allows, such as ``["int", "None"]`` of ``Optional[int]``."""
+        """Types that the annotation allows, such as ``["int", "None"]`` of ``Optional[int]``; values of a Literal."""
         return list(dict.fromkeys(_kinds(ast.parse(self.kind or "Any", mode="eval").body)))
 
 
@@ -217,6 +217,8 @@ def _kinds(node: ast.expr) -> Iterator[str]:
         if outer in ("Union", "Optional"):
             for part in inside:
                 yield from _kinds(part)
+        elif outer == "Literal":
+            yield from map(ast.unparse, inside)
         else:
             yield outer
         if outer == "Optional":

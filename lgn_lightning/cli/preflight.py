@@ -38,6 +38,9 @@ _NUMBERS: Final = (
 #: Types that no word stands for.
 _WORDLESS: Final = frozenset({"int", "float", "bool", "None", "list", "tuple", "Sequence", "Tensor"})
 
+#: Types that are never None; others may be names for what is.
+_NEVER_NONE: Final = _WORDLESS - {"None"} | {"str", "dict"}
+
 #: Layers of a net that is no mistake.
 _DEEP: Final = 10_000
 
@@ -102,16 +105,28 @@ def check_recipe(settings: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def _check_type(node: Node, name: str, argument: Argument | None, value: Any) -> None:
-    """Finds words where numbers, switches or lists belong; other types are checked where the class is built."""
-    kinds = [] if argument is None else argument.kinds
-    if not kinds or not _WORDLESS.issuperset(kinds) or not isinstance(value, str):
+    """Finds words where numbers, switches or lists belong, and null where neither the type nor the default is None.
+
+    Other types are checked where the class is built.
+    """
+    if argument is None:
         return
-    try:
-        float(value)
-    except ValueError:
+    kinds = argument.kinds
+    is_word = isinstance(value, str) and _WORDLESS.issuperset(kinds) and not _is_number(value)
+    types = [kind for kind in kinds if kind[0].isalpha() or kind[0] == "_"]  # the others are values of a Literal
+    is_null = value is None and _NEVER_NONE.issuperset(types) and argument.default != "None"
+    if is_word or is_null:
         where = f"{node.key}.{name}" if node.fixed else f"{node.key}.{name} ({node.path})"
-        expected = " or ".join("null" if kind == "None" else kind for kind in kinds)
-        raise UsageError(f"{where}: expected {expected}, got {value}") from None
+        expected = " or ".join({"None": "null", "Sequence": "list"}.get(kind, kind) for kind in kinds)
+        raise UsageError(f"{where}: expected {expected}, got {'null' if is_null else value}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_class(key: str, name: str, value: Any) -> None:

@@ -50,6 +50,7 @@ def test_every_recipe_passes(path: Path) -> None:
         ["--model.net.width=abc", "--trainer.max_steps=abc", "stray"],
         ["--run_name=x", "--logger=csv,wandb", "--seed_everything=3", "--ckpt_path=x.ckpt", "--weights_only=true"],
         ["--model.net.width=[2000, 1000]", "--model.net.depth=null"],
+        ["--model.num_classes=null", "--data.augment=null", "--trainer.callbacks=null", "--trainer.precision=null"],
     ],
     ids=lambda overrides: overrides[0],
 )
@@ -63,6 +64,18 @@ def test_what_may_be_right_passes(overrides: list[str]) -> None:
         ("digits", "--modl.net.width=3", "there is no key modl; did you mean model?"),
         ("digits", "--trainer.max_stepz 3", "trainer.max_stepz: there is no such key; did you mean max_steps?"),
         ("digits", "--trainer.max_steps=abc", "trainer.max_steps: expected int, got abc"),
+        ("digits", "--trainer.max_steps=null", "trainer.max_steps: expected int, got null"),
+        (
+            "digits",
+            "--model.net.tau=null",
+            "LogicMLP): expected float or 'auto', got null",
+        ),
+        ("digits", "--model.net.thresholds=null", "expected list or 'auto', got null"),
+        (
+            "mnist-8k-learned-aug",
+            "--data.size=null",
+            "MNIST): expected 28 or 20, got null",
+        ),
         ("digits", "--model.net.width=wide", "model.net.width (lgn_lightning.models.LogicMLP): expected int or list"),
         ("digits", "--trainer.max_epochs=ten", "trainer.max_epochs: expected int or null, got ten"),
         ("digits", "--model.optimizer.lr=fast", "model.optimizer.lr (torch.optim.Adam): expected float or Tensor"),
