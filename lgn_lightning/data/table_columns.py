@@ -125,8 +125,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str, remedies: Remedi
     kind = said or _kind(values, known, where, remedies)
     if kind == "category":
         categories = tuple(sorted(set(map(text_of, known))))
-        is_said = said is not None or isinstance(values.dtype, pd.CategoricalDtype)
-        if not is_said and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
+        if said is None and len(categories) > min(MAX_CATEGORIES, max(FEW_CATEGORIES, len(known) // 2)):
             raise _UselessError(
                 name,
                 f"has {len(categories):,} categories in {len(known):,} values, as names or keys have",
