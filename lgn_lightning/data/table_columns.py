@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
 from lgn_lightning.base.errors import DataError
+from lgn_lightning.base.settings_text import option
 from lgn_lightning.data.table_remedies import Remedies
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str, remedies: Remedi
             raise _UselessError(
                 name,
                 f"has {len(categories):,} categories in {len(known):,} values, as names or keys have",
-                f"; or say that {name!r} is a category: {remedies.take_as(name, 'category')}",
+                f"; or say that {name!r} is a category: {remedies.as_category(name)}",
             )
         return Column(name, "category", categories)
     if kind == "boolean":
@@ -180,7 +181,7 @@ def _kind(values: pd.Series[Any], known: pd.Series[Any], where: str, remedies: R
         odd = known[numbers.isna()].unique().tolist()
         if not odd:
             return "numeric"
-        shown, as_category = ", ".join(map(repr, odd[:3])), remedies.take_as(str(name), "category")
+        shown, as_category = ", ".join(map(repr, odd[:3])), remedies.as_category(str(name))
         raise DataError(
             f"{where} has mixed types: {share:.0%} of its values are numbers, others are {shown}; if these mean "
             f"'missing', {remedies.missing(odd[0])} says so, else {as_category}"
@@ -305,7 +306,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         if odd.size:
             raise DataError(
                 f"{where} holds whole numbers, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[odd[0]])}; "
-                "a numeric column in training takes both (data.types)"
+                f"{option('data.types', {str(values.name): 'numeric'})} in training, or floats in a frame, take both"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
         whole = np.where(numbers >= 2.0**63, np.iinfo(np.int64).max, inside.astype(np.int64))

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from lgn_lightning.base.settings_text import option
-
-
-class Remedies(Protocol):
-    """Words for the end of an error."""
-
-    def leave_out(self, names: Sequence[str]) -> str:
-        """Leaves these columns out."""
-
-    def take_as(self, name: str, kind: str) -> str:
-        """Says what type a column has."""
-
-    def missing(self, value: Any) -> str:
-        """Says that a value means that there is none."""
 
 
 class Options:
@@ -30,10 +17,11 @@ class Options:
     def leave_out(self, names: Sequence[str]) -> str:
         return option("data.drop", [*self._dropped, *names])
 
-    def take_as(self, name: str, kind: str) -> str:
-        return option("data.types", {name: kind})
+    def as_category(self, name: str) -> str:
+        return option("data.types", {name: "category"})
 
     def missing(self, value: Any) -> str:
+        """Says that a value means that there is none."""
         return option("data.missing", [value])
 
 
@@ -41,10 +29,13 @@ class FrameMethods:
     """Of a pandas.DataFrame named ``X``, as scikit-learn has it."""
 
     def leave_out(self, names: Sequence[str]) -> str:
-        return f"X.drop(columns={list(names)!r})"
+        return f"X.drop(columns={list(names)})"
 
-    def take_as(self, name: str, kind: str) -> str:
-        return f"X.astype({ ({name: kind})!r})"
+    def as_category(self, name: str) -> str:
+        return f"X.astype({dict.fromkeys([name], 'category')})"
 
     def missing(self, value: Any) -> str:
         return f"X.replace({value!r}, float('nan'))"
+
+
+Remedies: TypeAlias = Options | FrameMethods

@@ -120,6 +120,7 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
             names = [column.name for column in self.columns_] if not is_frame else None
             frame = pd.DataFrame(values, columns=names) if names else x.rename(columns=str)
             if fitting:
+                # What a frame that someone made calls a category was meant, however many there are.
                 said = {str(name): "category" for name in frame.select_dtypes("category").columns}
                 self.columns_ = _refused(find_columns, frame, said, "X", FrameMethods())
             return _refused(make_table_rows, self.columns_, frame, "X")[0], y

@@ -428,11 +428,11 @@ class _Comparison:
             out_of_range = any(words in theirs[1] for words in (" out of range", " out of bounds"))
             out_of_range &= "Dimension out of range" not in theirs[1]
             # Kernels compare winners with the places of a window, no address is made of them: others win nowhere.
-            out_of_range = out_of_range and "winner" not in _parameters(_told(seed, self._path))
+            out_of_range = out_of_range and "winner" not in _changed_parameters(seed, self._path)
             return Outcome(
                 "wrong" if out_of_range else "valid", f"accepted; the reference: {theirs[1]}", f"lgn::{name}"
             )
-        if name == "logic_stack_backward" and _OF_KEPT & _parameters(_told(seed, self._path)):
+        if name == "logic_stack_backward" and _OF_KEPT & _changed_parameters(seed, self._path):
             kind = "not finite"  # kernels read what was kept, the reference makes it anew of what it is given
         return _compare(f"lgn::{name}", content, theirs[1], kind)
 
@@ -456,9 +456,9 @@ def _told(seed: int, path: str) -> str:
     return "; ".join(told)
 
 
-def _parameters(told: str) -> set[str]:
+def _changed_parameters(seed: int, path: str) -> set[str]:
     """Names of the arguments that were changed."""
-    return {change.partition(":")[0] for change in told.split("; ")}
+    return {change.partition(":")[0] for change in _told(seed, path).split("; ")}
 
 
 def run(count: int, first: int = 0) -> Tally:
