@@ -90,7 +90,7 @@ class ConfidenceTemperature(NetState):
         """Mean over all gates of how far each has decided: the confidence, mapped from [1/K, 1] to [0, 1]."""
         total, count = 0.0, 0
         for layer in self._layers:
-            least = 0.5 ** (1 << layer.arity)
+            least = layer.parametrization.least_confidence(layer.arity)
             confidence = layer.parametrization.confidence(layer.weights.detach().float())
             total += float(((confidence - least) / (1 - least)).sum())
             count += len(confidence)

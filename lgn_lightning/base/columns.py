@@ -102,8 +102,9 @@ class Column:
         if np.any(values != np.floor(values), where=~missing):
             raise ValueError(f"column {self.name!r} holds whole numbers, and was given a fraction")
         clipped = np.clip(np.where(missing, 0, values).astype(np.float64), ends.min + 1, ends.max)
-        # The largest int64 is no float64: the next one would not fit.
+        # The ends of int64 are no float64, so the float next to each would not fit, or be the missing value.
         whole = np.where(clipped >= 2.0**63, ends.max, np.where(clipped >= 2.0**63, 0, clipped).astype(np.int64))
+        whole = np.maximum(whole, ends.min + 1)
         return np.where(missing, ends.min, whole).astype(self.dtype)
 
     def show(self, value: float | int) -> str:

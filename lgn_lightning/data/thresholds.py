@@ -89,10 +89,12 @@ class Encoding:
     def _thresholds(self, column: Column, known: NDArray[Any]) -> list[float | int]:
         given = self.given.get(column.name, self.thresholds)
         if isinstance(given, list):
-            typed = np.array(given, column.dtype)
-            if not typed.size or np.isnan(typed.astype(float)).any() or (np.diff(typed) <= 0).any():
+            numbers = np.array(given, float)
+            if not numbers.size or np.isnan(numbers).any() or (np.diff(numbers) <= 0).any():
                 raise DataError(f"the thresholds of column {column.name!r} must be increasing numbers, not {given}")
-            return [value.item() for value in typed]
+            # A whole number is greater than 0.5 where it is greater than 0.
+            typed = column.convert(numbers if column.is_float else np.floor(numbers))
+            return [value.item() for value in np.unique(typed)]
         distinct, counts = np.unique(known, return_counts=True)
         if distinct.size < 2:
             return []

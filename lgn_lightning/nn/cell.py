@@ -89,9 +89,10 @@ class LogicCell(nn.Module):
         return self.in_dim + self.state_dim, self.own_dim + of_state * self.state_dim
 
     def _check_widths(self) -> None:
-        layers = [module for module in self.net.modules() if hasattr(module, "in_dim") and hasattr(module, "out_dim")]
-        if layers:
-            self._check_ends(getattr(layers[0], "in_dim", None), getattr(layers[-1], "out_dim", None))
+        """Checks the ends of nets that say them; the forward pass checks those of the others."""
+        parts = list(self.net) if isinstance(self.net, nn.Sequential) else [self.net]
+        if parts and hasattr(parts[0], "in_dim") and hasattr(parts[-1], "out_dim"):
+            self._check_ends(parts[0].in_dim, parts[-1].out_dim)
 
     def _check_ends(self, taken: Any, given: Any) -> None:
         wanted = self.net_dims

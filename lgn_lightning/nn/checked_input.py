@@ -55,3 +55,14 @@ def check_range(x: Tensor, what: str, mend: str) -> None:
         raise ValueError(f"{what} got NaN: clean the data, or fill in the gaps")
     if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
         raise ValueError(f"{what} got numbers from {least:g} to {most:g}, but takes those in [0, 1]: {mend}")
+
+
+def check_bits(x: Tensor, what: str, mend: str) -> None:
+    """Refuses all numbers but 0 and 1, which are what gates take in ``.eval()`` mode."""
+    check_range(x, what, mend)
+    fractions = x[(x != 0) & (x != 1)]
+    if len(fractions):
+        raise ValueError(
+            f"{what} got {fractions[0].item():g} in .eval() mode, where gates take bits, 0 or 1, as their circuit "
+            f"does: {mend}"
+        )

@@ -91,6 +91,7 @@ class Columns(nn.Module):
         if learnable:
             self.weights = nn.Parameter(torch.zeros(num_bits))
         self._kept: tuple[Any, Comparisons, list[_Group]] | None = None
+        self._seen: Tensor | None = None  # the weights that it was made of
 
     @property
     def out_dim(self) -> int:
@@ -192,11 +193,13 @@ class Columns(nn.Module):
 
     def _prepared(self, device: torch.device) -> tuple[Comparisons, list[_Group]]:
         """Comparisons, and what a batch needs of them; made anew when buffers or thresholds changed."""
-        learned = self.weights._version if self.learnable else 0
-        key = (device, self.about.data_ptr(), self.constant.data_ptr(), self.constant._version, learned)
-        if self._kept is None or self._kept[0] != key:
+        key = (device, self.about.data_ptr(), self.constant.data_ptr(), self.constant._version)
+        # By value: a fused optimizer step leaves the version of a parameter as it is.
+        moved = self.learnable and (self._seen is None or not torch.equal(self.weights.detach(), self._seen))
+        if self._kept is None or self._kept[0] != key or moved:
             comparisons = self.comparisons()
             self._kept = key, comparisons, _groups(comparisons, device)
+            self._seen = self.weights.detach().clone() if self.learnable else None
         return self._kept[1], self._kept[2]
 
     @staticmethod

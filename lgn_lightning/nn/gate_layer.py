@@ -12,7 +12,7 @@ from lgn_lightning.base.finite import surely_without_nan
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn.autocast import autocast_dtype
-from lgn_lightning.nn.checked_input import CheckedInput, check_range
+from lgn_lightning.nn.checked_input import CheckedInput, check_bits, check_range
 from lgn_lightning.nn.learned_connections import LearnedConnections
 from lgn_lightning.nn.parametrizations import INITS, Parametrization, make_parametrization
 from lgn_lightning.nn.samplers import GateSample, Sampler, hard_tables, make_sampler
@@ -196,7 +196,7 @@ class GateLayer(CheckedInput):
         return sample.table.sigmoid() if sample.warped else sample.table
 
     def check_numbers(self, x: Tensor) -> None:
-        """Looks at inputs that no layer before this one was trained to give, once a stage: see :class:`CheckedInput`.
+        """Checks inputs that carry no gradient, so data, once a stage: see :class:`CheckedInput`.
 
         Raises:
             ValueError: If they lie outside [0, 1], or in ``.eval()`` mode are no bits.
@@ -206,13 +206,7 @@ class GateLayer(CheckedInput):
         if x.requires_grad or x.is_meta or not self.looks():
             return
         name = getattr(self, "_name", type(self).__name__)
-        check_range(x, name, _MEND)
-        fractions = x[(x != 0) & (x != 1)]
-        if len(fractions) and not self.training:
-            raise ValueError(
-                f"{name} got {fractions[0].item():g} in .eval() mode, where gates take bits, 0 or 1, as their circuit "
-                f"does: {_MEND}"
-            )
+        (check_range if self.training else check_bits)(x, name, _MEND)
 
     @property
     def input_text(self) -> str:

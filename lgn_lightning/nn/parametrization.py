@@ -3,7 +3,7 @@
 A gate of k inputs is its table: 2^k numbers in [0, 1], the first input being the most significant digit of an entry's
 number. Layers know nothing else, so that every parametrization here trains, and exports, with every layer.
 
-All of them have *logits* that are linear in the weights; a sampler adds noise to the logits or divides them by a
+All of them have *logits* that are affine in the weights; a sampler adds noise to the logits or divides them by a
 temperature without knowing which parametrization it has (:mod:`lgn_lightning.nn.samplers`).
 """
 
@@ -66,7 +66,7 @@ class Parametrization(ABC):
 
     @abstractmethod
     def logits(self, weights: Tensor) -> Tensor:
-        """The numbers that are compared to find the hard gate; linear in the weights, differentiable."""
+        """The numbers that are compared to find the hard gate; affine in the weights, differentiable."""
 
     @abstractmethod
     def table_of_logits(self, logits: Tensor) -> Tensor:
@@ -101,19 +101,23 @@ class Parametrization(ABC):
 
     @abstractmethod
     def confidence(self, weights: Tensor) -> Tensor:
-        """Probability of each gate's likeliest gate when gates are drawn, from that of a gate of all: ``[n]``."""
+        """Probability of each neuron's most likely gate, ``[n]``: from :meth:`least_confidence` up to 1."""
+
+    def least_confidence(self, inputs: int = 2) -> float:
+        """The confidence where all gates with that number of inputs are equally likely."""
+        return 0.5 ** (1 << inputs)
 
     @abstractmethod
     def distance_to_full(self, weights: Tensor) -> Tensor:
-        """How far logits are from those of a gate that depends on all inputs: ``[n]``, differentiable, 0 of such gates.
+        """Smallest change of one logit after which the hard gate depends on all of its inputs: ``[n]``, differentiable.
 
-        It is the least by which one logit has to pass another one, or 0, until the hard gate ignores no input.
+        It is 0 where the gate does already.
         """
 
     def probabilities_of(self, weights: Tensor, tables: Tensor) -> Tensor:
-        """Probability that a drawn gate is each of some, bool ``[m, 2^k]``: ``[n, m]``, differentiable.
+        """Probability that a gate drawn for each neuron has each of the tables, bool ``[m, 2^k]``: ``[n, m]``.
 
-        A ValueError of a parametrization that does not say so.
+        Differentiable. Raises ValueError if the parametrization defines no such probabilities.
         """
         raise ValueError(f"{type(self).__name__} has no probabilities of gates: leave HardwarePrice out")
 

@@ -14,7 +14,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.cell import LogicCell
-from lgn_lightning.nn.checked_input import CheckedInput, check_range, free_to_look
+from lgn_lightning.nn.checked_input import CheckedInput, check_bits, check_range, free_to_look
 from lgn_lightning.nn.deferred import deferring, hooked
 from lgn_lightning.nn.group_sum import GroupSum
 from lgn_lightning.nn.logic_layer import LogicLayer
@@ -117,7 +117,8 @@ class LogicRecurrent(CheckedInput):
             raise ValueError("a sequence has no step: give at least one")
         looks = self.looks()
         if looks and x.dtype != torch.bool:
-            check_range(x, "LogicRecurrent", "put an encoder before it")
+            soft = any(part.training for part in self.modules())  # `soft_gates` sets the mode of layers alone
+            (check_range if soft else check_bits)(x, "LogicRecurrent", "put an encoder before it")
         if lengths is not None:
             if lengths.shape != x.shape[:1] or lengths.is_floating_point():
                 raise ValueError(f"lengths are {lengths.dtype} {list(lengths.shape)}: give whole numbers [{len(x)}]")

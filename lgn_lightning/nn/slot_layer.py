@@ -191,6 +191,9 @@ class _SlotSoftmax(Softmax):
     def gates_of_logits(self, logits: Tensor) -> Tensor:
         return logits.argmax(-1)
 
+    def least_confidence(self, inputs: int = 2) -> float:
+        return 1 / self.slots
+
     def from_table(self, table: Tensor) -> Tensor:
         """Not there: slots hold gates and wires, which no table has."""
         raise ValueError("slots cannot be converted to or from another parametrization")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from lgn_lightning.callbacks import ConfidenceTemperature
 from lgn_lightning.models import LogicMLP
+from lgn_lightning.nn import GroupSum, SlotLayer, Threshold
+from lgn_lightning.nn.samplers import Gumbel
 from tests.callbacks.callback_toy import CLASSES, SHAPE, loader, module, trainer
 
 
@@ -46,6 +50,16 @@ def test_decided_gates_have_the_lowest_temperature(tmp_path: Path, parametrizati
     callback = ConfidenceTemperature(decay=0.0, every_n_steps=1)
     trainer(tmp_path, callback, max_steps=1).fit(module(of), loader())
     assert 0.5 <= callback.temperature < 0.7
+
+
+@pytest.mark.parametrize("slots", [2, 16, 64])
+def test_slots_that_are_all_as_likely_have_the_highest_temperature(tmp_path: Path, slots: int) -> None:
+    layer = SlotLayer(math.prod(SHAPE), 12, num_candidates=slots, sampler=Gumbel(straight_through=True))
+    torch.nn.init.zeros_(layer.weights)
+    callback = ConfidenceTemperature(decay=0.0, every_n_steps=1)
+    of = nn.Sequential(Threshold([0.5], SHAPE), layer, GroupSum(CLASSES))
+    trainer(tmp_path, callback, max_steps=1).fit(module(of), loader())
+    assert callback.temperature == pytest.approx(3.0)
 
 
 def test_soft_gates_and_bad_arguments_are_refused(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_infinities_are_values() -> None:
 def test_given_thresholds() -> None:
     assert constants(fit([1.0, 2.0], given={"a": [0.5, 1.5]})) == [0.5, 1.5]
     assert len(fit(range(100), "int32", given={"a": 3})) == 3
+    assert constants(fit(range(-9, 9), "int32", given={"a": [-1.5, 0.2, 0.7, 3]})) == [-2, 0, 3]
+    assert constants(fit(range(-9, 9), "int64", given={"a": [float("-inf"), 1e30]})) == [-(2**63) + 1, 2**63 - 1]
     with pytest.raises(DataError, match="increasing"):
         fit([1.0, 2.0], given={"a": [1.5, 0.5]})
 

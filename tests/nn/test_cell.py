@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lgn_lightning.circuit import CircuitError, SequentialCircuit
-from lgn_lightning.nn import GroupSum, LogicCell, LogicLayer, LogicRecurrent, LogicSequential, StepEncoder
+from lgn_lightning.nn import GroupSum, LogicCell, LogicConcat, LogicLayer, LogicRecurrent, LogicSequential, StepEncoder
 
 
 def cell(state: int = 4, own: int = 3, memory: str = "gates", **options: str) -> LogicCell:
@@ -31,6 +31,8 @@ def test_widths_that_do_not_close_are_refused() -> None:
         made(torch.zeros(2, 5), torch.zeros(2, 4))
     with pytest.raises(CircuitError, match="gives 6, but"):
         SequentialCircuit.from_module(LogicSequential(StepEncoder(num_bits=5), LogicRecurrent(made), GroupSum(3)))
+    skips = LogicConcat(nn.Identity(), LogicLayer(8, 8))  # wider than each of its layers
+    assert LogicCell(skips, 4, 4, 12)(torch.zeros(2, 4), torch.zeros(2, 4))[0].shape == (2, 12)
     for sizes in ((0, 4, 3), (5, 0, 3), (5, 4, -1)):
         with pytest.raises(ValueError, match="1 input bit and 1 state bit"):
             LogicCell(LogicLayer(9, 7), *sizes)

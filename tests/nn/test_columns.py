@@ -143,6 +143,20 @@ def test_learned_thresholds_move_and_are_what_is_compared_with() -> None:
     assert np.array_equal(moved.encode(rows), columns(as_tensor(rows)).numpy() != 0)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_bits_follow_the_thresholds_that_an_optimizer_moves(fused: bool) -> None:
+    """A fused step does not raise the version of a parameter."""
+    comparisons = compare(("f", Op.GREATER, 1.0), ("f", Op.GREATER, 2.0))
+    columns = layer(comparisons, learnable=True).train()
+    rows = table({"f": [1.6, 0.0], "i": [5, 5], "d": [0, 0], "c": [1, 1], "l": [0, 0], "b": [0, 0]})
+    optimizer = torch.optim.Adam(columns.parameters(), lr=1.0, fused=fused)
+    (-columns(as_tensor(rows))[:, 1].sum()).backward()
+    optimizer.step()
+    assert columns.comparisons().value(1) < 1.6
+    for mode in (True, False):
+        assert columns.train(mode)(as_tensor(rows))[0].tolist() == [1, 1]
+
+
 def test_noise_flips_bits_in_training_alone() -> None:
     rows, comparisons = some()
     columns = layer(comparisons, noise=0.25)

@@ -65,6 +65,15 @@ def test_circuit_agrees_with_the_net(curvature: bool) -> None:
     assert np.array_equal(circuit.optimize().scores(images), expected)
 
 
+def test_circuit_agrees_where_trained_thresholds_have_crossed() -> None:
+    threshold = Threshold([0.2, 0.6], (1, 3, 4), flatten=False, learnable=True)
+    threshold.weights.data = threshold.weights.data.flip(0)
+    net = nn.Sequential(threshold, EdgeChannels(2, (1, 3, 4), (0, 1)), nn.Flatten(), GroupSum(2)).eval()
+    images = torch.randint(256, (200, 1, 3, 4), dtype=torch.uint8)
+    with torch.no_grad():
+        assert np.array_equal(Circuit.from_module(net).scores(images), net(images).round().int().numpy())
+
+
 def test_a_gradient_reaches_the_bits_and_no_further() -> None:
     bits = torch.rand(3, 4, 5, 5).round().requires_grad_()
     y = EdgeChannels(2, (2, 5, 5))(bits)

@@ -74,8 +74,15 @@ def test_evaluation_is_hard_and_the_same_on_packed_bits(sampler: str, monkeypatc
 def test_soft_gates_are_soft_at_every_step() -> None:
     layer = recurrent("soft").eval()
     with soft_gates(layer):
-        y = layer(bits())
+        y = layer(bits() * 0.7)
     assert ((y > 0.01) & (y < 0.99)).any()
+
+
+def test_fractions_are_refused_where_gates_are_hard() -> None:
+    layer = recurrent("soft")
+    layer(bits() * 0.7)
+    with pytest.raises(ValueError, match=r"LogicRecurrent got 0\.7 in \.eval\(\) mode.*encoder"):
+        layer.eval()(bits() * 0.7)
 
 
 def test_checkpoints_compute_the_same() -> None:

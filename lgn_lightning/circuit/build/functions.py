@@ -63,10 +63,22 @@ def apply(space: Space, func: Callable[..., Any], args: tuple[Any, ...], kwargs:
     if inside and not isinstance(args[0], Traced):
         raise ValueError(f"{name} writes activations into a tensor: join them by torch.cat or torch.stack instead")
     result = handler(space, func, plain, args, kwargs)
-    if not inside:
-        return result
-    args[0].value = result.value
-    return args[0]
+    if inside:
+        args[0].write(result.value)
+        return args[0]
+    if plain in _VIEWS or (plain == "getitem" and _is_basic(args[1])):
+        base = leaves(args, kwargs)[0]
+        for view in leaves(result, {}):
+            if view is not base and view.dtype == base.dtype:  # another type is a copy
+                view.share(base)
+                view.place = (base, args[1], base.seen) if plain == "getitem" else None
+    return result
+
+
+def _is_basic(index: Any) -> bool:
+    """Whether an index gives a view: numbers, slices, ``...`` and ``None``."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is ... or isinstance(part, (int, slice)) for part in parts)
 
 
 def _name_of(func: Callable[..., Any]) -> str:
@@ -204,9 +216,12 @@ def _put(space: Space, func: Any, name: str, args: tuple[Any, ...], kwargs: dict
     if not isinstance(x, Traced):
         raise ValueError("it writes activations into a tensor: join them by torch.cat or torch.stack instead")
     y = y if isinstance(y, Traced) else space.constants(torch.as_tensor(y))
+    if y.place is not None and y.place[0] is x and y.place[1:] == (index, x.seen):
+        x.share(y)  # x[…] &= z: y is this place of x, which alone was written
+    put = space.ids(y)
     ids = space.ids(x).clone()
-    ids[tree_map(lambda part: part.cpu() if isinstance(part, Tensor) else part, index)] = space.ids(y)
-    x.value = Bits((ids,), torch.tensor([0, 1]).to(x.dtype))
+    ids[tree_map(lambda part: part.cpu() if isinstance(part, Tensor) else part, index)] = put
+    x.write(Bits((ids,), torch.tensor([0, 1]).to(x.dtype)))
 
 
 def _pad(space: Space, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -285,6 +300,14 @@ _ASKED: Final = named(
     "is_nested is_mps is_xpu is_leaf grad grad_fn requires_grad is_floating_point is_complex is_contiguous is_signed "
     "len stride element_size get_device itemsize nbytes names storage_offset result_type can_cast hash is_same_size "
     "is_inference dir repr format",
+    True,
+)
+#: Functions whose results share memory with their first argument, or may.
+_VIEWS: Final = named(
+    "view reshape view_as reshape_as flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims movedim "
+    "moveaxis t T mT adjoint expand expand_as broadcast_to narrow select split tensor_split split_with_sizes chunk "
+    "unbind diagonal ravel atleast_1d atleast_2d hsplit vsplit unsafe_chunk unsafe_split unfold float double half "
+    "bfloat16 int long short char byte bool to type type_as cpu cuda contiguous detach data requires_grad positive pos",
     True,
 )
 _IN_PLACE: Final = {f"i{name}": name for name in ("add", "sub", "mul", "div", "truediv", "and", "or", "xor", "pow")}

@@ -74,11 +74,43 @@ class NeedsBits(Exception):  # noqa: N818 - no error: the pass starts again
         self.name, self.function = name, function
 
 
+@dataclass(eq=False)
+class Memory:
+    """What a tensor and its views share: how often it was written in place."""
+
+    writes: int = 0
+
+
 class Traced(Tensor):
-    """A tensor of a value's shape and dtype that hands every function of torch to its `Space`."""
+    """A tensor of a value's shape and dtype that hands every function of torch to its `Space`.
+
+    A view has the value that its base had. So whichever of them is written in place, the others are not read any more.
+    """
 
     space: Space
-    value: Value
+    memory: Memory
+    current: Value
+    seen: int  # writes of the memory that the value knows
+    place: tuple[Traced, Any, int] | None  # of x[index]: x, the index, and what it had seen
+
+    @property
+    def value(self) -> Value:
+        """What it stands for; a ValueError if it was written under another name since."""
+        if self.seen != self.memory.writes:
+            raise ValueError(
+                "it reads a tensor that was written in place under another name, as a view or the base of one: "
+                "write x = x * y in place of x.mul_(y)"
+            )
+        return self.current
+
+    def write(self, value: Value) -> None:
+        """Takes another value in place."""
+        self.memory.writes += 1
+        self.current, self.seen = value, self.memory.writes
+
+    def share(self, base: Traced) -> None:
+        """Becomes a view, of which the base has the memory."""
+        self.memory, self.seen = base.memory, base.memory.writes
 
     @classmethod
     def __torch_function__(
@@ -100,7 +132,8 @@ class Space:
     def make(self, value: Value, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Traced:
         """A tensor that stands for a value."""
         traced = torch.zeros((), dtype=dtype).expand(tuple(shape)).as_subclass(Traced)
-        traced.space, traced.value = self, value
+        traced.space, traced.current = self, value
+        traced.memory, traced.seen, traced.place = Memory(), 0, None
         return traced
 
     def of_ids(self, ids: Tensor, table: Tensor | None = None) -> Traced:
@@ -154,7 +187,7 @@ class Space:
             return operands[0].expand(shape)
         columns = np.stack([part.expand(shape).reshape(-1).numpy() for part in operands], 1)
         ids = torch.from_numpy(self._gates(bits, columns)).reshape(shape)
-        x.value = Bits((ids,), torch.tensor([0, 1]).to(table.dtype))
+        x.current = Bits((ids,), torch.tensor([0, 1]).to(table.dtype))  # the same, as nodes
         return ids
 
     def _gates(self, table: list[bool], ids: NDArray[np.int64]) -> NDArray[np.int64]:

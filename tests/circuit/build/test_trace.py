@@ -179,6 +179,50 @@ def test_sums_heads_and_writing_in_place(then: Callable[[Any, Any], Any]) -> Non
     assert np.array_equal(circuit.scores(x), out.round().int().numpy())
 
 
+def put(h: Tensor, index: Any, value: Tensor) -> Tensor:
+    h[index] = value
+    return h
+
+
+def rows_in_place(h: Tensor) -> Tensor:
+    h[:, :5] *= h[:, 3:8]
+    h[..., 2] = 1 - h[..., 2]
+    return h
+
+
+def copy_in_place(h: Tensor) -> Tensor:
+    low = h[:, :4].clone().mul_(h[:, 4:])
+    bits = h > 0.5
+    number = bits.float()
+    number.mul_(h)
+    return torch.cat([low, h, number, bits.float()], 1)
+
+
+@pytest.mark.parametrize("then", [rows_in_place, copy_in_place, lambda h: h.view(-1, 2, 4).mul_(0).add_(1).flatten(1)])
+def test_what_is_written_in_place_and_read_under_its_name(then: Callable[[Any], Any]) -> None:
+    net = Broken(lambda net, h: then(h)).eval()
+    x = torch.rand(100, 8) < 0.5
+    with torch.no_grad():
+        assert np.array_equal(Circuit.from_module(net).scores(x.numpy()), net(x.float()).round().int().numpy())
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda h: h[:, :5].mul_(0) * 0 + h[:, :5],
+        lambda h: (h.view(-1).sub_(1).neg_(), h)[1],
+        lambda h: (h.unbind(1)[2].mul_(0), h)[1],
+        lambda h: (view := h[:, 2:], h.mul_(h[:, :1]), view)[2],
+        lambda h: put(h, (slice(None), slice(5, 8)), h[:, :3].mul_(0)),
+        lambda h: (h.detach().logical_not_(), h)[1],
+    ],
+)
+def test_what_is_written_under_another_name_is_refused(then: Callable[[Any], Any]) -> None:
+    """Its view, or its base, would keep the values from before."""
+    with pytest.raises(CircuitError, match=r"written in place under another name.*x \* y"):
+        Circuit.from_module(Broken(lambda net, h: then(h)).eval())
+
+
 def test_what_is_done_to_pixels_before_the_encoder_is_named() -> None:
     class Normalised(nn.Module):
         def __init__(self) -> None:
