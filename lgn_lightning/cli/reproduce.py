@@ -146,6 +146,8 @@ class Reproduction:
         if values is None:
             stopped = "its training was stopped; the same `lgn reproduce` resumes it"
             raise RunError(f"{folder.path} has no result.json: {stopped}")
+        if values.get("c_differs"):
+            raise RunError(f"{folder.path} has compiled C that is not its net: {values['c_differs']}")
         names = ("accuracy_hard", "accuracy_soft", "gates", "gates_exported", "steps", "train_seconds", "hardware")
         if fold is not None and values.get("gates") and fit(["verify", str(folder.path), "--no-proof"]):
             raise RunError(f"{folder.path} has a circuit that was not verified; the message is above")

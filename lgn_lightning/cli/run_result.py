@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.lightning_private import callbacks_of
 from lgn_lightning.callbacks import ResumePoint
 from lgn_lightning.cli.summary import Summary, hardware, print_summary, summarize, with_compiled
@@ -29,6 +30,9 @@ def record_result(trainer: Trainer, model: LogicModule, data: SampleDataModule, 
         model: What it trained.
         data: The data module of both.
         origin: Where the result comes from: ``recipe``, ``seed`` and ``commit``.
+
+    Raises:
+        ExportError: If the compiled C and the hard net disagree, which the result says, too.
     """
     chosen = trainer.checkpoint_callback
     # Without validation there is no best one, and the last one is the end of the training.
@@ -44,7 +48,11 @@ def record_result(trainer: Trainer, model: LogicModule, data: SampleDataModule, 
         summary, run = summarize(trainer, model, data, Path(path) if path else None), RunFolder(folder)
         about = dict(origin) | _training(trainer)
         run.finish(about | _values(summary, folder))  # first: what may fail below must not take it along
-        summary = with_compiled(summary, model, data)
+        try:
+            summary = with_compiled(summary, model, data)
+        except ExportError as error:
+            run.finish(about | _values(dataclasses.replace(summary, c_differs=str(error)), folder))
+            raise
         run.finish(about | _values(summary, folder))
         print_summary(summary)
 

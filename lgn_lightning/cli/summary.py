@@ -50,6 +50,7 @@ class Summary:
         available: Images of the test split.
         noun: What a sample is called.
         c_unchecked: Why nothing could be measured with the compiled C; None if it was, or there is none.
+        c_differs: How the compiled C differs from the net, which no summary is printed of; else None.
         metric: The metric that fits the target: ``acc``, or ``f1``, ``r2``, …
         metrics: All that was measured on the test split.
     """
@@ -70,6 +71,7 @@ class Summary:
     tested: int | None = None
     available: int | None = None
     c_unchecked: str | None = None
+    c_differs: str | None = None
     metric: str = "acc"
     metrics: dict[str, float] | None = None
     noun: str = "images"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import ExportError, LgnError
+from lgn_lightning.cli import run_result
 from lgn_lightning.cli.main import main
 from lgn_lightning.cli.reproduce import Reproduction
 from lgn_lightning.cli.results import append_result, read_results
@@ -81,6 +82,20 @@ def test_what_is_trained_is_not_trained_again(here: Path, capsys: pytest.Capture
     output = capsys.readouterr().out
     assert output.count("trained already") == 2
     assert "2 seeds" in output
+
+
+def test_a_run_whose_c_differs_from_its_net_is_no_result(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def differs(*_: object) -> None:
+        raise ExportError("lgn_net.c disagrees with the hard net on 3 of 360 test samples")
+
+    monkeypatch.setattr(run_result, "with_compiled", differs)
+    job = Reproduction.of(Path("small.yaml"))
+    for _ in range(2):  # the second time it is trained already
+        with pytest.raises(LgnError, match="compiled C that is not its net: lgn_net.c disagrees"):
+            job.run([11], main)
+    assert capsys.readouterr().out.count("trained already") == 1
 
 
 def test_other_settings_are_another_row_and_shown(here: Path) -> None:
