@@ -1,5 +1,6 @@
 """Learned connections that choose at some steps only."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,6 +9,26 @@ import torch
 from lgn_lightning.base.lightning_private import logs_this_step, needs_all_gradients
 from lgn_lightning.callbacks.training_length import begins_step, training_steps
 from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
+
+
+@dataclass
+class _Wires:
+    """Learned connections of a layer, and whether the user lets them learn: what was set last, unless by us."""
+
+    layer: GateLayer
+    part: LearnedConnections
+    free: bool
+    given: bool
+
+    def choose(self, learns: bool) -> None:
+        """Lets them learn or not, unless they are frozen, by themselves or with their layer."""
+        logits = self.part.logits
+        if logits.requires_grad != self.given:
+            self.free = logits.requires_grad
+        self.given = learns and self.free and self.layer.weights.requires_grad
+        logits.requires_grad_(self.given)
+        if not self.given:
+            logits.grad = None
 
 
 class WireSchedule(pl.Callback):
@@ -40,14 +61,17 @@ class WireSchedule(pl.Callback):
         self.every_n_steps = every_n_steps
         self.until = until
         self._steps = 0.0
-        self._layers: list[tuple[GateLayer, LearnedConnections]] = []
+        self._layers: list[_Wires] = []
         self._logged: list[torch.Tensor] = []
         self._moved = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         layers = logic_layers(pl_module).values()
         self._layers = [
-            (layer, part) for layer in layers for part in layer.modules() if isinstance(part, LearnedConnections)
+            _Wires(layer, part, part.logits.requires_grad, part.logits.requires_grad)
+            for layer in layers
+            for part in layer.modules()
+            if isinstance(part, LearnedConnections)
         ]
         if not self._layers:
             raise ValueError(
@@ -73,12 +97,9 @@ class WireSchedule(pl.Callback):
         step = trainer.global_step
         ends = step >= self.until * self._steps
         learns = step % self.every_n_steps == 0 and not ends
-        for layer, part in self._layers:
-            part.change_soon = not ends
-            # In a layer that is frozen as a whole nothing learns.
-            part.logits.requires_grad_(learns and layer.weights.requires_grad)
-            if not learns:
-                part.logits.grad = None
+        for wires in self._layers:
+            wires.part.change_soon = not ends
+            wires.choose(learns)
         if logs_this_step(trainer):
             if begins_step(trainer, batch_idx):
                 before, self._logged = self._logged, self._wires()
@@ -95,7 +116,7 @@ class WireSchedule(pl.Callback):
         self._logged = list(state_dict["wires"])
 
     def _wires(self) -> list[torch.Tensor]:
-        return [torch.stack(part.settled()) for _, part in self._layers]
+        return [torch.stack(wires.part.settled()) for wires in self._layers]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._release()
@@ -104,7 +125,7 @@ class WireSchedule(pl.Callback):
         self._release()
 
     def _release(self) -> None:
-        for _, part in self._layers:
-            part.logits.requires_grad_(True)
-            part.change_soon = False
+        for wires in self._layers:
+            wires.choose(True)
+            wires.part.change_soon = False
         self._layers, self._logged = [], []

@@ -128,6 +128,28 @@ def test_layers_that_are_frozen_stay_so(tmp_path: Path) -> None:
     assert recorder.changes([logits[count:] for logits in recorder.logits]) == [0, 2, 4, 6, 8]
 
 
+def test_wires_that_were_frozen_before_stay_so(tmp_path: Path) -> None:
+    data = SyntheticImages(SHAPE)
+    model = net(data)
+    first, second = logic_layers(model).values()
+    first.learned.logits.requires_grad_(False)  # type: ignore[union-attr]
+    second.requires_grad_(False)
+    before = [layer.learned.logits.clone() for layer in (first, second)]  # type: ignore[union-attr]
+
+    class Thaw(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: object) -> None:
+            if trainer.global_step == 6:
+                second.requires_grad_(True)
+
+    for thaw in ([], [Thaw()]):
+        fit(tmp_path / str(len(thaw)), model, data, *thaw, WireSchedule(every_n_steps=2))
+        assert torch.equal(first.learned.logits, before[0])  # type: ignore[union-attr]
+        assert first.weights.requires_grad
+        assert not first.learned.logits.requires_grad  # type: ignore[union-attr]
+        assert torch.equal(second.learned.logits, before[1]) == (not thaw)  # type: ignore[union-attr]
+        assert {part.requires_grad for part in second.parameters()} == {bool(thaw)}
+
+
 def test_a_schedule_of_wires_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     data = SyntheticImages(SHAPE)
     with pytest.raises(ValueError, match="at least one step, and a share"):
