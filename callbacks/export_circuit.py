@@ -130,9 +130,7 @@ class ExportCircuit(pl.Callback):
             except OSError as error:
                 raise _unwritable(folder, error) from error
             except CompilerError as error:
-                if "library" in self.formats:
-                    raise
-                rank_zero_warn(f"ExportCircuit: {exported.source} has no library: {error}")
+                self._without_library(folder, error)
                 return
             built[source] = ExportedCircuit.read(folder) or exported
             _log_artifacts(trainer, folder)
@@ -165,13 +163,25 @@ class ExportCircuit(pl.Callback):
                 copy_circuit_folder(twin, folder, about)
             else:
                 trial = self._trial(circuit, net)
+                options = ExportOptions(self.formats)
                 compiler = self._compiler if self.compile_at == "checkpoint" else None
-                write_circuit_folder(circuit, trial, folder, about, ExportOptions(self.formats), compiler)
+                try:
+                    write_circuit_folder(circuit, trial, folder, about, options, compiler)
+                except CompilerError as error:
+                    self._without_library(folder, error)
+                    write_circuit_folder(circuit, trial, folder, about, options, None)
         except OSError as error:
             raise _unwritable(folder, error) from error
         self._last = circuit, folder, trial
         self._pending[folder] = trial
         _log_artifacts(trainer, folder)
+
+    def _without_library(self, folder: Path, error: CompilerError) -> None:
+        """Warns of a compiler that failed, once; raises the error if ``formats`` insist on a library."""
+        if "library" in self.formats:
+            raise error
+        rank_zero_warn(f"ExportCircuit: {folder} has no library: {error}")
+        self._compiler = None
 
     def removed(self, trainer: pl.Trainer, checkpoint: Path) -> None:
         """Deletes the circuit of a checkpoint that was just deleted; only folders of ours are touched."""
