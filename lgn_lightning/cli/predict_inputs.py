@@ -54,12 +54,12 @@ def read_inputs(
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
     """
-    if columns is not None and not any(path.suffix == ".npy" for path in paths):
+    if columns is not None and not any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
         rows = _read_rows(columns, paths[0], gaps)
         return Samples([str(index) for index in range(len(rows))], rows)
-    if any(path.suffix == ".npy" for path in paths):
+    if any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError("give one .npy array alone, or images")
         array = _as_images(_read_array(paths[0]), shape)

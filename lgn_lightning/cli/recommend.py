@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lgn_lightning.base.errors import UsageError, note
-from lgn_lightning.base.settings_text import read_settings
+from lgn_lightning.base.settings_text import parse_yaml, read_settings
 from lgn_lightning.cli.options import add_data_root, key_value
 from lgn_lightning.cli.preflight import check_recipe
 from lgn_lightning.cli.recipe_keys import with_overrides
 from lgn_lightning.runs.recipes import recipe_files
 
-#: What YAML reads as something else than text.
-_NO_WORDS = ("true", "false", "yes", "no", "on", "off", "null", "y", "n", "-", "")
 #: Suffixes of files of sequences.
 _SEQUENCES = (".npz", ".ts")
 
@@ -71,13 +69,13 @@ def data_settings(given: list[str], target: list[str] | None, root: Path | None)
     kind = "ImageFolder"
     if not path.exists():
         is_class = "." in name and all(part.isidentifier() for part in name.split("."))
-        if name not in data.__all__ and (not is_class or is_table_file(path) or path.suffix in _SEQUENCES):
+        if name not in data.__all__ and (not is_class or is_table_file(path) or path.suffix.lower() in _SEQUENCES):
             raise UsageError(f"--data {first}: there is no such path, and no data module of this name")
         known = f"lgn_lightning.data.{name}" if name in data.__all__ else name
         return {"class_path": known, "init_args": more | ({"target": target} if target else {})}
     if path.is_dir():
         more["root"] = first
-    elif path.suffix in _SEQUENCES:
+    elif path.suffix.lower() in _SEQUENCES:
         kind, more = "Sequences", {"path": first}
     else:
         kind, more = "Table", {"path": first, "target": _target(path, target)}
@@ -136,8 +134,8 @@ def render(values: dict[str, Any]) -> str:
 
 def _yaml(value: Any) -> str:
     """A value in YAML, on one line: JSON, but for words that need no quotes."""
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]*[A-Za-z_/-]", value) and value.lower() not in _NO_WORDS
-    return str(value) if plain else json.dumps(value, ensure_ascii=False)
+    words = isinstance(value, str) and re.fullmatch(r"([^\W\d]|[./])[\w./-]*", value)
+    return str(value) if words and parse_yaml(f"key: {value}") == {"key": value} else json.dumps(value, ensure_ascii=False)
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:

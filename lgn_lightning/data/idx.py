@@ -27,7 +27,7 @@ def read_idx(name: str, path: Path, dimensions: int, md5: str | None = None) -> 
         content = path.read_bytes()
     except OSError as error:
         raise corrupt_file(name, path, f"cannot be read ({error.strerror})") from error
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:

@@ -98,9 +98,9 @@ def read_sequences(
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}; give sequences as .npz, .ts, or a table in long form")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _read_npz(path, task)
-    if path.suffix == ".ts":
+    if path.suffix.lower() == ".ts":
         if task == "steps":
             raise DataError(f"{path} has a class a sequence and none a step, as all .ts files: leave data.task out")
         return {"all": _read_ts(path)}

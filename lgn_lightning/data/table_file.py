@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -61,7 +62,7 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd  # takes half a second, which nothing but tables needs
 
     try:
-        if path.suffix in (".parquet", ".pq"):
+        if _is_parquet(path):
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
         else:
             form = csv_form(path)
@@ -73,7 +74,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise DataError(f"{path}: Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'") from error
     except (OSError, ValueError, EOFError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+        raise _unreadable(path, error) from error
     return check_frame(frame, str(path))
 
 
@@ -84,7 +85,7 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     """
     import pandas as pd  # as above
 
-    if path.suffix in (".parquet", ".pq"):
+    if _is_parquet(path):
         try:
             from pyarrow import parquet  # of the extra
         except ImportError as error:
@@ -101,7 +102,20 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     except (OSError, ValueError, EOFError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    mend = "; write the file in UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+    return DataError(f"{path} cannot be read as a table: {error}{mend}")
 
 
 def _nullable(kind: Any) -> Any:
@@ -162,7 +176,7 @@ def csv_form(path: Path) -> CsvForm:
     Raises:
         DataError: If its header is none.
     """
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+    with gzip.open(path, "rb") if _is_compressed(path) else path.open("rb") as file:
         head = file.read(_HEAD)
     whole = len(head) < _HEAD
     if not head.strip():
@@ -171,7 +185,7 @@ def csv_form(path: Path) -> CsvForm:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     try:
-        text = io.TextIOWrapper(io.BytesIO(head), encoding, "strict" if whole else "ignore", newline="").read()
+        text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=whole)  # the end may be cut off
     except UnicodeDecodeError:
         encoding, text = "latin-1", head.decode("latin-1")
     # Not by `splitlines`: other characters that it takes for ends of lines are text in a field.
@@ -202,7 +216,7 @@ def _refuse_short_lines(path: Path, form: CsvForm) -> None:
     """Looks at all lines: pandas takes what a short one lacks for missing values."""
     with (
         gzip.open(path, "rt", encoding=form.encoding, newline="")
-        if path.suffix == ".gz"
+        if _is_compressed(path)
         else path.open(encoding=form.encoding, newline="")
     ) as file:
         for number, row in enumerate(filter(None, csv.reader(file, delimiter=form.separator))):

@@ -169,6 +169,13 @@ def test_a_table(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "lgn recommend --data 'my table.csv' --target y" in text
 
 
+@pytest.mark.parametrize("name", ["0x1F", ".inf", "1_000_", "no", "2026-01-01", "größe", "a b"])
+def test_names_that_look_like_numbers_stay_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"x": range(400), name: ["p", "q"] * 200}).to_csv("t.csv", index=False)
+    _, settings = recommended(["t.csv", f"--target={name}"], capsys)
+    assert settings["data"]["init_args"]["target"] == name
+
+
 def test_what_the_data_module_is_told_stands_in_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     chance = np.random.default_rng(0)
     x, days = chance.normal(size=400), pd.date_range("2026-01-01", periods=400).strftime("%Y-%m-%d")

@@ -12,7 +12,7 @@ from lgn_lightning.data.table_file import as_frame, read_table
 
 def write(path: Path, text: str | bytes) -> Path:
     data = text if isinstance(text, bytes) else text.encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data) if path.suffix.lower() == ".gz" else data)
     return path
 
 
@@ -29,6 +29,26 @@ def test_whole_numbers_stay_exact_beside_missing_ones(tmp_path: Path, name: str)
     frame = read_table(write(tmp_path / name, f"a,b\n{2**62 + 1},x\n,y\n"))
     assert frame["a"].tolist()[0] == 2**62 + 1
     assert frame["a"].isna().tolist() == [False, True]
+
+
+def test_suffixes_in_capitals_are_the_same(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    table.to_parquet(tmp_path / "A.PARQUET")
+    write(tmp_path / "A.CSV.GZ", "a,b\n1,x\n2,y\n")
+    for name in ("A.PARQUET", "A.CSV.GZ"):
+        assert read_table(tmp_path / name).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}
+
+
+def test_large_files_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["straße,n", *(f"ü{i},{i}" for i in range(60_000))]
+    text = "\n".join(lines)
+    for encoding in ("latin-1", "utf-8", "utf-16"):
+        frame = read_table(write(tmp_path / "a.csv", text.encode(encoding)))
+        assert frame["straße"].iloc[-1] == "ü59999"
+        assert ("Latin-1" in capsys.readouterr().err) == (encoding == "latin-1")
+    late = text.replace("ü", "u").replace("ß", "s").encode() + "\nü,1".encode("latin-1")
+    with pytest.raises(DataError, match="utf-8.*write the file in UTF-8"):
+        read_table(write(tmp_path / "a.csv", late))
 
 
 def test_semicolons_decimal_commas_and_a_byte_order_mark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
