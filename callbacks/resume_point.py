@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -23,9 +23,7 @@ from lgn_lightning.base.lightning_private import (
     validates_after_batch,
     write_last,
 )
-
-#: The file in a run's folder that ``lgn fit --resume`` resumes from.
-RESUME_POINT: Final = Path("checkpoints", "resume.ckpt")
+from lgn_lightning.runs.folder import RunFolder
 
 
 class ResumePoint(pl.Callback):
@@ -78,7 +76,7 @@ class ResumePoint(pl.Callback):
         """Finds the run's folder, on all ranks: Lightning sends the choice of rank zero to the others."""
         self._trainer = trainer
         if stage == "fit" and not is_rehearsal(trainer):
-            self._path = Path(trainer.log_dir or trainer.default_root_dir) / RESUME_POINT
+            self._path = RunFolder(Path(trainer.log_dir or trainer.default_root_dir)).resume_point
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restores the state: this is the last hook before a resumed run asks for its first batch."""

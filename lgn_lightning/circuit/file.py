@@ -58,10 +58,10 @@ _PLACES: Final = tuple(part.name for part in fields(Places))
 
 
 #: A circuit of any form.
-AnyCircuit: TypeAlias = Netlist | LoopedNetlist | SequentialNetlist
+AnyNetlist: TypeAlias = Netlist | LoopedNetlist | SequentialNetlist
 
 
-def circuit_to_bytes(circuit: AnyCircuit) -> bytes:
+def circuit_to_bytes(circuit: AnyNetlist) -> bytes:
     """Returns the contents of a circuit file; equal circuits give equal bytes."""
     stages: list[dict[str, Any]] = []
     looped = isinstance(circuit, LoopedNetlist)
@@ -108,7 +108,7 @@ def _dtype(name: str) -> str:
     return _ARRAYS[name.rpartition(".")[2]]
 
 
-def circuit_from_bytes(data: bytes, source: str = "circuit file") -> AnyCircuit:
+def circuit_from_bytes(data: bytes, source: str = "circuit file") -> AnyNetlist:
     """Reads a circuit file; a CircuitError that names the ``source`` if it is none, of a later version or corrupt."""
     if len(data) < _PREFIX.size + _DIGEST or not data.startswith(MAGIC):
         raise CircuitError(f"{source} is not a circuit file (it does not begin with {MAGIC!r}, or is too short)")
@@ -196,10 +196,10 @@ def _read_arrays(body: bytes, offset: int, listing: list[tuple[str, int]]) -> di
     return arrays
 
 
-def save_circuit(circuit: AnyCircuit, path: str | os.PathLike[str]) -> None:
+def save_circuit(circuit: AnyNetlist, path: str | os.PathLike[str]) -> None:
     atomic_write_bytes(path, circuit_to_bytes(circuit))
 
 
-def read_circuit(path: str | os.PathLike[str]) -> AnyCircuit:
+def read_circuit(path: str | os.PathLike[str]) -> AnyNetlist:
     """Reads a circuit file; see `circuit_from_bytes` for the errors."""
     return circuit_from_bytes(Path(path).read_bytes(), str(path))

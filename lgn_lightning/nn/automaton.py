@@ -13,7 +13,7 @@ from torch.nn import functional
 from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.api import Circuit, CircuitBuilder
 from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.build.majority import add_majorities
+from lgn_lightning.circuit.build.counting import function_of_count
 from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.native import BuildError
 from lgn_lightning.circuit.net.netlist import NodeIds
@@ -138,7 +138,8 @@ class LogicAutomaton(CheckedInput):
         if wires.size != self.channels * self.votes:
             raise ValueError(f"the rule gives {wires.size} bits, not {self.votes} votes on {self.channels} channels")
         if self.votes > 1:
-            wires = add_majorities(builder, wires.reshape(self.channels, self.votes))
+            most = [2 * ones > self.votes for ones in range(self.votes + 1)]
+            wires = function_of_count(builder, wires.reshape(self.channels, self.votes), most)
         return builder.finish(wires)
 
     def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:

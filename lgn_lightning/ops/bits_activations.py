@@ -58,8 +58,12 @@ def empty_words(op: str, like: Tensor, rows: int, features: int) -> Tensor:
     """Empty words ``[rows, features]`` in the memory format of the op's kernel."""
     if not library.has_native(op, like.device.type):
         return like.new_empty((rows, features), dtype=torch.int64)
-    pitch = (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
-    return like.new_empty_strided((rows, features), (1, pitch), dtype=torch.int64)
+    return like.new_empty_strided((rows, features), (1, word_pitch(rows)), dtype=torch.int64)
+
+
+def word_pitch(rows: int) -> int:
+    """Words from a feature to the next one, where kernels make rows of so many words; at least a pair."""
+    return (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
 
 
 class _Pack(torch.autograd.Function):

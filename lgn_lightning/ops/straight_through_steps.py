@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 
 from lgn_lightning.ops import library
-from lgn_lightning.ops.bits_activations import new_edge
+from lgn_lightning.ops.bits_activations import new_edge, word_pitch
 from lgn_lightning.ops.straight_through import BitLayer, by_field, check_layer
 
 __all__ = ["BitSteps", "bit_steps"]
-
-#: Words of a row are padded to that many, as kernels make them.
-_ROW_WORDS = 2
 
 
 class BitSteps(NamedTuple):
@@ -125,7 +122,7 @@ def _fake(words: Tensor, initial: Any, lengths: Any, *rest: Any) -> tuple[Tensor
 def _new_inputs(words: Tensor, count: int, width: int) -> Tensor:
     """Empty words ``[rows, count, width]``, feature-major."""
     rows = words.shape[0]
-    pitch = (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
+    pitch = word_pitch(rows)
     return words.new_empty_strided((rows, count, width), (1, width * pitch, pitch))
 
 

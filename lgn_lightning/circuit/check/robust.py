@@ -89,7 +89,7 @@ def decides_alike(circuit: Netlist, region: Region, timeout: float) -> Answer:
         every = [way.margins(counts) for way in wrong]
         return np.asarray(np.min(every, axis=0, initial=np.iinfo(np.int32).max))
 
-    if region.cases <= max(_EVERY_CASE, 1):
+    if region.cases <= _EVERY_CASE:
         for picks in region.every_case():
             bad = np.flatnonzero(margins(picks) <= 0)
             if bad.size:

@@ -11,7 +11,7 @@ from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netlist
 from lgn_lightning.circuit.simulate import encode, scores
 
-AnyCircuit = Netlist | LoopedNetlist
+_WithoutState = Netlist | LoopedNetlist
 
 #: Circuits of up to this many inputs are compared on every input.
 EXHAUSTIVE_INPUTS: Final = 20
@@ -66,7 +66,7 @@ def _same(left: CircuitInputs, right: CircuitInputs, name: str) -> bool:
     return np.array_equal(ours, theirs) if isinstance(ours, np.ndarray) else bool(ours == theirs)
 
 
-def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None) -> Verification:
+def verify(left: _WithoutState, right: _WithoutState, samples: ArrayLike | None = None) -> Verification:
     """Compares the scores of two circuits on all inputs or, where these are many, on the same random ones every time.
 
     The inputs are bits; what makes them of samples is not compared, see `differences_around`. ``samples``, as
@@ -85,7 +85,7 @@ def verify(left: AnyCircuit, right: AnyCircuit, samples: ArrayLike | None = None
     return Verification(True, exhaustive, tried)
 
 
-def _inputs(circuit: AnyCircuit, samples: ArrayLike | None) -> Iterator[NDArray[np.bool_]]:
+def _inputs(circuit: _WithoutState, samples: ArrayLike | None) -> Iterator[NDArray[np.bool_]]:
     """Input bits to try, in blocks: all where they are few, else random ones; then the samples."""
     inputs = circuit.num_inputs
     generator = np.random.default_rng(0)

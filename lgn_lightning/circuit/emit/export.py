@@ -18,7 +18,7 @@ from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
 from lgn_lightning.circuit.emit.verilog_stream import emit_stream_bench, emit_verilog_stream
-from lgn_lightning.circuit.file import SUFFIX, AnyCircuit, circuit_to_bytes
+from lgn_lightning.circuit.file import SUFFIX, AnyNetlist, circuit_to_bytes
 from lgn_lightning.circuit.net.looped import LoopedNetlist
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import SequentialNetlist
@@ -109,7 +109,7 @@ class ExportedFiles:
 
 
 def export_circuit(
-    circuit: AnyCircuit,
+    circuit: AnyNetlist,
     folder: str | os.PathLike[str],
     stem: str,
     formats: Sequence[str] = ("c",),
@@ -133,7 +133,7 @@ def export_circuit(
     return export_files(circuit, Path(folder), ExportOptions(tuple(formats), stem, **options))
 
 
-def export_files(circuit: AnyCircuit, folder: Path, options: ExportOptions) -> ExportedFiles:
+def export_files(circuit: AnyNetlist, folder: Path, options: ExportOptions) -> ExportedFiles:
     """Does what `export_circuit` does, with its options in one object."""
     if isinstance(circuit, SequentialNetlist):
         _refuse_state(options)
@@ -154,7 +154,7 @@ def export_files(circuit: AnyCircuit, folder: Path, options: ExportOptions) -> E
 Contents = dict[str, tuple[str, str | bytes]]
 
 
-def _c(circuit: AnyCircuit, options: ExportOptions) -> Contents:
+def _c(circuit: AnyNetlist, options: ExportOptions) -> Contents:
     name, word_bits = options.prefix, options.word_bits
     if isinstance(circuit, SequentialNetlist):
         source = emit_c_stream(circuit, name=name, word_bits=word_bits, header=f"{options.name}.h")
