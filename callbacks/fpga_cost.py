@@ -1,6 +1,9 @@
 """Logs what the net would cost on an FPGA while it trains."""
 
+from typing import Any
+
 import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lgn_lightning.circuit import Circuit, CircuitError, estimate, optimize
@@ -19,7 +22,7 @@ class FpgaCost(pl.Callback):
     without a C++ compiler, after one warning.
 
     Args:
-        every_n_validations: Measure at each *n*-th validation.
+        every_n_validations: Measure at each *n*-th validation of a training; ``trainer.validate`` measures always.
 
     Raises:
         ValueError: If that is below 1.
@@ -32,14 +35,22 @@ class FpgaCost(pl.Callback):
         self._validations, self._possible = 0, True
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._possible = True
+        self._validations, self._possible = 0, True  # before those of a checkpoint
+
+    def state_dict(self) -> dict[str, Any]:
+        """The validations so far: a resumed run measures at those of the whole one."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them over."""
+        self._validations = state_dict["validations"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         net = getattr(pl_module, "net", pl_module)
         if trainer.sanity_checking or not self._possible or not logic_layers(net):
             return
         self._validations += 1
-        if self._validations % self.every_n_validations:
+        if trainer.state.fn == TrainerFn.FITTING and self._validations % self.every_n_validations:
             return
         try:
             cost = estimate(optimize(Circuit.from_module(net)))

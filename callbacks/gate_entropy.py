@@ -62,7 +62,7 @@ class GateEntropy(pl.Callback):
         chosen = {f"gates/chosen_layer_{i}": gates.cpu() for i, gates in _chosen(pl_module).items()}
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                import wandb
+                import wandb  # an extra, which is there if its logger is
 
                 histograms: dict[str, Any] = {
                     name: wandb.Histogram(np_histogram=np.histogram(gates.numpy(), bins=edges))

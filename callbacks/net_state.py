@@ -1,4 +1,4 @@
-"""What a callback has learned of one net is not held against another."""
+"""Callbacks whose state begins anew when they are given another net."""
 
 from __future__ import annotations
 

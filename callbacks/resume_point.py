@@ -133,8 +133,8 @@ class ResumePoint(pl.Callback):
         """Stops the clock; ``last.ckpt`` becomes the end of the training."""
         self._tick()
         self._release()
-        if self._stop == signal.SIGTERM:  # no later step could write a resume point
-            raise SIGTERMException
+        if self._stop is not None:  # no later step could write a resume point
+            raise KeyboardInterrupt if self._stop == signal.SIGINT else SIGTERMException
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 self._save_last[callback] = callback.save_last

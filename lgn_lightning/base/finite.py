@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def surely_without_nan(x: Tensor) -> bool:
     """Whether a tensor is known to hold no NaN: asked on the CPU alone, as others wait for the device.
 
-    A sum that is none had none in it, and is the fastest way to read all numbers.
+    A sum that is not NaN has no NaN among its terms, and summing is the fastest way to read all numbers.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False

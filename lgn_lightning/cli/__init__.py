@@ -1,1 +1,1 @@
-"""The command ``lgn``: a file a verb, of the verb's name."""
+"""The command ``lgn``: one file a verb, of its name, and what verbs share."""

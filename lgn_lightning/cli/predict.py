@@ -160,7 +160,7 @@ def open_classifier(source: Path, engine: str, threads: int) -> Classifier:
 
 def _of_net(net: Any, threads: int, decoding: Decoding) -> Callable[[NDArray[Any]], _Answers]:
     """What a net without gates computes, such as a baseline."""
-    import torch
+    import torch  # as above
 
     def classify(x: NDArray[Any]) -> _Answers:
         torch.set_num_threads(threads)

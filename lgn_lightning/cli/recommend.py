@@ -103,7 +103,7 @@ def with_keys(settings: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 def _target(path: Path, target: list[str] | None) -> str | list[str]:
     if target is None:
-        from lgn_lightning.data.table_file import read_table
+        from lgn_lightning.data.table_file import read_table  # as above
 
         names = ", ".join(map(str, read_table(path).columns))
         raise UsageError(f"say what to predict: --target <column>; {path} has {names}")
@@ -124,7 +124,7 @@ def tuned_recipes(class_path: str) -> list[str]:
 
 def render(values: dict[str, Any]) -> str:
     """The recipe as text."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, StrictUndefined  # once there is something to write
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters["yaml"] = _yaml

@@ -86,7 +86,7 @@ class Result:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the hard accuracy over the seeds (n − 1), in points; None for a single seed."""
+        """Standard deviation of the hard accuracy over all runs, seeds and folds (n − 1), in points; None of a single one."""
         return 100 * stdev(run.accuracy_hard for run in self.runs) if len(self.runs) > 1 else None
 
     @property
@@ -193,7 +193,7 @@ def markdown_table(results: list[Result]) -> str:
 
 def print_results(results: list[Result]) -> None:
     """Prints the results as one table, wide enough for a file where there is no terminal."""
-    from rich.console import Console
+    from rich.console import Console  # not for --write
     from rich.table import Table
 
     console = Console(markup=False, emoji=False)  # text of files

@@ -1,4 +1,4 @@
-"""LightningDataModules: images in memory as uint8, batches by index vector."""
+"""LightningDataModules of images, tables and sequences: samples in memory, batches by index vector."""
 
 from typing import TYPE_CHECKING
 

@@ -100,9 +100,9 @@ class PackedTable(Table):
     def comparisons(self) -> Comparisons:
         """What makes bits of a row, chosen by the drawn rows that train."""
         self.prepare_data()
-        arrays = np.load(self.folder / "comparisons.npz", allow_pickle=False)
         columns = columns_of_text(self._about["columns"])
-        return Comparisons(columns, arrays["column"], arrays["op"], arrays["constant"])
+        with np.load(self.folder / "comparisons.npz", allow_pickle=False) as arrays:
+            return Comparisons(columns, arrays["column"], arrays["op"], arrays["constant"])
 
     @cached_property
     def folder(self) -> Path:

@@ -134,7 +134,7 @@ def _value(x: Any) -> Any:
 
 
 class _Waiting(torch.autograd.Function):
-    """Stands for an output in autograd's graph, for what no function of torch sees: another autograd function."""
+    """Node of a deferred output in the graph: what a custom autograd function, which no function mode sees, reads."""
 
     @staticmethod
     def forward(ctx: Any, run: Run, module: nn.Module, x: Tensor, blank: Tensor, *parameters: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ class LutLayer(DenseLayer):
         grad_factor: Factor on the gradient that flows to the inputs.
         implementation: As in :class:`~lgn_lightning.LogicLayer`. The formula in plain torch holds 2^arity numbers a
             gate and sample.
-        connections: ``"random"``, each input used equally often, or ``"unique"``, where in addition no two gates have
-            the same inputs. The inputs of a gate are different in both. Or ``"learned"`` or ``"mixture"`` ones, see
+        connections: ``"random"``, each input used equally often, ``"unique"``, where in addition no two gates have
+            the same inputs, or ``"balanced"``, as in :class:`~lgn_lightning.LogicLayer`. The inputs of a gate are
+            different in all of them. Or ``"learned"`` or ``"mixture"`` ones, see
             :class:`LearnedConnections`, of which a gate may have one twice.
         init: ``"gaussian"`` weights, or ``"residual"``: every gate starts close to its first input.
         parametrization: ``"sigmoid"`` (a logit an entry), ``"walsh"`` or ``"warp"`` (a coefficient a subset of the

@@ -98,14 +98,14 @@ def _shares_gradient(grad: Tensor, rows: Tensor, candidates: Tensor) -> Tensor:
     (m, k), read = candidates.shape, rows.to(wide).t()
     starts = torch.arange(0, m * k + 1, k, dtype=candidates.dtype)
     values, shape = read.new_zeros(m * k), (m, len(rows))
-    _hear_of_beta()
+    _silence_sparse_warning()
     places = torch.sparse_csr_tensor(starts, candidates.flatten(), values, shape, check_invariants=False)
     products: Tensor = torch.sparse.sampled_addmm(places, grad.to(wide), read, beta=0)
     return products.values().view(m, k).to(grad.dtype)
 
 
 @functools.cache
-def _hear_of_beta() -> None:
+def _silence_sparse_warning() -> None:
     """Makes the first sparse tensor, of which torch warns that they are new: no user can act on that."""
     with warnings.catch_warnings():  # not in every step: it makes Python forget which warnings it has shown
         warnings.simplefilter("ignore", UserWarning)

@@ -66,6 +66,7 @@ def _number(text: str) -> float | None:
 
 def _read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]] | None:
     try:
+        # an extra
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
     except ImportError:
         return None

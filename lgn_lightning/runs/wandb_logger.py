@@ -53,7 +53,7 @@ class RunWandbLogger(WandbLogger):
             self._experiment.finish(exit_code=exit_code)
 
     def _start(self) -> None:
-        import wandb
+        import wandb  # an extra
 
         folder = Path(self._run.log_dir)
         self._id = _run_id(folder)
@@ -88,7 +88,7 @@ def _run_id(folder: Path) -> str:
 
 def _why_offline() -> str | None:
     """Why a run cannot be logged online; None if it seems that it can."""
-    import wandb
+    import wandb  # an extra
 
     try:
         if not wandb.login(prompt=False, verify=False):

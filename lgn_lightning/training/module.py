@@ -228,8 +228,8 @@ class LogicModule(GraphedTraining):
     def on_train_start(self) -> None:
         """Compares the schedule with the training, lets the target see the labels, and has net and loss train.
 
-        Lightning leaves modes as they are, and a loaded net is in ``.eval()`` mode, whose gates have no gradient; a
-        loss in it smooths and distils nothing. Parts of either that are in it stay so.
+        Lightning leaves modes as they are. A loaded net is in ``.eval()`` mode, where gates have no gradient; a loss in
+        that mode does no label smoothing and no distillation. Single parts that are in it stay in it.
 
         A ValueError if the learning rate waits for validations, and there will be none.
         """

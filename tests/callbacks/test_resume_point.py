@@ -3,6 +3,8 @@
 tests/cli/test_resume.py kills and resumes runs.
 """
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,29 @@ def test_a_fit_that_kept_nothing_ends_with_last_and_leaves_the_callback_as_it_wa
     trainer.fit(LogicClassifier(LogicMLP([1, 8, 8], 10, width=100, depth=1), 10), Digits())
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
     assert saves.save_last is None
+
+
+class Interrupt(pl.Callback):
+    """Ctrl-C in the last step."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == trainer.max_steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_in_the_last_step_stops(tmp_path: Path) -> None:
+    trainer = pl.Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        limit_val_batches=0,
+        callbacks=[Interrupt(), ResumePoint(every_n_steps=2)],
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer.fit(LogicClassifier(LogicMLP([1, 8, 8], 10, width=100, depth=1), 10), Digits(batch_size=100))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (tmp_path / "checkpoints" / "resume.ckpt").is_file()

@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Wrong:
-    """A way to another decision: the ones among the bits of ``plus`` less those of ``minus`` are ``least`` or more."""
+    """A way to another decision: (ones in group ``plus``) − (ones in group ``minus``) ≥ ``least``; None counts as 0."""
 
     plus: int | None
     minus: int | None

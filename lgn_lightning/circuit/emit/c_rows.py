@@ -16,7 +16,8 @@ _TYPES = {
     "<i4": ("int32_t", "INT32_MIN"),
     "<i8": ("int64_t", "INT64_MIN"),
 }
-#: Words of C and C++, and what else no name of the struct is, in any letters: programs know what this makes of them.
+#: Names that no field of the struct has, in capitals or not. Users' programs rely on the names of fields that come of
+#: this list, so it stays as it is.
 _KEYWORDS = frozenset(
     re.findall(
         r"\w+",
@@ -26,7 +27,7 @@ _KEYWORDS = frozenset(
         or not xor nan infinity""",
     )
 )
-#: What they must not be as it stands: the other words of C23 and C++26, types of the struct, macros of gcc, clang and
+#: Names that no field has in exactly this spelling: the other words of C23 and C++26, types of the struct, macros of gcc, clang and
 #: MinGW, of the headers that the file includes, and of the file itself.
 _WORDS = frozenset(template("c_words.txt").split())
 #: Ends of the header's macros, behind the name of the export in capitals.
