@@ -192,6 +192,12 @@ class SampleDataModule(LightningDataModule, ABC):
         folds = self._fold_of(train[1])
         tested = folds == self.fold
         self.rows_but_fold = (~tested & (folds >= 0)).nonzero()[:, 0]
+        for rows, purpose in ((tested.sum(), "test"), (self.rows_but_fold.numel(), "train")):
+            if not rows:
+                raise DataError(
+                    f"{type(self).__name__}: fold {self.fold} of {self.folds} leaves none of the {len(tested)} "
+                    f"{self.noun} to {purpose} on: give fewer folds"
+                )
         self.__splits["test"] = Split((train[0][tested], train[1][tested]))
         return train, self.rows_but_fold
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgn_lightning.data import Digits, Table
+from lgn_lightning.data import DataError, Digits, Table
 
 
 def frame(rows: int = 60) -> pd.DataFrame:
@@ -31,6 +31,13 @@ def test_folds_are_the_training_rows_each_once(group) -> None:
     assert len(seen) == len(train)
     with pytest.raises(ValueError, match="folds=3, fold=3"):
         Table.of_frame(frame(), "kind", folds=3, fold=3)
+
+
+def test_a_fold_without_rows_is_refused() -> None:
+    """Groups are whole, so there may be more folds than groups."""
+    table = Table.of_frame(frame(), "kind", group="group", folds=40, fold=39)
+    with pytest.raises(DataError, match=r"fold 39 of 40 leaves none of the \d+ rows to test on: give fewer folds"):
+        table.training_samples()
 
 
 def test_images_have_folds_too() -> None:
