@@ -135,7 +135,8 @@ def render(values: dict[str, Any]) -> str:
 def _yaml(value: Any) -> str:
     """A value in YAML, on one line: JSON, but for words that need no quotes."""
     words = isinstance(value, str) and re.fullmatch(r"([^\W\d]|[./])[\w./-]*", value)
-    return str(value) if words and parse_yaml(f"key: {value}") == {"key": value} else json.dumps(value, ensure_ascii=False)
+    plain = words and parse_yaml(f"key: {value}") == {"key": value}  # not yes, .inf or null
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:

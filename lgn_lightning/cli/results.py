@@ -86,7 +86,7 @@ class Result:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the hard accuracy over all runs, seeds and folds (n − 1), in points; None of a single one."""
+        """Standard deviation of the hard accuracy over the runs (n − 1), in points; None of a single one."""
         return 100 * stdev(run.accuracy_hard for run in self.runs) if len(self.runs) > 1 else None
 
     @property

@@ -43,7 +43,8 @@ class SlotLayer(DenseLayer):
         grad_factor: Likewise.
         implementation: Likewise.
         connections: ``"slots"``.
-        init: ``"gaussian"``, or ``"residual"``: the first slot with gate "A", or the last of fewer than four slots, has a probability of 0.9.
+        init: ``"gaussian"``, or ``"residual"``: the first slot with gate "A", or the last one of fewer than four, has a
+            probability of 0.9.
         parametrization: ``"softmax"``, which is over the slots here.
         sampler: ``"soft"`` or ``"gumbel"``, or an instance of these; with a straight-through one the forward pass takes
             the slot that the noise draws.

@@ -61,7 +61,7 @@ def empty_words(op: str, like: Tensor, rows: int, features: int) -> Tensor:
     return like.new_empty_strided((rows, features), (1, word_pitch(rows)), dtype=torch.int64)
 
 
-def word_pitch(rows: int) -> int:
+def word_pitch(rows: int) -> int | torch.SymInt:
     """Words from a feature to the next one, where kernels make rows of so many words; at least a pair."""
     return (torch.sym_max(rows, 1) + _ROW_WORDS - 1) // _ROW_WORDS * _ROW_WORDS
 

@@ -93,7 +93,7 @@ def test_a_run_whose_c_differs_from_its_net_is_no_result(
     monkeypatch.setattr(run_result, "with_compiled", differs)
     job = Reproduction.of(Path("small.yaml"))
     for _ in range(2):  # the second time it is trained already
-        with pytest.raises(LgnError, match="compiled C that is not its net: lgn_net.c disagrees"):
+        with pytest.raises(LgnError, match=r"compiled C that is not its net: lgn_net\.c disagrees"):
             job.run([11], main)
     assert capsys.readouterr().out.count("trained already") == 1
 

@@ -47,7 +47,7 @@ def test_large_files_in_another_encoding(tmp_path: Path, capsys: pytest.CaptureF
         assert frame["straße"].iloc[-1] == "ü59999"
         assert ("Latin-1" in capsys.readouterr().err) == (encoding == "latin-1")
     late = text.replace("ü", "u").replace("ß", "s").encode() + "\nü,1".encode("latin-1")
-    with pytest.raises(DataError, match="utf-8.*write the file in UTF-8"):
+    with pytest.raises(DataError, match=r"utf-8.*write the file in UTF-8"):
         read_table(write(tmp_path / "a.csv", late))
 
 

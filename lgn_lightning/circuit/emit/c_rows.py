@@ -27,8 +27,8 @@ _KEYWORDS = frozenset(
         or not xor nan infinity""",
     )
 )
-#: Names that no field has in exactly this spelling: the other words of C23 and C++26, types of the struct, macros of gcc, clang and
-#: MinGW, of the headers that the file includes, and of the file itself.
+#: Names that no field has in exactly this spelling: the other words of C23 and C++26, types of the struct, macros of
+#: gcc, clang and MinGW, of the headers that the file includes, and of the file itself.
 _WORDS = frozenset(template("c_words.txt").split())
 #: Ends of the header's macros, behind the name of the export in capitals.
 _ENDS = ("H", "NUM_INPUTS", "NUM_CLASSES", "NUM_PIXELS", "NUM_STATE", "NUM_OUTPUTS", "WORD_BITS")
