@@ -77,6 +77,13 @@ class Column:
         """What stands for a missing value."""
         return float("nan") if self.is_float else int(np.iinfo(self.dtype).min)
 
+    @property
+    def codes(self) -> dict[int, str]:
+        """What the whole numbers of a category or truth value stand for; empty for numbers."""
+        if self.kind == "boolean":
+            return {0: "false", 1: "true"}
+        return {UNSEEN: "unseen in training", **dict(enumerate(self.categories, 1))} if self.categories else {}
+
     def is_missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which stored values are missing."""
         return np.isnan(values) if self.is_float else np.asarray(values == self.missing)

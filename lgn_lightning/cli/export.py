@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import LgnError, note
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
+from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, SequentialCircuit, optimize_for_export
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.c import WORD_BITS
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, FORMS, STEM, TOPS, ExportOptions, c_name
+from lgn_lightning.circuit.emit.verilog import row_ports
 from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.hardware.estimate import estimate
 from lgn_lightning.circuit.passes.approximate import leave_out_bits
@@ -89,10 +90,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"cannot write {folder} ({error.strerror or error}); give another folder with --out") from error
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == MANIFEST, path)):
         print(path)
+    _note_ports(exported, options)
     if arguments.report:
         shipped = exported if isinstance(exported, Circuit) and not arguments.raw else None
-        _report(shipped or optimize_for_export(source.flat)[0], options.pipeline)
+        _report(shipped or optimize_for_export(source.flat)[0], options)
     return 0
+
+
+def _note_ports(circuit: Circuit | LoopedCircuit | SequentialCircuit, options: ExportOptions) -> None:
+    for name, (width, fraction) in options.ports.items():
+        count = row_ports(circuit, options.ports).beyond(name)
+        least, most = (value / (1 << fraction) for value in (-1 << (width - 1), (1 << (width - 1)) - 1))
+        if count:
+            note(
+                f"the port of {name!r} holds {least:g} to {most:g}: {count:,} comparisons with numbers beyond come out "
+                "alike for all of them; a wider port tells more apart"
+            )
 
 
 def _approximate(circuit: Circuit, recipe: str, share: float) -> tuple[Circuit, dict[str, Any]]:
@@ -145,10 +158,12 @@ def _port(text: str) -> tuple[str, tuple[int, int]]:
     return column, (int(width), int(fraction or 0))
 
 
-def _report(circuit: Circuit, pipeline: int) -> None:
-    cost = estimate(circuit, pipeline)
+def _report(circuit: Circuit, options: ExportOptions) -> None:
+    cost = estimate(circuit, options.pipeline, options.table_inputs)
     print(cost.table())
-    print(f"gates alone: {cost.gates_alone:,} LUT6" + (f"; latency {cost.latency} cycles" if pipeline else ""))
+    print(f"gates alone: {cost.gates_alone:,} LUT6" + (f"; latency {cost.latency} cycles" if options.pipeline else ""))
+    if options.ports:
+        print("the encoder is counted with all bits of its columns' types: ports of fixed point take less")
     if circuit.num_gates > _ABC_GATES:
         print(f"ABC: skipped, as it takes minutes for more than {_ABC_GATES:,} gates")
         return

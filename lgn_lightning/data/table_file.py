@@ -56,6 +56,8 @@ def read_table(path: Path) -> pd.DataFrame:
         DataError: If there is none, or its form is not clear; the message says what to mend.
     """
     if not path.is_file():
+        if path.exists():
+            raise DataError(f"{path} is a folder or a pipe: give a CSV (also .gz) or Parquet file")
         raise DataError(f"there is no table {path}; give a CSV (also .gz) or Parquet file")
     if not is_table_file(path):
         raise DataError(f"{path} is no table by its name: {', '.join(SUFFIXES)}")

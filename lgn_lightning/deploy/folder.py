@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,6 +179,8 @@ def write_circuit_folder(
             "image_shape": circuit.image_shape,
             "preparation": circuit.preparation,
             "decoding": circuit.decoding.to_dict(),
+            "class_names": circuit.class_names,
+            "columns": None if circuit.columns is None else [asdict(column) for column in circuit.columns],
             "gates": {
                 "before": circuit.num_gates,
                 "after": smaller.num_gates,
@@ -186,7 +188,7 @@ def write_circuit_folder(
                 "passes": [{"name": report.name, "gates": report.after} for report in reports],
             },
             **({"state": smaller.num_state} if isinstance(smaller, SequentialCircuit) else {}),
-            "fpga": _fpga(smaller, options.pipeline),
+            "fpga": _fpga(smaller, options),
             "engine": None if engine is None else {"name": engine.name, **engine.info},
             "check": {"result": "equal", "reference": trial.reference, "compared": compared, **samples},
             "prefix": exported.name,
@@ -236,12 +238,12 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def _fpga(circuit: object, pipeline: int) -> dict[str, Any] | None:
+def _fpga(circuit: object, options: ExportOptions) -> dict[str, Any] | None:
     """What a flat circuit costs on an FPGA; None with loops, of very many gates, or without a C++ compiler."""
     if not isinstance(circuit, Circuit) or circuit.num_gates > _ESTIMATED_GATES:
         return None
     try:
-        return estimate(circuit, pipeline).as_dict()
+        return estimate(circuit, options.pipeline, options.table_inputs).as_dict()
     except native.BuildError:
         return None
 

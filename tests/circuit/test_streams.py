@@ -17,9 +17,12 @@ from lgn_lightning.base.columns import Column, Comparisons, Op
 from lgn_lightning.circuit import SequentialCircuit
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
+from lgn_lightning.circuit.emit import c_stream, verilog_stream
 from lgn_lightning.circuit.emit.compiled_stream import CompiledStream, open_library
 from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
+from lgn_lightning.circuit.run import sequences, stream
+from lgn_lightning.circuit.run.sequences import running_sums
 from lgn_lightning.models import LogicRNN
 from tests.circuit.random_streams import random_sequences, random_stream
 from tests.circuit.tools import COMPILERS, STRICT, needs, needs_abc
@@ -67,6 +70,24 @@ def test_net_engine_c_and_verilog_agree_for_1000_steps(net: LogicRNN, tmp_path_f
     compile_source(small.to_c(word_bits=8), folder / "net.so")
     assert np.array_equal(CompiledStream(folder / "net.so").every_step(x), wanted)
     assert simulate_verilog_stream(circuit, emit_verilog_stream(small, name="net"), x[:1])
+
+
+@needs("gcc", "iverilog", "vvp")
+def test_sums_of_endless_streams_stand_still_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (c_stream, sequences, stream, verilog_stream):
+        monkeypatch.setattr(module, "FULL_BIT", 6)  # 30 would take millions of steps
+    circuit = SequentialCircuit.from_module(random_net(readout="sum"))
+    x = np.random.default_rng(0).integers(0, 2, (2, 100, 5)).astype(bool)
+    wanted = running_sums(circuit.every_step(x))
+    assert 64 <= wanted[:, -1].max() < 64 + 9
+    assert np.array_equal(wanted[:, -1], wanted[:, -2])
+    streams = circuit.stream(2)
+    for t in range(100):
+        assert np.array_equal(streams.step(x[:, t]), wanted[:, t])
+        assert np.array_equal(streams.decide(), wanted[:, t].argmax(1))
+    compile_source(circuit.to_c(), tmp_path / "net.so")
+    assert np.array_equal(CompiledStream(tmp_path / "net.so").every_step(x), wanted)
+    assert simulate_verilog_stream(circuit, emit_verilog_stream(circuit, name="net"), x)
 
 
 def columns_of_net(net: LogicRNN) -> None:

@@ -280,12 +280,8 @@ class AxiStream:
             if column is None:
                 row(f"whether {missing[name]} is missing", start, width, "a bit")
                 continue
-            kind = f"float{width}" if column.is_float else f"int{width}"
-            if column.name in fixed:
-                kind = f"signed fixed point, {fixed[column.name][1]} bits of fraction"
-            if column.categories:
-                kind += ": " + ", ".join(f"{code} {text}" for code, text in enumerate(column.categories))
-            row(_escaped(column.name), start, width, kind)
+            codes = ", ".join(f"{code} {_escaped(text)}" for code, text in column.codes.items())
+            row(_escaped(column.name), start, width, ports.type_of(column) + (f": {codes}" if codes else ""))
         return lines
 
 

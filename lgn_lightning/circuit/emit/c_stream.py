@@ -7,11 +7,11 @@ import numpy as np
 from lgn_lightning.circuit.emit.c import TITLE, check_options, decide, decision_words, gate_functions
 from lgn_lightning.circuit.emit.c_rows import emit_row_header, emit_rows
 from lgn_lightning.circuit.emit.text import fill, lines_of
-from lgn_lightning.circuit.net.sequential import SCANS, SequentialNetlist
+from lgn_lightning.circuit.net.sequential import FULL_BIT, SCANS, SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.passes.schedule import allocate_slots
 
-_READOUT = {"last": "in this step", "sum": "summed over the steps since the last reset"}
+_READOUT = {"last": "in this step", "sum": f"summed over the steps since the last reset, until one is 2^{FULL_BIT}"}
 
 
 def emit_c_stream(
@@ -71,6 +71,7 @@ def emit_c_stream(
         "PACK": pack,
         "STEPS": steps,
         "SUMS_UP": int(circuit.readout == "sum"),
+        "FULL_BIT": FULL_BIT,
         "WHAT": what,
         "SCAN": 0 if circuit.scan is None else 1 + SCANS.index(circuit.scan),
         "STEP_MAIN": take,

@@ -17,6 +17,7 @@ from lgn_lightning.circuit.emit.c_stream import emit_c_stream, emit_stream_heade
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.logic import emit_aiger, emit_blif
 from lgn_lightning.circuit.emit.verilog import Verilog, emit_test_bench, emit_verilog
+from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.emit.verilog_stream import emit_stream_bench, emit_verilog_stream
 from lgn_lightning.circuit.file import SUFFIX, AnyNetlist, circuit_to_bytes
 from lgn_lightning.circuit.net.looped import LoopedNetlist
@@ -88,6 +89,11 @@ class ExportOptions:
     def prefix(self) -> str:
         """The prefix of C names, and the name of the Verilog module."""
         return c_name(self.name)
+
+    @property
+    def table_inputs(self) -> int:
+        """Most inputs of a lookup table of ``"verilog"``; 0 where it has expressions."""
+        return 0 if self.luts is None else LUT_CELLS[self.luts].inputs
 
 
 @dataclass
@@ -231,10 +237,14 @@ def _check_form(form: str) -> None:
 def _refuse_state(options: ExportOptions) -> None:
     if without := [name for name in options.formats if not FORMATS[name].state]:
         raise CircuitError(f"{', '.join(without)} cannot hold state: export c, verilog or circuit")
-    if options.pipeline or options.ports or options.luts or options.form not in ("auto", "code"):
-        raise CircuitError(
-            "a circuit with state has no pipeline, ports of fixed point or lookup tables, and code as its form"
-        )
+    given = {
+        f"pipeline {options.pipeline}": options.pipeline,
+        f"ports of fixed point ({', '.join(options.ports)})": options.ports,
+        f"luts {options.luts}": options.luts,
+        f"form {options.form}": options.form not in ("auto", "code"),
+    }
+    if without := [name for name, is_given in given.items() if is_given]:
+        raise CircuitError(f"a circuit with state is exported without {', '.join(without)}: leave it out")
 
 
 def _refuse_loops(formats: Sequence[str], mend: str) -> None:

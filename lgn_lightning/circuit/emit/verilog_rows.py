@@ -18,6 +18,8 @@ from lgn_lightning.circuit.emit.text import free_name
 from lgn_lightning.circuit.hardware.encoder import float_key
 from lgn_lightning.circuit.net.netlist import CircuitError
 
+#: Letters of the codes of a column in a comment.
+_MOST_COMMENT = 400
 #: Width of a port and how many of its bits are a fraction.
 Fixed = tuple[int, int]
 
@@ -59,6 +61,12 @@ class RowPorts:
                     f"column {name!r} is {column.kind}: its port has 2 to {most} bits, and a fraction of them only if "
                     f"it is no whole number; not {width}.{fraction}"
                 )
+            least = max(column.codes, default=0).bit_length() + 1  # signed
+            if width < least:
+                raise CircuitError(
+                    f"column {name!r} has the codes 0 to {max(column.codes)}, which a signed port of {width} bits does "
+                    f"not hold: give it {least} or more"
+                )
 
     @cached_property
     def names(self) -> list[str]:
@@ -86,16 +94,37 @@ class RowPorts:
             result += [(name, self._width(column)), *([(missing, 1)] if missing else [])]
         return result
 
+    def type_of(self, column: Column) -> str:
+        """What the bits of a column's port are, in words."""
+        if column.name in self.fixed:
+            width, fraction = self.fixed[column.name]
+            return f"signed fixed point {width}.{fraction}"
+        missing = "NaN" if column.is_float else str(column.missing)
+        return f"{column.dtype.name}, {missing} if missing"
+
+    def beyond(self, name: str) -> int:
+        """Comparisons of a column with a port of fixed point that come out alike for all numbers of the port."""
+        width, fraction = self.fixed[name]
+        least, most = (Fraction(value, 1 << fraction) for value in (-1 << (width - 1), (1 << (width - 1)) - 1))
+        count = 0
+        for bit in np.flatnonzero(self.comparisons.column == [c.name for c in self.comparisons.columns].index(name)):
+            op, value = self.comparisons.op[bit], self.comparisons.value(int(bit))
+            if op == Op.GREATER:
+                count += not least <= value < most
+            elif op == Op.EQUAL:
+                count += not least <= value <= most
+        return count
+
     def declarations(self) -> str:
         """The ports."""
         lines = []
         for column, name, missing in zip(self.comparisons.columns, self.names, self.missing, strict=True):
-            width = self._width(column)
-            what = f"float{width} bits" if column.is_float else "code of a category" if column.categories else "integer"
-            if column.name in self.fixed:
-                what = f"signed, fixed point {width}.{self.fixed[column.name][1]}"
-            shown = "".join(char if char.isprintable() else "?" for char in column.name)
-            lines.append(f"    input wire [{width - 1}:0] {name}, // {shown}: {what}\n")
+            codes = ", ".join(f"{code} {text}" for code, text in column.codes.items())
+            if len(codes) > _MOST_COMMENT:
+                codes = f"{codes[:_MOST_COMMENT]}…, see the manifest"
+            shown = column.name + (f" ({codes})" if codes else "")
+            shown = "".join(char if char.isprintable() else "?" for char in shown)
+            lines.append(f"    input wire [{self._width(column) - 1}:0] {name}, // {shown}: {self.type_of(column)}\n")
             lines += [f"    input wire {missing},\n"] if missing else []
         return "    // verilator lint_off UNUSED\n" + "".join(lines) + "    // verilator lint_on UNUSED\n"
 

@@ -24,9 +24,9 @@ from lgn_lightning.circuit.hardware.result_port import port, result_of
 from lgn_lightning.circuit.net.decoding import Decoding
 from lgn_lightning.circuit.net.kernel import identity_kernel
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
-from lgn_lightning.circuit.net.sequential import SequentialNetlist
+from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
-from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, sequence_frames
+from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, running_sums, sequence_frames
 
 #: Width of a score that is summed over steps.
 _SUM_BITS: Final = 32
@@ -144,7 +144,8 @@ def _summed(circuit: SequentialNetlist, name: str, score: Verilog, bits: int) ->
     classes, narrow = circuit.num_classes, score.score_bits
     adders = "".join(
         f"    assign scores[{bits * c + bits - 1}:{bits * c}] = sums_[{bits * c + bits - 1}:{bits * c}] +\n"
-        f"        (valid ? {{{bits - narrow}'b0, counts_[{narrow * c + narrow - 1}:{narrow * c}]}} : {bits}'d0);\n"
+        f"        (valid && !full_ ? {{{bits - narrow}'b0, counts_[{narrow * c + narrow - 1}:{narrow * c}]}}\n"
+        f"        : {bits}'d0);\n"
         for c in range(classes)
     )
     return template("stream_sums.v.in").format(
@@ -155,6 +156,7 @@ def _summed(circuit: SequentialNetlist, name: str, score: Verilog, bits: int) ->
         bits=bits,
         classes=classes,
         best=score.class_bits - 1,
+        full=" | ".join(f"sums_[{bits * c + FULL_BIT}]" for c in range(classes)),
     )
 
 
@@ -180,7 +182,7 @@ class StreamVectors:
         frames = sequence_frames(circuit, sequences)
         each = SequenceEngine(circuit, "numpy").every_step(frames).astype(np.int64)
         if circuit.readout == "sum":
-            each = each.cumsum(axis=1)
+            each = running_sums(each)
         samples, wanted = (part.reshape(-1, *part.shape[2:]) for part in (frames, each))
         first = (np.arange(len(samples)) % frames.shape[1] == 0).astype(np.int64)
         words, _ = sample_words(circuit, plain_bits(circuit, samples))

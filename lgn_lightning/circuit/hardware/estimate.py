@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.circuit import native
 from lgn_lightning.circuit.hardware.design import ENCODER, PARTS, Design, design_of, with_encoder
+from lgn_lightning.circuit.hardware.tables import map_nodes
 from lgn_lightning.circuit.net.netlist import Netlist
 
 
@@ -39,7 +40,7 @@ class FpgaEstimate:
         parts: By the names of `PARTS`.
         gates_alone: Six-input tables of the gates if they stood alone.
         latency: Clock cycles; 0 without a pipeline. The initiation interval is 1.
-        pipeline: Gate levels between registers; 0 for none.
+        pipeline: Levels of gates, or of the tables that are written, between registers; 0 for none.
     """
 
     parts: dict[str, PartCost]
@@ -71,15 +72,17 @@ class FpgaEstimate:
         return "\n".join(lines)
 
 
-def estimate(circuit: Netlist, pipeline: int = 0) -> FpgaEstimate:
+def estimate(circuit: Netlist, pipeline: int = 0, table_inputs: int = 0) -> FpgaEstimate:
     """Estimates what a circuit costs; optimise it before.
 
     Tables are counted by a cover of the design as depth-optimal mappers find it, see ``ext/circuit/cover_luts.cpp``;
-    registers are those that `emit_verilog` writes.
+    registers are those that `emit_verilog` writes. Columns of a table have all bits of their types.
 
     Args:
         circuit: The circuit.
         pipeline: Gate levels between registers, as in `emit_verilog`; 0 for none.
+        table_inputs: Of Verilog of lookup tables, most inputs of one (`LUT_CELLS`), and ``pipeline`` is in levels of
+            them; 0 for Verilog of expressions.
 
     Raises:
         BuildError: Without a C++ compiler.
@@ -92,7 +95,12 @@ def estimate(circuit: Netlist, pipeline: int = 0) -> FpgaEstimate:
     tables = {inputs: np.bincount(design.parts[cover.sizes > 0], minlength=4) for inputs, cover in covers.items()}
     sizes, levels = covers[6].sizes, covers[6].levels
     ends = [int(levels[(sizes > 0) & (design.parts <= part)].max(initial=0)) for part in range(len(PARTS))]
-    registers, latency = _registers(plain, circuit, pipeline)
+    if pipeline and table_inputs:
+        registers, latency = _table_registers(
+            plain if circuit.levels is None else design, circuit, pipeline, table_inputs
+        )
+    else:
+        registers, latency = _registers(plain, circuit, pipeline)
     parts = {
         name: PartCost(int(tables[6][i]), int(tables[4][i]), ends[i] - (ends[i - 1] if i else 0), int(registers[i]))
         for i, name in enumerate(PARTS)
@@ -119,5 +127,31 @@ def _registers(design: Design, circuit: Netlist, pipeline: int) -> tuple[NDArray
     registers = np.bincount(parts, late, minlength=len(PARTS)).astype(np.int64)
     if not circuit.is_plain:
         registers[ENCODER] += int(read[: net.num_inputs].sum())
+        latency += 1
+    return registers, latency
+
+
+def _table_registers(
+    design: Design, circuit: Netlist, pipeline: int, table_inputs: int
+) -> tuple[NDArray[np.int64], int]:
+    """The same where a design, that of pixels with its encoder, is written as lookup tables."""
+    known, mapped = map_nodes(design.netlist, table_inputs)
+    stages = mapped.stages(pipeline)
+    latency = max([stages[node] for node in mapped.outputs if node >= 0], default=0) + 1
+    last = list(stages)
+    for node, leaves in enumerate(mapped.leaves, mapped.num_inputs):
+        for leaf in leaves:
+            last[leaf] = max(last[leaf], stages[node])
+    for node in mapped.outputs:
+        if node >= 0:
+            last[node] = latency
+    read = {leaf for leaves in mapped.leaves for leaf in leaves} | set(mapped.outputs)
+    parts = [ENCODER] * len(stages)
+    for node, part in zip(known[mapped.num_inputs :], design.parts.tolist(), strict=True):
+        if mapped.num_inputs <= node < len(stages):
+            parts[node] = part
+    registers = np.bincount(parts, np.subtract(last, stages), minlength=len(PARTS)).astype(np.int64)
+    if circuit.comparisons is not None:
+        registers[ENCODER] += sum(node < mapped.num_inputs for node in read if node >= 0)
         latency += 1
     return registers, latency

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from lgn_lightning.circuit.net.netlist import Netlist
 
+#: Names of classes that comments give.
+_MOST_NAMES = 100
+
 
 def result_bits(circuit: Netlist) -> tuple[int, int]:
     """Widths of a score and of what it decides in the Verilog of a circuit."""
@@ -63,10 +66,16 @@ def port(circuit: Netlist) -> str:
 
 
 def describe_port(circuit: Netlist) -> str:
-    """What a comment says of it; empty for a class."""
+    """What comments say of it, and of the names of its classes, labels or numbers."""
+    text, names = "", circuit.class_names or ()
     if circuit.decoding.kind == "labels":
-        return "\n// labels[c] is label c."
-    if circuit.decoding.kind != "numbers":
-        return ""
-    fixed = fixed_point(circuit)
-    return f"\n// Number c is $signed(numbers[{fixed.width} * c +: {fixed.width}]) / 2^{fixed.fraction}."
+        text = "\n// labels[c] is label c."
+    elif circuit.decoding.kind == "numbers":
+        fixed = fixed_point(circuit)
+        text = (
+            f"\n// Number c is $signed(numbers[{fixed.width} * c +: {fixed.width}]) / 2^{fixed.fraction}, wrong by at"
+        )
+        text += "\n// most 1/64 of what one more bit of a score changes."
+    for number, name in enumerate(names[:_MOST_NAMES]):
+        text += f"\n// {number}: {''.join(char if char.isprintable() else '?' for char in name)}."
+    return text + "\n// The manifest has the other names." * (len(names) > _MOST_NAMES)

@@ -14,6 +14,8 @@ from lgn_lightning.circuit.net.netlist import CircuitError, CircuitInputs, Netli
 
 #: What the score of a sequence is: the counts of its last step, or the sum of those of all steps.
 READOUTS: Final = ("last", "sum")
+#: Once one of the sums of a stream has this bit all of them stand still: endless streams overflow no 32 bits.
+FULL_BIT: Final = 30
 #: How an image is a sequence: row by row or pixel by pixel, the first row first.
 SCANS: Final = ("rows", "pixels")
 

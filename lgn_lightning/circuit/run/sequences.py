@@ -12,7 +12,7 @@ from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.columns import row_dtype
 from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.net.netlist import CircuitError
-from lgn_lightning.circuit.net.sequential import SequentialNetlist
+from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.run.engine import Engine
 from lgn_lightning.circuit.simulate import TakesSamples, Words, encode, pack_bits, unpack_bits
 
@@ -232,3 +232,12 @@ def plain_bits(circuit: TakesSteps, samples: NDArray[Any]) -> NDArray[Any]:
 def initial_words(circuit: SequentialNetlist, count: int) -> Words:
     """The initial state of so many sequences, uint64 ``[state, words]``."""
     return np.repeat(np.where(circuit.initial, ~np.uint64(0), np.uint64(0))[:, None], -(-count // 64), axis=1)
+
+
+def running_sums(each: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Scores of steps alone, ``[N, steps, classes]``, summed up to each step as a stream does, see `FULL_BIT`."""
+    sums = each.cumsum(axis=1)
+    full = np.any(sums >= 1 << FULL_BIT, axis=2)
+    last = np.where(full.any(axis=1), full.argmax(axis=1), sums.shape[1] - 1)
+    steps = np.minimum(np.arange(sums.shape[1]), last[:, None])
+    return np.take_along_axis(sums, steps[:, :, None], axis=1)

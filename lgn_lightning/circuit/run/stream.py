@@ -15,7 +15,7 @@ from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.file import circuit_to_bytes
 from lgn_lightning.circuit.net.netlist import CircuitError
-from lgn_lightning.circuit.net.sequential import SequentialNetlist
+from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.run.sequences import SequenceEngine, initial_words, sequence_frames, step_words
 from lgn_lightning.circuit.simulate import pack_bits, unpack_bits
 
@@ -74,7 +74,10 @@ class Stream:
         outputs, self._state = self._engine.step(words, self._state)
         bits = unpack_bits(outputs, self.streams).reshape(self.streams, self.circuit.num_classes, -1)
         counts = bits.sum(axis=2, dtype=np.int64)
-        self._sums = self._sums + counts if self.circuit.readout == "sum" else counts
+        if self.circuit.readout == "sum":
+            full = (self._sums >> FULL_BIT).any(axis=1, keepdims=True)
+            counts = self._sums + np.where(full, 0, counts)
+        self._sums = counts
         self.steps += 1
         return self._sums[0].copy() if self.streams == 1 else self._sums.copy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +13,7 @@ from typing import Any, Final
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit.emit.verilog import emit_verilog, sample_ports
 from lgn_lightning.circuit.net.netlist import Netlist
+from lgn_lightning.deploy.fpga.devices import DEVICES
 
 #: Name of the project; that of net.v would be taken by edalize for a result.
 _PROJECT: Final = "measure"
@@ -39,6 +41,8 @@ class Vendor:
     def options(self, device: str) -> Mapping[str, str]:
         """What edalize is told of a device; an LgnError if its name lacks something."""
         if self.tool == "vivado":
+            if device in DEVICES or not re.fullmatch(r"[\w-]+", device):
+                raise LgnError(f"--device {device}: give a part for Vivado, as in xc7a35tcpg236-1")
             return {"part": device}
         family, _, part = device.rpartition(":")
         if not family or not part:

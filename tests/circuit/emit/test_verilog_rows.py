@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lgn_lightning.circuit import CircuitError
+from lgn_lightning.base.columns import Column, Comparisons, Op, codes_of, make_rows
+from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.check.prove_axi import prove_axi
 from lgn_lightning.circuit.check.prove_top import prove_top
 from lgn_lightning.circuit.check.prove_verilog import read_verilog
@@ -35,6 +36,40 @@ def test_ports_of_fixed_point_with_quotes_in_their_names(tmp_path: Path) -> None
     assert dict(verilog.fixed) == ports
     assert simulate_verilog(circuit, verilog, values(QUOTED, 40), "net")
     assert [width for _, width, _ in AxiStream(circuit, verilog, "net").ports] == [16, 1] * len(QUOTED)
+
+
+def category_circuit() -> Circuit:
+    """What a category is, two thresholds of a number, and whether it is missing."""
+    columns = Column("shape", "category", ("round", "square", "flat")), Column("size", "float32")
+    ops = [Op.EQUAL, Op.EQUAL, Op.GREATER, Op.GREATER, Op.MISSING]
+    constants = np.array([1, 3, *np.array([2.5, 100.0]).view(np.int64), 0])
+    read = Comparisons(columns, np.array([0, 0, 1, 1, 1], np.int32), np.array(ops, np.uint8), constants)
+    gates, inputs = np.full(5, 3, np.uint8), np.arange(5, dtype=np.int32)
+    return Circuit(5, gates, inputs, inputs, inputs + 5, 5, comparisons=read)
+
+
+@needs("iverilog", "vvp")
+def test_codes_of_categories_are_said_and_fit_the_port(tmp_path: Path) -> None:
+    circuit = category_circuit()
+    shape = circuit.comparisons.columns[0]  # type: ignore[union-attr]
+    assert {text: code for code, text in shape.codes.items() if code} == codes_of(shape.categories)
+    said = "0 unseen in training, 1 round, 2 square, 3 flat"
+    assert f"// shape ({said}): int32" in emit_verilog(circuit).text
+    verilog = emit_verilog(circuit, ports={"shape": (3, 0), "size": (8, 4)})
+    assert f"// shape ({said}): signed fixed point 3.0" in verilog.text
+    assert said in AxiStream(circuit, verilog, "net").readme()
+    columns = circuit.columns or ()
+    rows = make_rows(columns, [np.arange(4, dtype=np.int32), np.array([2, 3, 7, np.nan], np.float32)])
+    assert circuit.scores(rows)[:, :2].tolist() == [[0, 0], [1, 0], [0, 0], [0, 1]]
+    assert simulate_verilog(circuit, emit_verilog(circuit, name="net", ports={"shape": (3, 0)}), rows, "net")
+    with pytest.raises(CircuitError, match=r"'shape' has the codes 0 to 3.* of 2 bits .*give it 3 or more"):
+        emit_verilog(circuit, ports={"shape": (2, 0)})
+
+
+def test_thresholds_beyond_a_port_are_counted() -> None:
+    circuit = category_circuit()
+    for port, count in (((8, 4), 1), ((8, 0), 0), ((3, 0), 1), ((2, 1), 2)):
+        assert row_ports(circuit, {"size": port}).beyond("size") == count
 
 
 def test_a_comment_of_a_port_that_is_no_name_is_refused() -> None:

@@ -9,8 +9,10 @@ from lgn_lightning.circuit import Circuit, native
 from lgn_lightning.circuit.check.tools import ABC_NAMES, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.emit.verilog import emit_verilog
+from lgn_lightning.circuit.emit.verilog_luts import LUT_CELLS
 from lgn_lightning.circuit.hardware.design import design_of
 from lgn_lightning.circuit.hardware.estimate import estimate
+from tests.circuit.column_names import table_circuit
 from tests.circuit.random_circuits import gates_of, image_circuit, random_circuit
 from tests.circuit.tools import needs
 
@@ -48,6 +50,17 @@ def test_counts_as_abc_does(tmp_path, what: str) -> None:
     found = re.findall(r"nd =\s*(\d+).*lev =\s*(\d+)", log)[-1]
     assert abs(np.count_nonzero(sizes) / int(found[0]) - 1) < 0.1
     assert levels[sizes > 0].max() <= int(found[1]) + 2
+
+
+@pytest.mark.parametrize("luts", ["lut4", "lut6"])
+@pytest.mark.parametrize("pipeline", [0, 1, 3])
+def test_registers_of_lookup_tables_are_those_of_the_verilog(pipeline: int, luts: str) -> None:
+    plain = random_circuit(3, classes=6, group=20).remove_dead_gates()
+    for circuit in (plain, image_circuit().remove_dead_gates(), table_circuit(["a", "b"])):
+        verilog = emit_verilog(circuit, pipeline=pipeline, luts=luts)
+        cost = estimate(circuit, pipeline, LUT_CELLS[luts].inputs)
+        assert cost.latency == verilog.latency
+        assert cost.total("registers") == verilog.text.count(" <= ")
 
 
 @pytest.mark.parametrize("pipeline", [0, 1, 2, 4])

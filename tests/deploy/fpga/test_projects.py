@@ -92,6 +92,8 @@ def test_reports_are_read_back(vendor: str, tmp_path: Path) -> None:
 def test_what_a_project_lacks_is_said(tmp_path: Path) -> None:
     with pytest.raises(LgnError, match="family and part"):
         write_project(pixel_circuit(), "quartus", "5CSEBA6U23I7", tmp_path, 3)
+    with pytest.raises(LgnError, match="ice40-hx8k: give a part for Vivado"):
+        write_project(pixel_circuit(), "vivado", "ice40-hx8k", tmp_path, 3)
     with pytest.raises(LgnError, match="between registers"):
         write_project(pixel_circuit(), "vivado", "xc7a35tcsg324-1", tmp_path, 0)
     assert not list(tmp_path.iterdir())
