@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -107,13 +106,13 @@ class EdgeChannels(nn.Module):
         if wires.size != self.thresholds * channels * height * width:
             raise ValueError(f"it takes {self.thresholds} thresholds of images {self.in_shape}, got {wires.shape}")
         bits = wires.reshape(self.thresholds, channels, height, width)
-        zero = builder.constant(False)
         parts = [bits.reshape(-1, height, width)]
         for contrast in self.contrasts:
-            above = [_add_above(builder, bits, axis, step, contrast, zero) for axis, step in NEIGHBOURS]
+            low, high = bits[: self.thresholds - contrast], bits[contrast:]
+            above = [_any_above(builder, high, _neighbours(low, high, *side)) for side in NEIGHBOURS]
             parts += above
             if self.curvature:
-                below = [_moved_wires(above[i ^ 1], axis, step, zero) for i, (axis, step) in enumerate(NEIGHBOURS)]
+                below = [_any_above(builder, _neighbours(high, low, *side), low) for side in NEIGHBOURS]
                 parts += [_gates(builder, _AND, side[i], side[i + 1]) for i in (0, 2) for side in (above, below)]
         return np.concatenate(parts)
 
@@ -149,28 +148,12 @@ def _border(ndim: int, axis: int, step: int) -> list[int]:
     return [0, 0] * (ndim - 1 - axis) + [before, after]
 
 
-def _add_above(builder: NetlistBuilder, codes: NodeIds, axis: int, step: int, contrast: int, zero: int) -> NodeIds:
-    """Adds the gates of :func:`_above`: nodes of codes ``[thresholds, channels, H, W]`` to those of a channel."""
-    pixels = codes.take(_those_with_neighbour(codes.shape[axis + 1], step), axis + 1)
-    neighbours = codes.take(_those_with_neighbour(codes.shape[axis + 1], -step), axis + 1)
-    found = _any_above(builder, pixels[contrast:], neighbours[: len(codes) - contrast])
-    return np.pad(found, _border_pairs(found.ndim, axis, step), constant_values=zero)
-
-
-def _moved_wires(channel: NodeIds, axis: int, step: int, zero: int) -> NodeIds:
-    """The nodes of :func:`_moved`."""
-    found = channel.take(_those_with_neighbour(channel.shape[axis], -step), axis)
-    return np.pad(found, _border_pairs(found.ndim, axis, step), constant_values=zero)
-
-
-def _those_with_neighbour(size: int, step: int) -> NDArray[np.intp]:
-    """Places along an axis whose neighbour, a step away, is in the image."""
-    return np.arange(max(-step, 0), size - max(step, 0))
-
-
-def _border_pairs(ndim: int, axis: int, step: int) -> list[tuple[int, int]]:
-    """Padding of the pixels that have no neighbour, for :func:`numpy.pad`."""
-    return [(int(step < 0), int(step > 0)) if place == axis else (0, 0) for place in range(ndim)]
+def _neighbours(codes: NodeIds, own: NodeIds, axis: int, step: int) -> NodeIds:
+    """Nodes of each pixel's neighbour, ``[levels, channels, H, W]``; ``own`` of a pixel without, as nothing is above."""
+    size = codes.shape[axis + 1]
+    places = np.arange(size) + step
+    inside = ((places >= 0) & (places < size)).reshape(-1, *[1] * (2 - axis))
+    return np.where(inside, codes.take(places.clip(0, size - 1), axis + 1), own)
 
 
 def _any_above(builder: NetlistBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
