@@ -149,7 +149,7 @@ def _border(ndim: int, axis: int, step: int) -> list[int]:
 
 
 def _neighbours(codes: NodeIds, own: NodeIds, axis: int, step: int) -> NodeIds:
-    """Nodes of each pixel's neighbour, ``[levels, channels, H, W]``; ``own`` of a pixel without, as nothing is above."""
+    """Nodes of each pixel's neighbour, ``[levels, channels, H, W]``; ``own`` where it has none, so nothing is above."""
     size = codes.shape[axis + 1]
     places = np.arange(size) + step
     inside = ((places >= 0) & (places < size)).reshape(-1, *[1] * (2 - axis))
