@@ -17,5 +17,8 @@ def make_choice(name: str, chosen: str | T, base: type[T], kinds: Mapping[str, t
     """Gives an object of the kind that a word names, or the instance of ``base`` itself; ValueError on another word."""
     if isinstance(chosen, base):
         return chosen
-    check_choice(name, chosen, kinds, f" or a {base.__name__}")  # type: ignore[arg-type]
+    also = f" or a {base.__name__}"
+    if isinstance(chosen, str) and "." in chosen:
+        also += f', of which a recipe gives the class as {{"class_path": "{chosen}"}}'
+    check_choice(name, chosen, kinds, also)  # type: ignore[arg-type]
     return kinds[chosen]()  # type: ignore[index]

@@ -40,7 +40,7 @@ class Parametrization(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "table_of_logits" in vars(cls) and "table_form" not in vars(cls):
+        if {"table_of_logits", "hard_table_of_logits"} & vars(cls).keys() and "table_form" not in vars(cls):
             cls.table_form = None  # a formula of its own
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Parametrization(ABC):
 
     def idle_probabilities(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities that a drawn gate is a constant, and that it is an input or its complement: ``[n]`` each."""
-        entries = weights.shape[-1] if self.table_form != "softmax" else 4
+        entries = self.hard_table(weights[:1]).shape[-1]
         number = torch.arange(entries, device=weights.device)
         inputs = [number >> k & 1 == 1 for k in range(entries.bit_length() - 1)]
         constants = [torch.zeros_like(inputs[0])]
@@ -141,7 +141,11 @@ class Parametrization(ABC):
 
     def gates_of_logits(self, logits: Tensor) -> Tensor:
         """Ids of the gates that the logits settle on: uint8 ``[n]``; of more inputs than two int64, ``ops.lut_ids``."""
-        return ops.gate_ids(logits)
+        if self.table_form == "softmax":
+            return ops.gate_ids(logits)
+        if self.table_form is None:  # numbers whose signs are the entries, as logits of a sigmoid are
+            logits = self.hard_table_of_logits(logits).to(logits.dtype) - 0.5
+        return ops.gate_ids(logits) if logits.shape[-1] == 4 else ops.lut_ids(logits)
 
     def hard_gates(self, weights: Tensor) -> Tensor:
         """Ids of the gates that the weights settle on, as :meth:`gates_of_logits` gives them."""

@@ -70,9 +70,6 @@ class _Entrywise(Parametrization):
         steps = words.view(torch.int16)[: logits.numel()].view(logits.shape).to(torch.float32)
         return steps.add_(_HALF_STEPS).div_(65_536).logit_().to(logits.dtype)
 
-    def gates_of_logits(self, logits: Tensor) -> Tensor:
-        return ops.gate_ids(logits) if logits.shape[-1] == 4 else ops.lut_ids(logits)
-
     def from_table(self, table: Tensor) -> Tensor:
         """The inverse of the sigmoid, as weights."""
         return self._weights_of_logits(torch.logit(inside(table)))

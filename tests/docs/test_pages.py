@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import shutil
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from lgn_lightning import LogicLayer
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.cli.main import main
+from lgn_lightning.models import LogicMLP
 from tests.circuit.tools import needs_abc
-from tests.docs.pages import DOCS, NARROW, SHORT, follow
+from tests.docs.pages import DOCS, NARROW, SHORT, blocks, follow
 
 IMAGES = DOCS / "images"
 
@@ -72,6 +76,35 @@ def test_streams(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "|".join(lines).count("1 odd|0 odd|1 even|1 odd") == 3, "Python, C and Verilog"
     assert "PASS 64 steps" in said
+
+
+def test_a_parametrization_of_ones_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = blocks(DOCS / "plugins.md")
+    [(place, block)] = [(place, block) for place, block in enumerate(found) if block.title == "mygates.py"]
+    Path("mygates.py").write_text(block.text)
+    monkeypatch.syspath_prepend(str(folder))
+    monotone = importlib.import_module("mygates").MonotoneGates
+    exec(found[place + 1].text, {"LogicMLP": LogicMLP, "Circuit": Circuit, "MonotoneGates": monotone})
+    for sampler in ("soft", "gumbel", "straight_through"):
+        torch.manual_seed(0)
+        layer = LogicLayer(20, 60, parametrization=monotone(), sampler=sampler)
+        x = torch.rand(100, 20).round()
+        layer(x).sum().backward()
+        assert layer.weights.grad is not None
+        assert layer.weights.grad.abs().sum() > 0
+        hard = layer.parametrization.hard_table(layer.weights)
+        index = 2 * x[:, layer.indices[0]].long() + x[:, layer.indices[1]].long()
+        expected = hard[torch.arange(60), index].float()
+        with torch.no_grad():
+            assert torch.equal(layer.eval()(x), expected)
+        assert np.array_equal(Circuit.from_module(layer).scores(x.numpy() > 0.5), expected.int().numpy())
+    given = ["--model.net.parametrization={class_path: mygates.MonotoneGates}", "--model.net.sampler=soft"]
+    assert main(["fit", "digits", *SHORT, NARROW, *given]) == 0
+    assert main(["verify", "runs/digits/version_0", "--no-proof", "--trust-modules", "mygates"]) == 0
+    assert main(["fit", "digits", *SHORT, NARROW, "--model.net.parametrization=mygates.MonotoneGates"]) == 1
+    assert '{"class_path": "mygates.MonotoneGates"}' in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
