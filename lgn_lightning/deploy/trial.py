@@ -14,7 +14,7 @@ from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit, Sequ
 from lgn_lightning.deploy.random_rows import random_rows
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _BLOCK = 256  # samples that go through a net at once
 #: Steps of random sequences, a square: pixels of images of as many rows and columns.
@@ -166,10 +166,19 @@ def net_outputs(net: nn.Module, inputs: NDArray[Any]) -> NDArray[np.float64]:
     try:
         parts = zip(*(torch.split(part, _BLOCK) for part in split_inputs(net, samples)), strict=True)
         with torch.no_grad():
-            scores = torch.cat([net(*(part.to(device) for part in block)).double().cpu() for block in parts])
+            found = [_joined(net(*(part.to(device) for part in block))).double().cpu() for block in parts]
+            scores = torch.cat(found)
     except (RuntimeError, TypeError, AttributeError, IndexError) as error:  # of layers that do not fit one another
         raise LgnError(f"{type(net).__name__} takes no samples {list(inputs.shape)}: {error}") from error
     return scores.numpy()
+
+
+def _joined(scores: Any) -> Tensor:
+    """Several heads one after the other, as the circuit has them."""
+    import torch  # as above
+    from torch.utils._pytree import tree_leaves
+
+    return scores if isinstance(scores, torch.Tensor) else torch.cat(tree_leaves(scores), 1)
 
 
 def as_inputs(circuit: AnyCircuit, samples: NDArray[Any]) -> NDArray[Any]:

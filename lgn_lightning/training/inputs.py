@@ -14,10 +14,19 @@ from lgn_lightning.nn.deferred import computed
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
-def scores_of(net: nn.Module, x: Inputs) -> Tensor:
-    """Scores of a batch, whose inputs may be joined as a circuit takes them; a TrainingError if they are no tensor."""
+def scores_of(net: nn.Module, x: Inputs, count: int) -> Tensor:
+    """Scores ``[batch, count, …]`` of a batch, whose inputs may be joined as a circuit takes them.
+
+    Raises:
+        TrainingError: If the net gives no tensor, or another number of scores.
+    """
     scores = computed(net(*(split_inputs(net, x) if isinstance(x, Tensor) else x)))
     if isinstance(scores, Tensor):
+        if scores.ndim > 1 and scores.shape[1] != count:
+            raise TrainingError(
+                f"{type(net).__name__} gives {scores.shape[1]} scores of a sample, and the target has {count}: change "
+                "one of them; with more heads override training_loss, and have forward give the scores of the target"
+            )
         return scores
     keys = f" with the keys {', '.join(map(str, scores))}" if isinstance(scores, dict) else ""
     raise TrainingError(

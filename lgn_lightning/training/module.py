@@ -175,7 +175,7 @@ class LogicModule(GraphedTraining):
 
     def forward(self, x: Inputs) -> Tensor:
         """Scores of a batch: soft in ``.train()``, hard in ``.eval()`` mode; of several inputs, if they are a tuple."""
-        return scores_of(self.net, x)
+        return scores_of(self.net, x, self.target.num_scores)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x, y = batch
@@ -205,7 +205,7 @@ class LogicModule(GraphedTraining):
     def training_loss(self, x: Inputs, y: Tensor) -> Tensor:
         """Loss of a batch of images and labels, with the terms of callbacks: a scalar, differentiable."""
         with fused_layers():
-            scores = scores_of(self._train_net[0], x)
+            scores = scores_of(self._train_net[0], x, self.target.num_scores)
         loss = self.loss_of(scores, y, x)
         for penalty in self.penalties.values():
             loss = loss + penalty()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -41,9 +42,12 @@ class Differ(nn.Module):
         self.left, self.right = LogicLayer(12, 40), LogicLayer(8, 40)
         self.sum = GroupSum(2, 3.0)
 
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+    def bits(self, left: Tensor, right: Tensor) -> Tensor:
         a, b = self.left(left), self.right(right)
-        return self.sum(a + b - 2 * a * b)
+        return a + b - 2 * a * b
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.sum(self.bits(left, right))
 
 
 def trainer(folder: Path, **options: object) -> pl.Trainer:
@@ -88,6 +92,51 @@ def test_what_gives_no_tensor_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"Named gives a dict with the keys scores.*return it alone"):
         trainer(tmp_path, num_sanity_val_steps=0).fit(LogicClassifier(Named(), 2), DataLoader(Pairs(), 32))
+
+
+class TwoHeads(Differ):
+    """Scores of the classes, and of something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = GroupSum(4, tau=3)
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        bits = self.bits(left, right)
+        return self.sum(bits), self.other(bits)
+
+
+class OfTwoHeads(LogicClassifier):
+    """What `scores_of` tells one to write."""
+
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, self.net(*x)[0])
+
+    def training_loss(self, x: tuple[Tensor, Tensor], y: Tensor) -> Tensor:  # type: ignore[override]
+        classes, other = self.net(*x)
+        return self.loss_of(classes, y) + nn.functional.cross_entropy(other, 2 * y)
+
+
+def test_a_net_of_two_heads_trains_and_is_exported(tmp_path: Path) -> None:
+    module, loader = OfTwoHeads(TwoHeads(), 2), DataLoader(Pairs(), 32)
+    trainer(tmp_path).fit(module, loader, loader)
+    exported = ExportCircuit.exported_for(tmp_path / "checkpoints" / "best.ckpt")
+    assert exported is not None
+    (left, right), _ = next(iter(loader))
+    circuit = Circuit.from_module(module.net.eval())
+    assert circuit.num_classes == 6
+    expected = (torch.cat(module.net(left, right), 1) * circuit.tau).round().int().numpy()
+    assert np.array_equal(circuit.scores(torch.cat([left, right], 1).bool()), expected)
+    assert np.array_equal(exported.compiled().scores(torch.cat([left, right], 1).bool()), expected)
+
+
+def test_another_number_of_scores_than_the_target_s_is_named(tmp_path: Path) -> None:
+    class Many(TwoHeads):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
+            return torch.cat(super().forward(left, right), 1)
+
+    with pytest.raises(TrainingError, match="Many gives 6 scores of a sample, and the target has 2: .*training_loss"):
+        trainer(tmp_path, num_sanity_val_steps=0).fit(LogicClassifier(Many(), 2), DataLoader(Pairs(), 32))
 
 
 def test_layers_that_no_gradient_reaches_are_named(tmp_path: Path) -> None:
