@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from lgn_lightning.cli.recipe_help import asks_help, print_keys
 from lgn_lightning.cli.trained import open_trained
 from lgn_lightning.runs.checkpoints import chosen_checkpoint, run_folder
 from lgn_lightning.runs.recipes import SUFFIXES, find_recipe, recipe_files
+
+_DATA_KEY = re.compile(r"--data\.(?:init_args\.)?(\w+)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asks_help(arguments.keys):
         return print_keys(command, first, recipe or run_folder(chosen_checkpoint(path).path) / "config.yaml", arguments)
     target = Path(checkpoint) if checkpoint else path if is_trained else None
-    given = [name for name in ("root", "download") if key_value(arguments.keys, f"--data.{name}") is not None]
+    given = sorted({found[1] for key in arguments.keys if (found := _DATA_KEY.match(key))})
     trained = None if target is None else open_trained(target, recipe is not None, given)
     if trained is not None and trained.chosen.why:
         print(trained.chosen, file=sys.stderr)

@@ -153,6 +153,8 @@ def _most_telling(message: str) -> tuple[list[str], list[str], str]:
     keys, classes, cause = telling[0]
     if match := re.match(r"Import path (?:\S+ )?does not correspond to a subclass of (\w+)", cause):
         cause = f"{value or 'the class'} is no subclass of {match[1]}"
+        if match[1] == "SampleDataModule":
+            cause += ", as lgn_lightning.data.ImageDataModule is, which holds samples; a Trainer in Python takes any"
     return keys, classes, cause
 
 

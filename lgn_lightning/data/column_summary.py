@@ -27,5 +27,7 @@ def summary_of_columns(columns: Sequence[Column], rows: Rows, comparisons: Compa
         ops = {Op(op) for op in comparisons.op[bits].tolist()}
         how = "thresholds" if Op.GREATER in ops else "one-hot" if Op.EQUAL in ops else "code" if ops else "constant"
         share = f"{missing.mean():.1%}" if missing.any() else ""
-        table.add_row(column.name, column.kind, share, shown, f"{bits.size} {how}")
+        asks = Op.MISSING in ops  # whether it is missing: a bit of its own
+        how = f"{bits.size - asks} {how}" + ", missing" * asks
+        table.add_row(column.name, column.kind, share, shown, how)
     return table

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lgn_lightning import ops
 from lgn_lightning.base.choice import make_choice
 from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.gate_mixtures import RESIDUAL_LOGIT, CovJac, Softmax

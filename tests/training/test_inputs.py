@@ -135,7 +135,7 @@ def test_another_number_of_scores_than_the_target_s_is_named(tmp_path: Path) -> 
         def forward(self, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
             return torch.cat(super().forward(left, right), 1)
 
-    with pytest.raises(TrainingError, match="Many gives 6 scores of a sample, and the target has 2: .*training_loss"):
+    with pytest.raises(TrainingError, match=r"Many gives 6 scores of a sample, and the target has 2: .*training_loss"):
         trainer(tmp_path, num_sanity_val_steps=0).fit(LogicClassifier(Many(), 2), DataLoader(Pairs(), 32))
 
 
