@@ -72,10 +72,9 @@ def describe_port(circuit: Netlist) -> str:
         text = "\n// labels[c] is label c."
     elif circuit.decoding.kind == "numbers":
         fixed = fixed_point(circuit)
-        text = (
-            f"\n// Number c is $signed(numbers[{fixed.width} * c +: {fixed.width}]) / 2^{fixed.fraction}, wrong by at"
-        )
-        text += "\n// most 1/64 of what one more bit of a score changes."
+        bits = f"numbers[{fixed.width} * c +: {fixed.width}]"
+        text = f"\n// Number c is $signed({bits}) / 2^{fixed.fraction}."
+        text += "\n// It is wrong by at most 1/64 of what one more bit of a score changes."
     for number, name in enumerate(names[:_MOST_NAMES]):
         text += f"\n// {number}: {''.join(char if char.isprintable() else '?' for char in name)}."
     return text + "\n// The manifest has the other names." * (len(names) > _MOST_NAMES)
