@@ -15,14 +15,14 @@ Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
 def scores_of(net: nn.Module, x: Inputs, count: int) -> Tensor:
-    """Scores ``[batch, count, …]`` of a batch, whose inputs may be joined as a circuit takes them.
+    """Scores of a batch, ``[batch, count]`` or those of steps, whose inputs may be joined as a circuit takes them.
 
     Raises:
         TrainingError: If the net gives no tensor, or another number of scores.
     """
     scores = computed(net(*(split_inputs(net, x) if isinstance(x, Tensor) else x)))
     if isinstance(scores, Tensor):
-        if scores.ndim > 1 and scores.shape[1] != count:
+        if scores.ndim == 2 and scores.shape[1] != count:
             raise TrainingError(
                 f"{type(net).__name__} gives {scores.shape[1]} scores of a sample, and the target has {count}: change "
                 "one of them; with more heads override training_loss, and have forward give the scores of the target"

@@ -92,7 +92,8 @@ def test_ctrl_c_in_the_last_step_stops(tmp_path: Path) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer.fit(LogicClassifier(LogicMLP([1, 8, 8], 10, width=100, depth=1), 10), Digits(batch_size=100))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert (tmp_path / "checkpoints" / "resume.ckpt").is_file()
