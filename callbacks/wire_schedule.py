@@ -13,12 +13,13 @@ from lgn_lightning.nn import GateLayer, LearnedConnections, logic_layers
 
 @dataclass
 class _Wires:
-    """Learned connections of a layer, and whether the user lets them learn: what was set last, unless by us."""
+    """Learned connections of a layer, and whether the user lets them learn: what they were set to, unless by us."""
 
     layer: GateLayer
     part: LearnedConnections
-    free: bool
-    given: bool
+
+    def __post_init__(self) -> None:
+        self.free = self.given = self.part.logits.requires_grad
 
     def choose(self, learns: bool) -> None:
         """Lets them learn or not, unless they are frozen, by themselves or with their layer."""
@@ -68,10 +69,7 @@ class WireSchedule(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         layers = logic_layers(pl_module).values()
         self._layers = [
-            _Wires(layer, part, part.logits.requires_grad, part.logits.requires_grad)
-            for layer in layers
-            for part in layer.modules()
-            if isinstance(part, LearnedConnections)
+            _Wires(layer, part) for layer in layers for part in layer.modules() if isinstance(part, LearnedConnections)
         ]
         if not self._layers:
             raise ValueError(

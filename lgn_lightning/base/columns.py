@@ -82,7 +82,8 @@ class Column:
         """What the whole numbers of a category or truth value stand for; empty for numbers."""
         if self.kind == "boolean":
             return {0: "false", 1: "true"}
-        return {UNSEEN: "unseen in training", **dict(enumerate(self.categories, 1))} if self.categories else {}
+        codes = {code: name for name, code in codes_of(self.categories).items()}
+        return {UNSEEN: "unseen in training", **codes} if codes else {}
 
     def is_missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which stored values are missing."""

@@ -104,16 +104,9 @@ class RowPorts:
 
     def beyond(self, name: str) -> int:
         """Comparisons of a column with a port of fixed point that come out alike for all numbers of the port."""
-        width, fraction = self.fixed[name]
-        least, most = (Fraction(value, 1 << fraction) for value in (-1 << (width - 1), (1 << (width - 1)) - 1))
-        count = 0
-        for bit in np.flatnonzero(self.comparisons.column == [c.name for c in self.comparisons.columns].index(name)):
-            op, value = self.comparisons.op[bit], self.comparisons.value(int(bit))
-            if op == Op.GREATER:
-                count += not least <= value < most
-            elif op == Op.EQUAL:
-                count += not least <= value <= most
-        return count
+        number = [column.name for column in self.comparisons.columns].index(name)
+        bits = np.flatnonzero((self.comparisons.column == number) & (self.comparisons.op <= Op.EQUAL))
+        return sum("$signed" not in self._test(int(bit), name, number) for bit in bits)
 
     def declarations(self) -> str:
         """The ports."""
