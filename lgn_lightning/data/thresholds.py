@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -89,12 +91,14 @@ class Encoding:
     def _thresholds(self, column: Column, known: NDArray[Any]) -> list[float | int]:
         given = self.given.get(column.name, self.thresholds)
         if isinstance(given, list):
-            numbers = np.array(given, float)
-            if not numbers.size or np.isnan(numbers).any() or (np.diff(numbers) <= 0).any():
+            if not given or any(math.isnan(value) for value in given) or any(b <= a for a, b in pairwise(given)):
                 raise DataError(f"the thresholds of column {column.name!r} must be increasing numbers, not {given}")
-            # A whole number is greater than 0.5 where it is greater than 0.
-            typed = column.convert(numbers if column.is_float else np.floor(numbers))
-            return [value.item() for value in np.unique(typed)]
+            if column.is_float:
+                return [value.item() for value in np.unique(np.array(given, column.dtype))]
+            # A whole number is greater than 0.5 where it is greater than 0. Those of Python are exact.
+            least, most = int(column.missing) + 1, int(np.iinfo(column.dtype).max)
+            whole = (value if math.isinf(value) else math.floor(value) for value in given)
+            return sorted({int(min(max(value, least), most)) for value in whole})
         distinct, counts = np.unique(known, return_counts=True)
         if distinct.size < 2:
             return []

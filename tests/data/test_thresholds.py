@@ -64,11 +64,21 @@ def test_infinities_are_values() -> None:
     assert len(fit([-np.inf, 0.0, np.inf])) == 2
 
 
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_numbers_beyond_whole_ones_are_their_ends_and_not_missing(kind: str) -> None:
+    column = Column("a", kind)
+    ends = np.iinfo(column.dtype)
+    found = column.convert(np.array([-np.inf, -1e30, np.nan, 1e30, np.inf]))
+    assert found.tolist() == [ends.min + 1, ends.min + 1, ends.min, ends.max, ends.max]
+    assert column.is_missing(found).tolist() == [False, False, True, False, False]
+
+
 def test_given_thresholds() -> None:
     assert constants(fit([1.0, 2.0], given={"a": [0.5, 1.5]})) == [0.5, 1.5]
     assert len(fit(range(100), "int32", given={"a": 3})) == 3
     assert constants(fit(range(-9, 9), "int32", given={"a": [-1.5, 0.2, 0.7, 3]})) == [-2, 0, 3]
     assert constants(fit(range(-9, 9), "int64", given={"a": [float("-inf"), 1e30]})) == [-(2**63) + 1, 2**63 - 1]
+    assert constants(fit(range(-9, 9), "int64", given={"a": [2**62 + 1, 2**62 + 2]})) == [2**62 + 1, 2**62 + 2]
     with pytest.raises(DataError, match="increasing"):
         fit([1.0, 2.0], given={"a": [1.5, 0.5]})
 
