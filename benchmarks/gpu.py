@@ -4,22 +4,24 @@
 
 Nets are dense, batch 100: S = 400→6×8,000→10 and L = 784→6×64,000→10 of Petersen et al. (2022), and XL =
 95,232→5×1,024,000→10. A step is forward, cross entropy, backward and Adam(fused=True), launched from Python (eager) and
-replayed as a CUDA graph; the same straight-through on packed bits, with gates of four inputs, and with tree
-convolutions (Petersen et al., 2024, k = 32, images of 32x32 in three colours), soft and on packed bits. A layer of
-1,024,000 gates is held against the bandwidth of a copy, its bytes counted in `layer_bytes`. Packed evaluation is from
-bools to class sums. With the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held against its bare
-step. Medians of CUDA event times; needs a GPU.
+replayed as a CUDA graph; the same straight-through on packed bits, and with gates of four inputs. Nets of tree
+convolutions are S, M and L of Petersen et al. (2024) for CIFAR-10, batch 128, soft and straight-through on packed bits;
+an epoch of them is 45,000 images. With the data at hand, `lgn fit mnist` with `cuda_graph` and `resident` is held
+against its bare step. Packed evaluation is from bools to class sums. A layer of 1,024,000 gates is held against the
+bandwidth of a copy, its bytes counted in `layer_bytes`. Medians of CUDA event times, with the memory that a part takes
+at most; needs a GPU.
 
 Each part fails by itself, and the file of `--json` is written after each. Where a kernel has left the GPU unusable for
 the process, a new one continues; `--resume` continues with a file, past the part that did not end. The exit status is 1
-if a part failed: then, above all if a check did, look at the reasons before the times.
+if a part failed: then, above all if a check did, look at the reasons before the times. `--part-seconds` ends the
+process with SIGALRM where a part takes longer. `--dry-run` shows that all of it runs, on the CPU and at sizes that mean
+nothing. `first_gpu.sh` makes use of all this.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -30,100 +32,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_bench import Bench, Sizes, Timer, facts, table  # type: ignore[import-not-found]  # beside this file
+from gpu_bench import Bench, Sizes, Timer, facts, stand_ins, table  # type: ignore[import-not-found]  # beside this file
 from gpu_check import check  # type: ignore[import-not-found]  # the same
-from torch import Tensor, nn
+from gpu_steps import (  # type: ignore[import-not-found]  # the same
+    CLASSES,
+    CONVLOGIC,
+    ORIGINAL,
+    OURS,
+    our_net,
+    their_net,
+    time_luts,
+    time_steps,
+    time_straight_through,
+    time_trees,
+)
+from torch import nn
 
 from lgn_lightning import ops
-from lgn_lightning.models.tree import LogicTreeNet
-from lgn_lightning.nn import GroupSum, LogicLayer, LogicSequential, LutLayer, PackBitsTensor
-from lgn_lightning.nn.gate_order import order_gates
+from lgn_lightning.nn import LogicLayer, PackBitsTensor
 from lgn_lightning.ops import loader
 from lgn_lightning.training.graphed_step import GraphedStep
-
-CLASSES, TAU = 10, 10.0
-OURS, THEIRS = "lgn-lightning", "difflogic"
-
-
-# Training steps.
-
-
-def our_net(inputs: int, width: int, depth: int, sampler: str = "soft") -> nn.Module:
-    layers = [LogicLayer(width if i else inputs, width, sampler=sampler) for i in range(depth)]
-    order_gates(layers)  # as LogicMLP does
-    return LogicSequential(*layers, GroupSum(CLASSES, TAU))
-
-
-def their_net(inputs: int, width: int, depth: int) -> Any:
-    """The original's, with its CUDA kernels; ImportError if it was built without them."""
-    if importlib.util.find_spec("difflogic_cuda") is None:
-        raise ImportError("difflogic has no CUDA module here")
-    difflogic = importlib.import_module("difflogic")
-    layers = [
-        difflogic.LogicLayer(width if i else inputs, width, device="cuda", implementation="cuda") for i in range(depth)
-    ]
-    return nn.Sequential(*layers, difflogic.GroupSum(CLASSES, TAU))
-
-
-def time_steps(bench: Bench, net: str, library: str, precision: str) -> None:
-    """Times the training step of a dense net, eager, and ours replayed too."""
-    shape = bench.sizes.nets[net]
-    model = (our_net if library == OURS else their_net)(*shape).to(bench.device)
-    x = torch.rand(bench.sizes.batch, shape[0], device=bench.device).round()
-    time_training(bench, f"step {net}", library, precision, model, x)
-
-
-def time_straight_through(bench: Bench, net: str) -> None:
-    """Times the step of a dense net that trains straight-through on packed bits."""
-    shape = bench.sizes.nets[net]
-    model = our_net(*shape, sampler="straight_through").to(bench.device)
-    x = torch.rand(bench.sizes.batch, shape[0], device=bench.device).round()
-    time_training(bench, f"straight-through step {net}", OURS, "fp32", model, x)
-
-
-def time_trees(bench: Bench, precision: str, leaves: str, sampler: str) -> None:
-    """Times the step of a convolutional net on images of CIFAR-10's size."""
-    k = bench.sizes.tree_factor
-    widths = [k, 4 * k, 16 * k, 32 * k], [1280 * k, 640 * k, 320 * k]
-    model = LogicTreeNet((3, 32, 32), CLASSES, *widths, tau=TAU, thresholds=3, tree_connections=leaves, sampler=sampler)
-    x = torch.randint(256, (bench.sizes.batch, 3, 32, 32), device=bench.device, dtype=torch.uint8)
-    what = f"{'' if sampler == 'soft' else 'straight-through '}tree convolutions step, k = {k}, {leaves} leaves"
-    time_training(bench, what, OURS, precision, model.to(bench.device), x)
-
-
-def time_luts(bench: Bench, net: str, precision: str) -> None:
-    """Times the step of a dense net whose gates have more than two inputs."""
-    inputs, width, depth = bench.sizes.nets[net]
-    arity = bench.sizes.lut_inputs
-    layers = [LutLayer(width if i else inputs, width, arity) for i in range(depth)]
-    model = LogicSequential(*layers, GroupSum(CLASSES, TAU)).to(bench.device)
-    x = torch.rand(bench.sizes.batch, inputs, device=bench.device).round()
-    time_training(bench, f"step {net}, gates of {arity} inputs", OURS, precision, model, x)
-
-
-def time_training(bench: Bench, what: str, library: str, precision: str, model: nn.Module, x: Tensor) -> None:
-    """Times the training step of a net on a batch, eager, and ours replayed too."""
-    y = torch.randint(CLASSES, (bench.sizes.batch,), device=bench.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast(bench.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            return nn.functional.cross_entropy(model(x), y)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(x, y).backward()
-        optimizer.step()
-
-    repeats = bench.sizes.repeats
-    bench.add(f"{what}, eager", library, precision, bench.timer(step, repeats))
-    if library == OURS:
-        replay = GraphedStep(model, loss, optimizer, bench.recorder)
-        ms = bench.timer(lambda: replay(x, y), repeats)
-        if not replay.recorded:
-            raise SystemExit(f"the {what} was not recorded, so {ms:.4f} ms is that of an eager one")
-        bench.add(f"{what}, graph", library, precision, ms)
-
 
 # A layer against the copy bandwidth.
 
@@ -199,7 +127,7 @@ def time_packed(bench: Bench, library: str) -> None:
     shape = sizes.nets[sizes.packed_net]
     model = (our_net if library == OURS else their_net)(*shape).to(bench.device).eval()
     pack: Callable[..., Any] = PackBitsTensor
-    if library == THEIRS:
+    if library == ORIGINAL:
         pack = importlib.import_module("difflogic").PackBitsTensor
     x = torch.rand(sizes.packed_batch, shape[0], device=bench.device) > 0.5
 
@@ -241,27 +169,33 @@ def time_fit(bench: Bench, root: str, steps: int = 1_000) -> None:
     bench.add("lgn fit mnist", OURS, "fp32", 1e3 / rate, steps_per_second=rate, share=rate * bare / 1e3)
 
 
-def parts(bench: Bench, nets: Iterable[str], root: str | None) -> dict[str, Callable[[], object]]:
-    """All that can be measured, by name, in the order of measurement."""
-    made: dict[str, Callable[[], object]] = {"copy": partial(time_copy, bench)}
+def parts(bench: Bench, nets: Iterable[str], root: str | None, peer: str) -> dict[str, Callable[[], object]]:
+    """All that can be measured, by name, in the order of value."""
+    dense = [OURS, ORIGINAL] if peer == ORIGINAL else [OURS]
+    made: dict[str, Callable[[], object]] = {}
+    for net in nets:
+        for library, precision in [(OURS, "fp32"), *((library, "fp32") for library in dense[1:]), (OURS, "bf16")]:
+            made[f"step {net}, {library}, {precision}"] = partial(time_steps, bench, net, library, precision)
+    if root is not None:
+        made["lgn fit mnist"] = partial(time_fit, bench, root)
+    for size in bench.sizes.trees:
+        kinds = [(OURS, precision, "random", "soft") for precision in ("fp32", "bf16")]
+        kinds += [(CONVLOGIC, "fp32", "random", "soft")] if peer == CONVLOGIC else []
+        kinds += [(OURS, "fp32", "random", "straight_through"), (OURS, "fp32", "learned", "soft")]
+        for kind in kinds:
+            made[f"CIFAR-10 {size} step, {', '.join(kind)}"] = partial(time_trees, bench, size, *kind)
+    for library in dense:
+        made[f"packed, {library}"] = partial(time_packed, bench, library)
+    made["copy"] = partial(time_copy, bench)
     for batch in bench.sizes.layer_batches:
         for precision in ("fp32", "bf16"):
             made[f"layer, batch {batch}, {precision}"] = partial(time_layer, bench, batch, precision)
-        for library in (OURS, THEIRS):
+        for library in dense:
             made[f"layer as a module, batch {batch}, {library}"] = partial(time_module, bench, batch, library)
     for net in nets:
-        for library, precision in ((OURS, "fp32"), (OURS, "bf16"), (THEIRS, "fp32")):
-            made[f"step {net}, {library}, {precision}"] = partial(time_steps, bench, net, library, precision)
         made[f"straight-through step {net}"] = partial(time_straight_through, bench, net)
         for precision in ("fp32", "bf16"):
             made[f"lookup tables step {net}, {precision}"] = partial(time_luts, bench, net, precision)
-    trees = [(precision, leaves, "soft") for precision in ("fp32", "bf16") for leaves in ("random", "learned")]
-    for kind in (*trees, ("fp32", "random", "straight_through")):
-        made[f"tree convolutions step, {', '.join(kind)}"] = partial(time_trees, bench, *kind)
-    for library in (OURS, THEIRS):
-        made[f"packed, {library}"] = partial(time_packed, bench, library)
-    if root is not None:
-        made["lgn fit mnist"] = partial(time_fit, bench, root)
     return made
 
 
@@ -277,27 +211,36 @@ def main() -> int:
     parser.add_argument("--net", action="append", choices=tuple(Sizes().nets), help="only this net's step")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--resume", action="store_true", help="continue with the file of --json")
+    parser.add_argument(
+        "--peer", choices=(ORIGINAL, CONVLOGIC), default=ORIGINAL, help="whose CUDA kernels are timed, too"
+    )
+    parser.add_argument("--part-seconds", type=int, default=0, help="end with SIGALRM where a part takes longer")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, tiny, without meaning")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
+    if not options.dry_run and not torch.cuda.is_available():
         print(f"no GPU is visible to torch {torch.__version__}: nothing can be measured", file=sys.stderr)
         return 2
-    device = torch.device("cuda", torch.cuda.current_device())
     file = (options.json or Path(tempfile.mkdtemp()) / "gpu.json").absolute()
-    bench = Bench(device, Timer(), Sizes(repeats=options.repeats), file=file, known=facts(device))
+    if options.dry_run:
+        device, measures = torch.device("cpu"), stand_ins()
+    else:
+        device = torch.device("cuda", torch.cuda.current_device())
+        measures = {"timer": Timer(), "sizes": Sizes(repeats=options.repeats)}
+    bench = Bench(device, **measures, file=file, known=facts(device), part_seconds=options.part_seconds)
     if options.resume:
         bench.resume()
     start = time.perf_counter()
-    loader.require("cuda")
+    loader.require(device.type)
     bench.known.setdefault("build_s", time.perf_counter() - start)
     checks = {f"check {dtype}": partial(note_check, bench, dtype) for dtype in (torch.float32, torch.bfloat16)}
     root = str(Path(options.root).absolute()) if options.root else None
-    bench.run({**checks, **parts(bench, options.net or bench.sizes.nets, root)})
+    bench.run({**checks, **parts(bench, options.net or bench.sizes.nets, root, options.peer)})
     if bench.lost:
         print("this process has lost the GPU; a new one continues", file=sys.stderr, flush=True)
         again = [*sys.argv, *([] if options.resume else ["--resume"]), *([] if options.json else ["--json", str(file)])]
         os.execv(sys.executable, [sys.executable, *again])
     print("; ".join(f"{name} {value}" for name, value in bench.known.items()))
-    print(table(bench.rows, THEIRS))
+    print(table(bench.rows, OURS))
     for what, outcome in bench.failures.items():
         print(f"{what} {outcome}")
     return 1 if bench.failures else 0

@@ -7,6 +7,7 @@ import itertools
 import json
 import platform
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.files import atomic_write_text
@@ -32,7 +34,11 @@ class Sizes:
         default_factory=lambda: {"S": (400, 8_000, 6), "L": (784, 64_000, 6), "XL": (95_232, 1_024_000, 5)}
     )
     batch: int = 100
-    tree_factor: int = 32  # k of LogicTreeNet
+    trees: dict[str, tuple[int, int]] = field(  # k of LogicTreeNet, and thresholds of a colour
+        default_factory=lambda: {"S": (32, 3), "M": (256, 3), "L": (1024, 31)}
+    )
+    tree_batch: int = 128
+    epoch: int = 45_000  # images of CIFAR-10 that train, as the recipes have it
     lut_inputs: int = 4
     layer_gates: int = 1_024_000
     layer_batches: tuple[int, ...] = (100, 1024)
@@ -45,10 +51,18 @@ class Sizes:
 class Timer:
     """Median milliseconds of a call, by events on the GPU, each call timed for itself."""
 
+    #: What the timed calls of a slow one take together, in ms; five of them at least.
+    AT_MOST = 3_000.0
+
     def __call__(self, call: Callable[[], object], repeats: int) -> float:
         """Calls a few times first: a graph is recorded at the fourth."""
-        for _ in range(5):
+        for _ in range(4):
             call()
+        once = self._times(call, 1)[0]
+        return statistics.median(self._times(call, max(5, min(repeats, int(self.AT_MOST / once)))))
+
+    @staticmethod
+    def _times(call: Callable[[], object], repeats: int) -> list[float]:
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
         torch.cuda.synchronize()
         marks[0].record()
@@ -56,7 +70,40 @@ class Timer:
             call()
             mark.record()
         torch.cuda.synchronize()
-        return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
+        return [a.elapsed_time(b) for a, b in itertools.pairwise(marks)]
+
+
+class NoGraph:
+    """Stands for a recorder of graphs where there are none: a replay runs the step."""
+
+    def warm_up(self, step: Callable[[], Tensor]) -> Tensor:
+        """Runs the step."""
+        return step()
+
+    def record(self, step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Gives the step itself and the tensor that holds its result."""
+        result = torch.full((), torch.nan)
+        return lambda: result.copy_(step()), result
+
+
+def wall_ms(call: Callable[[], object], repeats: int) -> float:
+    """Median milliseconds of a call by the wall's clock, called first as often as `Timer` does."""
+    for _ in range(5):
+        call()
+    times = [time.perf_counter()]
+    for _ in range(repeats):
+        call()
+        times.append(time.perf_counter())
+    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(times))
+
+
+def stand_ins() -> dict[str, Any]:
+    """What a `Bench` measures with on a CPU, at sizes that take a moment."""
+    sizes = Sizes(
+        nets={"S": (20, 40, 2), "L": (784, 400, 3)}, batch=2, trees={"S": (1, 3)}, tree_batch=2,
+        layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2,
+    )  # fmt: skip
+    return {"timer": wall_ms, "sizes": sizes, "recorder": NoGraph()}
 
 
 @dataclass
@@ -70,6 +117,7 @@ class Bench:
         recorder: Of graphs; CUDA's if not given.
         file: Where the results are written after each part, if anywhere.
         known: Facts that are written with them.
+        part_seconds: The process ends by SIGALRM where a part takes longer; 0 lets it.
         rows: The results.
         parts: What became of each part, by name: ``"done"``, ``"skipped: …"``, ``"failed: …"`` or ``"running"``.
         lost: Whether a part has left the GPU unusable for this process.
@@ -81,12 +129,15 @@ class Bench:
     recorder: Recorder | None = None
     file: Path | None = None
     known: dict[str, Any] = field(default_factory=dict)
+    part_seconds: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     lost: bool = False
 
     def add(self, what: str, library: str, precision: str, ms: float, **more: Any) -> None:
-        """Notes a result."""
+        """Notes a result, with the memory that its part has taken at most so far."""
+        if self.device.type == "cuda":
+            more["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
         self.rows.append({"what": what, "library": library, "precision": precision, "ms": ms, **more})
         print(f"{what}, {library}, {precision}: {ms:.4f} ms {more or ''}", file=sys.stderr, flush=True)
 
@@ -102,6 +153,10 @@ class Bench:
         """Measures a part, or says in a line why that could not be."""
         self._note(what, "running")
         start, outcome = time.perf_counter(), "done"
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        # The default action of the signal ends a process that waits in native code, as a handler in Python would not.
+        signal.alarm(self.part_seconds)
         try:
             measure()
         except (torch.OutOfMemoryError, ImportError, LgnError) as error:
@@ -117,6 +172,7 @@ class Bench:
         except RuntimeError as error:
             self.lost = True
             outcome = outcome if outcome != "done" else f"failed: {_line(error)}"
+        signal.alarm(0)
         if outcome != "done":
             state, reason = outcome.split(": ", 1)
             print(f"{state} {what}: {reason}", file=sys.stderr, flush=True)
@@ -150,13 +206,13 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def table(rows: list[dict[str, Any]], theirs: str) -> str:
-    """The results as Markdown; the ratio is the time of the library `theirs` over ours, of the same step."""
-    known_times = {row["what"].removesuffix(", eager"): row["ms"] for row in rows if row["library"] == theirs}
-    lines = ["| what | library | precision | ms | × original | and |", "|---|---|---|---|---|---|"]
+def table(rows: list[dict[str, Any]], ours: str) -> str:
+    """The results as Markdown; the ratio is the time of another library over that of ours, of the same step."""
+    known_times = {row["what"].removesuffix(", eager"): row["ms"] for row in rows if row["library"] != ours}
+    lines = ["| what | library | precision | ms | × peer | and |", "|---|---|---|---|---|---|"]
     for row in rows:
         known = known_times.get(row["what"].removesuffix(", eager").removesuffix(", graph"))
-        ratio = f"{known / row['ms']:.1f}" if known else ""
+        ratio = f"{known / row['ms']:.1f}" if known and row["library"] == ours else ""
         more = []
         for name, value in row.items():
             if name.endswith("share"):

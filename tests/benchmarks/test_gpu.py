@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import lgn_lightning.data
+from lgn_lightning.nn import GroupSum, LogicLayer, LogicTreeConv2d, PackBitsTensor
 from tests.benchmarks.script import load
 from tests.synthetic import SyntheticImages
 from tests.training.graph_toy import StandIn
@@ -41,8 +42,9 @@ class Clock:
 def small() -> Any:
     nets = {"S": (20, 40, 2), "L": (20, 60, 3)}
     return gpu.Sizes(
-        nets, batch=2, tree_factor=1, layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2
-    )
+        nets, batch=2, trees={"S": (1, 3)}, tree_batch=3, layer_gates=50, layer_batches=(4, 9), packed_batch=33,
+        copy_bytes=500, repeats=2,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def bench() -> Any:
 
 
 def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.run(gpu.parts(bench, ("S", "L"), None))
+    bench.run(gpu.parts(bench, ("S", "L"), None, gpu.ORIGINAL))
     told = capsys.readouterr().err
     assert told.count("ImportError: difflogic has no CUDA module here") == 2 + 2 + 1
     rows = {(row["what"], row["precision"]): row for row in bench.rows}
@@ -66,13 +68,15 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
         for mode in ("eager", "graph")
     ]
     steps += [
-        (f"tree convolutions step, k = 1, {leaves} leaves, {mode}", p)
-        for leaves in ("random", "learned")
-        for p in ("fp32", "bf16")
+        (f"{kind} leaves, {mode}", precision)
+        for kind, precision in (
+            ("CIFAR-10 S step, random", "fp32"),
+            ("CIFAR-10 S step, random", "bf16"),
+            ("straight-through CIFAR-10 S step, random", "fp32"),
+            ("CIFAR-10 S step, learned", "fp32"),
+        )
         for mode in ("eager", "graph")
     ]
-    bits = "straight-through tree convolutions step, k = 1, random leaves"
-    steps += [(f"{bits}, {mode}", "fp32") for mode in ("eager", "graph")]
     assert set(rows) == {*steps, *layers, *modules, ("packed L, batch 33", "bits"), ("copy", f"{500 / 2**30:g} GiB")}
     assert rows["layer, batch 4", "fp32"]["ms"] == 2 * MS
     assert rows["packed L, batch 33", "bits"]["million_samples_per_second"] == pytest.approx(33 / 2e-3 / 1e6)
@@ -81,7 +85,8 @@ def test_every_measurement_runs(bench: Any, capsys: pytest.CaptureFixture[str]) 
     # 50 gates, batch 4, 4 bytes: 80 + 80 bytes of numbers a gate in 4 ms, against 1000 bytes in 2 ms.
     assert rows["layer, batch 4", "fp32"]["share"] == pytest.approx(50 * 160 / 4e-3 / (1000 / 2e-3))
     assert rows["layer, batch 4", "fp32"]["conservative_share"] == pytest.approx(50 * 80 / 4e-3 / (1000 / 2e-3))
-    assert bench.recorder.recorded == 4 + 2 + 4 + 4 + 1
+    assert rows["CIFAR-10 S step, random leaves, eager", "fp32"]["epoch_seconds"] == pytest.approx(15_000 * MS / 1e3)
+    assert bench.recorder.recorded == 4 + 2 + 4 + 4
 
 
 def test_bytes_of_a_layer_by_hand() -> None:
@@ -121,17 +126,50 @@ def test_a_step_that_was_not_recorded_is_no_graph_row(bench: Any) -> None:
 
 
 def test_peers_are_timed_where_they_are(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lgn_lightning.nn import GroupSum, LogicLayer, PackBitsTensor
-
     peer = ModuleType("difflogic")
     peer.LogicLayer = lambda i, o, device, implementation: LogicLayer(i, o)  # type: ignore[attr-defined]
     peer.GroupSum, peer.PackBitsTensor = GroupSum, PackBitsTensor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "difflogic", peer)
     find = gpu.importlib.util.find_spec
     monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: name == "difflogic_cuda" or find(name))
-    gpu.time_steps(bench, "S", gpu.THEIRS, "fp32")
-    gpu.time_module(bench, 4, gpu.THEIRS)
+    gpu.time_steps(bench, "S", gpu.ORIGINAL, "fp32")
+    gpu.time_module(bench, 4, gpu.ORIGINAL)
     assert [row["what"] for row in bench.rows] == ["step S, eager", "layer as a module, batch 4"]
+
+
+def test_convlogic_is_timed_on_the_net_of_the_same_sizes(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def conv(in_channels: int, out_channels: int, **options: Any) -> torch.nn.Module:
+        made.append((in_channels, out_channels, options["implementation"]))
+        return torch.nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def dense(inputs: int, width: int, **options: Any) -> torch.nn.Module:
+        made.append((inputs, width, options["implementation"]))
+        return torch.nn.Linear(inputs, width)
+
+    convlogic, difflogic = ModuleType("convlogic"), ModuleType("difflogic")
+    convlogic.ConvLogicLayer = conv  # type: ignore[attr-defined]
+    difflogic.LogicLayer = dense  # type: ignore[attr-defined]
+    difflogic.GroupSum = GroupSum  # type: ignore[attr-defined]
+    for module in (convlogic, difflogic):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    name = f"CIFAR-10 S step, {gpu.CONVLOGIC}, fp32, random, soft"
+    assert name not in gpu.parts(bench, ("S",), None, gpu.ORIGINAL)
+    step = gpu.parts(bench, ("S",), None, gpu.CONVLOGIC)[name]
+    with pytest.raises(ImportError, match="convlogic has no CUDA module"):
+        step()
+    find = gpu.importlib.util.find_spec
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: name == "convlogic_cuda" or find(name))
+    step()
+    gpu.time_trees(bench, "S", gpu.OURS, "fp32", "random", "soft")
+    assert [row["what"] for row in bench.rows[:2]] == ["CIFAR-10 S step, random leaves, eager"] * 2
+    ours = gpu.time_trees.__globals__["our_trees"](*bench.sizes.trees["S"], "random", "soft")
+    convolutions = [layer for layer in ours if isinstance(layer, LogicTreeConv2d)]
+    dense_layers = [layer for layer in ours if isinstance(layer, LogicLayer)]
+    sizes = [(layer.in_channels, layer.out_channels) for layer in convolutions]
+    sizes += [(layer.in_dim, layer.out_dim) for layer in dense_layers]
+    assert made == [(*size, "cuda") for size in sizes]
 
 
 def test_table_has_the_ratio_of_the_same_measurement() -> None:
@@ -139,12 +177,12 @@ def test_table_has_the_ratio_of_the_same_measurement() -> None:
         {"what": "step L, eager", "library": gpu.OURS, "precision": "fp32", "ms": 2.0},
         {"what": "step L, graph", "library": gpu.OURS, "precision": "fp32", "ms": 1.0},
         {"what": "step S, graph", "library": gpu.OURS, "precision": "fp32", "ms": 1.0},
-        {"what": "step L, eager", "library": gpu.THEIRS, "precision": "fp32", "ms": 10.0},
+        {"what": "step L, eager", "library": gpu.ORIGINAL, "precision": "fp32", "ms": 10.0},
         {"what": "lgn fit mnist", "library": gpu.OURS, "precision": "fp32", "ms": 1.25, "share": 0.8},
         {"what": "layer, batch 100", "library": gpu.OURS, "precision": "fp32", "ms": 3.0, "share": 0.75},
     ]
-    lines = gpu.table(rows, gpu.THEIRS).splitlines()[2:]
-    assert [line.split(" | ")[4] for line in lines] == ["5.0", "10.0", "", "1.0", "", ""]
+    lines = gpu.table(rows, gpu.OURS).splitlines()[2:]
+    assert [line.split(" | ")[4] for line in lines] == ["5.0", "10.0", "", "", "", ""]
     assert "share of bare step 80.0%" in lines[4]
     assert "share of copy bandwidth 75.0%" in lines[5]
 
@@ -190,7 +228,9 @@ def test_a_lost_gpu_ends_the_parts_of_a_process_and_the_next_goes_on(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.file, bench.device = tmp_path / "gpu.json", torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 << 20)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     parts = {"first": lambda: bench.add("step", gpu.OURS, "fp32", MS), "second": lambda: None, "third": lambda: None}
     bench.attempt("first", parts["first"])
@@ -198,6 +238,7 @@ def test_a_lost_gpu_ends_the_parts_of_a_process_and_the_next_goes_on(
     bench.run(parts)
     assert bench.lost
     assert bench.parts == {"first": "done", "second": "failed: RuntimeError: an illegal memory access"}
+    assert [row["peak_mib"] for row in bench.rows] == [3]
     following = gpu.Bench(CPU, bench.timer, bench.sizes, file=bench.file, known={"gpu": "another"})
     following.resume()
     following.run(parts)
@@ -260,6 +301,6 @@ def test_the_loop_is_held_against_the_bare_step(bench: Any, tmp_path: Path, monk
 @pytest.mark.cuda
 def test_the_real_timer_and_the_real_graphs() -> None:
     bench = gpu.Bench(torch.device("cuda:0"), gpu.Timer(), small())
-    bench.run(gpu.parts(bench, ("S", "L"), None))
+    bench.run(gpu.parts(bench, ("S", "L"), None, gpu.ORIGINAL))
     assert all(row["ms"] > 0 for row in bench.rows)
     assert {"step S, graph", "step L, graph", "layer, batch 9", "packed L, batch 33"} <= {r["what"] for r in bench.rows}
