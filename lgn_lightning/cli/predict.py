@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.description = (
         "Write the classes of images, or of the rows of a table, as CSV. Without any, the test split of the net's own "
-        "data set is taken. Where the true classes are known, of a test split or of folders with the names of the "
-        "classes, there is a column label, and the accuracy is printed. Columns of a table go by their names. Images "
-        "are resized if those of the training were, or with --resize."
+        "data set is taken. Where the true classes are known, of a test split, of folders with the names of the "
+        "classes, or of a table that has the target of a run, there is a column label, and the accuracy is printed. "
+        "Columns of a table go by their names. Images are resized if those of the training were, or with --resize."
     )
     parser.add_argument("source", type=Path, help=f"run folder, checkpoint, circuit file (*{SUFFIX}); {SHIPPED}")
     parser.add_argument("inputs", nargs="*", type=Path, help="images, folders of images, a table, or a .npy array")
@@ -85,6 +85,12 @@ class Classifier:
     tau: float = 1.0
     gaps: frozenset[str] | None = None
 
+    @property
+    def target(self) -> str | None:
+        """The column with the classes of a table, if it is known."""
+        named = arguments_of(self.settings.get("data") or {}).get("target") if self.decoding.is_class else None
+        return named if isinstance(named, str) else None
+
     @classmethod
     def of_circuit(
         cls, circuit: Circuit | LoopedCircuit | SequentialCircuit, engine: str, threads: int, settings: dict[str, Any]
@@ -105,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
     if arguments.inputs:
         shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation
-        names, columns = classifier.class_names, classifier.columns
-        samples = read_inputs(arguments.inputs, shape, preparation, names, columns, classifier.gaps)
+        names, columns, target = classifier.class_names, classifier.columns, classifier.target
+        samples = read_inputs(arguments.inputs, shape, preparation, names, columns, classifier.gaps, target)
     else:
         settings, source = classifier.settings, arguments.source
         if arguments.data:

@@ -40,6 +40,7 @@ def read_inputs(
     class_names: Sequence[str] | None,
     columns: tuple[Column, ...] | None = None,
     gaps: Collection[str] | None = None,
+    target: str | None = None,
 ) -> Samples:
     """Reads one ``.npy`` array, one table, or images.
 
@@ -50,6 +51,7 @@ def read_inputs(
         class_names: Names of the classes: an image in a folder of such a name has this label.
         columns: Columns of the table that a net takes the rows of; None for other nets.
         gaps: Those of them that had missing values in training.
+        target: The column of the classes, in case the table has it.
 
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
@@ -57,8 +59,7 @@ def read_inputs(
     if columns is not None and not any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
-        rows = _read_rows(columns, paths[0], gaps)
-        return Samples([str(index) for index in range(len(rows))], rows)
+        return _read_rows(columns, paths[0], gaps, target, class_names)
     if any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError("give one .npy array alone, or images")
@@ -84,15 +85,28 @@ def _label(file: Path, folder: Path, numbers: dict[str, int]) -> int | None:
     return next((numbers[part] for part in reversed(inside) if part in numbers), None)
 
 
-def _read_rows(columns: tuple[Column, ...], path: Path, gaps: Collection[str] | None) -> NDArray[Any]:
-    """Rows of a table file; says what of it was not in training."""
+def _read_rows(
+    columns: tuple[Column, ...],
+    path: Path,
+    gaps: Collection[str] | None,
+    target: str | None,
+    class_names: Sequence[str] | None,
+) -> Samples:
+    """Rows of a table file, with the classes if it has them; says what of it was not in training."""
     from lgn_lightning.data.table_columns import make_table_rows
     from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
+    from lgn_lightning.data.table_target import known_labels
 
-    rows, notes = make_table_rows(columns, read_table(path), str(path), gaps)
+    frame, labels = read_table(path), list[int | None]()
+    if target in frame.columns and class_names:
+        labels, foreign = known_labels(frame.pop(target), class_names)
+        if foreign:
+            note(f"{path}: target {target!r} has {some(foreign)}, no class of the net; such rows are not scored")
+    rows, notes = make_table_rows(columns, frame, str(path), gaps)
     for line in notes.lines():
         note(f"{path}: {line}")
-    return rows
+    known = any(label is not None for label in labels)
+    return Samples([str(index) for index in range(len(rows))], rows, labels if known else None)
 
 
 def _read_array(path: Path) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,6 +170,14 @@ def _classes(values: pd.Series[Any], where: str, names: list[str] | None) -> tup
     place = np.empty_like(order)
     place[order] = np.arange(order.size)
     return found[order].tolist(), place[inverse].astype(np.int64)
+
+
+def known_labels(values: pd.Series[Any], names: Sequence[str]) -> tuple[list[int | None], list[str]]:
+    """Labels of rows that need none, None where there is none or no class of the net; and what is no class of it."""
+    numbers = {name: number for number, name in enumerate(names)}
+    texts = values.map(text_of, na_action="ignore")
+    foreign = sorted(set(texts.dropna()) - set(numbers))
+    return [numbers.get(text) for text in texts], foreign
 
 
 def class_order(found: NDArray[np.str_], counts: NDArray[np.integer[Any]], where: str) -> NDArray[np.intp]:

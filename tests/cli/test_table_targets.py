@@ -41,6 +41,29 @@ def test_without_validation_the_end_of_the_training_is_kept(
     assert result["accuracy_c"] == pytest.approx(result["accuracy_hard"])
 
 
+def test_a_table_with_the_classes_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = table(tmp_path / "t.csv")
+    assert main(["fit", "table", f"--data.path={data}", "--data.target=kind", *SMALL, "--run_name=kinds"]) == 0
+    frame = pd.read_csv(data)
+    frame.loc[0, "kind"], frame.loc[1, "kind"] = None, "neither"
+    frame.to_csv("new.csv", index=False)
+    capsys.readouterr()
+    assert main(["predict", "runs/table/kinds", "new.csv", "--out", "p.csv"]) == 0
+    told = capsys.readouterr().err
+    assert "target 'kind' has neither, no class of the net" in told
+    assert "not used" not in told
+    found = pd.read_csv("p.csv")
+    assert found["label"].fillna("").tolist() == ["", "", *frame["kind"][2:]]
+    hits = (found["class"] == frame["kind"])[2:]
+    assert 0.5 < hits.mean() < 1
+    assert f"accuracy: {hits.mean():.2%} of {len(frame) - 2} samples" in told
+    frame.drop(columns="kind").to_csv("bare.csv", index=False)
+    assert main(["predict", "runs/table/kinds", "bare.csv", "--out", "q.csv"]) == 0
+    assert "accuracy" not in capsys.readouterr().err
+    assert pd.read_csv("q.csv").equals(found.drop(columns="label"))
+
+
 def test_a_number_from_csv_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     data = table(tmp_path / "t.csv")
