@@ -12,25 +12,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from step_timing import Script, main, time_steps  # type: ignore[import-not-found]  # beside this file
 from torch import nn
 
-IMPORTED_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-CLASSES, WARM_UP = 10, 2
+BATCH, CLASSES = 128, 10
 
 
 @dataclass(frozen=True)
@@ -101,47 +94,13 @@ BUILDERS: dict[str, Callable[[Net], nn.Module]] = {
 PEERS = ("reference", "torchlogix", "torchlogix-compile")
 
 
-def measure(name: str, net: Net, batch: int, steps: int, clock: str) -> dict[str, Any]:
-    """Runs in a process of its own; medians in ms, memory in MB."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    x, y = torch.rand(batch, *net.in_shape).round(), torch.randint(CLASSES, (batch,))
-    model = BUILDERS[name](net)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-    now = time.perf_counter if clock == "wall" else time.process_time
-    times = []
-    for _ in range(WARM_UP + steps):
-        optimizer.zero_grad()
-        start = now()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name.endswith("bf16")):
-            loss = nn.functional.cross_entropy(model(x), y)
-        forward = now()
-        loss.backward()
-        backward = now()
-        optimizer.step()
-        end = now()
-        times.append((forward - start, backward - forward, end - backward, end - start))
-    parts = [1e3 * statistics.median(part) for part in zip(*times[WARM_UP:], strict=True)]
-    return {
-        **dict(zip(("forward_ms", "backward_ms", "optimizer_ms", "step_ms"), parts, strict=True)),
-        "fastest_step_ms": 1e3 * min(t[3] for t in times[WARM_UP:]),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - IMPORTED_MB,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "loss": loss.item(),
-    }
-
-
-def run_worker(name: str, options: argparse.Namespace, net: str) -> dict[str, Any] | str:
-    """Measures in a fresh, pinned process; gives the reason if the library cannot run."""
-    steps = options.steps or (3 if name in PEERS else 20)
-    command = [sys.executable, __file__, "--worker", name, "--net", net, "--steps", str(steps)]
-    command += ["--clock", options.clock, "--core", str(options.core), "--batch", str(options.batch)]
-    environment = dict(os.environ, LGN_BACKEND="torch" if name == "reference" else os.environ.get("LGN_BACKEND", "cpu"))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"
-    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {"library": name, "net": net, "steps": steps, "batch": options.batch, "clock": options.clock, **facts}
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs in a process of its own."""
+    net = NETS[options.net[0]]
+    x, y = torch.rand(BATCH, *net.in_shape).round(), torch.randint(CLASSES, (BATCH,))
+    model = BUILDERS[options.worker](net)
+    parameters = sum(p.numel() for p in model.parameters())
+    return {**time_steps(model, x, y, options), "parameters": parameters}
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -161,41 +120,6 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Times what was asked for and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", action="append", choices=PEERS, default=[], help="also time this one")
-    parser.add_argument("--net", action="append", choices=tuple(NETS), help="only this net")
-    parser.add_argument("--method", action="append", choices=tuple(METHODS), default=[], help="also time ours so")
-    parser.add_argument("--bf16", action="store_true", help="also time ours under autocast to bfloat16")
-    parser.add_argument("--batch", type=int, default=128, help="samples of a step")
-    parser.add_argument("--steps", type=int, default=0, help="steps of each; more for the fast ones if not given")
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="core to pin to")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a core that others use too")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        os.sched_setaffinity(0, {options.core})
-        net = NETS[options.net[0]]
-        print(json.dumps(measure(options.worker, net, options.batch, options.steps, options.clock)))
-        return 0
-    results: list[dict[str, Any]] = []
-    for net in options.net or NETS:
-        own = ["lgn-lightning", *(f"lgn-lightning {method}" for method in options.method)]
-        for name in (*own, *(["lgn-lightning bf16"] if options.bf16 else []), *options.peer):
-            result = run_worker(name, options, net)
-            if isinstance(result, str):
-                print(f"skipped {name} on {net}: {result}", file=sys.stderr)
-            else:
-                results.append(result)
-                print(f"{name} on {net}: {result['step_ms']:.2f} ms", file=sys.stderr)
-    print(table(results))
-    if options.json:
-        facts = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
-        options.json.write_text(json.dumps({**facts, "results": results}, indent=2) + "\n")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    script = Script(__file__, __doc__, NETS, METHODS, PEERS, measure, lambda net: 20, 3, table)
+    sys.exit(main(script))
