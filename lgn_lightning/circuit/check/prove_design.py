@@ -17,7 +17,7 @@ from lgn_lightning.circuit.hardware.encoder import encoder_bits
 from lgn_lightning.circuit.hardware.nodes import AND2, OR2, XOR2, Bit, Nodes
 from lgn_lightning.circuit.hardware.result_port import result_bits, result_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
-from lgn_lightning.circuit.net.rewire import ONE, ZERO
+from lgn_lightning.circuit.net.rewire import ONE, ZERO, behind
 
 #: Inputs that a cell has at most, as all their values are tried.
 _CELL_INPUTS: Final = 12
@@ -197,10 +197,7 @@ def _behind_sums(design: Design, plain: Netlist) -> tuple[Netlist, Netlist]:
     """A design, and the same with another decision on its scores: circuits of the inputs, whose outputs are results."""
     net = design.netlist
     scores, results = net.outputs[: design.num_scores], net.outputs[design.num_scores :]
-    source = np.concatenate([scores, net.num_nodes + np.arange(plain.num_gates)]).astype(np.int32)
-    a, b, c = (np.concatenate([own, source[new]]) for own, new in zip(net.operands, plain.operands, strict=True))
-    gates, outputs = np.concatenate([net.gates, plain.gates]), source[plain.outputs]
-    return replace(net, outputs=results), Netlist(net.num_inputs, gates, a, b, outputs, 1, c)
+    return replace(net, outputs=results), behind(replace(net, outputs=scores), plain)
 
 
 def _plain_values(circuit: Netlist, width: int, bits: int) -> Netlist:
@@ -217,7 +214,7 @@ def _plain_values(circuit: Netlist, width: int, bits: int) -> Netlist:
                 nodes.cell()
                 level = [nodes.mux(c * width + k, *pair) for pair in zip(level[::2], level[1::2], strict=True)]
             outputs[place] = level[0]
-    return _netlist(nodes, outputs)
+    return nodes.netlist(outputs)
 
 
 def _places(circuit: Netlist, group: int, bits: int) -> range:
@@ -249,16 +246,7 @@ def _plain_argmax(classes: int, width: int) -> Netlist:
             nodes.cell()
             result = nodes.node(OR2, result, bit)
         outputs.append(result)
-    return _netlist(nodes, outputs)
-
-
-def _netlist(nodes: Nodes, outputs: list[Bit]) -> Netlist:
-    """Nodes as a circuit with these outputs."""
-    for constant in {ZERO, ONE} & set(outputs):
-        nodes.constant(constant)
-        outputs = [nodes.num_inputs + len(nodes.tables) - 1 if bit == constant else bit for bit in outputs]
-    a, b, c3 = np.array(nodes.operands, np.int32).reshape(-1, 3).T
-    return Netlist(nodes.num_inputs, np.array(nodes.tables, np.uint8), a, b, np.array(outputs, np.int32), 1, c3)
+    return nodes.netlist(outputs)
 
 
 def _evaluate(nodes: Nodes, values: dict[int, int], ones: int) -> dict[int, int]:

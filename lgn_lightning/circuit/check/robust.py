@@ -15,8 +15,7 @@ from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.check.region import Region
 from lgn_lightning.circuit.check.satisfy import UndecidedError, satisfy
 from lgn_lightning.circuit.hardware.decision import decide, reaches
-from lgn_lightning.circuit.hardware.design import tables_of_three
-from lgn_lightning.circuit.hardware.nodes import OR2, XOR2, Bit, Nodes
+from lgn_lightning.circuit.hardware.nodes import OR2, XOR2, Bit, Nodes, bits_of
 from lgn_lightning.circuit.hardware.result_port import result_bits
 from lgn_lightning.circuit.hardware.sums import total
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist, NodeIds
@@ -155,14 +154,14 @@ def ignores_column(circuit: Netlist, region: Region, place: int, timeout: float,
     score_bits, decision_bits = result_bits(circuit)
     decisions = []
     for half in halves:
-        own = [total(added, [_folded(net, group)], score_bits) for group in half]
+        own = [total(added, [bits_of(net, group).tolist()], score_bits) for group in half]
         decisions.append(decide(added, circuit, own, decision_bits))
     added.cell()
     other = ZERO
     for x, y in zip(*decisions, strict=True):
         other = added.node(OR2, other, added.node(XOR2, x, y))
     try:
-        found = satisfy(_behind(net, added, other), end - time.monotonic())
+        found = satisfy(remove_dead_gates(added.netlist([other], net)), end - time.monotonic())
     except UndecidedError as error:
         return Answer(None, str(error))
     if found is None:
@@ -228,7 +227,9 @@ def _search(region: Region, margins: Callable[[NDArray[np.intp]], NDArray[Any]],
 
 def _bits_of(net: Netlist, group: int | None) -> Counter[Bit]:
     """The bits of a group of outputs, with constants as such; none of no group."""
-    return Counter() if group is None else Counter(_folded(net, net.outputs.reshape(net.num_classes, -1)[group]))
+    if group is None:
+        return Counter()
+    return Counter(bits_of(net, net.outputs.reshape(net.num_classes, -1)[group]).tolist())
 
 
 def _on_selectors(circuit: Netlist, region: Region) -> Netlist:
@@ -249,13 +250,6 @@ def _copy(builder: NetlistBuilder, circuit: Netlist, bits: NodeIds) -> NodeIds:
     return np.concatenate([bits, gates])[circuit.outputs].astype(np.int32)
 
 
-def _folded(net: Netlist, nodes: NodeIds) -> list[Bit]:
-    """Nodes of a netlist, those that are constants as such."""
-    tables = dict(enumerate(net.gates.tolist(), net.num_inputs))
-    constants = {0: ZERO, 15: ONE}
-    return [constants.get(tables.get(node, -1), node) for node in nodes.tolist()]
-
-
 def _difference(net: Netlist, way: _Wrong) -> tuple[list[tuple[Bit, bool]], int]:
     """Ones of one group less those of another as a sum of bits, each with whether it is inverted, and a constant."""
     plus, minus = _bits_of(net, way.plus), _bits_of(net, way.minus)
@@ -272,18 +266,7 @@ def _reached(net: Netlist, bits: Sequence[tuple[Bit, bool]], least: int) -> Netl
     nodes.cell()
     column = [nodes.node(XOR2, bit, ONE) if inverted else bit for bit, inverted in bits]
     score = total(nodes, [column], len(bits).bit_length())
-    return _behind(net, nodes, reaches(nodes, score, least))
-
-
-def _behind(net: Netlist, nodes: Nodes, output: Bit) -> Netlist:
-    """A netlist and nodes behind it, of one output."""
-    if output < 0:
-        nodes.constant(output)
-        output = nodes.num_inputs + len(nodes.tables) - 1
-    operands = np.array(nodes.operands, np.int32).reshape(-1, 3).T
-    a, b, c = (np.concatenate(pair) for pair in zip((net.a, net.b, net.b), operands, strict=True))
-    tables = np.concatenate([tables_of_three(net), np.array(nodes.tables, np.uint8)])
-    return remove_dead_gates(Netlist(net.num_inputs, tables, a, b, np.array([output], np.int32), 1, c))
+    return remove_dead_gates(nodes.netlist([reaches(nodes, score, least)], net))
 
 
 def _picked(selectors: NDArray[np.bool_]) -> int:

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.circuit.net.rewire import ONE, ZERO
 
 #: Tables of three operands, 000 first.
@@ -73,12 +77,27 @@ class Nodes:
             self._levels[cell] = max([self._levels[cell], *(level + self.costs[cell] for level in outside)])
         return self._known[key]
 
-    def constant(self, bit: Bit) -> None:
-        """Adds a node that is a constant, for those who read constants from nodes."""
+    def netlist(self, outputs: Sequence[Bit], before: Netlist | None = None) -> Netlist:
+        """The nodes as a netlist of three operands, behind the gates of another one if these are what is there already.
+
+        Constants among the outputs become nodes.
+        """
+        places = {bit: self._constant(bit) for bit in (ZERO, ONE) if bit in outputs}
+        tables, operands = np.array(self.tables, np.uint8), [*np.array(self.operands, np.int32).reshape(-1, 3).T]
+        if before is not None:
+            own = before.a, before.b, before.b if before.c is None else before.c
+            tables = np.concatenate([tables_of_three(before), tables])
+            operands = [np.concatenate(pair) for pair in zip(own, operands, strict=True)]
+        inputs, nodes = before.num_inputs if before else self.num_inputs, [places.get(bit, bit) for bit in outputs]
+        a, b, c = operands
+        return Netlist(inputs, tables, a, b, np.array(nodes, np.int32), 1, c)
+
+    def _constant(self, bit: Bit) -> int:
         self.cell(0)
         self.cells.append(len(self.costs) - 1)
         self.tables.append(255 if bit == ONE else 0)
         self.operands.append((0, 0, 0))
+        return self.num_inputs + len(self.tables) - 1
 
     def _cell_of(self, bit: Bit) -> int:
         return self.cells[bit - self.num_inputs]
@@ -92,6 +111,22 @@ class Nodes:
 
     def mux_all(self, select: Bit, zero: Sequence[Bit], one: Sequence[Bit]) -> list[Bit]:
         return [self.mux(select, a, b) for a, b in zip(zero, one, strict=True)]
+
+
+def tables_of_three(circuit: Netlist) -> NDArray[np.uint8]:
+    """The tables of a circuit as ones of three operands, the last of which they may ignore."""
+    if circuit.arity == 3:
+        return circuit.gates
+    bits = [(circuit.gates >> entry & 1) * np.uint8(3 << 2 * entry) for entry in range(4)]
+    return np.asarray(np.bitwise_or.reduce(bits))
+
+
+def bits_of(circuit: Netlist, nodes: NodeIds) -> NDArray[np.int64]:
+    """Nodes of a circuit, constant gates among them as `ZERO` and `ONE`."""
+    known = np.arange(circuit.num_nodes)
+    known[circuit.num_inputs :][circuit.gates == 0] = ZERO
+    known[circuit.num_inputs :][circuit.gates == (1 << (1 << circuit.arity)) - 1] = ONE
+    return known[nodes]
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import AnyNetlist
+from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
 
 #: What may be known of a node or channel: the number of an equal one, or one of these.
 ZERO: Final = -1
@@ -27,3 +27,11 @@ def rewired(circuit: AnyNetlist, source: Known, inputs: int, constants: bool = T
     tables = np.concatenate([front, circuit.gates])
     a, b = (np.concatenate([np.zeros(front.size, np.int32), nodes[operand]]) for operand in circuit.operands)
     return replace(circuit, num_inputs=inputs, gates=tables, a=a, b=b, outputs=nodes[circuit.outputs])
+
+
+def behind(front: Netlist, circuit: Netlist) -> Netlist:
+    """Returns a circuit whose inputs are the outputs of another one, both of three-input gates, as one circuit."""
+    nodes = np.concatenate([front.outputs, front.num_nodes + np.arange(circuit.num_gates)]).astype(np.int32)
+    gates = np.concatenate([front.gates, circuit.gates])
+    operands = [np.concatenate([own, nodes[new]]) for own, new in zip(front.operands, circuit.operands, strict=True)]
+    return front.with_gates(gates, operands, nodes[circuit.outputs])
