@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +13,7 @@ from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.hardware.decision import exceeds
 from lgn_lightning.circuit.hardware.design import DECISION, Design, design_of
 from lgn_lightning.circuit.hardware.encoder import encoder_bits
-from lgn_lightning.circuit.hardware.nodes import AND2, OR2, XOR2, Bit, Nodes
+from lgn_lightning.circuit.hardware.nodes import AND2, OR2, XOR2, Bit, Nodes, apply_table
 from lgn_lightning.circuit.hardware.result_port import result_bits, result_of
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO, behind
@@ -256,11 +255,3 @@ def _evaluate(nodes: Nodes, values: dict[int, int], ones: int) -> dict[int, int]
         if all(node in values for node in read):
             values[nodes.num_inputs + index] = apply_table(table, [values[node] for node in read], ones)
     return values
-
-
-def apply_table(table: int, values: Iterable[int], ones: int) -> int:
-    """A table of three operands, or of two, 000 or 00 first, on whole numbers, a sample a bit."""
-    terms = [ones]
-    for value in values:
-        terms = [term & chosen for term in terms for chosen in (ones ^ value, value)]
-    return sum(term for entry, term in enumerate(terms) if table >> (len(terms) - 1 - entry) & 1)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from lgn_lightning.circuit import native
-from lgn_lightning.circuit.hardware.nodes import Bit
+from lgn_lightning.circuit.hardware.nodes import Bit, apply_table
 from lgn_lightning.circuit.hardware.tables import LutNetlist, map_nodes
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO
@@ -69,12 +69,9 @@ def _computes(net: Netlist, mapped: LutNetlist, known: Sequence[Bit], inputs: in
             index = bit - net.num_inputs
             if index < 0 or not set(mapped.leaves[index]) <= seen.keys():
                 return False
-            words = [seen[leaf] for leaf in mapped.leaves[index]]
-            seen[bit] = sum(
-                1 << e
-                for e in range(64)
-                if mapped.tables[index] >> sum((word >> e & 1) << k for k, word in enumerate(words)) & 1
-            )
+            # The first leaf is the lowest bit of an entry, and the entry of ones comes first.
+            words = [_ALL ^ seen[leaf] for leaf in reversed(mapped.leaves[index])]
+            seen[bit] = apply_table(mapped.tables[index], words, _ALL)
         if (seen[bit] ^ value) & care:
             return False
     return all(known[node] == bit for node, bit in zip(net.outputs.tolist(), mapped.outputs, strict=True))
@@ -93,14 +90,7 @@ def _value(
         if read:
             stack += read
             continue
-        number, result, arity = stack.pop(), 0, len(operands[gate])
-        for row in range(1 << arity):
-            if gates[gate] >> ((1 << arity) - 1 - row) & 1:
-                term = _ALL
-                for k, operand in enumerate(operands[gate]):
-                    term &= values[operand] if row >> (arity - 1 - k) & 1 else ~values[operand]
-                result |= term & _ALL
-        values[number] = result
+        values[stack.pop()] = apply_table(gates[gate], [values[operand] for operand in operands[gate]], _ALL)
     return values[node]
 
 

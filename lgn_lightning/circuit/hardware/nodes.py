@@ -1,6 +1,6 @@
 """`Nodes`: collects nodes of up to three operands, in cells that no register may cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Final
 
@@ -127,6 +127,14 @@ def bits_of(circuit: Netlist, nodes: NodeIds) -> NDArray[np.int64]:
     known[circuit.num_inputs :][circuit.gates == 0] = ZERO
     known[circuit.num_inputs :][circuit.gates == (1 << (1 << circuit.arity)) - 1] = ONE
     return known[nodes]
+
+
+def apply_table(table: int, values: Iterable[int], ones: int) -> int:
+    """A table of any operands, that of zeros first, on whole numbers, a sample a bit."""
+    terms = [ones]
+    for value in values:
+        terms = [term & chosen for term in terms for chosen in (ones ^ value, value)]
+    return sum(term for entry, term in enumerate(terms) if table >> (len(terms) - 1 - entry) & 1)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,17 +38,6 @@ class LutNetlist:
     def stages(self, pipeline: int) -> list[int]:
         """The stage of each node, if ``pipeline`` levels stand between registers; 0 for none at all."""
         return [max(level - 1, 0) // pipeline if pipeline else 0 for level in self.levels()]
-
-    def evaluate(self, words: Sequence[int], ones: int) -> list[int]:
-        """Outputs on inputs that are whole numbers, a sample a bit; ``ones`` has a bit for each sample."""
-        values = list(words)
-        for read, table in zip(self.leaves, self.tables, strict=True):
-            terms = [ones if table >> entry & 1 else 0 for entry in range(1 << len(read))]
-            for leaf in read:  # the lowest bit of an entry first
-                chosen = values[leaf]
-                terms = [low ^ ((low ^ high) & chosen) for low, high in zip(terms[::2], terms[1::2], strict=True)]
-            values.append(terms[0])
-        return [values[bit] if bit >= 0 else ones * (bit == ONE) for bit in self.outputs]
 
 
 def map_netlist(net: Netlist, inputs: int) -> LutNetlist:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
 from lgn_lightning.circuit.check import prove_design
-from lgn_lightning.circuit.check.prove_design import apply_table, prove_decision, prove_sums, prove_thresholds
+from lgn_lightning.circuit.check.prove_design import prove_decision, prove_sums, prove_thresholds
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.hardware.design import DECISION, SUMS, Design, design_of
+from lgn_lightning.circuit.hardware.nodes import apply_table
 from lgn_lightning.circuit.net.decoding import Decoding
 from tests.circuit.random_circuits import circuits, random_circuit
 from tests.circuit.tools import needs_abc

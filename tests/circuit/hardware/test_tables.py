@@ -11,9 +11,21 @@ from lgn_lightning.circuit.simulate import pack_bits, simulate, unpack_bits
 from tests.circuit.random_circuits import image_circuit, random_circuit
 
 
+def evaluate(mapped: LutNetlist, words: list[int], ones: int) -> list[int]:
+    """Outputs on inputs that are whole numbers, a sample a bit; ``ones`` has a bit for each sample."""
+    values = list(words)
+    for read, table in zip(mapped.leaves, mapped.tables, strict=True):
+        terms = [ones if table >> entry & 1 else 0 for entry in range(1 << len(read))]
+        for leaf in read:  # the lowest bit of an entry first
+            chosen = values[leaf]
+            terms = [low ^ ((low ^ high) & chosen) for low, high in zip(terms[::2], terms[1::2], strict=True)]
+        values.append(terms[0])
+    return [values[bit] if bit >= 0 else ones * (bit == ONE) for bit in mapped.outputs]
+
+
 def outputs(mapped: LutNetlist, bits: np.ndarray) -> np.ndarray:
     words = [int("".join(map(str, column[::-1])), 2) for column in bits.astype(int).T]
-    values = mapped.evaluate(words, (1 << len(bits)) - 1)
+    values = evaluate(mapped, words, (1 << len(bits)) - 1)
     return np.array([[value >> sample & 1 for value in values] for sample in range(len(bits))], np.bool_)
 
 
