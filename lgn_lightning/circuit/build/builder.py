@@ -152,6 +152,12 @@ class NetlistBuilder:
         self._b.append(right.astype(np.int32))
         return nodes
 
+    def append(self, before: NodeIds, gates: ArrayLike, a: NodeIds, b: NodeIds) -> NodeIds:
+        """Adds gates whose operands are numbered otherwise: the ids of the nodes ``before`` them are those there."""
+        # Gates follow one another in both, so that those behind the nodes of before are shifted only.
+        known, shift = before.size, self._num_nodes - before.size
+        return self.gates(gates, *(np.where(x < known, before[np.minimum(x, known - 1)], x + shift) for x in (a, b)))
+
     def luts(self, tables: ArrayLike, wires: ArrayLike) -> NodeIds:
         """Adds lookup tables of 1 to 6 inputs, as two-input gates (Shannon expansion) that share equal parts.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.kernel import Places, check_kernel
@@ -48,18 +48,9 @@ def unroll(circuit: LoopedNetlist) -> Netlist:
         if isinstance(stage, Loop):
             added = builder.at_places(node[stage.wires], stage.kernel, stage.places).reshape(-1)
         else:
-            added = _append(builder, node, stage.gates, stage.a, stage.b)
+            added = builder.append(node, stage.gates, stage.a, stage.b)
         node = np.concatenate([node, added])
-    node = np.concatenate([node, _append(builder, node, circuit.tail.gates, circuit.tail.a, circuit.tail.b)])
+    node = np.concatenate([node, builder.append(node, circuit.tail.gates, circuit.tail.a, circuit.tail.b)])
     builder.group_sum(node[circuit.outputs], circuit.num_classes, circuit.tau)
     flat = builder.finish(node[circuit.outputs]).with_preparation(circuit.preparation)
     return flat.with_decoding(circuit.decoding).with_class_names(circuit.class_names)
-
-
-def _append(builder: NetlistBuilder, node: NodeIds, gates: NDArray[np.uint8], a: NodeIds, b: NodeIds) -> NodeIds:
-    """Adds plain gates whose operands are numbered otherwise: ``node`` holds the ids of those that there are."""
-    # Gates follow one another in both, so that those behind the nodes of before are shifted only.
-    shift = builder.num_nodes - node.size
-    known = node.size
-    renumbered = [np.where(x < known, node[np.minimum(x, known - 1)], x + shift) for x in (a, b)]
-    return builder.gates(gates, *renumbered)

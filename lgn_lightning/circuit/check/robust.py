@@ -244,9 +244,7 @@ def _on_selectors(circuit: Netlist, region: Region) -> Netlist:
 
 def _copy(builder: NetlistBuilder, circuit: Netlist, bits: NodeIds) -> NodeIds:
     """Adds a circuit's gates on other input bits; returns its outputs."""
-    first = builder.num_nodes - circuit.num_inputs
-    a, b = (np.where(x < circuit.num_inputs, bits[np.minimum(x, len(bits) - 1)], x + first) for x in circuit.operands)
-    gates = builder.gates(circuit.gates, a, b)
+    gates = builder.append(bits, circuit.gates, circuit.a, circuit.b)
     return np.concatenate([bits, gates])[circuit.outputs].astype(np.int32)
 
 
