@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc, run_abc
+from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError, find_abc, find_example, run_abc
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 
@@ -65,17 +65,8 @@ def prove_files(left: Path, right: Path, timeout: float = TOOL_SECONDS, num_inpu
     if re.search(r"Networks are equivalent", log):
         return Proof(True, find_abc(), log)
     if re.search(r"NOT EQUIVALENT", log):
-        return Proof(False, find_abc(), log, None if num_inputs is None else _counterexample(pair, num_inputs, timeout))
+        if num_inputs is None:
+            return Proof(False, find_abc(), log)
+        with tempfile.TemporaryDirectory(prefix="lgn-") as name:
+            return Proof(False, find_abc(), log, find_example(f"miter {pair}", Path(name), num_inputs, timeout)[0])
     raise ToolError(f"ABC gave no answer:\n{log.strip()[-2000:]}")
-
-
-def _counterexample(pair: str, num_inputs: int, timeout: float) -> NDArray[np.bool_] | None:
-    with tempfile.TemporaryDirectory(prefix="lgn-") as name:
-        run_abc(f"miter {pair}; strash; iprove; write_cex -n example.txt", Path(name), timeout)
-        example = Path(name) / "example.txt"
-        if not example.is_file():
-            return None
-        bits = np.zeros(num_inputs, np.bool_)
-        for index, value in re.findall(r"x\[(\d+)\]@0=([01])", example.read_text()):
-            bits[int(index)] = value == "1"
-        return bits

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.check.tools import ToolError, find_abc, run_abc
+from lgn_lightning.circuit.check.tools import ToolError, find_abc, find_example
 from lgn_lightning.circuit.emit.logic import emit_blif
 from lgn_lightning.circuit.net.netlist import Netlist
 
@@ -35,15 +34,11 @@ def satisfy(net: Netlist, seconds: float) -> NDArray[np.bool_] | None:
         folder = Path(name)
         (folder / "net.blif").write_text(emit_blif(net))
         try:
-            log = run_abc("read_blif net.blif; strash; iprove; write_cex -n example.txt", folder, seconds)
+            found, log = find_example("read_blif net.blif", folder, net.num_inputs, seconds)
         except ToolError as error:
             raise UndecidedError(f"time was up: {error}") from error
         if "UNSATISFIABLE" in log:
             return None
-        example = folder / "example.txt"
-        if not example.is_file():
+        if found is None:
             raise UndecidedError("ABC gave up")
-        bits = np.zeros(net.num_inputs, np.bool_)
-        for index, value in re.findall(r"x\[(\d+)\]@0=([01])", example.read_text()):
-            bits[int(index)] = value == "1"
-        return bits
+        return found

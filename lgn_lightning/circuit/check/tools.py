@@ -1,10 +1,14 @@
 """The programs that circuits are checked with: yosys and Berkeley ABC (Icarus Verilog: `simulate_verilog`)."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.programs import run
@@ -32,6 +36,18 @@ def run_abc(script: str, folder: Path, timeout: float) -> str:
     """Runs an ABC script in a folder and returns what it printed; a ToolError after ``timeout`` seconds."""
     run = run_program([find_abc(), "-c", script], folder, timeout, "ABC")
     return run.stdout + run.stderr
+
+
+def find_example(read: str, folder: Path, num_inputs: int, timeout: float) -> tuple[NDArray[np.bool_] | None, str]:
+    """Asks ABC for bits ``x[0] …`` that make an output of what ``read`` reads one; None if it has none; and its log."""
+    log = run_abc(f"{read}; strash; iprove; write_cex -n example.txt", folder, timeout)
+    example = folder / "example.txt"
+    if not example.is_file():
+        return None, log
+    bits = np.zeros(num_inputs, np.bool_)
+    for index, value in re.findall(r"x\[(\d+)\]@0=([01])", example.read_text()):
+        bits[int(index)] = value == "1"
+    return bits, log
 
 
 def run_yosys(script: str, folder: Path, timeout: float, failure: str = "yosys failed") -> str:
