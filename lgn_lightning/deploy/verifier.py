@@ -42,7 +42,7 @@ from lgn_lightning.circuit.check.simulate_verilog import simulate_verilog
 from lgn_lightning.circuit.check.tools import TOOL_SECONDS, ToolError
 from lgn_lightning.circuit.check.verify import Verification, differences_around, verify
 from lgn_lightning.circuit.emit.axi_stream import AxiStream
-from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, compile_source, find_compiler
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_library, find_compiler
 from lgn_lightning.circuit.emit.export import c_name
 from lgn_lightning.circuit.emit.verilog import sample_ports, vector_order
 from lgn_lightning.circuit.net.netlist import CircuitInputs
@@ -127,9 +127,8 @@ class Verifier:
             for name, isa in native_engines():
                 with suppress(EngineError):
                     encoders[f"{name} engine ({isa})"] = Engine(circuit, name, isa=isa)(rows)
-        with suppress(CompilerError), tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-            compile_source(circuit.to_c(), Path(folder) / "net.so")
-            encoders["compiled C"] = CompiledCircuit(Path(folder) / "net.so").scores(rows)
+        with suppress(CompilerError):
+            encoders["compiled C"] = CompiledCircuit.of_source(circuit.to_c()).scores(rows)
         equal = [what for what, bits in encoders.items() if not trial.differences(bits).size]
         how = f"{len(comparisons):,} comparisons at their constants, right below and above: {', '.join(encoders)}"
         self._compare("encoder", len(equal) == len(encoders), how, None)
@@ -230,12 +229,9 @@ class Verifier:
         except CompilerError as error:
             self._skip(f"compiled C: {error}")
             return
-        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-            library = Path(folder) / "net.so"
-            compile_source(source, library)
-            compiled = self.compiled(library)
-            scores, decided = compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs)
-            self._compare_scores("compiled C", scores, decided)
+        compiled = self.compiled.of_source(source)
+        scores, decided = compiled.scores(self.trial.inputs), compiled.predict(self.trial.inputs)
+        self._compare_scores("compiled C", scores, decided)
 
     def _verify_verilog(self, circuit: Circuit, exported: Circuit) -> None:
         verilog = emit_verilog(exported, name="net")

@@ -1,6 +1,5 @@
 """What a report shows: everything is measured here, once, and drawn elsewhere."""
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import DataError
 from lgn_lightning.circuit import CircuitError, CompiledCircuit, Decoding
-from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
+from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.data.from_settings import data_module
 from lgn_lightning.deploy.folder import ExportedCircuit
 from lgn_lightning.deploy.throughput import images_per_second
@@ -171,16 +170,13 @@ def _run_test_images(findings: Findings, test: TestSplit) -> None:
         findings.importance, findings.flipped = importance(circuit.engine, rows, groups), len(rows)
     runners = {f"engine: {circuit.engine.name}": circuit.engine.predict}
     exported = ExportedCircuit.of_checkpoint(findings.run.checkpoint)
-    with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
-        if exported is not None and exported.library is not None:
-            # Compiled anew: the library of a run is a program of whoever made the run.
-            library = Path(folder) / "net.so"
-            try:
-                compile_source(circuit.small.to_c(), library)
-                runners["compiled C"] = CompiledCircuit(library).predict
-            except CompilerError as error:
-                findings.missing.append(f"Throughput of the compiled C: {error}.")
-        findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
+    if exported is not None and exported.library is not None:
+        # Compiled anew: the library of a run is a program of whoever made the run.
+        try:
+            runners["compiled C"] = CompiledCircuit.of_source(circuit.small.to_c()).predict
+        except CompilerError as error:
+            findings.missing.append(f"Throughput of the compiled C: {error}.")
+    findings.throughput = [(name, images_per_second(run, test.images)) for name, run in runners.items()]
 
 
 def _measure(findings: Findings, test: TestSplit, scores: NDArray[Any], says: Decoding) -> None:

@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lgn_lightning.base.columns import STORED, Column
-from lgn_lightning.circuit.emit.compiler import CompilerError
+from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.circuit.net.decoding import KINDS
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.simulate import check_samples
 
 _loaded: set[Path] = set()
+_Compiled = TypeVar("_Compiled", bound="CompiledCircuit")
 
 
 def _digest(path: Path) -> str:
@@ -90,6 +91,14 @@ class CompiledCircuit:
         class_name.argtypes, class_name.restype = [ctypes.c_int32], ctypes.c_char_p
         names = self.num_classes if names < 0 else names
         self.class_names = tuple(class_name(index).decode() for index in range(names))
+
+    @classmethod
+    def of_source(cls: type[_Compiled], code: str) -> _Compiled:
+        """Compiles C and opens it; a CompilerError as of `compile_source`."""
+        # A loaded library stays mapped after its file is gone.
+        with tempfile.TemporaryDirectory(prefix="lgn-") as folder:
+            compile_source(code, library := Path(folder) / "net.so")
+            return cls(library)
 
     def _read_columns(self, library: ctypes.CDLL) -> tuple[Column, ...]:
         name, kind, category = (
