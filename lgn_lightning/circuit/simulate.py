@@ -155,12 +155,18 @@ def _simulate_flat(circuit: Netlist, words: Words) -> Words:
     values[: circuit.num_inputs] = words
     # Gates of one level and kind are evaluated together; lexsort makes them neighbours.
     order = np.lexsort((circuit.gates, circuit.gate_levels))
-    key = circuit.gate_levels[order].astype(np.int64) * 256 + circuit.gates[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    for group in np.split(order, starts[1:]) if order.size else []:
+    key = circuit.gate_levels[order].astype(np.int64) << 8 | circuit.gates[order]
+    for start, length in zip(*runs_of(key), strict=True):
+        group = order[start : start + length]
         operands = [values[operand[group]] for operand in circuit.operands]
         values[circuit.num_inputs + group] = _evaluate(int(circuit.gates[group[0]]), operands)
     return values[circuit.outputs]
+
+
+def runs_of(numbers: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First place and length of each run of equal numbers, none of them negative."""
+    starts = np.flatnonzero(np.diff(numbers.astype(np.int64), prepend=-1))
+    return starts, np.diff(np.append(starts, numbers.size))
 
 
 def _simulate_looped(circuit: LoopedNetlist, words: Words) -> Words:

@@ -16,6 +16,7 @@ from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.passes.schedule import Allocation, allocate_slots, reorder
 from lgn_lightning.circuit.run.loop_program import loop_program
+from lgn_lightning.circuit.simulate import runs_of
 
 WORD_BITS: Final = (8, 16, 32, 64)
 #: Flat circuits of more gates are written as tables: one statement a gate takes a C compiler minutes there.
@@ -124,9 +125,9 @@ def emit_header(circuit: Netlist | LoopedNetlist, *, name: str = "lgn_net", word
         else emit_row_header(circuit.comparisons, name, decision_words(circuit.decoding))
     )
     shape = " x ".join(map(str, circuit.image_shape or ()))
-    sizes = _sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
+    about = sizes(circuit, word_bits) | {"LAST": word_bits - 1, "ROW": circuit.num_pixels or 0, "SHAPE": shape}
     words = decision_words(circuit.decoding)
-    return fill("header.h.in", name, PIXELS=pixels, ROWS=rows, GUARD=name.upper(), **{**sizes, **words})
+    return fill("header.h.in", name, PIXELS=pixels, ROWS=rows, GUARD=name.upper(), **{**about, **words})
 
 
 def decision_words(decoding: Decoding) -> dict[str, str]:
@@ -134,7 +135,7 @@ def decision_words(decoding: Decoding) -> dict[str, str]:
     return dict(zip(_KEYS, _WORDS[decoding.kind], strict=True)) | {"DECODING": str(KINDS.index(decoding.kind))}
 
 
-def _sizes(circuit: Netlist | LoopedNetlist, word_bits: int) -> dict[str, Any]:
+def sizes(circuit: Netlist | LoopedNetlist, word_bits: int) -> dict[str, Any]:
     group = circuit.outputs.size // circuit.num_classes
     return {"INPUTS": circuit.num_inputs, "CLASSES": circuit.num_classes, "GROUP": group, "BITS": word_bits}
 
@@ -156,9 +157,9 @@ def _constants(circuit: Netlist | LoopedNetlist, outputs: list[int], num_slots: 
     slots = {"SLOTS": num_slots, "SLOT_TYPE": "uint16_t" if num_slots <= 0x10000 else "uint32_t"}
     pixels = {"THRESHOLDS": len(levels), "PIXELS": circuit.num_pixels, "LEVELS": ", ".join(map(str, levels))}
     samples = template("thresholds.c.in" if levels else "bools.c" if circuit.columns is None else "row_samples.c.in")
-    sizes = {"SAMPLES": samples, **_sizes(circuit, word_bits), "PLANES": group.bit_length(), "NAMES": count}
-    sizes["STACK"] = 0 if circuit.comparisons is None else STACK_BYTES
-    constants = fill("constants.c.in", name, **sizes, **slots, **pixels)
+    about = {"SAMPLES": samples, **sizes(circuit, word_bits), "PLANES": group.bit_length(), "NAMES": count}
+    about["STACK"] = 0 if circuit.comparisons is None else STACK_BYTES
+    constants = fill("constants.c.in", name, **about, **slots, **pixels)
     constants += decide(decoding, names, name)
     table = f"static const slot_index OUTPUTS[] = {{\n{lines_of(outputs)}}};\n"
     return f"{constants}/* Slots of the outputs, class by class. */\n{table}"
@@ -205,9 +206,7 @@ def _table(circuit: Netlist, allocation: Allocation, before: str) -> str:
     width = circuit.arity + 1
     columns = [slot[circuit.num_inputs :], *(slot[operand] for operand in circuit.operands)]
     rows = np.stack(columns, axis=1)
-    starts = np.flatnonzero(np.diff(circuit.gates.astype(np.int16), prepend=-1))
-    lengths = np.diff(np.append(starts, circuit.num_gates))
-    runs = [f"{{{circuit.gates[start]}, {length}}}" for start, length in zip(starts, lengths, strict=True)]
+    runs = [f"{{{circuit.gates[start]}, {length}}}" for start, length in zip(*runs_of(circuit.gates), strict=True)]
     names = [f"s[p[{index + 1}]]" for index in range(circuit.arity)]
     branches = cases(np.unique(circuit.gates).tolist(), names, f"for (; p < end; p += {width})", "s[p[0]]", indent=8)
     if not runs:

@@ -9,6 +9,7 @@ from lgn_lightning.circuit.emit.expressions import gate_expression
 from lgn_lightning.circuit.emit.text import fill, lines_of
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.passes.schedule import reorder
+from lgn_lightning.circuit.simulate import runs_of
 
 #: Nodes that the tables can number.
 _MOST_NODES = 65_536
@@ -28,8 +29,6 @@ def emit_one_row(circuit: Netlist, name: str) -> str:
     place = np.zeros(circuit.num_nodes, np.int64)
     place[read] = np.arange(read.size)
     place[circuit.num_inputs :] = np.arange(read.size, nodes)
-    starts = np.flatnonzero(np.diff(circuit.gates.astype(np.int16), prepend=-1))
-    lengths = np.diff(np.append(starts, circuit.num_gates))
     letters = ["a", "b", "c"][: circuit.arity]
     branches = (
         f"        case {table}: ROW_RUN({gate_expression(table, letters, one='255')});\n"
@@ -45,7 +44,9 @@ def emit_one_row(circuit: Netlist, name: str) -> str:
         OPERANDS=", ".join(f"{letter} = v[q[{index}]]" for index, letter in enumerate(letters)),
         UNREAD=", ".join(f"(void){letter}" for letter in letters),
         GATES=lines_of(np.stack([place[operand] for operand in circuit.operands], 1).ravel().tolist()),
-        RUNS=lines_of([f"{{{circuit.gates[at]}, {length}}}" for at, length in zip(starts, lengths, strict=True)]),
+        RUNS=lines_of(
+            [f"{{{circuit.gates[at]}, {length}}}" for at, length in zip(*runs_of(circuit.gates), strict=True)]
+        ),
         OUTPUTS=lines_of([output for *_, outputs in parts for output in outputs]),
         PARTS=lines_of([f"{{{group}, {times}, {len(outputs)}}}" for group, times, outputs in parts]),
         BRANCHES="".join(branches),

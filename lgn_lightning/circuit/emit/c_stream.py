@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lgn_lightning.circuit.emit.c import TITLE, check_options, decide, decision_words, gate_functions
+from lgn_lightning.circuit.emit.c import TITLE, check_options, decide, decision_words, gate_functions, sizes
 from lgn_lightning.circuit.emit.c_rows import emit_row_header, emit_rows
 from lgn_lightning.circuit.emit.text import fill, lines_of
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SCANS, SequentialNetlist
@@ -56,7 +56,7 @@ def emit_c_stream(
         copied = f"{name}_row values;\n        memcpy(&values, row, sizeof values);\n"
         take = f"{copied}        {name}_step_rows(&stream, &values, scores);"
     values: dict[str, Any] = {
-        **_sizes(circuit, word_bits),
+        **_all_sizes(circuit, word_bits),
         "NAMES": count,
         "SLOTS": max(1, allocation.count),
         "SLOT_TYPE": "uint16_t" if allocation.count <= 0x10000 else "uint32_t",
@@ -92,18 +92,14 @@ def emit_stream_header(circuit: SequentialNetlist, *, name: str = "lgn_net", wor
     if circuit.comparisons is not None:
         rows = emit_row_header(circuit.comparisons, name, words, "stream_rows.h.in")
     more = {"GUARD": name.upper(), "PIXELS": pixels, "ROWS": rows, "READOUT": _READOUT[circuit.readout]}
-    return fill("stream.h.in", name, **more, **shape, **_sizes(circuit, word_bits), **words)
+    return fill("stream.h.in", name, **more, **shape, **_all_sizes(circuit, word_bits), **words)
 
 
-def _sizes(circuit: SequentialNetlist, word_bits: int) -> dict[str, Any]:
-    outputs = circuit.counted.outputs.size
-    return {
+def _all_sizes(circuit: SequentialNetlist, word_bits: int) -> dict[str, Any]:
+    return sizes(circuit.counted, word_bits) | {
         "INPUTS": circuit.num_inputs,
-        "CLASSES": circuit.num_classes,
-        "GROUP": outputs // circuit.num_classes,
-        "OUTPUTS": outputs,
+        "OUTPUTS": circuit.counted.outputs.size,
         "STATE": circuit.num_state,
         "STATE_ROOM": max(1, circuit.num_state),
         "SUMS": circuit.num_classes if circuit.readout == "sum" else 1,
-        "BITS": word_bits,
     }

@@ -142,12 +142,12 @@ class _Body:
         return "\n".join(lines) + "\n"
 
 
-def _bits(direction: str, count: int) -> str:
+def bit_ports(direction: str, count: int) -> str:
     """Output bits are ports of their own: a vector of thousands of bits makes event-driven simulators quadratic."""
     return ",\n".join(f"    {direction} wire y{index}" for index in range(count))
 
 
-def _input(name: str, width: int) -> str:
+def input_port(name: str, width: int) -> str:
     return _maybe_unread(f"    input wire [{width - 1}:0] {name},") + "\n"
 
 
@@ -196,7 +196,8 @@ class _Writer:
         body = self._nodes({node: f"x[{node}]" for node in range(inputs)}, range(gates), "n")
         nodes = self.circuit.outputs.tolist()
         places = [f"    assign y{index} = {body.names[node]};\n" for index, node in enumerate(nodes)]
-        return self.module("_logic", _input("x", inputs) + _bits("output", len(nodes)), body.text() + "".join(places))
+        ports = input_port("x", inputs) + bit_ports("output", len(nodes))
+        return self.module("_logic", ports, body.text() + "".join(places))
 
     def sums(self) -> str:
         """Compressors and comparators behind the gates."""
@@ -204,7 +205,7 @@ class _Writer:
         names = {node: f"y{index}" for index, node in reversed(list(enumerate(self.circuit.outputs.tolist())))}
         body = self._nodes(names, range(first, net.num_gates), "s")
         results = self._results([body.at(node, self.latency) for node in net.outputs.tolist()])
-        ports = f"{_maybe_unread(_bits('input', self.circuit.outputs.size) + ',')}\n{self.results}"
+        ports = f"{_maybe_unread(bit_ports('input', self.circuit.outputs.size) + ',')}\n{self.results}"
         return self.module("_sums", ports, body.text() + results)
 
     def _results(self, bits: list[str]) -> str:
@@ -226,7 +227,7 @@ class _Writer:
         count = f"{len(net.tables)} lookup tables of {cells.inputs} inputs"
         comment = f"// Module {self.name}{suffix}: {count}, {max(net.levels())} levels.\n\n"
         models = comment + cells.models(self.name, map(cells.size, map(len, net.leaves)))
-        return models + self.module(suffix, _input(port, net.num_inputs) + self.results, body.text() + results)
+        return models + self.module(suffix, input_port(port, net.num_inputs) + self.results, body.text() + results)
 
     def _nodes(self, names: dict[int, str], gates: range, prefix: str) -> _Body:
         """Some nodes of the design, in a module whose ports have ``names``."""
@@ -270,7 +271,7 @@ class _Writer:
                 # 255 is never exceeded; the comparison as such would be a lint error.
                 value = f"pixels[{8 * p + 7}:{8 * p}] > 8'd{level}" if level < 255 else "1'b0"
                 wires.append(f"    wire x{t * pixels + p}_ = {value};\n")
-        return self._encoded("_pixels", _input("pixels", 8 * pixels), "".join(wires))
+        return self._encoded("_pixels", input_port("pixels", 8 * pixels), "".join(wires))
 
     def rows(self, ports: RowPorts) -> str:
         """Columns are ports; each bit is a wire of its own, as in `pixels`."""
@@ -303,7 +304,7 @@ def declare_ports(circuit: CircuitInputs) -> str:
     """The ports of `sample_ports` in the head of a module."""
     if circuit.comparisons is not None:
         return row_ports(circuit).declarations()
-    return "".join(_input(name, width) for name, width in sample_ports(circuit)[1])
+    return "".join(input_port(name, width) for name, width in sample_ports(circuit)[1])
 
 
 def sample_ports(circuit: CircuitInputs, ports: Mapping[str, Fixed] | None = None) -> tuple[str, list[tuple[str, int]]]:

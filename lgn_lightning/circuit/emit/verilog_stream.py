@@ -14,9 +14,11 @@ from lgn_lightning.circuit.emit.verilog import (
     CONSTANTS,
     SampleWords,
     Verilog,
+    bit_ports,
     check_module,
     declare_ports,
     emit_verilog,
+    input_port,
     sample_ports,
     sample_words,
 )
@@ -111,9 +113,8 @@ def _logic(circuit: SequentialNetlist, name: str) -> str:
         names = [wire(operand[gate]) for operand in operands]
         lines.append(f"    wire n{gate} = {gate_expression(table, names, zero=CONSTANTS[0], one=CONSTANTS[1])};\n")
     lines += [f"    assign y{index} = {wire(node)};\n" for index, node in enumerate(step.outputs.tolist())]
-    ports = ",\n".join(f"    output wire y{index}" for index in range(step.outputs.size))
-    unused = f"    // verilator lint_off UNUSED\n    input wire [{inputs - 1}:0] x,\n    // verilator lint_on UNUSED\n"
-    return f"module {name}_logic (\n{unused}{ports}\n);\n{''.join(lines)}endmodule\n\n"
+    ports = input_port("x", inputs) + bit_ports("output", step.outputs.size)
+    return f"module {name}_logic (\n{ports}\n);\n{''.join(lines)}endmodule\n\n"
 
 
 def _sums_alone(circuit: SequentialNetlist) -> Netlist:

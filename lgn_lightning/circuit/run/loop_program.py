@@ -13,6 +13,7 @@ from lgn_lightning.circuit.net.kernel import Pair, Places
 from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import rewired
+from lgn_lightning.circuit.simulate import runs_of
 from lgn_lightning.gates import GATE_NAMES
 
 #: Places that a gate of a kernel is evaluated at before the next gate's turn comes: enough that choosing the gate costs
@@ -186,10 +187,8 @@ def _pitch(stage: Loop, image: NDArray[np.int64], blocks: list[_Block]) -> int |
 def _gate_step(levels: NDArray[np.number], gates: NDArray[np.uint8], *slots: NDArray[np.int64]) -> GateStep:
     """The step of gates in levels; ``slots`` are those of the results, of operands A and of operands B."""
     order = np.lexsort((gates, levels))
-    tables = gates[order].astype(np.int32)
-    starts = np.flatnonzero((np.diff(tables, prepend=-1) != 0) | (np.diff(levels[order], prepend=-1) != 0))
-    lengths = np.diff(np.append(starts, tables.size))
-    runs = np.stack([tables[starts], lengths], axis=1).astype(np.int32)
+    starts, lengths = runs_of(levels[order].astype(np.int64) << 8 | gates[order])
+    runs = np.stack([gates[order[starts]], lengths], axis=1).astype(np.int32)
     return GateStep(runs, np.stack(slots, axis=1)[order].astype(np.int32))
 
 
