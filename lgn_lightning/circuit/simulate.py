@@ -242,6 +242,10 @@ def scores(circuit: Netlist | LoopedNetlist, x: ArrayLike) -> NDArray[np.int32]:
 
 def packed_scores(circuit: Netlist | LoopedNetlist, words: Words, count: int) -> NDArray[np.int32]:
     """Scores of ``count`` packed samples, int32 ``[count, num_classes]``."""
-    outputs = unpack_bits(simulate(circuit, words), count)
-    groups = outputs.reshape(count, circuit.num_classes, circuit.outputs.size // circuit.num_classes)
+    return count_ones(simulate(circuit, words), count, circuit.num_classes)
+
+
+def count_ones(outputs: Words, count: int, num_classes: int) -> NDArray[np.int32]:
+    """Scores int32 ``[count, num_classes]`` of packed output bits."""
+    groups = unpack_bits(outputs, count).reshape(count, num_classes, len(outputs) // num_classes)
     return np.asarray(groups.sum(axis=2, dtype=np.int32))

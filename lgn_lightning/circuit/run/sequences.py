@@ -14,7 +14,7 @@ from lgn_lightning.base.padding import PADDING
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.run.engine import Engine
-from lgn_lightning.circuit.simulate import TakesSamples, Words, encode, pack_bits, unpack_bits
+from lgn_lightning.circuit.simulate import TakesSamples, Words, count_ones, encode, pack_bits
 
 #: Sequences that are packed and run at once.
 _BLOCK: Final = 4096
@@ -168,7 +168,7 @@ class SequenceEngine:
             state = initial_words(self.circuit, len(block))
             for t in range(frames.shape[1]):
                 outputs, state = self.step(self._words(block[:, t]), state)
-                result[start : start + _BLOCK, t] = self._count(outputs, len(block))
+                result[start : start + _BLOCK, t] = count_ones(outputs, len(block), self.circuit.num_classes)
         return result
 
     def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
@@ -204,12 +204,8 @@ class SequenceEngine:
             outputs, state = self.step(inputs, state)
             counts = ends == t if last else ends >= t
             if counts.any():
-                scores[counts] += self._count(outputs, len(ends))[counts]
+                scores[counts] += count_ones(outputs, len(ends), circuit.num_classes)[counts]
         return scores
-
-    def _count(self, outputs: Words, count: int) -> NDArray[np.int32]:
-        bits = unpack_bits(outputs, count).reshape(count, self.circuit.num_classes, -1)
-        return np.asarray(bits.sum(axis=2, dtype=np.int32))
 
     def __repr__(self) -> str:
         return f"SequenceEngine({self.name}, {self.circuit!r})"

@@ -17,7 +17,7 @@ from lgn_lightning.circuit.file import circuit_to_bytes
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.run.sequences import SequenceEngine, initial_words, sequence_frames, step_words
-from lgn_lightning.circuit.simulate import pack_bits, unpack_bits
+from lgn_lightning.circuit.simulate import count_ones, pack_bits, unpack_bits
 
 _MAGIC: Final = b"LGNSTAT\n"
 #: Magic, version, digest of the circuit, streams, steps so far.
@@ -72,8 +72,7 @@ class Stream:
             raise CircuitError(f"a step of {self.streams} streams is [{self.streams}, …], got {list(sample.shape)}")
         words = step_words(self.circuit, sequence_frames(self.circuit, rows[:, None])[:, 0])
         outputs, self._state = self._engine.step(words, self._state)
-        bits = unpack_bits(outputs, self.streams).reshape(self.streams, self.circuit.num_classes, -1)
-        counts = bits.sum(axis=2, dtype=np.int64)
+        counts = count_ones(outputs, self.streams, self.circuit.num_classes).astype(np.int64)
         if self.circuit.readout == "sum":
             full = (self._sums >> FULL_BIT).any(axis=1, keepdims=True)
             counts = self._sums + np.where(full, 0, counts)
