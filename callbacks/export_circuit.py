@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from lgn_lightning.base.errors import ExportError
 from lgn_lightning.base.lightning_private import is_rehearsal
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, SequentialCircuit, circuit_of_net
+from lgn_lightning.circuit import CircuitError, circuit_of_net
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.build.inputs import join_inputs
 from lgn_lightning.circuit.emit.compiler import CompilerError, find_compiler
 from lgn_lightning.circuit.emit.export import FORMATS, STEM, ExportOptions
@@ -81,7 +82,7 @@ class ExportCircuit(pl.Callback):
         self.check_samples = check_samples
         self._samples: list[NDArray[Any]] = []
         self._compiler: list[str] | None = None
-        self._last: tuple[Circuit | LoopedCircuit | SequentialCircuit, Path, Trial] | None = None
+        self._last: tuple[AnyCircuit, Path, Trial] | None = None
         self._pending: dict[Path, Trial] = {}
         self._active = False
 
@@ -206,7 +207,7 @@ class ExportCircuit(pl.Callback):
                 net = _net_with(content["state_dict"], pl_module)
                 self._pending[exported.folder] = self._trial(circuit_of_checkpoint(net, content), net)
 
-    def _trial(self, circuit: Circuit | LoopedCircuit | SequentialCircuit, net: nn.Module) -> Trial:
+    def _trial(self, circuit: AnyCircuit, net: nn.Module) -> Trial:
         return Trial.of_net(circuit, net, np.concatenate(self._samples) if self._samples else None)
 
     def _can_export(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -242,6 +242,10 @@ class SequentialCircuit(SequentialNetlist):
         return emit_c_stream(self, **options)
 
 
+#: A circuit of any form.
+AnyCircuit: TypeAlias = Circuit | LoopedCircuit | SequentialCircuit
+
+
 class CircuitBuilder(NetlistBuilder):
     """Collects the gates of a net and makes a `Circuit` of them; see `NetlistBuilder` for how a module takes part."""
 
@@ -250,7 +254,7 @@ class CircuitBuilder(NetlistBuilder):
         return _public(Circuit, super().finish(outputs, class_names))
 
 
-def load_circuit(path: str | os.PathLike[str]) -> Circuit | LoopedCircuit | SequentialCircuit:
+def load_circuit(path: str | os.PathLike[str]) -> AnyCircuit:
     """Reads a circuit file of any form; a CircuitError if it is none, too new, corrupt or too large."""
     data = read_circuit(path)
     if isinstance(data, SequentialNetlist):
@@ -274,7 +278,7 @@ def _check_size(circuit: CircuitInputs, count: int) -> None:
 
 def circuit_of_net(
     net: nn.Module, class_names: Sequence[str] | None = None, form: str = "auto", formats: Sequence[str] = ()
-) -> Circuit | LoopedCircuit | SequentialCircuit:
+) -> AnyCircuit:
     """Turns a net into a circuit of the form that suits its state, its size and what it will be exported as.
 
     ``net`` and ``class_names`` as `Circuit.from_module` takes them, ``form`` and ``formats`` as `keeps_loops`, whose

@@ -14,7 +14,7 @@ from lgn_lightning.base import native_build
 from lgn_lightning.base.columns import Comparisons
 from lgn_lightning.base.instruction_sets import FLAGS, all_sets
 from lgn_lightning.base.native_build import BuildError, BuildPlan, Unit
-from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
+from lgn_lightning.circuit.net.netlist import AnyFlat, Netlist
 
 __all__ = ["BuildError", "library"]  # BuildError: for those who call the library
 
@@ -161,7 +161,7 @@ def describe(circuit: Netlist) -> _Circuit:
     return _Circuit(*sizes, *map(pointer, (circuit.gates, circuit.a, circuit.b, circuit.c, circuit.outputs)))
 
 
-def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> AnyNetlist:
+def _run_pass(circuit: AnyFlat, function: str, option: int, arity: int) -> AnyFlat:
     lib = library()
     net = describe(circuit)
     size = lib.lgn_pass_capacity(ctypes.byref(net))
@@ -176,12 +176,12 @@ def _run_pass(circuit: AnyNetlist, function: str, option: int, arity: int) -> An
     return circuit.with_gates(tables[:count].copy(), parts, outputs)
 
 
-def rewrite(circuit: AnyNetlist, flags: int = 0) -> AnyNetlist:
+def rewrite(circuit: AnyFlat, flags: int = 0) -> AnyFlat:
     """One sweep over two-input gates, which folds constants; ``flags`` are ABSORB_INVERTERS, HASH_STRUCTURE."""
     return _run_pass(circuit, "lgn_rewrite", flags, 2)
 
 
-def map_luts(circuit: AnyNetlist, rounds: int) -> AnyNetlist:
+def map_luts(circuit: AnyFlat, rounds: int) -> AnyFlat:
     """Covers two-input gates with three-input gates."""
     return _run_pass(circuit, "lgn_map_luts", rounds, 3)
 

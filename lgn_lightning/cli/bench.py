@@ -27,13 +27,14 @@ from lgn_lightning.circuit import (
     optimize_for_export,
     optimize_with_report,
 )
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.run.sequences import sequence_frames, step_words
 from lgn_lightning.circuit.simulate import encode, pack_bits
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
 from lgn_lightning.deploy.source import read_source
 from lgn_lightning.deploy.throughput import rate_text, samples_per_second
-from lgn_lightning.deploy.trial import AnyCircuit, random_samples
+from lgn_lightning.deploy.trial import random_samples
 
 _COUNTED: Final = (
     "gates run: what an engine evaluates a sample: the gates that its passes leave, and those that add up the scores\n"

@@ -7,7 +7,8 @@ from typing import Any
 
 from lgn_lightning.base.errors import LgnError, note
 from lgn_lightning.base.settings_text import read_settings
-from lgn_lightning.circuit import Circuit, CircuitError, LoopedCircuit, SequentialCircuit, optimize_for_export
+from lgn_lightning.circuit import Circuit, CircuitError, optimize_for_export
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.check.fpga_report import fpga_report
 from lgn_lightning.circuit.check.tools import ToolError
 from lgn_lightning.circuit.emit.c import WORD_BITS
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _note_ports(circuit: Circuit | LoopedCircuit | SequentialCircuit, options: ExportOptions) -> None:
+def _note_ports(circuit: AnyCircuit, options: ExportOptions) -> None:
     for name, (width, fraction) in options.ports.items():
         count = row_ports(circuit, options.ports).beyond(name)
         least, most = (value / (1 << fraction) for value in (-1 << (width - 1), (1 << (width - 1)) - 1))

@@ -21,13 +21,11 @@ from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import arguments_of, read_settings
 from lgn_lightning.circuit import (
     ARGMAX,
-    Circuit,
     CircuitError,
     Decoding,
-    LoopedCircuit,
-    SequentialCircuit,
     load_circuit,
 )
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import SHIPPED, add_data_root, add_trust
@@ -92,9 +90,7 @@ class Classifier:
         return named if isinstance(named, str) else None
 
     @classmethod
-    def of_circuit(
-        cls, circuit: Circuit | LoopedCircuit | SequentialCircuit, engine: str, threads: int, settings: dict[str, Any]
-    ) -> Classifier:
+    def of_circuit(cls, circuit: AnyCircuit, engine: str, threads: int, settings: dict[str, Any]) -> Classifier:
         """A circuit, run by an engine."""
         classify = circuit.compile(engine, threads=threads).scores_and_classes
         about = circuit.image_shape, circuit.preparation, circuit.class_names

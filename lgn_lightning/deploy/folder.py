@@ -30,6 +30,7 @@ from lgn_lightning.circuit import (
     native,
     optimize_for_export,
 )
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.emit.compiled_stream import open_library
 from lgn_lightning.circuit.emit.compiler import compile_library
 from lgn_lightning.circuit.emit.export import ExportOptions, c_name, export_files
@@ -132,14 +133,14 @@ def check_replaceable(folder: Path) -> None:
 
 
 def write_circuit_folder(
-    circuit: Circuit | LoopedCircuit | SequentialCircuit,
+    circuit: AnyCircuit,
     trial: Trial,
     folder: Path,
     about: dict[str, Any],
     options: ExportOptions,
     compiler: Sequence[str] | None,
     optimize: bool = True,
-) -> Circuit | LoopedCircuit | SequentialCircuit:
+) -> AnyCircuit:
     """Exports a circuit, checks it and describes it; the folder appears complete or not at all.
 
     The passes run if there is a C++ compiler; without one only dead gates are removed. What is exported, and returned,
@@ -248,7 +249,7 @@ def _fpga(circuit: object, options: ExportOptions) -> dict[str, Any] | None:
         return None
 
 
-def _engine_of(circuit: Circuit | LoopedCircuit | SequentialCircuit) -> Engine | SequenceEngine | None:
+def _engine_of(circuit: AnyCircuit) -> Engine | SequenceEngine | None:
     if circuit.arity != 2:
         return None
     try:

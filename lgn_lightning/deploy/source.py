@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lgn_lightning import hub
 from lgn_lightning.base.errors import LgnError
 from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit, circuit_of_net, load_circuit
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.emit.export import keeps_loops
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.runs.checkpoints import ChosenCheckpoint
@@ -25,7 +26,7 @@ class CircuitSource:
     """A circuit file or checkpoint (and why this one of the run), its circuit and, of a checkpoint, its net."""
 
     path: Path
-    circuit: Circuit | LoopedCircuit | SequentialCircuit
+    circuit: AnyCircuit
     net: nn.Module | None = None
     why: str = ""
 
@@ -97,7 +98,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 
 def circuit_of_checkpoint(
     net: nn.Module, content: dict[str, Any], form: str = "auto", formats: Sequence[str] = ()
-) -> Circuit | LoopedCircuit | SequentialCircuit:
+) -> AnyCircuit:
     """Turns the net of a checkpoint's content into a circuit, as `circuit_of_net`, that knows what the content does."""
     from lgn_lightning.training.checkpoint import class_names, decoding, preparation  # torch, as above
 

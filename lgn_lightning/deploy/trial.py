@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.base.errors import ExportError, LgnError
 from lgn_lightning.base.machine import check_memory
-from lgn_lightning.circuit import ARGMAX, Circuit, Decoding, LoopedCircuit, SequentialCircuit
+from lgn_lightning.circuit import ARGMAX, Decoding, SequentialCircuit
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.deploy.random_rows import random_rows
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 _BLOCK = 256  # samples that go through a net at once
 #: Steps of random sequences, a square: pixels of images of as many rows and columns.
 _STEPS = 16
-
-#: A circuit of any form.
-AnyCircuit: TypeAlias = Circuit | LoopedCircuit | SequentialCircuit
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from lgn_lightning.circuit import (
     optimize,
     optimize_for_export,
 )
+from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.check.prove import Proof, prove, prove_circuit_and_file
 from lgn_lightning.circuit.check.prove_axi import ALWAYS, prove_axi
 from lgn_lightning.circuit.check.prove_design import prove_decision, prove_sums, prove_thresholds
@@ -50,7 +51,7 @@ from lgn_lightning.circuit.run.engine import native_engines
 from lgn_lightning.circuit.simulate import encode
 from lgn_lightning.deploy.encoder import encoder_circuit, encoder_scores
 from lgn_lightning.deploy.random_rows import edge_rows
-from lgn_lightning.deploy.trial import AnyCircuit, Trial, hard_counts
+from lgn_lightning.deploy.trial import Trial, hard_counts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,7 +15,7 @@ from lgn_lightning.base.errors import LgnError
 from lgn_lightning.base.plain_values import filled, read_json
 
 if TYPE_CHECKING:
-    from lgn_lightning.circuit import Circuit, LoopedCircuit, SequentialCircuit
+    from lgn_lightning.circuit.api import AnyCircuit
 
 FOLDER: Final = Path(str(files(__name__)))
 
@@ -65,7 +65,7 @@ class ShippedCircuit:
     path: Path
     manifest: Manifest
 
-    def load(self) -> Circuit | LoopedCircuit | SequentialCircuit:
+    def load(self) -> AnyCircuit:
         """Reads the circuit; a CircuitError if it is damaged."""
         from lgn_lightning.circuit import load_circuit  # and numpy, which a list of names does not need
 
@@ -88,6 +88,6 @@ def find(name: str) -> ShippedCircuit:
     return ShippedCircuit(name, about.with_suffix(".lgn"), manifest)
 
 
-def load(name: str) -> Circuit | LoopedCircuit | SequentialCircuit:
+def load(name: str) -> AnyCircuit:
     """Reads a shipped circuit, such as ``digits``; see `find` and `ShippedCircuit.load` for the errors."""
     return find(name).load()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,13 +162,8 @@ class LoopedNetlist(CircuitInputs):
         stored = (stage.kernel.num_gates if isinstance(stage, Loop) else stage.num_gates for stage in self.stages)
         return self.tail.num_gates + sum(stored)
 
-    def with_decoding(self: AnyLooped, decoding: Decoding) -> AnyLooped:
-        """Returns the circuit with other words for the same scores, without class names."""
-        return replace(self, tail=self.tail.with_decoding(decoding))
-
-    def with_class_names(self: AnyLooped, names: Sequence[str] | None) -> AnyLooped:
-        """Returns the circuit with other class names."""
-        return replace(self, tail=self.tail.with_class_names(names))
+    def _with(self: AnyLooped, **words: Any) -> AnyLooped:
+        return replace(self, tail=self.tail._with(**words))
 
     def __repr__(self) -> str:
         loops = sum(isinstance(stage, Loop) for stage in self.stages)

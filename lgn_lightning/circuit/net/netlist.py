@@ -102,6 +102,17 @@ class CircuitInputs(ArrayFields):
         """Returns the circuit with another preparation of image files; none where the inputs are no pixels."""
         return replace(self, preparation=name if self.image_shape is not None else None)
 
+    def with_decoding(self: AnyInputs, decoding: Decoding) -> AnyInputs:
+        """Returns the circuit with other words for the same scores, without class names."""
+        return self._with(decoding=decoding, class_names=None)
+
+    def with_class_names(self: AnyInputs, names: Sequence[str] | None) -> AnyInputs:
+        """Returns the circuit with other class names."""
+        return self._with(class_names=None if names is None else tuple(names))
+
+    def _with(self: AnyInputs, **words: Any) -> AnyInputs:
+        return replace(self, **words)
+
     def _describe(self, gates: str) -> str:
         pixels = "" if self.levels is None else f", {self.levels.size} thresholds on {self.image_shape}"
         pixels += "" if self.columns is None else f" of {len(self.columns)} columns"
@@ -236,20 +247,10 @@ class Netlist(CircuitInputs):
             node += 1
         return np.array(level[self.num_inputs :], np.int32)
 
-    def with_gates(
-        self: AnyNetlist, gates: NDArray[np.uint8], operands: Sequence[NodeIds], outputs: NodeIds
-    ) -> AnyNetlist:
+    def with_gates(self: AnyFlat, gates: NDArray[np.uint8], operands: Sequence[NodeIds], outputs: NodeIds) -> AnyFlat:
         """Returns the circuit with other gates of two or three operands, and other outputs."""
         a, b, *c = operands
         return replace(self, gates=gates, a=a, b=b, c=c[0] if c else None, outputs=outputs)
-
-    def with_decoding(self: AnyNetlist, decoding: Decoding) -> AnyNetlist:
-        """Returns the circuit with other words for the same scores, without class names."""
-        return replace(self, decoding=decoding, class_names=None)
-
-    def with_class_names(self: AnyNetlist, names: Sequence[str] | None) -> AnyNetlist:
-        """Returns the circuit with other class names."""
-        return replace(self, class_names=None if names is None else tuple(names))
 
     def __repr__(self) -> str:
         outputs = f"{self.outputs.size} outputs in {self.num_classes} classes"
@@ -257,7 +258,7 @@ class Netlist(CircuitInputs):
 
 
 #: A netlist or its public subclass: passes return what they were given.
-AnyNetlist = TypeVar("AnyNetlist", bound=Netlist)
+AnyFlat = TypeVar("AnyFlat", bound=Netlist)
 
 
 def _describe(value: object) -> str:

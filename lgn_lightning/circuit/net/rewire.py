@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
+from lgn_lightning.circuit.net.netlist import AnyFlat, Netlist
 
 #: What may be known of a node or channel: the number of an equal one, or one of these.
 ZERO: Final = -1
@@ -15,7 +15,7 @@ ONE: Final = -2
 Known = NDArray[np.int64]
 
 
-def rewired(circuit: AnyNetlist, source: Known, inputs: int, constants: bool = True) -> AnyNetlist:
+def rewired(circuit: AnyFlat, source: Known, inputs: int, constants: bool = True) -> AnyFlat:
     """Returns a circuit of two-input gates on ``inputs`` other inputs.
 
     ``source`` names for each old input the new one that it becomes, or `ZERO` or `ONE`, ``[num_inputs]``. With

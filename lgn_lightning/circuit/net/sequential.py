@@ -103,14 +103,6 @@ class SequentialNetlist(CircuitInputs):
         """Returns the circuit with another step, and perhaps other state."""
         return replace(self, step=step, initial=self.initial if initial is None else initial)
 
-    def with_decoding(self: AnySequential, decoding: Decoding) -> AnySequential:
-        """Returns the circuit with other words for the same scores, without class names."""
-        return replace(self, decoding=decoding, class_names=None)
-
-    def with_class_names(self: AnySequential, names: tuple[str, ...] | list[str] | None) -> AnySequential:
-        """Returns the circuit with other class names."""
-        return replace(self, class_names=None if names is None else tuple(names))
-
     def __repr__(self) -> str:
         outputs = f"{self.counted.outputs.size} outputs in {self.num_classes} classes, {self.readout} step's scores"
         if self.readout == "sum":

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lgn_lightning.circuit.net.netlist import AnyNetlist, CircuitError
+from lgn_lightning.circuit.net.netlist import AnyFlat, CircuitError
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
 from lgn_lightning.circuit.simulate import encode, pack_bits, simulate, unpack_bits
 
@@ -16,7 +16,7 @@ from lgn_lightning.circuit.simulate import encode, pack_bits, simulate, unpack_b
 _BLOCK: Final = 1 << 13
 
 
-def leave_out_bits(circuit: AnyNetlist, samples: ArrayLike, share: float = 0.0) -> tuple[AnyNetlist, int, int]:
+def leave_out_bits(circuit: AnyFlat, samples: ArrayLike, share: float = 0.0) -> tuple[AnyFlat, int, int]:
     """Replaces outputs by constants, the rarest to differ from theirs first, as long as decisions stay.
 
     Args:
@@ -56,7 +56,7 @@ def leave_out_bits(circuit: AnyNetlist, samples: ArrayLike, share: float = 0.0) 
     return _with_constants(circuit, left_out, usual), len(left_out), int(wrong.sum())
 
 
-def _outputs(circuit: AnyNetlist, samples: ArrayLike) -> NDArray[np.uint64]:
+def _outputs(circuit: AnyFlat, samples: ArrayLike) -> NDArray[np.uint64]:
     array = np.asarray(samples)
     blocks = [encode(circuit, array[start : start + _BLOCK]) for start in range(0, len(array), _BLOCK)]
     return np.concatenate([simulate(circuit, pack_bits(block)) for block in blocks], axis=1)
@@ -70,7 +70,7 @@ def _sum(bits: NDArray[np.uint64], count: int) -> NDArray[np.int32]:
     return total
 
 
-def _with_constants(circuit: AnyNetlist, outputs: list[int], values: NDArray[np.bool_]) -> AnyNetlist:
+def _with_constants(circuit: AnyFlat, outputs: list[int], values: NDArray[np.bool_]) -> AnyFlat:
     """The circuit with some outputs replaced by constants."""
     zero, one = circuit.num_nodes, circuit.num_nodes + 1
     constants = np.array([0, (1 << (1 << circuit.arity)) - 1], np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit import native
-from lgn_lightning.circuit.net.netlist import AnyNetlist, CircuitError
+from lgn_lightning.circuit.net.netlist import AnyFlat, CircuitError
 from lgn_lightning.circuit.passes.schedule import reorder
 
 #: Rounds of area recovery in `map_to_luts`; more change next to nothing.
@@ -24,7 +24,7 @@ def dependence(arity: int) -> NDArray[np.bool_]:
     return np.stack([(bits != bits[:, index ^ 1 << (arity - 1 - k)]).any(axis=1) for k in range(arity)], axis=1)
 
 
-def remove_dead_gates(circuit: AnyNetlist) -> AnyNetlist:
+def remove_dead_gates(circuit: AnyFlat) -> AnyFlat:
     """Removes the gates that no output depends on; inputs and the order of the gates stay.
 
     An operand that a gate ignores does not keep its node alive; the gate reads one of its other operands in its place.
@@ -51,22 +51,22 @@ def remove_dead_gates(circuit: AnyNetlist) -> AnyNetlist:
     return circuit.with_gates(circuit.gates[keep], kept, renumber[circuit.outputs])
 
 
-def fold_constants(circuit: AnyNetlist) -> AnyNetlist:
+def fold_constants(circuit: AnyFlat) -> AnyFlat:
     """Replaces gates with a constant operand or twice the same one by what is left of them."""
     return native.rewrite(_two_inputs(circuit))
 
 
-def absorb_inverters(circuit: AnyNetlist) -> AnyNetlist:
+def absorb_inverters(circuit: AnyFlat) -> AnyFlat:
     """Drops buffers and NOT gates: their readers take the operand itself and a complemented truth table."""
     return native.rewrite(_two_inputs(circuit), native.ABSORB_INVERTERS)
 
 
-def hash_structure(circuit: AnyNetlist) -> AnyNetlist:
+def hash_structure(circuit: AnyFlat) -> AnyFlat:
     """Merges gates that are equal up to a complement, and applies two-level rules (absorption, contradiction)."""
     return native.rewrite(_two_inputs(circuit), native.ABSORB_INVERTERS | native.HASH_STRUCTURE)
 
 
-def map_to_luts(circuit: AnyNetlist) -> AnyNetlist:
+def map_to_luts(circuit: AnyFlat) -> AnyFlat:
     """Covers the two-input gates with gates of up to three inputs, minimising their number.
 
     Cut enumeration by area flow and exact local area (Mishchenko, Chatterjee, Brayton, 2007).
@@ -74,7 +74,7 @@ def map_to_luts(circuit: AnyNetlist) -> AnyNetlist:
     return native.map_luts(_two_inputs(circuit), MAP_ROUNDS)
 
 
-def order_in_chains(circuit: AnyNetlist) -> AnyNetlist:
+def order_in_chains(circuit: AnyFlat) -> AnyFlat:
     """Puts the gates into chain order: values are read soon after they are made. Dead gates go."""
     live = remove_dead_gates(circuit)
     return reorder(live, native.chain_order(live))
@@ -84,13 +84,13 @@ def order_in_chains(circuit: AnyNetlist) -> AnyNetlist:
 TWO_INPUT_PASSES: Final = (remove_dead_gates, fold_constants, absorb_inverters, hash_structure, remove_dead_gates)
 
 
-def simplify(circuit: AnyNetlist) -> AnyNetlist:
+def simplify(circuit: AnyFlat) -> AnyFlat:
     for function in TWO_INPUT_PASSES:
         circuit = function(circuit)
     return circuit
 
 
-def _two_inputs(circuit: AnyNetlist) -> AnyNetlist:
+def _two_inputs(circuit: AnyFlat) -> AnyFlat:
     if circuit.arity != 2:
         raise CircuitError("this pass takes gates of two inputs; run it before map_to_luts")
     return circuit

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lgn_lightning.circuit.net.netlist import AnyNetlist, Netlist
+from lgn_lightning.circuit.net.netlist import AnyFlat, Netlist
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def allocate_slots(circuit: Netlist, chunk_size: int) -> Allocation:
     return Allocation(slot, slots)
 
 
-def reorder(circuit: AnyNetlist, order: NDArray[np.integer]) -> AnyNetlist:
+def reorder(circuit: AnyFlat, order: NDArray[np.integer]) -> AnyFlat:
     """Returns the circuit with its gates in another topological order: gate indices, operands first, ``[gates]``."""
     renumber = np.arange(circuit.num_nodes, dtype=np.int32)
     renumber[circuit.num_inputs + order] = np.arange(circuit.num_inputs, circuit.num_nodes, dtype=np.int32)

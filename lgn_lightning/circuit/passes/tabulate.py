@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.net.netlist import AnyNetlist, NodeIds
+from lgn_lightning.circuit.net.netlist import AnyFlat, NodeIds
 from lgn_lightning.circuit.passes.flat import remove_dead_gates, simplify
 from lgn_lightning.circuit.simulate import pack_bits, simulate, unpack_bits
 
@@ -19,7 +19,7 @@ MOST_OUTPUTS: Final = 64
 _MOST_GATES: Final = 100_000
 
 
-def tabulate(circuit: AnyNetlist) -> AnyNetlist:
+def tabulate(circuit: AnyFlat) -> AnyFlat:
     """Returns the smaller of a circuit and of the one that its truth tables give; wider ones stay as they are.
 
     The tables become a binary decision diagram with complemented edges (Brace, Rudell, Bryant, 1990), shared by all
@@ -40,7 +40,7 @@ def tabulate(circuit: AnyNetlist) -> AnyNetlist:
     return made if made.num_gates < circuit.num_gates else circuit
 
 
-def _tables(circuit: AnyNetlist, inputs: NodeIds) -> NDArray[np.bool_]:
+def _tables(circuit: AnyFlat, inputs: NodeIds) -> NDArray[np.bool_]:
     """Outputs for all values of these inputs, the first one the most significant: bool ``[2^n, outputs]``."""
     count = 1 << inputs.size
     bits = np.zeros((count, circuit.num_inputs), np.bool_)
