@@ -28,6 +28,11 @@ GATE_NAMES: Final[tuple[str, ...]] = (
     "one",
 )
 
+#: Ids of the gates that circuits are built of.
+AND, PASS_A, NOT_A_AND_B, XOR, OR, NOT_A, NOT_A_OR_B = map(
+    GATE_NAMES.index, ("and", "a", "not_a_and_b", "xor", "or", "not_a", "not_a_or_b")
+)
+
 #: ``TRUTH_TABLES[gate] == (t00, t01, t10, t11)``, each 0 or 1.
 TRUTH_TABLES: Final[tuple[tuple[int, int, int, int], ...]] = tuple(
     (gate >> 3 & 1, gate >> 2 & 1, gate >> 1 & 1, gate & 1) for gate in range(NUM_GATES)

@@ -9,7 +9,7 @@ from lgn_lightning.circuit.build.sequential import SequentialBuilder
 from lgn_lightning.data.base import SampleDataModule
 from lgn_lightning.data.life import GameOfLife
 from lgn_lightning.data.parity import ParityStream
-from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.gates import NOT_A, XOR
 from lgn_lightning.nn import life_circuit
 from lgn_lightning.nn.automaton import FIELD
 
@@ -25,8 +25,8 @@ def parity_circuit() -> SequentialCircuit:
     """The exclusive or of all bits of a stream so far, one bit a step: classes even and odd."""
     builder = SequentialBuilder(1)
     bit = builder.inputs(1)
-    odd = builder.gates([GATE_NAMES.index("xor")], bit, builder.take_state(np.zeros(1, np.bool_)))
-    even = builder.gates([GATE_NAMES.index("not_a")], odd, odd)
+    odd = builder.gates([XOR], bit, builder.take_state(np.zeros(1, np.bool_)))
+    even = builder.gates([NOT_A], odd, odd)
     builder.next_state(odd)
     made = builder.finish_sequential([even[0], odd[0]])
     return SequentialCircuit(made.num_inputs, made.step, made.initial, made.num_classes)

@@ -12,7 +12,7 @@ from lgn_lightning.circuit.build.lut_decomposition import add_luts
 from lgn_lightning.circuit.build.unroll import unroll_kernel
 from lgn_lightning.circuit.net.kernel import Pair, Places, check_kernel, identity_kernel
 from lgn_lightning.circuit.net.netlist import MAX_NODES, Netlist, NodeIds
-from lgn_lightning.gates import NUM_GATES
+from lgn_lightning.gates import CONSTANT_GATES, NUM_GATES
 
 
 class MoreLevels(BaseException):
@@ -202,7 +202,7 @@ class NetlistBuilder:
         """Returns the node id of the constant ``value`` (one gate, shared by all callers)."""
         if value not in self._constants:
             zero = np.zeros(1, np.int32)
-            self._constants[value] = int(self.gates(np.array([15 if value else 0], np.uint8), zero, zero)[0])
+            self._constants[value] = int(self.gates([CONSTANT_GATES[bool(value)]], zero, zero)[0])
         return self._constants[value]
 
     def group_sum(self, wires: ArrayLike, k: int, tau: float = 1.0) -> NodeIds:

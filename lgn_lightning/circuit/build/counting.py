@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
-from lgn_lightning.gates import GATE_NAMES
-
-_AND, _XOR, _OR = (GATE_NAMES.index(name) for name in ("and", "xor", "or"))
+from lgn_lightning.gates import AND, OR, XOR
 
 
 def function_of_count(builder: NetlistBuilder, nodes: NodeIds, values: Sequence[bool]) -> NodeIds:
@@ -27,7 +25,7 @@ def function_of_count(builder: NetlistBuilder, nodes: NodeIds, values: Sequence[
     digits = _count(builder, [nodes[:, place] for place in range(nodes.shape[1])]) if steps else []
     value = np.full(len(nodes), builder.constant(values[0]), np.int32)
     for least in steps:
-        value = _gates(builder, _XOR, value, _at_least(builder, digits, least))
+        value = _gates(builder, XOR, value, _at_least(builder, digits, least))
     return value
 
 
@@ -42,11 +40,11 @@ def _count(builder: NetlistBuilder, column: list[NodeIds]) -> list[NodeIds]:
         carries = []
         while len(column) > 1:
             a, b, *column = column
-            half, carry = _gates(builder, _XOR, a, b), _gates(builder, _AND, a, b)
+            half, carry = _gates(builder, XOR, a, b), _gates(builder, AND, a, b)
             if column:
                 c, *column = column
-                carry = _gates(builder, _OR, carry, _gates(builder, _AND, half, c))
-                half = _gates(builder, _XOR, half, c)
+                carry = _gates(builder, OR, carry, _gates(builder, AND, half, c))
+                half = _gates(builder, XOR, half, c)
             column.append(half)  # behind the others, so that adders form a tree
             carries.append(carry)
         digits += column
@@ -59,8 +57,8 @@ def _at_least(builder: NetlistBuilder, digits: list[NodeIds], least: int) -> Nod
     enough: NDArray[np.int32] | None = None  # of the lower digits; None stands for true
     for place, digit in enumerate(digits):
         if least >> place & 1:
-            enough = digit if enough is None else _gates(builder, _AND, digit, enough)
+            enough = digit if enough is None else _gates(builder, AND, digit, enough)
         elif enough is not None:
-            enough = _gates(builder, _OR, digit, enough)
+            enough = _gates(builder, OR, digit, enough)
     assert enough is not None
     return enough

@@ -7,11 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.circuit.build.sink import GateSink
 from lgn_lightning.circuit.net.netlist import NodeIds
+from lgn_lightning.gates import AND, NOT_A, NOT_A_AND_B, NOT_A_OR_B, OR, PASS_A, XOR
 
 #: A table of six inputs is one 64-bit word.
 MAX_LUT_INPUTS: Final = 6
-
-_AND, _NOT_A_AND_B, _XOR, _OR, _NOT_A_OR_B = 1, 4, 6, 7, 13
 
 _Tables = NDArray[np.uint64]
 
@@ -64,18 +63,18 @@ def _expand(sink: GateSink, tables: _Tables, wires: NDArray[np.int64]) -> NodeId
         ids = np.full(int(chosen.sum()), gate, np.uint8)
         result[chosen] = sink.gates(ids, first[chosen], operand[chosen])
 
-    put((low == 0) & (high == ones), 3, first.astype(np.int32))
-    put((low == ones) & (high == 0), 12, first.astype(np.int32))
-    put(opposite, _XOR, to_low)
-    put(low == 0, _AND, to_high)
-    put(low == ones, _NOT_A_OR_B, to_high)
-    put(high == 0, _NOT_A_AND_B, to_low)
-    put(high == ones, _OR, to_low)
+    put((low == 0) & (high == ones), PASS_A, first.astype(np.int32))
+    put((low == ones) & (high == 0), NOT_A, first.astype(np.int32))
+    put(opposite, XOR, to_low)
+    put(low == 0, AND, to_high)
+    put(low == ones, NOT_A_OR_B, to_high)
+    put(high == 0, NOT_A_AND_B, to_low)
+    put(high == ones, OR, to_low)
     rest = ~done
     number = int(rest.sum())
-    taken = sink.gates(np.full(number, _AND), first[rest], to_high[rest])
-    kept = sink.gates(np.full(number, _NOT_A_AND_B), first[rest], to_low[rest])
-    result[rest] = sink.gates(np.full(number, _OR), taken, kept)
+    taken = sink.gates(np.full(number, AND), first[rest], to_high[rest])
+    kept = sink.gates(np.full(number, NOT_A_AND_B), first[rest], to_low[rest])
+    result[rest] = sink.gates(np.full(number, OR), taken, kept)
     return result
 
 

@@ -5,9 +5,7 @@ import numpy as np
 from lgn_lightning.circuit.build.sink import GateSink
 from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
-from lgn_lightning.gates import GATE_NAMES
-
-_OR = GATE_NAMES.index("or")
+from lgn_lightning.gates import OR
 
 
 def unroll_kernel(sink: GateSink, wires: NodeIds, kernel: Netlist, places: Places) -> NodeIds:
@@ -51,7 +49,7 @@ def _or_windows(sink: GateSink, wires: NodeIds, places: Places) -> NodeIds:
     (height, width), (down, across) = places.size, places.window_stride
     rows, columns = (height - 1) * down + 1, (width - 1) * across + 1
     values = [wires[:, i : i + rows : down, j : j + columns : across].ravel() for i, j in np.ndindex(places.window)]
-    ids = np.full(values[0].size, _OR, np.uint8)
+    ids = np.full(values[0].size, OR, np.uint8)
     while len(values) > 1:
         pairs = [sink.gates(ids, a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = pairs + values[2 * len(pairs) :]

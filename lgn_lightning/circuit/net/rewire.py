@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lgn_lightning.circuit.net.netlist import AnyFlat, Netlist
+from lgn_lightning.gates import CONSTANT_GATES
 
 #: What may be known of a node or channel: the number of an equal one, or one of these.
 ZERO: Final = -1
@@ -21,7 +22,7 @@ def rewired(circuit: AnyFlat, source: Known, inputs: int, constants: bool = True
     ``source`` names for each old input the new one that it becomes, or `ZERO` or `ONE`, ``[num_inputs]``. With
     ``constants`` the circuit gets a gate for each constant, ahead of its own.
     """
-    front = np.array([0, 15] if constants else [], np.uint8)
+    front = np.array(CONSTANT_GATES if constants else (), np.uint8)
     gates = np.arange(circuit.num_gates) + inputs + front.size
     nodes = np.concatenate([np.where(source < 0, inputs + ZERO - source, source), gates]).astype(np.int32)
     tables = np.concatenate([front, circuit.gates])

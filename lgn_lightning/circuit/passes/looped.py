@@ -10,6 +10,7 @@ from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import ONE, ZERO, Known, rewired
 from lgn_lightning.circuit.passes import flat
 from lgn_lightning.circuit.passes.tabulate import tabulate
+from lgn_lightning.gates import CONSTANT_GATES
 
 
 def fuse_windows(circuit: AnyLooped) -> AnyLooped:
@@ -98,7 +99,7 @@ class _Folded:
         if self._constants is None and (image[channels >= 0] < 0).any():
             self._constants = self.count
             zero = np.zeros(2, np.int32)
-            self._append(Gates(np.array([0, 15], np.uint8), zero, zero))
+            self._append(Gates(np.array(CONSTANT_GATES, np.uint8), zero, zero))
         constants = 0 if self._constants is None else self._constants + ZERO - image
         return np.where(image >= 0, image, constants).astype(np.int32)
 

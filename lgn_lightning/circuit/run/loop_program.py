@@ -14,13 +14,11 @@ from lgn_lightning.circuit.net.looped import Gates, Loop, LoopedNetlist
 from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.net.rewire import rewired
 from lgn_lightning.circuit.simulate import runs_of
-from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.gates import PASS_A
 
 #: Places that a gate of a kernel is evaluated at before the next gate's turn comes: enough that choosing the gate costs
 #: little, few enough that the registers stay in the first-level cache.
 PLACES_AT_ONCE = 64
-
-_COPY = GATE_NAMES.index("a")
 
 Ints = NDArray[np.int32]
 
@@ -136,7 +134,7 @@ def loop_program(circuit: LoopedNetlist) -> LoopProgram:
             copy = _Block(first, len(image), stage.places.image, stage.places.padding)
             source, image, pitch = image.reshape(-1), copy.slots(count), copy.pitch
             count += copy.num_slots
-            copies = np.full(source.size, _COPY, np.uint8)
+            copies = np.full(source.size, PASS_A, np.uint8)
             steps.append(_gate_step(np.zeros(source.size), copies, image.reshape(-1), source, source))
         block = _Block(first, stage.shape[0], stage.places.size, _border(circuit, first, last, stage.places.size))
         blocks.append(block)
