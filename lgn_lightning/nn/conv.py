@@ -12,7 +12,6 @@ from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.machine import check_memory
 from lgn_lightning.base.sizes import LEARNED, MAX_POOL
 from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.net.kernel import tree_kernel
 from lgn_lightning.circuit.net.netlist import Netlist, NodeIds
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.connections import draw_leaves
@@ -341,8 +340,6 @@ class LogicTreeConv2d(GateLayer):
     def _kernel(self) -> Netlist:
         """The circuit of one place."""
         leaves = self.settled_leaves().cpu()
-        if self.arity == 2:
-            return tree_kernel(self.gates().cpu().numpy(), leaves.numpy(), self.in_channels, self.kernel_size)
         tables = self.hard_table().view(self.out_channels, -1, 1 << self.arity).cpu().numpy()
         builder, first = NetlistBuilder(), 0
         nodes = builder.inputs(self.in_channels * math.prod(self.kernel_size))

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lgn_lightning.circuit.net.netlist import MAX_NODES, CircuitError, Netlist, NodeIds
 
@@ -62,29 +61,6 @@ class Places:
     @property
     def pooled(self) -> bool:
         return self.window != (1, 1) or self.window_stride != (1, 1)
-
-
-def tree_kernel(gates: NDArray[np.uint8], leaves: NDArray[np.int32], channels: int, kernel_size: Pair) -> Netlist:
-    """The trees of a convolution as a kernel: ``[channels, *kernel_size]`` inputs, the roots as outputs.
-
-    Args:
-        gates: Gate ids, tree by tree, ``[trees · (leaves − 1)]``; gate ``j`` of a tree has the nodes ``2j`` and
-            ``2j + 1`` as operands, where nodes are first the leaves, then the gates.
-        leaves: Channel, row and column in the kernel of each leaf, ``[3, trees, leaves]``.
-        channels: Channels of the input.
-        kernel_size: Rows and columns of the receptive field.
-    """
-    trees, count = leaves.shape[1:]
-    inputs = channels * kernel_size[0] * kernel_size[1]
-    channel, row, column = leaves.astype(np.int64)
-    field = (channel * kernel_size[0] + row) * kernel_size[1] + column
-    # Gate j of all trees, then gate j + 1: the gates of a level are neighbours.
-    made = np.arange(inputs, inputs + trees * (count - 1)).reshape(count - 1, trees)
-    nodes = np.concatenate([field.T, made])
-    nodes = nodes.astype(np.int32)
-    tables = np.ascontiguousarray(gates.reshape(trees, count - 1).T).reshape(-1)
-    a, b = nodes[: 2 * count - 2 : 2].reshape(-1), nodes[1 : 2 * count - 2 : 2].reshape(-1)
-    return Netlist(inputs, tables, a, b, nodes[-1], trees)
 
 
 def identity_kernel(channels: int) -> Netlist:

@@ -8,8 +8,9 @@ from torch import nn
 
 from lgn_lightning import GroupSum, LogicTreeConv2d, Threshold
 from lgn_lightning.circuit import Circuit, CircuitBuilder, LoopedCircuit, optimize_with_report
-from lgn_lightning.circuit.net.kernel import Places, tree_kernel
+from lgn_lightning.circuit.net.kernel import Places
 from lgn_lightning.circuit.net.looped import Loop
+from lgn_lightning.circuit.net.netlist import Netlist
 from lgn_lightning.circuit.passes.looped import fuse_windows
 from tests.circuit.random_conv_nets import hard_scores, loops_of, tree_net
 
@@ -57,11 +58,10 @@ def test_windows_stay_apart_where_others_read_what_they_join() -> None:
 
 def test_constant_and_equal_channels_reach_the_next_kernel() -> None:
     # Trees of one gate: constant 0, constant 1, a XOR twice; behind it one that reads all of them.
-    first = tree_kernel(
-        np.array([0, 15, 6, 6], np.uint8), np.tile([[[0, 1]], [[0, 1]], [[0, 1]]], (1, 4, 1)), 2, (2, 2)
-    )
-    leaves = np.array([[[0, 1, 2, 3]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]])
-    second = tree_kernel(np.array([7, 8, 14], np.uint8), leaves, 4, (1, 1))  # NAND(0 OR 1, NOR(x, x)) = NOT NOT x
+    low, high = np.zeros(4, np.int32), np.full(4, 7, np.int32)
+    first = Netlist(8, np.array([0, 15, 6, 6], np.uint8), low, high, np.arange(8, 12, dtype=np.int32), 4)
+    a, b, root = np.array([0, 2, 4], np.int32), np.array([1, 3, 5], np.int32), np.array([6], np.int32)
+    second = Netlist(4, np.array([7, 8, 14], np.uint8), a, b, root, 1)  # NAND(0 OR 1, NOR(x, x)) = NOT NOT x
     builder_nets = []
     for padding in ((0, 0), (1, 1)):
         wires = np.arange(2 * 9, dtype=np.int32).reshape(2, 3, 3)
