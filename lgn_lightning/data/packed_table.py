@@ -296,7 +296,7 @@ class PackedTable(Table):
         labels = []
         for chunk, _ in self._chunks(path):
             require_columns(chunk.columns, self.target, str(path), "the target")
-            labels.append(read_target(chunk[self.target], found.task, str(path), found.names)[1])
+            labels.append(read_target(chunk[self.target], found.task, str(path), found.names))
         return np.concatenate(labels)
 
 

@@ -25,7 +25,7 @@ from lgn_lightning.data.splits import split_rows
 from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of, require_columns
 from lgn_lightning.data.table_file import as_frame, read_table
 from lgn_lightning.data.table_remedies import Options
-from lgn_lightning.data.table_target import TASKS, Targets, read_target, task_of
+from lgn_lightning.data.table_target import TASKS, TargetReader, Targets, check_target, read_target
 from lgn_lightning.data.thresholds import Encoding
 
 if TYPE_CHECKING:
@@ -280,8 +280,10 @@ class Table(SampleDataModule):
         if not self.target:
             raise DataError(f"say what to predict: --data.target <column>; {source} has {some(frame.columns)}")
         frame = self._without_dropped(frame, source)
-        task = self._task or task_of(frame[self.target])
-        names, labels = read_target(frame[self.target], task, source)
+        check_target(frame[self.target], source)
+        target = TargetReader(self._task, source)
+        target.add(frame[self.target])
+        task, names, labels = target.finish()
         groups = None if self.group is None else frame[self.group].astype(str).to_numpy(str)
         weights = None
         if self.weights is not None:
@@ -299,7 +301,7 @@ class Table(SampleDataModule):
         elif test_table is not None:
             test_frame, test_source = test_table
             require_columns(test_frame.columns, self.target, test_source, "the target")
-            _, test_labels = read_target(test_frame[self.target], task, test_source, names)
+            test_labels = read_target(test_frame[self.target], task, test_source, names)
             test_frame = test_frame.drop(columns=self.target)
         else:
             test_frame, test_labels, test_source = features.iloc[:0], labels[:0], source

@@ -25,33 +25,17 @@ Targets = NDArray[Any]
 MOST_CLASSES: Final = 30
 
 
-def task_of(frame: pd.DataFrame) -> str:
-    """What target columns hold, of which the user says nothing."""
-    if len(frame.columns) > 1:
-        return "labels"
-    values = frame.iloc[:, 0].dropna()
-    if values.dtype.kind not in "iuf":
-        return "class"
-    numbers = np.unique(values.to_numpy(np.float64))
-    return "number" if numbers.size > MOST_CLASSES or (numbers != np.floor(numbers)).any() else "class"
-
-
-def read_target(
-    frame: pd.DataFrame, task: str, source: str, names: list[str] | None = None
-) -> tuple[list[str], Targets]:
-    """Names of classes, numbers or labels, and those of each row of the target columns.
+def read_target(frame: pd.DataFrame, task: str, source: str, names: list[str]) -> Targets:
+    """Classes, numbers or labels of each row, of target columns whose task is known.
 
     Classes are int64 ``[N]``, numbers float32 ``[N]`` or ``[N, columns]``, labels float32 ``[N, columns]``. ``source``
-    is the file, for messages; ``names`` are those of the training, if they are known.
+    is the file, for messages; ``names`` are those of the training.
 
     Raises:
-        DataError: If a value is missing, none of its kind, or all are equal.
+        DataError: If a value is missing, none of its kind, or a class that is not among the names.
     """
     for name in frame.columns:
-        where, values = f"{source}, target {name!r}", frame[name]
-        _refuse_gaps(values, where)
-        if names is None and values.nunique() == 1:
-            raise DataError(f"{where} is {values.iloc[0]!r} in all rows: there is nothing to learn")
+        _refuse_gaps(frame[name], f"{source}, target {name!r}")
     if task == "class":
         _require_one(frame, source)
         return _classes(frame.iloc[:, 0], f"{source}, target {frame.columns[0]!r}", names)
@@ -60,16 +44,27 @@ def read_target(
     table = np.stack(columns, axis=1).astype(np.float32)
     if not np.isfinite(table).all():
         raise DataError(f"{source}: a number to predict is infinite, or too large for float32")
-    if names is None:
-        _refuse_constant(frame.columns, table, source)
-    return list(frame.columns), table[:, 0] if task == "number" and len(columns) == 1 else table
+    return table[:, 0] if task == "number" and len(columns) == 1 else table
+
+
+def check_target(frame: pd.DataFrame, source: str) -> None:
+    """Refuses target columns, all rows of them, in which a value is missing or all are equal.
+
+    Raises:
+        DataError: If so.
+    """
+    for name, values in frame.items():
+        where = f"{source}, target {name!r}"
+        _refuse_gaps(values, where)
+        if values.nunique() == 1:
+            raise DataError(f"{where} is {values.iloc[0]!r} in all rows: there is nothing to learn")
 
 
 class TargetReader:
-    """Reads a target piece by piece; what is found in the end is what `task_of` and `read_target` say of the whole.
+    """Reads a target, whole or piece by piece, and finds what it holds.
 
     Args:
-        task: One of `TASKS`; None to find it.
+        task: One of `TASKS`; None to find it: several columns are labels, one of text or of few whole numbers classes.
         source: The file, for messages.
     """
 
@@ -93,7 +88,7 @@ class TargetReader:
             _require_one(frame, self.source)
             self._add_classes(frame.iloc[:, 0])
         else:
-            self._parts.append(read_target(frame, self.task, self.source, self.names)[1])
+            self._parts.append(read_target(frame, self.task, self.source, self.names))
 
     def _add_classes(self, values: pd.Series[Any]) -> None:
         import pandas as pd  # takes half a second, which nothing but tables needs
@@ -106,7 +101,7 @@ class TargetReader:
             self._parts = [known[codes] for codes in self._parts]
             self.add(values.to_frame())
             return
-        codes = [self._codes.setdefault(text_of(value), len(self._codes)) for value in found]
+        codes = [self._codes.setdefault(text, len(self._codes)) for text in pd.Series(found).map(text_of)]
         self._parts.append(np.array(codes, np.int32)[inverse])
 
     def _is_number(self, found: NDArray[np.float64]) -> bool:
@@ -115,7 +110,7 @@ class TargetReader:
         return bool((found != np.floor(found)).any()) or np.union1d(known, found).size > MOST_CLASSES
 
     def finish(self) -> tuple[str, list[str], Targets]:
-        """The task, and what `read_target` gives for all rows.
+        """The task, names of classes, numbers or labels, and those of all rows, as `read_target` gives them.
 
         Raises:
             DataError: If there are no rows, or all labels are equal.
@@ -158,18 +153,12 @@ def _require_one(frame: pd.DataFrame, source: str) -> None:
         raise DataError(f"{source}: classes are in one column; several are --data.task labels or number")
 
 
-def _classes(values: pd.Series[Any], where: str, names: list[str] | None) -> tuple[list[str], Targets]:
-    texts = values.map(text_of).to_numpy(str)
-    found, inverse, counts = np.unique(texts, return_inverse=True, return_counts=True)
-    if names is not None:
-        foreign = [name for name in found.tolist() if name not in names]
-        if foreign:
-            raise DataError(f"{where} has the class {foreign[0]!r}, of which there are no training rows")
-        return names, np.array([names.index(name) for name in found.tolist()], np.int64)[inverse]
-    order = class_order(found, counts, where)
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size)
-    return found[order].tolist(), place[inverse].astype(np.int64)
+def _classes(values: pd.Series[Any], where: str, names: list[str]) -> Targets:
+    found, inverse = np.unique(values.map(text_of).to_numpy(str), return_inverse=True)
+    foreign = [name for name in found.tolist() if name not in names]
+    if foreign:
+        raise DataError(f"{where} has the class {foreign[0]!r}, of which there are no training rows")
+    return np.array([names.index(name) for name in found.tolist()], np.int64)[inverse]
 
 
 def known_labels(values: pd.Series[Any], names: Sequence[str]) -> tuple[list[int | None], list[str]]:

@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from lgn_lightning.data import DataError, Table
-from lgn_lightning.data.table_target import read_target
+from lgn_lightning.data.table_target import TargetReader
 
 
 def frame(count: int = 60) -> pd.DataFrame:
@@ -61,8 +61,10 @@ def test_targets_that_do_not_fit(target: Any, task: str, says: str) -> None:
 
 def test_a_number_that_is_none() -> None:
     with pytest.raises(DataError, match="infinite"):
-        read_target(pd.DataFrame({"y": [1.0, np.inf]}), "number", "t.csv")
+        TargetReader("number", "t.csv").add(pd.DataFrame({"y": [1.0, np.inf]}))
+    reader = TargetReader("number", "t.csv")
+    reader.add(pd.DataFrame({"y": [1.0, 1.0]}))
     with pytest.raises(DataError, match="nothing to learn"):
-        read_target(pd.DataFrame({"y": [1.0, 1.0]}), "number", "t.csv")
+        reader.finish()
     with pytest.raises(ValueError, match="'class', 'number', 'labels'"):
         Table(task="numbers")
