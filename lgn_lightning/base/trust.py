@@ -26,8 +26,9 @@ PACKAGES: Final = ("lgn_lightning", "torch.nn", "torchvision")
 VARIABLE: Final = "LGN_TRUST_MODULES"
 #: Characters of a text; no argument here is nearly as long.
 _LONGEST: Final = 10_000
-_SPEC: Final = frozenset(("class_path", "init_args", "dict_kwargs"))
-_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+#: Keys of the settings of an object.
+SPEC: Final = frozenset(("class_path", "init_args", "dict_kwargs"))
+DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 _named: ContextVar[tuple[str, ...]] = ContextVar("_named", default=())
 _command: ContextVar[str | None] = ContextVar("_command", default=None)
@@ -93,7 +94,7 @@ class _Check:
 
     def key(self, name: Any) -> str:
         # jsonargparse takes a dotted key apart, and its value may then be a class path.
-        if not isinstance(name, str) or ("." in name and not _SPEC.isdisjoint(name.split("."))):
+        if not isinstance(name, str) or ("." in name and not SPEC.isdisjoint(name.split("."))):
             raise self.refused(f"the key {name!r}")
         return name
 
@@ -120,7 +121,7 @@ class _Check:
         word = value.strip()
         if len(word) > _LONGEST:
             raise self.refused(f"a text of {len(word):,} characters")
-        if _DOTTED.fullmatch(word) and _is_importable(word.partition(".")[0]):
+        if DOTTED.fullmatch(word) and _is_importable(word.partition(".")[0]):
             self.class_of(word)
         elif os.path.isfile(word):  # noqa: PTH113 - False of any text, where Path raises errors
             raise self.refused(f"the file {word!r}")
@@ -133,7 +134,7 @@ class _Check:
         return value
 
     def class_of(self, path: Any) -> type:
-        if not isinstance(path, str) or not _DOTTED.fullmatch(path) or ".__" in path:
+        if not isinstance(path, str) or not DOTTED.fullmatch(path) or ".__" in path:
             raise self.refused(f"the class {path!r}")
         ours = _within(path, self.packages)
         if not ours and not _within(path, self.trusted):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +11,7 @@ import yaml
 
 from lgn_lightning.base.settings_text import parse_yaml
 from lgn_lightning.base.signatures import Argument, Signature, signature_of
+from lgn_lightning.base.trust import DOTTED, SPEC
 
 #: Keys of a recipe beside those of trainer, model, data and paper.
 RUN_KEYS: Final = {
@@ -44,8 +44,6 @@ HOMES: Final = {
     "augment": ("lgn_lightning.data",),
     "callbacks": ("lgn_lightning.callbacks", "lightning.pytorch.callbacks"),
 }
-_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-_SPEC: Final = ("class_path", "init_args", "dict_kwargs")
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _assign(owner: dict[str, Any], words: list[str], value: Any, append: bool) -
         return  # a key below a value: nothing to look at here
     if old is None:
         owner[name] = child
-    if "class_path" in child and rest[0] not in _SPEC:
+    if "class_path" in child and rest[0] not in SPEC:
         inside = child.get("init_args")
         child["init_args"] = child = inside if isinstance(inside, dict) else {}
     _assign(child, rest, value, append)
@@ -137,7 +135,7 @@ def _as_class(name: str, value: Any, old: Any) -> Any:
 
 def class_named(name: str, value: str) -> str | None:
     """The path of the class that the value of a key names; None if it names none."""
-    if _DOTTED.fullmatch(value):
+    if DOTTED.fullmatch(value):
         return value
     candidates = (f"{home}.{value}" for home in HOMES.get(name, ()) if value.isidentifier())
     return next((path for path in candidates if signature_of(path) is not None), None)

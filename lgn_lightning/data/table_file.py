@@ -21,6 +21,7 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".parquet", ".p
 #: Bytes that tell the form of a CSV file, and lines of them that are looked at.
 _HEAD, _LINES = 1 << 18, 100
 _NULLABLE: Final = ("Float32", "Float64", "boolean", *(f"{u}Int{n}" for u in ("", "U") for n in (8, 16, 32, 64)))
+_NO_PYARROW: Final = "Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'"
 _SEPARATORS: Final = ",;\t|"
 _COMMA: Final = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
 _POINT: Final = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
@@ -74,7 +75,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except DataError:
         raise
     except ImportError as error:
-        raise DataError(f"{path}: Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'") from error
+        raise DataError(f"{path}: {_NO_PYARROW}") from error
     except (OSError, ValueError, EOFError, csv.Error) as error:
         raise _unreadable(path, error) from error
     return check_frame(frame, str(path))
@@ -91,7 +92,7 @@ def read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
         try:
             from pyarrow import parquet  # of the extra
         except ImportError as error:
-            raise DataError(f"{path}: Parquet files need pyarrow: pip install 'lgn-lightning[parquet]'") from error
+            raise DataError(f"{path}: {_NO_PYARROW}") from error
         # Without pre_buffer: it keeps all that was read.
         for batch in parquet.ParquetFile(path, pre_buffer=False).iter_batches(rows):
             yield check_frame(batch.to_pandas(types_mapper=_nullable), str(path))
