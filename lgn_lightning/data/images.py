@@ -18,7 +18,7 @@ class ImageSet(NamedTuple):
 
     Attributes:
         images: uint8 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
+        labels: classes int64 ``[N]``, or labels float32 ``[N, labels]``.
     """
 
     images: Tensor
@@ -26,7 +26,7 @@ class ImageSet(NamedTuple):
 
 
 class ImageDataModule(SampleDataModule):
-    """Base of the image data modules: everything in memory, batches ``(uint8 [B, C, H, W], int64 [B])``.
+    """Base of the image data modules: everything in memory, batches of uint8 ``[B, C, H, W]`` and of their labels.
 
     The validation split is a seeded random share of the training images; the test split comes from the test files
     only. The shuffle order is a function of the seed and the epoch, equal on all ranks; the seed is saved in

@@ -11,17 +11,17 @@ from lgn_lightning.data.sampler import EpochBatchSampler
 
 
 class TensorLoader:
-    """Iterates over ``(images, labels)`` batches, gathered by index vector.
+    """Iterates over batches of samples and labels, gathered by index vector.
 
     About 20 µs per batch of 100 MNIST images; a ``DataLoader`` adds 7 to 12 µs to the same gather. Lightning takes
     any iterable but injects its distributed sampler into ``DataLoader`` objects only, so sharding is the batch
     sampler's work; Lightning still announces epochs to it, and saves and restores :meth:`state_dict`.
 
     Args:
-        images: uint8 ``[N, C, H, W]``, on any device; batches are gathered there.
-        labels: int64 ``[N]``, on the same device.
+        images: Samples ``[N, …]``, images or others, on any device; batches are gathered there.
+        labels: ``[N, …]``, on the same device.
         batch_sampler: Yields positions in ``indices`` (or in ``images``), on the same device.
-        indices: int64 ``[n]``, the images of this split; all of them if ``None``. The images are not copied.
+        indices: int64 ``[n]``, the samples of this split; all of them if ``None``. They are not copied.
         augment: Changes the images of a batch at random: a function of the sampler's seed and epoch and of an image's
             number in the split, so the same in a resumed run and on any number of ranks.
 
@@ -57,7 +57,7 @@ class TensorLoader:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields uint8 ``[batch, C, H, W]`` and int64 ``[batch]``; always copies, never views of the data set."""
+        """Yields samples ``[batch, …]`` and labels ``[batch, …]``; always copies, never views of the data set."""
         gather = _take if self.images.device.type == "cpu" else torch.index_select
         draws: Tensor | None = None
         for batch in self.batch_sampler:
