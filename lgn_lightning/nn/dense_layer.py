@@ -4,15 +4,20 @@ import math
 from abc import abstractmethod
 from collections.abc import Collection
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias, cast
 
 from torch import Tensor
 
+from lgn_lightning import ops
 from lgn_lightning.base.choice import check_choice
 from lgn_lightning.base.sizes import check_widths, choices_of
+from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.gate_layer import GateLayer, as_activations, on_rows
 from lgn_lightning.nn.packed import PackBitsTensor
+
+#: What ``indices`` are where gates have two inputs; a layer of others overrides what takes them.
+_Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
 class DenseLayer(GateLayer):
@@ -71,9 +76,15 @@ class DenseLayer(GateLayer):
     def _on_tensor(self, x: Tensor) -> Tensor:
         """Evaluates the gates: ``[batch, in_dim]`` to ``[batch, out_dim]``."""
 
-    @abstractmethod
     def _on_words(self, words: Tensor) -> Tensor:
         """Evaluates the hard gates on packed samples: words ``[rows, in_dim]`` to ``[rows, out_dim]``."""
+        return ops.logic_packed(words, self.gates(), *cast(_Pair, self.indices))
+
+    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
+        """Adds the gates settled on to a circuit that is being built; ``wires`` are the nodes of the inputs."""
+        self._check_wires(wires)
+        a, b = (part.cpu().numpy() for part in cast(_Pair, self.indices))
+        return builder.gates(self.gates().cpu().numpy(), wires[a], wires[b])
 
     def _on_packed(self, x: PackBitsTensor) -> PackBitsTensor:
         if self.training:

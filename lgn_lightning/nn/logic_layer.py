@@ -8,8 +8,6 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.base.sizes import LEARNED
-from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.nn.autocast import autocast_dtype
 from lgn_lightning.nn.connections import CONNECTIONS
 from lgn_lightning.nn.deferred import defer
@@ -111,7 +109,7 @@ class LogicLayer(DenseLayer):
 
     @property
     def num_weights(self) -> int:
-        """Number of gates, counted as the original library does."""
+        """Another name of :attr:`out_dim`, which the original library has: the number of gates."""
         return self.out_dim
 
     @property
@@ -132,10 +130,6 @@ class LogicLayer(DenseLayer):
         """The gates that the layer settled on, as ops on packed bits take them; they have no gradient."""
         a, b = self.indices
         return ops.BitLayer(self.weights.new_zeros(self.out_dim, 4, dtype=torch.float32), self.gates(), a, b)
-
-    def gate_list(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer as a circuit: first inputs (int32), second ones and gate ids (uint8), each ``[out_dim]``."""
-        return *self.indices, self.gates()
 
     @property
     def runs_in_stack(self) -> bool:
@@ -186,15 +180,6 @@ class LogicLayer(DenseLayer):
             if shares is not None and candidates is not None and shares.requires_grad:
                 learn = partial(_learn_choices, shares, (a, b, candidates), self.plain)
         return evaluate("logic", x, sample, self.hard_of(sample), (a, b), self.plain, learn)
-
-    def _on_words(self, words: Tensor) -> Tensor:
-        return ops.logic_packed(words, self.gates(), *self.indices)
-
-    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
-        """Adds the gates to a circuit that is being built; ``wires`` are the nodes of the inputs."""
-        self._check_wires(wires)
-        a, b, gates = (part.cpu().numpy() for part in self.gate_list())
-        return builder.gates(gates, wires[a], wires[b])
 
 
 def _learn_choices(

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.base.choice import check_choice
-from lgn_lightning.circuit.build.builder import NetlistBuilder
-from lgn_lightning.circuit.net.netlist import NodeIds
 from lgn_lightning.gates import GATE_NAMES, NUM_GATES
 from lgn_lightning.nn.connections import random_connections
 from lgn_lightning.nn.dense_layer import DenseLayer
@@ -150,15 +148,6 @@ class SlotLayer(DenseLayer):
         # The slots of all neurons as one layer, summed neuron by neuron.
         op = dense.logic_group_sum_reference if self.plain else ops.logic_group_sum
         return op(x, table, self.slot_a.flatten(), self.slot_b.flatten(), self.out_dim, 1.0).to(x.dtype)
-
-    def _on_words(self, words: Tensor) -> Tensor:
-        return ops.logic_packed(words, self.gates(), *self.indices)
-
-    def add_to_circuit(self, builder: NetlistBuilder, wires: NodeIds) -> NodeIds:
-        """Adds the gates settled on to a circuit that is being built; ``wires`` are the nodes of the inputs."""
-        self._check_wires(wires)
-        a, b = (part.cpu().numpy() for part in self.indices)
-        return builder.gates(self.gates().cpu().numpy(), wires[a], wires[b])
 
 
 class _SlotSoftmax(Softmax):

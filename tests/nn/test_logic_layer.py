@@ -33,7 +33,7 @@ def test_train_is_soft() -> None:
 def test_eval_is_the_most_likely_gate() -> None:
     layer = LogicLayer(10, 200).eval()
     x = torch.rand(30, 10) > 0.5
-    a, b, gates = layer.gate_list()
+    (a, b), gates = layer.indices, layer.gates()
     tables = torch.tensor(TRUTH_TABLES)
     expected = tables[gates.long(), 2 * x[:, a.long()].long() + x[:, b.long()].long()]
     assert torch.equal(layer(x), expected.float())
@@ -52,14 +52,14 @@ def test_eval_takes_real_values_as_the_original_does() -> None:
     assert layer.weights.grad is None
 
 
-def test_gate_list_is_in_the_users_order() -> None:
+def test_gates_are_in_the_users_order() -> None:
     layer = LogicLayer(4, 3)
     layer.indices_a.copy_(torch.tensor([3, 0, 2]))
     layer.indices_b.copy_(torch.tensor([1, 2, 0]))
     layer.weights.data.zero_()
     for neuron, gate in enumerate((6, 1, 13)):
         layer.weights.data[neuron, gate] = 1
-    a, b, gates = layer.gate_list()
+    (a, b), gates = layer.indices, layer.gates()
     assert (a.tolist(), b.tolist(), gates.tolist()) == ([3, 0, 2], [1, 2, 0], [6, 1, 13])
     assert gates.dtype == torch.uint8
     y = layer.eval()(torch.tensor([[1.0, 0.0, 1.0, 1.0]]))

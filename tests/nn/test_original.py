@@ -34,7 +34,7 @@ def test_loaded_net_computes_what_the_original_did() -> None:
     hidden = formula(x.flatten(1), state["1.weights"], indices[0])
     y = formula(hidden, state["2.weights"], indices[1])
     torch.testing.assert_close(model(x), torch.stack([y[:, :2].sum(1), y[:, 2:].sum(1)], 1) / 1.5)
-    a, b, gates = model[1].gate_list()
+    (a, b), gates = model[1].indices, model[1].gates()
     assert torch.equal(a.long(), indices[0][0])
     assert torch.equal(b.long(), indices[0][1])
     assert torch.equal(gates.long(), state["1.weights"].argmax(1))
