@@ -117,10 +117,9 @@ class LogicRNN(KnowsArguments, LogicSequential):
         options |= {"parametrization": make_parametrization(parametrization), "sampler": make_sampler(sampler)}
         wirings = per_layer("connections", connections, [*hidden, 0], "layers of a cell")
         parts: list[LogicRecurrent] = []
-        of_state = {"gates": 1, "multiplexer": 2, "delay": 0}[memory]
         for number in range(layers):
             inputs = encoder.out_dim if number == 0 else parts[-1].out_dim
-            widths = [inputs + state, *hidden, out + of_state * state]
+            widths = [inputs + state, *hidden, out + MEMORIES[memory] * state]
             net = dense_layers(widths, wirings, num_candidates, **options)
             if memory == "gates":
                 keep_state([layer for layer in net if isinstance(layer, LogicLayer)], round(keep * state))

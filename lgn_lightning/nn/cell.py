@@ -17,7 +17,8 @@ from lgn_lightning.gates import GATE_NAMES
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.straight_through import round_to_bits
 
-MEMORIES = ("gates", "multiplexer", "delay")
+#: Kinds of memory, and how many outputs of the net a bit of state takes.
+MEMORIES = {"gates": 1, "multiplexer": 2, "delay": 0}
 _INITIALS = ("zeros", "learned")
 #: Gates of a state bit that is kept or exchanged.
 _MULTIPLEXER = ("and", "a_and_not_b", "or")
@@ -85,8 +86,7 @@ class LogicCell(nn.Module):
     @property
     def net_dims(self) -> tuple[int, int]:
         """Inputs and outputs of the net."""
-        of_state = {"gates": 1, "multiplexer": 2, "delay": 0}[self.memory]
-        return self.in_dim + self.state_dim, self.own_dim + of_state * self.state_dim
+        return self.in_dim + self.state_dim, self.own_dim + MEMORIES[self.memory] * self.state_dim
 
     def _check_widths(self) -> None:
         """Checks the ends of nets that say them; the forward pass checks those of the others."""
