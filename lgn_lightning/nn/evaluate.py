@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lgn_lightning.nn.gate_layer import table_dtype
 from lgn_lightning.nn.samplers import GateSample
-from lgn_lightning.nn.straight_through import layer_gradients, layer_op, round_to_bits, straight_through
+from lgn_lightning.nn.straight_through import layer_op, round_to_bits, straight_through
 
 #: From outputs, inputs and table of a layer to the same outputs, with the gradient of what chose its wires.
 Learn = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,8 +39,7 @@ def evaluate(
     if hard is not None:
         hard = hard.to(table.dtype)
         if sample.slopes is not None:
-            slopes = sample.slopes.to(table.dtype)
-            return cast(Tensor, _WithSlopes.apply(op, plain, round_to_bits(x), table, hard, slopes, *wires))
+            return straight_through(op, x, table, hard, wires, plain, sample.slopes.to(table.dtype))
         if not sample.warped:
             y = straight_through(op, x, table, hard, wires, plain)
             return y if learn is None else learn(y, (x > 0.5).to(x.dtype), table)
@@ -59,37 +58,6 @@ def evaluate(
             return soft
         return (soft.detach().round() if values is None else values) + (soft - soft.detach())
     return cast(Tensor, _Sigmoid.apply(y, values, hard is not None))
-
-
-class _WithSlopes(torch.autograd.Function):
-    """Hard gates on bits, with the gradient of the table that the op has, and slopes of each input by table."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, op: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, slopes: Tensor, *wires: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x, table, slopes, *wires)
-        ctx.op, ctx.plain = op, plain
-        return layer_op(op, plain)(x, hard, *wires)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        x, table, slopes, *wires = ctx.saved_tensors
-        (grad,) = grads
-        grad_x = grad_table = None
-        if ctx.needs_input_grad[2]:
-            rows = x.t()
-            inputs = wires[0].unbind(0) if ctx.op == "lut" else wires
-            entry = torch.zeros(grad.t().shape, dtype=torch.int64, device=x.device)  # that the bits address
-            for index in inputs:
-                entry.mul_(2).add_(rows.index_select(0, index).long())
-            sums = torch.zeros(rows.shape, dtype=x.dtype, device=x.device)
-            for slope, index in zip(slopes, inputs, strict=True):
-                sums.index_add_(0, index, grad.t() * slope.to(x.dtype).gather(1, entry))
-            grad_x = sums.t()
-        if ctx.needs_input_grad[3]:
-            grad_table = layer_gradients(ctx.op, ctx.plain, grad, x, table, *wires, False)[1]
-        return None, None, grad_x, grad_table, *(None,) * (len(ctx.needs_input_grad) - 4)
 
 
 class _Sigmoid(torch.autograd.Function):

@@ -32,7 +32,13 @@ def layer_gradients(op: str, plain: bool, *arguments: Any) -> tuple[Tensor, Tens
 
 
 def straight_through(
-    op: str, x: Tensor, table: Tensor, hard: Tensor, wires: Sequence[Tensor], plain: bool = False
+    op: str,
+    x: Tensor,
+    table: Tensor,
+    hard: Tensor,
+    wires: Sequence[Tensor],
+    plain: bool = False,
+    slopes: Tensor | None = None,
 ) -> Tensor:
     """Evaluates hard gates on bits; the backward pass is that of the op with ``table``.
 
@@ -46,8 +52,9 @@ def straight_through(
         hard: Tables of the gates of the forward pass, 0 or 1, or NaN where there is none.
         wires: Indices of the inputs, as the op takes them.
         plain: Whether to compute by the formula in plain torch.
+        slopes: ``[k, n, 2^k]``, by what the inputs' gradients are instead: ∂y/∂u for each entry that the bits address.
     """
-    return cast(Tensor, _StraightThrough.apply(op, plain, x, table, hard, *wires))
+    return cast(Tensor, _StraightThrough.apply(op, plain, x, table, hard, slopes, *wires))
 
 
 def round_to_bits(x: Tensor) -> Tensor:
@@ -56,21 +63,40 @@ def round_to_bits(x: Tensor) -> Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """An op on bits and hard tables, with the gradient that it has with soft ones."""
+    """An op on bits and hard tables, with the gradient that it has with soft ones, or slopes of its inputs by table."""
 
     @staticmethod
-    def forward(ctx: Any, op: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, *wires: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, op: str, plain: bool, x: Tensor, table: Tensor, hard: Tensor, slopes: Tensor | None, *wires: Tensor
+    ) -> Tensor:
         bits = x.clamp(0, 1).round()  # 0.5 to 0, and NaN stays
-        ctx.save_for_backward(bits, table, *wires)
+        ctx.save_for_backward(bits, table, slopes, *wires)
         ctx.op, ctx.plain = op, plain
         return layer_op(op, plain)(bits, hard, *wires)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        bits, table, slopes, *wires = ctx.saved_tensors
         need_x, need_table = ctx.needs_input_grad[2:4]
-        grad_x, grad_table = layer_gradients(ctx.op, ctx.plain, grads[0], *ctx.saved_tensors, need_x)
+        grad_x = grad_table = None
+        if slopes is None or need_table:
+            by_op = need_x and slopes is None
+            grad_x, grad_table = layer_gradients(ctx.op, ctx.plain, grads[0], bits, table, *wires, by_op)
+        if slopes is not None and need_x:
+            grad_x = _by_slopes(grads[0], bits, slopes, wires[0].unbind(0) if ctx.op == "lut" else wires)
         none = [None] * (len(ctx.needs_input_grad) - 4)
         return None, None, grad_x if need_x else None, grad_table if need_table else None, *none
+
+
+def _by_slopes(grad: Tensor, bits: Tensor, slopes: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    rows = bits.t()
+    entry = torch.zeros(grad.t().shape, dtype=torch.int64, device=bits.device)  # that the bits address
+    for index in inputs:
+        entry.mul_(2).add_(rows.index_select(0, index).long())
+    sums = torch.zeros(rows.shape, dtype=bits.dtype, device=bits.device)
+    for slope, index in zip(slopes, inputs, strict=True):
+        sums.index_add_(0, index, grad.t() * slope.to(bits.dtype).gather(1, entry))
+    return sums.t()
 
 
 class _RoundToBits(torch.autograd.Function):
