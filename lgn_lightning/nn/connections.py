@@ -11,14 +11,14 @@ from torch import Tensor
 _EXCHANGES = 64
 
 
-def random_connections(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def random_connections(in_dim: int, out_dim: int) -> tuple[Tensor, Tensor]:
     """Draws both inputs of gates, int32 ``[out_dim]`` each, all equally often (Petersen et al., 2022, sec. 3.1)."""
-    slots = torch.randperm(2 * out_dim, generator=generator) % in_dim
-    a, b = torch.randperm(in_dim, generator=generator)[slots].view(2, out_dim).to(torch.int32)
+    slots = torch.randperm(2 * out_dim) % in_dim
+    a, b = torch.randperm(in_dim)[slots].view(2, out_dim).to(torch.int32)
     return a, b
 
 
-def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def unique_connections(in_dim: int, out_dim: int) -> tuple[Tensor, Tensor]:
     """Gives every gate another pair of inputs, nearest neighbours first, and shuffles the gates.
 
     The pairs are (0, 1), (2, 3), …, then (1, 2), (3, 4), …, then all pairs at distance 2, 3, … until there are enough,
@@ -38,7 +38,7 @@ def unique_connections(in_dim: int, out_dim: int, generator: torch.Generator | N
         total += in_dim - distance
     a = torch.cat(firsts)
     b = torch.cat([first + distance for first, distance in zip(firsts, distances, strict=True)])
-    order = torch.randperm(out_dim, generator=generator)
+    order = torch.randperm(out_dim)
     return a[:out_dim][order].to(torch.int32), b[:out_dim][order].to(torch.int32)
 
 
@@ -63,13 +63,13 @@ def balanced_connections(in_dim: int, out_dim: int) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def random_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
+def random_lut_connections(in_dim: int, out_dim: int, arity: int) -> Tensor:
     """Draws all inputs of every gate, different ones, each used equally often: int32 ``[arity, out_dim]``."""
     _check_arity(in_dim, arity)
-    return _dealt(in_dim, out_dim, arity, generator).to(torch.int32)
+    return _dealt(in_dim, out_dim, arity).to(torch.int32)
 
 
-def unique_lut_connections(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None = None) -> Tensor:
+def unique_lut_connections(in_dim: int, out_dim: int, arity: int) -> Tensor:
     """Draws another set of inputs for every gate, int32 ``[arity, out_dim]``; a ValueError if there are too few."""
     _check_arity(in_dim, arity)
     sets = math.comb(in_dim, arity)
@@ -78,16 +78,16 @@ def unique_lut_connections(in_dim: int, out_dim: int, arity: int, generator: tor
             f"{out_dim} gates want distinct sets of {arity} inputs, but {in_dim} inputs have only {sets}; use "
             "connections='random' or fewer gates"
         )
-    indices = _dealt(in_dim, out_dim, arity, generator)
+    indices = _dealt(in_dim, out_dim, arity)
     if sets < 2 * out_dim:  # most sets are taken: the others are few enough to list
         again = _seen_before(indices)
         taken = {tuple(sorted(column)) for column in indices.t().tolist()}
         free = [columns for columns in itertools.combinations(range(in_dim), arity) if columns not in taken]
-        chosen = torch.randperm(len(free), generator=generator)[: int(again.sum())]
+        chosen = torch.randperm(len(free))[: int(again.sum())]
         indices[:, again] = torch.tensor(free, dtype=torch.int64).view(-1, arity)[chosen].t()
     # A set that is there already leaves no input unused when it goes.
     while (again := _seen_before(indices)).any():
-        keys = torch.rand(in_dim, int(again.sum()), generator=generator)
+        keys = torch.rand(in_dim, int(again.sum()))
         indices[:, again] = keys.topk(arity, dim=0).indices
     return indices.to(torch.int32)
 
@@ -97,18 +97,18 @@ def _check_arity(in_dim: int, arity: int) -> None:
         raise ValueError(f"gates of {arity} inputs need a layer of at least {arity} inputs, not {in_dim}")
 
 
-def _dealt(in_dim: int, out_dim: int, arity: int, generator: torch.Generator | None) -> Tensor:
+def _dealt(in_dim: int, out_dim: int, arity: int) -> Tensor:
     """Deals the inputs out like cards, one shuffled pack after the other: int64 ``[arity, out_dim]``."""
     packs: list[Tensor] = []
     dealt = 0
     while dealt < arity * out_dim:
-        pack = torch.randperm(in_dim, generator=generator)
+        pack = torch.randperm(in_dim)
         begun = dealt % arity  # inputs that the pack before gave to the gate whose turn it is
         if begun:
             # What this gate has already goes behind the others.
             has = torch.isin(pack, packs[-1][-begun:])
             pack = torch.cat([pack[~has], pack[has]])
-            pack[arity - begun :] = pack[arity - begun :][torch.randperm(in_dim - arity + begun, generator=generator)]
+            pack[arity - begun :] = pack[arity - begun :][torch.randperm(in_dim - arity + begun)]
         packs.append(pack)
         dealt += in_dim
     return torch.cat(packs)[: arity * out_dim].view(out_dim, arity).t().contiguous()

@@ -61,7 +61,12 @@ def test_unique_refuses_more_gates_than_pairs(in_dim: int, out_dim: int, pairs: 
 @pytest.mark.parametrize("kind", ["random", "unique"])
 def test_a_seed_fixes_the_wires(kind: str) -> None:
     make = {"random": random_connections, "unique": unique_connections}[kind]
-    first, again, other = (make(20, 60, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+
+    def wires(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(seed)
+        return make(20, 60)
+
+    first, again, other = map(wires, (1, 1, 2))
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
 
@@ -78,7 +83,8 @@ def test_lut_connections(kind: str, arity: int, more: int, out_dim: int, seed: i
     elif kind == "unique":
         in_dim += 10
     make = LUT_CONNECTIONS[kind]
-    indices = make(in_dim, out_dim, arity, torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    indices = make(in_dim, out_dim, arity)
     assert indices.shape == (arity, out_dim)
     assert indices.dtype == torch.int32
     assert all(len(set(column)) == arity for column in indices.t().tolist())
@@ -91,7 +97,8 @@ def test_lut_connections(kind: str, arity: int, more: int, out_dim: int, seed: i
         assert uses.max() - uses.min() <= 1
     if out_dim * arity >= in_dim:
         assert len(indices.unique()) == in_dim
-    assert torch.equal(indices, make(in_dim, out_dim, arity, torch.Generator().manual_seed(seed)))
+    torch.manual_seed(seed)
+    assert torch.equal(indices, make(in_dim, out_dim, arity))
 
 
 def test_every_set_of_inputs_there_is_and_not_one_more() -> None:
