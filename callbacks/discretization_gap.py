@@ -1,7 +1,5 @@
 """Compares the soft and the hard net layer by layer, where the discretization gap opens."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lgn_lightning.nn import GateLayer, logic_layers, soft_gates
+from lgn_lightning.nn.watching import watching
 
 
 class DiscretizationGap(pl.Callback):
@@ -72,20 +71,22 @@ class _Tally:
         self._loss = torch.zeros(2, device=device)  # sums over samples of hard minus soft loss; samples
 
     def add(self, module: pl.LightningModule, x: Any, y: Tensor) -> None:
-        layers = list(logic_layers(module).values())
+        layers = dict(enumerate(logic_layers(module).values()))
         hard: list[list[Tensor]] = [[] for _ in layers]
 
-        def keep(index: int, output: Tensor) -> None:
-            hard[index].append(output > 0.5)
+        def keep(index: int, _: Any, output: Tensor) -> None:
+            if _is_of_gates(layers[index], output):
+                hard[index].append(output > 0.5)
 
-        def compare(index: int, output: Tensor) -> None:
-            differing = (output > 0.5) != hard[index].pop(0)
-            self._differing[index] += differing.sum()
-            self._pairs[index] += differing.numel()
+        def compare(index: int, _: Any, output: Tensor) -> None:
+            if _is_of_gates(layers[index], output):
+                differing = (output > 0.5) != hard[index].pop(0)
+                self._differing[index] += differing.sum()
+                self._pairs[index] += differing.numel()
 
-        with _watch(layers, keep):
+        with watching(layers, keep):
             scores_hard = module(x)
-        with _watch(layers, compare), soft_gates(module):
+        with watching(layers, compare), soft_gates(module):
             scores_soft = module(x)
         loss = getattr(module, "loss_of", getattr(module, "loss", None))
         if callable(loss):
@@ -104,17 +105,6 @@ class _Tally:
         return values
 
 
-@contextmanager
-def _watch(layers: list[GateLayer], see: Any) -> Iterator[None]:
-    """Calls ``see(index, activations)`` at each logic layer's output inside the block, and leaves no hook behind."""
-
-    def hook(index: int) -> Any:
-        # A shorter output is the scores of a group sum that a user's net fused into the layer.
-        return lambda layer, _, y: see(index, y) if y.shape[1:2] == (layer.out_dim,) else None
-
-    handles = [layer.register_forward_hook(hook(index)) for index, layer in enumerate(layers)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _is_of_gates(layer: GateLayer, output: Tensor) -> bool:
+    """Whether it is no group sum's scores, which are fewer, that a user's net fused into the layer."""
+    return output.shape[1:2] == (layer.out_dim,)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lgn_lightning.nn.automaton import LogicAutomaton
 from lgn_lightning.nn.recurrent import LogicRecurrent
 from lgn_lightning.nn.sequential import soft_gates
+from lgn_lightning.nn.watching import watching
 
 
 @torch.no_grad()
@@ -42,16 +43,9 @@ def _inputs_of(net: nn.Module, x: Tensor, kind: type[_Layer]) -> tuple[dict[str,
     """The layers of a kind by name, and what each is given when the net runs."""
     layers = {name: module for name, module in net.named_modules() if isinstance(module, kind)}
     inputs: dict[str, Any] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda _module, args, name=name: inputs.update({name: args[0]}))
-        for name, layer in layers.items()
-    ]
-    try:
-        if layers:
+    if layers:
+        with watching(layers, lambda name, given, _: inputs.update({name: given[0]})):
             net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return layers, inputs
 
 

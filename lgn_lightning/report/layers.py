@@ -1,7 +1,6 @@
 """Facts of each layer of gates: which gates it chose, how certain the choices are, and how often outputs are on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from lgn_lightning.gates import NUM_GATES
 from lgn_lightning.nn import GateLayer, GroupSum, LogicLayer, LutLayer, PackBitsTensor, logic_layers
+from lgn_lightning.nn.watching import watching
 
 #: Images that go through the net at once, and how many at most through layers that take no packed bits.
 _BLOCK = 1024
@@ -77,12 +77,16 @@ def _activity(
     ones: dict[str, NDArray[np.int64]] = {}
     seen = dict.fromkeys(layers, 0)  # of a recurrent net every step
 
-    def add(name: str, output: Tensor | PackBitsTensor) -> None:
+    def add(name: str, _: Any, output: Tensor | PackBitsTensor) -> None:
         block = _ones_of(output)
         seen[name] += output.shape[0]
         ones[name] = ones[name] + block if name in ones else block
 
-    with _hooks(layers, add, packed):
+    with ExitStack() as hooks:
+        hooks.enter_context(watching(layers, add))
+        if packed and layers:
+            first = next(iter(layers.values()))
+            hooks.enter_context(first.register_forward_pre_hook(lambda _, x: (PackBitsTensor(x[0] > 0.5), *x[1:])))
         for start in range(0, count, _BLOCK):
             net(torch.from_numpy(images[start : min(start + _BLOCK, count)]))
     return {name: total / seen[name] for name, total in ones.items()}, count
@@ -97,22 +101,6 @@ def _takes_packed_bits(net: nn.Module, layers: dict[str, GateLayer]) -> bool:
         return False
     first = next((index for index, module in enumerate(modules) if isinstance(module, GateLayer)), len(modules))
     return all(type(module) in (LogicLayer, LutLayer, GroupSum) for module in modules[first:])
-
-
-@contextmanager
-def _hooks(layers: dict[str, GateLayer], add: Any, packed: bool) -> Iterator[None]:
-    handles = [
-        layer.register_forward_hook(lambda _module, _args, output, name=name: add(name, output))
-        for name, layer in layers.items()
-    ]
-    if packed and layers:
-        first = next(iter(layers.values()))
-        handles.append(first.register_forward_pre_hook(lambda _, args: (PackBitsTensor(args[0] > 0.5), *args[1:])))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _ones_of(output: Tensor | PackBitsTensor) -> NDArray[np.int64]:
