@@ -2,7 +2,7 @@
 
 Written for Lightning 2.6 (pyproject.toml); ``tests/base/test_lightning_private.py`` fails in a release where a name has
 another meaning. Private methods that a subclass overrides are at the subclass: ``cli/training_cli.py``,
-``runs/run_logger.py``.
+``runs/run_logger.py``, ``runs/wandb_logger.py``.
 """
 
 import math

@@ -28,13 +28,15 @@ class LogicCA(KnowsArguments, LogicSequential):
         border: ``"torus"`` or ``"zeros"``.
         update: Share of the cells that are updated at a step of the training.
         tau: Temperature: a cell's score is its bit, or the share of its votes in training, divided by it.
-        connections: ``"random"``, ``"unique"`` or ``"learned"``; one word, or one a layer.
-        num_candidates: Inputs that learned connections choose among.
+        connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"``, ``"mixture"`` or ``"slots"``; one word,
+            or one a layer.
+        num_candidates: Inputs that learned connections choose among, or slots.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
-        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"``, ``"covjac"`` or an instance, for all.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
+            all layers.
         every: Whether the scores in training are those after every step, as
             :class:`~lgn_lightning.losses.GrowthLoss` takes them.
         visible: Channels that are read, the first ones; the others are what cells tell each other. All if None.

@@ -48,13 +48,15 @@ class LogicRNN(KnowsArguments, LogicSequential):
         thresholds: Of images: intensities that pixels are compared with.
         tau: Temperature of the group sum; ``"auto"`` takes :func:`~lgn_lightning.nn.recommended_tau`.
         truncate: Steps after which the gradient of the state ends; 0 for never.
-        connections: ``"random"``, ``"unique"`` or ``"learned"``; one word, or one a layer of a cell.
-        num_candidates: Inputs that learned connections choose among.
+        connections: ``"random"``, ``"unique"``, ``"balanced"``, ``"learned"``, ``"mixture"`` or ``"slots"``; one word,
+            or one a layer of a cell.
+        num_candidates: Inputs that learned connections choose among, or slots.
         init: ``"gaussian"`` or ``"residual"``.
         grad_factor: Factor on the gradient between layers.
         implementation: As in :class:`~lgn_lightning.LogicLayer`.
-        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"`` or an instance, for all layers.
-        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"`` or an instance, shared by all layers.
+        parametrization: ``"softmax"``, ``"sigmoid"``, ``"walsh"``, ``"warp"``, ``"covjac"`` or an instance, for all.
+        sampler: ``"soft"``, ``"gumbel"``, ``"straight_through"``, ``"finite_difference"`` or an instance, shared by
+            all layers.
         noise: Of rows: share of the input bits that are flipped in training.
         steps: Steps of the sequences that it is trained on, for reports.
 

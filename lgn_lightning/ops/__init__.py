@@ -1,7 +1,7 @@
 """The ops that layers are made of; each runs natively where the extension can be had, else in plain torch.
 
-A file a family. Each holds, in this order, its public functions, the oracles (``…_reference``), the schemas with their
-fake kernels, and the gradients. In all of them a wrong shape or number is a ValueError, a wrong dtype a TypeError.
+A file a family. Each begins with its public functions, and holds the oracles (``…_reference``) below their schemas, the
+fake kernels and the gradients. In all of them a wrong shape or number is a ValueError, a wrong dtype a TypeError.
 """
 
 from lgn_lightning.ops import (

@@ -1,4 +1,4 @@
-"""Compares the length of the learning rate's schedule with that of the training."""
+"""Keeps the learning rate's schedule as long as the training: changes both in the settings, warns where they differ."""
 
 import math
 import re
