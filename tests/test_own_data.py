@@ -63,7 +63,7 @@ def test_a_net_predicts_the_folder_that_it_was_trained_on(folder: Path) -> None:
 
     data = ImageFolder("my_images", image_size=8, grayscale=True)
     net = load_net(run / "checkpoints/best.ckpt")
-    classes = net(data.test_images().images).argmax(1).tolist()
+    classes = net(data.test_samples()[0]).argmax(1).tolist()
     files = [str(path) for path, _ in data._list("test")]
     assert predicted == dict(zip(files, classes, strict=True))
     assert len(set(classes)) > 1

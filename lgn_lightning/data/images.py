@@ -94,10 +94,6 @@ class ImageDataModule(SampleDataModule):
         """The images that train, as they are stored and in that order: uint8 ``[N, C, H, W]``."""
         return self.training_samples()[0]
 
-    def test_images(self) -> ImageSet:
-        """All test images in file order, whatever share of them this rank's :meth:`test_dataloader` gives."""
-        return ImageSet(*self.test_samples())
-
     def pixel_histogram(self) -> Tensor:
         """Pixels of each brightness in the images that train, as they are stored: int64 ``[channels, 256]``."""
         used = self.training_images()

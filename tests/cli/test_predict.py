@@ -136,7 +136,7 @@ def test_predict_by_a_run_a_checkpoint_and_its_circuit_is_one_thing(
     assert f"{best} (chosen by validation" in printed.err
     digits = Digits()
     digits.setup("test")
-    images, labels = digits.test_images()
+    images, labels = digits.test_samples()
     rows = list(csv.DictReader(io.StringIO(printed.out)))
     assert [row["label"] for row in rows] == [str(label) for label in labels.tolist()]
     accuracy = json.loads((digits_run / "result.json").read_text())["accuracy_hard"]

@@ -39,7 +39,7 @@ def test_the_c_runs_on_the_test_split(digits_run: Path, capsys: pytest.CaptureFi
     net, data = load_net(checkpoint), Digits()
     module = LogicClassifier(net, 10)
     summary = with_compiled(summarize(TESTED, module, data, checkpoint), module, data)  # type: ignore[arg-type]
-    images, labels = data.test_images()
+    images, labels = data.test_samples()
     with torch.no_grad():
         assert summary.accuracy_c == pytest.approx(float((net(images).argmax(1) == labels).float().mean()))
     assert (summary.compared, summary.gates) == (360, 900)
@@ -69,7 +69,7 @@ def test_both_accuracies_are_of_the_same_images(
     tested = SimpleNamespace(callback_metrics=METRICS, num_test_batches=[3], world_size=ranks)
     summary = with_compiled(summarize(tested, module, data, checkpoint), module, data)  # type: ignore[arg-type]
     assert (summary.tested, summary.compared, summary.available) == (60 * ranks, 60 * ranks, 360)
-    images, labels = (part[: 60 * ranks] for part in data.test_images())
+    images, labels = (part[: 60 * ranks] for part in data.test_samples())
     assert summary.accuracy_c == pytest.approx(float((module.net(images).argmax(1) == labels).float().mean()))
     print_summary(summary)
     assert f"first {60 * ranks} of 360" in capsys.readouterr().out

@@ -14,7 +14,7 @@ def test_the_data_module_of_a_recipe() -> None:
     module = data_module(settings)
     assert isinstance(module, Digits)
     assert module.batch_size == 7
-    assert len(module.test_images().labels) == 360
+    assert len(module.test_samples()[1]) == 360
 
 
 def test_another_folder_takes_the_place_of_the_recipes(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_real_mnist(real_root: Path) -> None:
     except DataError as error:
         pytest.skip(str(error))
     data.setup()
-    train, test = data.train_dataloader(), data.test_images()
+    train, test = data.train_dataloader(), data.test_samples()
     assert (len(train.labels), len(test.labels)) == (60000, 10000)
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     packed = real_root / "MNIST/raw/t10k-images-idx3-ubyte.gz"

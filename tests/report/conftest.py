@@ -24,7 +24,7 @@ def page(run: Path) -> str:
 
 @pytest.fixture(scope="session")
 def test_split() -> ImageSet:
-    return Digits().test_images()
+    return Digits().test_samples()
 
 
 def data_of(page: str) -> dict:
