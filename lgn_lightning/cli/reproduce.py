@@ -19,6 +19,8 @@ from lgn_lightning.base.plain_values import filled
 from lgn_lightning.base.programs import raised_stop_signals
 from lgn_lightning.base.settings_text import read_settings
 from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
+from lgn_lightning.data.known import root_is_data
+from lgn_lightning.runs.data_fingerprint import fingerprint
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.recipes import PaperResult, find_recipe
 
@@ -27,6 +29,8 @@ _PLACE: Final = re.compile(
     r"--(data\.(init_args\.)?(root|download|resident)|logger|model\.cuda_graph"
     r"|trainer\.(accelerator|enable_progress_bar|enable_model_summary))(=.*)?"
 )
+_ROOT: Final = re.compile(r"--data\.(?:init_args\.)?root=(.*)")
+_DATA: Final = re.compile(r"--data(?:\.class_path)?=([\w.]+)")
 #: Numbers of a recipe that count steps or epochs of the whole training, which a budget shrinks.
 _LENGTHS: Final = ("max_steps", "max_epochs", "T_max", "T_0", "total_steps", "total_iters", "step_size", "milestones")
 
@@ -74,6 +78,7 @@ class Reproduction:
         overrides: Further arguments of ``lgn fit``, ``--key=value`` each.
         shrunk: Arguments of ``lgn fit`` that the budget amounts to.
         settings: Hash of all that decides the result but the seed.
+        data: Name of the file or folder of the user's own data, if one was given by ``--data.root``.
         folds: Parts of the training samples, on each of which a net is tested that was trained on the others; 0 for
             the data's own test split.
     """
@@ -85,6 +90,7 @@ class Reproduction:
     shrunk: list[str]
     settings: str
     folds: int = 0
+    data: str = ""
 
     @classmethod
     def of(cls, recipe: Path, budget: float = 1.0, overrides: Sequence[str] = (), folds: int = 0) -> Reproduction:
@@ -99,15 +105,22 @@ class Reproduction:
             raise RecipeError(f"{recipe}: paper: {error}; `lgn cp` copies a recipe to start from") from error
         content.pop("seed_everything", None)
         shrunk = [] if budget == 1 else list(_shrink(content, budget, recipe))
+        both = {_key(text) for text in shrunk} & {_key(text) for text in overrides}
+        if both:
+            raise RecipeError(f"--budget shrinks {', '.join(sorted(both))}: give the number or the budget, not both")
         changes = sorted(text for text in overrides if not _PLACE.fullmatch(text))
-        described = json.dumps([content, changes, shrunk, *([folds] if folds else [])], sort_keys=True)
+        data = _own_data(content, overrides)
+        # The same data are the same, wherever they lie.
+        more = [*([folds] if folds else []), *([fingerprint(data)] if data else [])]
+        described = json.dumps([content, changes, shrunk, *more], sort_keys=True)
         settings = hashlib.sha256(described.encode()).hexdigest()[:8]
-        return cls(recipe, paper, budget, list(overrides), shrunk, settings, folds)
+        return cls(recipe, paper, budget, list(overrides), shrunk, settings, folds, data.name if data else "")
 
     @property
     def changes(self) -> list[str]:
         """What differs from the recipe, as a row shows it: ``model.net.tau=8``."""
-        return [text.removeprefix("--") for text in self.overrides if not _PLACE.fullmatch(text)]
+        own = [f"data.root={self.data}"] if self.data else []
+        return [text.removeprefix("--") for text in self.overrides if not _PLACE.fullmatch(text)] + own
 
     def folder(self, seed: int, fold: int | None = None) -> RunFolder:
         """Where the run of a seed and a fold lies: other settings, other folder."""
@@ -159,6 +172,20 @@ class Reproduction:
             raise RunError(
                 f"{folder.result_file} is no result of `lgn fit` ({error}); remove it to train again"
             ) from error
+
+
+def _key(override: str) -> str:
+    """The setting that an override is for, as it is said without ``init_args``."""
+    return override.removeprefix("--").partition("=")[0].replace(".init_args.", ".")
+
+
+def _own_data(content: dict[str, Any], overrides: Sequence[str]) -> Path | None:
+    """What ``--data.root`` names, if it is a data set and not the place of one."""
+    data = content.get("data")
+    given = [str(data.get("class_path", "")) if isinstance(data, dict) else ""]
+    given += [found[1] for text in overrides if (found := _DATA.fullmatch(text))]
+    roots = [Path(found[1]).expanduser() for text in overrides if (found := _ROOT.fullmatch(text))]
+    return roots[-1].absolute() if roots and root_is_data(given[-1], roots[-1]) else None
 
 
 def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[str]:

@@ -13,6 +13,9 @@ ROOT_VARIABLE: Final = "LGN_DATA_ROOT"
 #: Shape of an image where it is always the same, or the default.
 IMAGE_SHAPES: Final = {"Digits": (1, 8, 8), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32)}
 
+#: Modules whose root is the data set, and not the place of one that is known by its name.
+OF_ROOT: Final = frozenset(("ImageFolder", "PackedTable", "Sequences", "Table"))
+
 
 class KnownData(NamedTuple):
     """Images of a data set, as far as its settings say; None where they do not."""
@@ -36,6 +39,12 @@ def file_or_folder(root: Path) -> Path | None:
     if root.suffix and not root.exists():
         raise DataError(f"{root} does not exist: give a file, or a folder or nothing for the data of the module")
     return None
+
+
+def root_is_data(class_path: str, root: Path) -> bool:
+    """Whether another root is another data set, by the name of the class; true of classes of other packages."""
+    package, _, name = class_path.rpartition(".")
+    return root.is_file() or name in OF_ROOT or (package != "" and package.partition(".")[0] != "lgn_lightning")
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -84,6 +84,38 @@ def test_what_is_trained_is_not_trained_again(here: Path, capsys: pytest.Capture
     assert "2 seeds" in output
 
 
+@pytest.mark.parametrize("key", ["trainer.max_steps", "model.lr_scheduler.T_max", "model.lr_scheduler.init_args.T_max"])
+def test_a_budget_and_a_number_that_it_shrinks_are_refused(key: str) -> None:
+    name = key.replace(".init_args", "")
+    with pytest.raises(LgnError, match=f"--budget shrinks {name}: give the number or the budget"):
+        Reproduction.of(find_recipe("digits"), 0.1, [f"--{key}=90"])
+    assert Reproduction.of(find_recipe("digits"), 1, [f"--{key}=90"]).shrunk == []
+
+
+def test_other_data_of_ones_own_are_other_settings(tmp_path: Path) -> None:
+    for name, text in (("a", "1"), ("b", "2"), ("c/a", "1")):
+        (tmp_path / name / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "train" / "x.csv").write_text(text)
+        (tmp_path / name / "train" / "image.png").write_bytes(text.encode() * int(text))
+    file, folder = "train/x.csv", "--data=lgn_lightning.data.ImageFolder"
+
+    def made(recipe: str, *overrides: str) -> Reproduction:
+        return Reproduction.of(find_recipe(recipe), overrides=overrides)
+
+    tables = [made("table", f"--data.root={tmp_path / name / file}") for name in "ab"]
+    assert tables[0].settings != tables[1].settings
+    assert tables[0].settings == made("table", f"--data.init_args.root={tmp_path / 'c/a' / file}").settings
+    assert tables[0].changes == ["data.root=x.csv"]
+    images = [made("digits", folder, f"--data.root={tmp_path / name}") for name in "ab"]
+    assert images[0].settings != images[1].settings
+    assert images[0].settings == made("digits", folder, f"--data.root={tmp_path / 'c/a'}").settings
+    known = [made("mnist", f"--data.root={tmp_path / name}") for name in "ab"]
+    assert known[0].settings == known[1].settings == made("mnist").settings
+    assert known[0].changes == []
+    foreign = [made("digits", "--data=of_mine.Data", f"--data.root={tmp_path / name}").settings for name in "ab"]
+    assert foreign[0] != foreign[1]
+
+
 def test_a_run_whose_c_differs_from_its_net_is_no_result(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
