@@ -31,6 +31,8 @@ class Target(nn.Module):
     options: dict[str, Any]
     #: `num_classes` where none is given; 0 if it must be.
     usual: ClassVar[int] = 0
+    #: Losses that take what `outputs` and `labels` give, and make nothing of it.
+    senseless_losses: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +60,17 @@ class Target(nn.Module):
     def num_scores(self) -> int:
         """Scores that the net must give."""
         return self.num_classes
+
+    def loss_of(self, given: nn.Module | None, label_smoothing: float = 0.0) -> nn.Module:
+        """The loss that was given, else the usual one.
+
+        Raises:
+            ValueError: If it is one of those that compute, without an error, what means nothing here.
+        """
+        if isinstance(given, self.senseless_losses):
+            names = type(given).__name__, type(self).__name__, self.usual_loss()
+            raise ValueError("{} means nothing for the target {}, whose usual loss is {}".format(*names))
+        return self.usual_loss(label_smoothing) if given is None else given
 
     def usual_loss(self, label_smoothing: float = 0.0) -> nn.Module:
         """The loss where none is given; only that of classes smooths labels."""

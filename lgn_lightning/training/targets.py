@@ -106,6 +106,7 @@ class Number(Target):
     """
 
     main = "r2"
+    senseless_losses = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
     mean: Tensor
     spread: Tensor
     fitted: Tensor
@@ -141,7 +142,10 @@ class Number(Target):
         """Takes mean and spread."""
         y = y.double().reshape(len(y), -1)
         self.mean.copy_(y.mean(0))
-        self.spread.copy_(y.std(0, correction=0).clamp_min(torch.finfo(torch.float32).tiny))
+        spread = y.std(0, correction=0)
+        if not spread.isfinite().all():
+            raise DataError(f"labels reach {y.abs().max():.3g}, of which float64 holds no squares: divide them")
+        self.spread.copy_(spread.clamp_min(torch.finfo(torch.float32).tiny))
         self.fitted.fill_(True)
 
     def labels(self, y: Tensor) -> Tensor:

@@ -272,3 +272,16 @@ def test_focal_loss(sigmoids: bool) -> None:
     (100 * FocalLoss(0.5)(100 * scores, y)).backward()
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
+
+
+def test_a_loss_that_makes_nothing_of_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss means nothing for the target Number, .* is MSELoss\(\)"):
+        LogicRegressor(net("number"), 1, loss=nn.CrossEntropyLoss())
+    assert isinstance(LogicRegressor(net("number"), 1, loss=nn.HuberLoss()).loss, nn.HuberLoss)
+
+
+def test_numbers_whose_spread_no_number_holds_are_refused() -> None:
+    target = Number()
+    target.prepare(1, net("number"))
+    with pytest.raises(DataError, match=r"labels reach 1e\+200, of which float64 holds no squares: divide them"):
+        target.fit(torch.tensor([0.0, 1e200], dtype=torch.float64))
