@@ -29,8 +29,8 @@ GATE_NAMES: Final[tuple[str, ...]] = (
 )
 
 #: Ids of the gates that circuits are built of.
-AND, PASS_A, NOT_A_AND_B, XOR, OR, NOT_A, NOT_A_OR_B = map(
-    GATE_NAMES.index, ("and", "a", "not_a_and_b", "xor", "or", "not_a", "not_a_or_b")
+AND, A_AND_NOT_B, PASS_A, NOT_A_AND_B, XOR, OR, NOT_A, NOT_A_OR_B = map(
+    GATE_NAMES.index, ("and", "a_and_not_b", "a", "not_a_and_b", "xor", "or", "not_a", "not_a_or_b")
 )
 
 #: ``TRUTH_TABLES[gate] == (t00, t01, t10, t11)``, each 0 or 1.

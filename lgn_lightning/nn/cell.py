@@ -13,7 +13,7 @@ from lgn_lightning.base.choice import check_choice
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.build.trace import trace_part
 from lgn_lightning.circuit.net.netlist import NodeIds
-from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.gates import A_AND_NOT_B, AND, OR
 from lgn_lightning.nn.gate_layer import GateLayer
 from lgn_lightning.nn.straight_through import round_to_bits
 
@@ -21,7 +21,7 @@ from lgn_lightning.nn.straight_through import round_to_bits
 MEMORIES = {"gates": 1, "multiplexer": 2, "delay": 0}
 _INITIALS = ("zeros", "learned")
 #: Gates of a state bit that is kept or exchanged.
-_MULTIPLEXER = ("and", "a_and_not_b", "or")
+_MULTIPLEXER = (AND, A_AND_NOT_B, OR)
 
 
 class LogicCell(nn.Module):
@@ -153,7 +153,7 @@ class LogicCell(nn.Module):
         if self.memory == "gates":
             return (own if self.own_dim else rest), rest
         update, candidate = rest[: self.state_dim], rest[self.state_dim :]
-        taken, kept, either = (np.full(self.state_dim, GATE_NAMES.index(name)) for name in _MULTIPLEXER)
+        taken, kept, either = (np.full(self.state_dim, gate) for gate in _MULTIPLEXER)
         following = builder.gates(either, builder.gates(taken, candidate, update), builder.gates(kept, state, update))
         return (own if self.own_dim else following), following
 

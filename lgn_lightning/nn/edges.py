@@ -9,12 +9,11 @@ from torch.nn import functional
 
 from lgn_lightning.circuit.build.builder import NetlistBuilder
 from lgn_lightning.circuit.net.netlist import NodeIds
-from lgn_lightning.gates import GATE_NAMES
+from lgn_lightning.gates import A_AND_NOT_B, AND, OR
 from lgn_lightning.ops.bits_activations import BitActivations, new_edge
 
 #: Neighbours of a pixel as (axis of [channels, height, width], step): left, right, above, below; opposites in pairs.
 NEIGHBOURS = ((2, -1), (2, 1), (1, -1), (1, 1))
-_AND, _A_AND_NOT_B, _OR = (GATE_NAMES.index(name) for name in ("and", "a_and_not_b", "or"))
 
 
 class EdgeChannels(nn.Module):
@@ -113,7 +112,7 @@ class EdgeChannels(nn.Module):
             parts += above
             if self.curvature:
                 below = [_any_above(builder, _neighbours(high, low, *side), low) for side in NEIGHBOURS]
-                parts += [_gates(builder, _AND, side[i], side[i + 1]) for i in (0, 2) for side in (above, below)]
+                parts += [_gates(builder, AND, side[i], side[i + 1]) for i in (0, 2) for side in (above, below)]
         return np.concatenate(parts)
 
     def extra_repr(self) -> str:
@@ -158,10 +157,10 @@ def _neighbours(codes: NodeIds, own: NodeIds, axis: int, step: int) -> NodeIds:
 
 def _any_above(builder: NetlistBuilder, high: NodeIds, low: NodeIds) -> NodeIds:
     """Adds gates: whether for some threshold ``high`` has the bit and ``low`` has not, ``[T, …] → […]``."""
-    found = _gates(builder, _A_AND_NOT_B, high, low)
+    found = _gates(builder, A_AND_NOT_B, high, low)
     while len(found) > 1:  # a balanced tree of ORs
         half = len(found) // 2
-        merged = _gates(builder, _OR, found[:half], found[half : 2 * half])
+        merged = _gates(builder, OR, found[:half], found[half : 2 * half])
         found = np.concatenate([merged, found[2 * half :]])
     return np.asarray(found[0])
 

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from lgn_lightning import ops
-from lgn_lightning.gates import GATE_NAMES, NUM_GATES
+from lgn_lightning.gates import NUM_GATES, PASS_A
 from lgn_lightning.nn.autocast import without_autocast
 from lgn_lightning.nn.parametrization import Parametrization, ignores_an_input, inside
 from lgn_lightning.ops import dense
 
 #: Logit of gate "A" under residual initialization; 90 % of the softmax's mass (Petersen et al., NeurIPS 2024).
 RESIDUAL_LOGIT = 5.0
-_PASS_A = GATE_NAMES.index("a")
 _NEWTON_STEPS = 40
 
 
@@ -47,7 +46,7 @@ class Softmax(Parametrization):
 
     def _residual(self, like: Tensor) -> Tensor:
         weights = like.new_zeros(NUM_GATES)
-        weights[_PASS_A] = self.residual_logit
+        weights[PASS_A] = self.residual_logit
         return weights
 
     def logits(self, weights: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lgn_lightning import ops
 from lgn_lightning.base.choice import check_choice
-from lgn_lightning.gates import GATE_NAMES, NUM_GATES
+from lgn_lightning.gates import NUM_GATES, PASS_A
 from lgn_lightning.nn.connections import random_connections
 from lgn_lightning.nn.dense_layer import DenseLayer
 from lgn_lightning.nn.gate_layer import table_dtype
@@ -21,7 +21,6 @@ from lgn_lightning.ops.dense_stack import scale_gradient
 
 #: Probability of a slot with gate "A" under residual initialization.
 _RESIDUAL = 0.9
-_PASS_A = GATE_NAMES.index("a")
 
 
 class SlotLayer(DenseLayer):
@@ -165,7 +164,7 @@ class _SlotSoftmax(Softmax):
 
     def _residual(self, like: Tensor) -> Tensor:
         weights = like.new_zeros(self.slots)
-        weights[min(_PASS_A, self.slots - 1)] = self.residual_logit
+        weights[min(PASS_A, self.slots - 1)] = self.residual_logit
         return weights
 
     def table_of_logits(self, logits: Tensor) -> Tensor:
