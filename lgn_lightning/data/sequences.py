@@ -234,7 +234,7 @@ class Sequences(SampleDataModule):
         if self.every > 1:
             ends = -(-sequences.lengths // self.every)
             places = sequences.lengths[:, None] - 1 - (ends[:, None] - 1 - np.arange(int(ends.max()))) * self.every
-            places = np.maximum(places, 0)
+            places = np.clip(places, 0, sequences.lengths[:, None] - 1)  # behind a shorter one's end: padding anyway
             values = np.take_along_axis(sequences.values, places[:, :, None], 1)
             labels = sequences.labels if self.task == "class" else np.take_along_axis(sequences.labels, places, 1)
             sequences = replace(sequences, values=values, lengths=ends, labels=labels)

@@ -102,6 +102,24 @@ def test_changes_and_fewer_steps(tmp_path: Path) -> None:
     assert all((last == row[:, :2]).all((1, 2)).any() for row in values)
 
 
+@pytest.mark.parametrize("task", ["class", "steps"])
+def test_fewer_steps_of_sequences_of_different_lengths(task: str, tmp_path: Path) -> None:
+    lengths = np.where(np.arange(40) % 2, 9, 8)
+    lengths[:3] = 1
+    x = np.broadcast_to(np.arange(9.0)[:, None], (40, 9, 2)).astype(np.float32)
+    y = arrays()["y"] if task == "class" else x[:, :, 0] % 3
+    path = saved(tmp_path / "a.npz", x=x, y=y, lengths=lengths)
+    data = Sequences(path, task=task, every=4, val_fraction=0)
+    seen = set()
+    for values, labels in (data._load_train(), data.test_samples()):
+        there = (values.numpy() != 255).any(2)
+        numbers = values.numpy().view(np.float32)[:, :, 0]
+        seen |= {tuple(row[kept].tolist()) for row, kept in zip(numbers, there, strict=True)}
+        if task == "steps":
+            assert np.array_equal(labels, np.where(there, numbers % 3, -100))
+    assert seen == {(0.0,), (3.0, 7.0), (0.0, 4.0, 8.0)}
+
+
 def test_a_long_table_in_any_order(tmp_path: Path) -> None:
     path = long_table(tmp_path / "a.csv")
     data = Sequences(path, target="kind", id="name", time="when", val_fraction=0, test_fraction=0.5)
