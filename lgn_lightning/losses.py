@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lgn_lightning.base.errors import CheckpointError
+from lgn_lightning.base.padding import IGNORED
 from lgn_lightning.training.checkpoint import load_net
 from lgn_lightning.training.image_loss import ImageLoss
 
@@ -16,6 +17,7 @@ class FocalLoss(nn.Module):
 
     *p* is the probability of the right class. For scores ``[batch, classes]`` and int64 labels it is the softmax, with
     float labels of the scores' shape the sigmoid of each score, as targets of yes or no and of several labels have it.
+    Labels of -100 do not count.
 
     Args:
         gamma: γ; 0 gives the cross-entropy.
@@ -37,12 +39,21 @@ class FocalLoss(nn.Module):
         """Gives the loss of a batch; see the class."""
         if labels.is_floating_point():
             costs = functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-            weights = torch.ones_like(costs) if self.weight is None else 1 + (self.weight - 1) * labels
         else:
-            costs = functional.cross_entropy(scores, labels, reduction="none")
-            weights = torch.ones_like(costs) if self.weight is None else self.weight[labels]
+            costs = functional.cross_entropy(scores, labels, reduction="none", ignore_index=IGNORED)
+        weights = self._weights(labels)
         hard = (-torch.expm1(-costs)).clamp_min(1e-7) ** self.gamma  # at 0 the gradient of a power below 1 is infinite
         return (weights * hard * costs).sum() / weights.sum()
+
+    def mean_over(self, labels: Tensor) -> Tensor:
+        """The sum of the labels' weights, which the loss of a batch is divided by."""
+        return self._weights(labels).sum()
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        if labels.is_floating_point():
+            return torch.ones_like(labels) if self.weight is None else 1 + (self.weight - 1) * labels
+        counts = labels != IGNORED
+        return counts.float() if self.weight is None else self.weight[labels.where(counts, 0)] * counts
 
     def extra_repr(self) -> str:
         """γ."""

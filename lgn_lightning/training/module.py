@@ -35,6 +35,7 @@ from lgn_lightning.training.fit_columns import fit_columns
 from lgn_lightning.training.graphed_training import GraphedTraining
 from lgn_lightning.training.image_loss import ImageLoss
 from lgn_lightning.training.inputs import Inputs, scores_of
+from lgn_lightning.training.loss_weight import add_loss
 from lgn_lightning.training.parameter_groups import grouped_parameters
 from lgn_lightning.training.plateau import Plateau
 from lgn_lightning.training.rank_check import check_same_start
@@ -322,7 +323,7 @@ class LogicModule(GraphedTraining):
     def _update(self, split: str, kind: str, scores: Tensor, y: Tensor) -> None:
         metrics = cast(nn.ModuleDict, self.metrics[f"{split}_{kind}"])
         self.target.update(metrics, self.target.counts(scores, kind == "hard"), y)
-        cast(MeanMetric, metrics["loss"]).update(self.loss_of(scores, y), weight=len(y))
+        add_loss(cast(MeanMetric, metrics["loss"]), self.loss_of(scores, y), self.loss, self.target.labels(y))
 
     def validation_score(self) -> float:
         """The main metric of the hard net in the validation that is about to end; the higher, the better."""

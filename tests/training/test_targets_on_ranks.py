@@ -32,7 +32,7 @@ class Recorder(pl.Callback):
         torch.save(found, self.folder / f"{trainer.global_rank}.pt")
 
 
-def measured(kind: str, folder: Path, ranks: int) -> list[dict[str, Any]]:
+def measured(kind: str, folder: Path, ranks: int, **options: Any) -> list[dict[str, Any]]:
     """What each rank has after a training that changes nothing and its validation."""
     folder.mkdir()
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def measured(kind: str, folder: Path, ranks: int) -> list[dict[str, Any]]:
         default_root_dir=folder,
         **several,
     )
-    still = module(kind, optimizer=partial(torch.optim.SGD, lr=0.0))
+    still = module(kind, optimizer=partial(torch.optim.SGD, lr=0.0), **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(still, loader(kind), loader(kind, 132, 1, batch=11))
@@ -72,3 +72,10 @@ def test_two_ranks_measure_and_choose_what_one_does(kind: str, tmp_path: Path) -
                 torch.testing.assert_close(
                     rank[part][name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
                 )
+
+
+def test_a_weighted_loss_of_two_ranks_is_that_of_one(tmp_path: Path) -> None:
+    loss = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 5.0, 0.25]))
+    alone = measured("classes", tmp_path / "one", 1, loss=loss)[0]["metrics"]
+    for rank in measured("classes", tmp_path / "two", 2, loss=loss):
+        assert float(rank["metrics"]["val/loss_hard"]) == pytest.approx(float(alone["val/loss_hard"]), rel=1e-5)
