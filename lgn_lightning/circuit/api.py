@@ -201,9 +201,9 @@ class SequentialCircuit(SequentialNetlist):
         """Simulates sequences and returns what the scores say, see `Decoding.decide`."""
         return self.decoding.decide(self.scores(x, lengths))
 
-    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Simulates sequences: scores of each step alone, int32 ``[N, steps, num_classes]``."""
-        return SequenceEngine(self, "numpy").every_step(x)
+    def every_step(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
+        """Simulates sequences: scores of each step alone, see `SequenceEngine.every_step`."""
+        return SequenceEngine(self, "numpy").every_step(x, lengths)
 
     def compile(self, engine: str = "auto", *, threads: int = 1) -> SequenceEngine:
         """Returns a callable sequences → scores; see `SequenceEngine`."""

@@ -57,8 +57,8 @@ class StepEncoder(nn.Module):
         if x.ndim < 3 or not x.shape[1]:
             raise ValueError(f"sequences are [batch, steps, …] of one step or more, got {list(x.shape)}")
         padded = x.dtype == torch.uint8 and (self.encoder is None or isinstance(self.encoder, Columns))
-        if padded and self.encoder is None and free_to_look(x) and ((x > 1) & (x != PADDING)).any():
-            raise ValueError("bits as uint8 are 0 or 1, and 255 in steps that are padding")
+        if padded and self.encoder is None and free_to_look(x):
+            _check_bits(x)
         lengths = _lengths(x) if padded else None
         # Time outermost: the samples of a step then lie side by side.
         ordered = x.transpose(0, 1)
@@ -91,6 +91,12 @@ def _scanned(x: Tensor, scan: str) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)[..., None, None]
 
 
+def _check_bits(x: Tensor) -> None:
+    padding = x == PADDING
+    if ((x > 1) & ~padding).any() or (padding.flatten(2).any(2) != padding.flatten(2).all(2)).any():
+        raise ValueError("bits as uint8 are 0 or 1, and 255 in steps that are padding, in all of their bits")
+
+
 def _lengths(x: Tensor) -> Tensor:
     """Steps of each sequence that are no padding; a ValueError if padding stands before the end."""
     there = (x != PADDING).flatten(2).any(2)
@@ -99,6 +105,6 @@ def _lengths(x: Tensor) -> Tensor:
         wrong = (there != (torch.arange(x.shape[1]) < lengths[:, None])).any(1) | (lengths < 1)
         if wrong.any():
             number = int(wrong.int().argmax())
-            what = "a step that is padding (all bytes 255) before one that is not" if lengths[number] else "no step"
+            what = "a step that is padding (all bytes 255) before its end" if lengths[number] else "no step"
             raise ValueError(f"sequence {number} of the batch has {what}")
     return lengths

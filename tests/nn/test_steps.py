@@ -41,6 +41,7 @@ def test_bad_arguments_are_refused() -> None:
         (1, slice(1, 3), 255, "sequence 1 of the batch has a step that is padding"),
         (2, slice(0, 4), 255, "sequence 2 of the batch has no step"),
         (0, 1, 3, "bits as uint8 are 0 or 1"),
+        (0, 3, torch.tensor([1, 255], dtype=torch.uint8), "255 in steps that are padding, in all of their bits"),
     ):
         wrong = bits.clone()
         wrong[sequence, step] = value

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from lgn_lightning.circuit.emit.compiled import CompiledCircuit
 from lgn_lightning.circuit.emit.compiler import CompilerError
 from lgn_lightning.circuit.net.sequential import SCANS
-from lgn_lightning.circuit.run.sequences import plain_bits, sequence_frames, sequence_lengths
+from lgn_lightning.circuit.run.sequences import held, plain_bits, sequence_frames, sequence_lengths
 from lgn_lightning.circuit.simulate import check_samples
 
 
@@ -47,20 +47,24 @@ class CompiledStream(CompiledCircuit):
             entry(sequence.ctypes.data, end, row.ctypes.data)
         return result
 
-    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
-        """What each step gives as scores, int32 ``[N, steps, classes]``: of all steps so far, where they are summed."""
+    def every_step(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
+        """What each step gives as scores, int32 ``[N, steps, classes]``: of all steps so far, where they are summed.
+
+        Behind the end of a sequence they are those of its last step. Arguments as of `scores`.
+        """
         frames = sequence_frames(self, x)
+        ends = sequence_lengths(self, frames, lengths)
         kind, steps = self._steps(frames)
         reset, step = self._library[f"{self.name}_reset"], self._library[f"{self.name}_step_{kind}"]
         reset.argtypes, step.argtypes = [ctypes.c_void_p], [ctypes.c_void_p] * 3
         reset.restype = step.restype = None
         result = np.zeros((*frames.shape[:2], self.num_classes), np.int32)
         stream = np.zeros(-(-self.stream_bytes // 8), np.uint64)  # aligned as its words
-        for sequence, rows in zip(steps, result, strict=True):
+        for sequence, end, rows in zip(steps, ends.tolist(), result, strict=True):
             reset(stream.ctypes.data)
-            for sample, row in zip(sequence, rows, strict=True):
+            for sample, row in zip(sequence[:end], rows, strict=False):
                 step(stream.ctypes.data, sample.ctypes.data, row.ctypes.data)
-        return result
+        return held(result, ends)
 
     def _steps(self, frames: NDArray[Any]) -> tuple[str, NDArray[Any]]:
         """What a step is, as the names of functions say it, and the bytes of each, ``[N, steps, bytes]``."""

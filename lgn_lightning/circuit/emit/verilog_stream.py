@@ -28,7 +28,13 @@ from lgn_lightning.circuit.net.kernel import identity_kernel
 from lgn_lightning.circuit.net.netlist import CircuitError, Netlist
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.passes.flat import remove_dead_gates
-from lgn_lightning.circuit.run.sequences import SequenceEngine, plain_bits, running_sums, sequence_frames
+from lgn_lightning.circuit.run.sequences import (
+    SequenceEngine,
+    plain_bits,
+    running_sums,
+    sequence_frames,
+    sequence_lengths,
+)
 
 #: Width of a score that is summed over steps.
 _SUM_BITS: Final = 32
@@ -179,13 +185,15 @@ class StreamVectors:
 
     @classmethod
     def of(cls, circuit: SequentialNetlist, sequences: ArrayLike) -> StreamVectors:
-        """Simulates whole sequences, as `SequenceEngine` takes them."""
+        """Simulates whole sequences, as `SequenceEngine` takes them; padding is no step."""
         frames = sequence_frames(circuit, sequences)
+        ends = sequence_lengths(circuit, frames)
         each = SequenceEngine(circuit, "numpy").every_step(frames).astype(np.int64)
         if circuit.readout == "sum":
             each = running_sums(each)
-        samples, wanted = (part.reshape(-1, *part.shape[2:]) for part in (frames, each))
-        first = (np.arange(len(samples)) % frames.shape[1] == 0).astype(np.int64)
+        steps = np.broadcast_to(np.arange(frames.shape[1]), frames.shape[:2])
+        there = steps < ends[:, None]
+        samples, wanted, first = frames[there], each[there], (steps[there] == 0).astype(np.int64)
         words, _ = sample_words(circuit, plain_bits(circuit, samples))
         return cls(words, first, wanted, result_of(circuit.counted, wanted))
 

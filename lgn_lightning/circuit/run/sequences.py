@@ -60,22 +60,39 @@ def sequence_frames(circuit: TakesSteps, x: ArrayLike) -> NDArray[Any]:
 def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | None = None) -> NDArray[np.int64]:
     """Steps of each sequence ``[N, steps, …]`` that count, int64 ``[N]``; a CircuitError if they do not fit.
 
-    Without ``lengths`` all do; but of a table's rows as they are stored, and of bits as uint8, steps at the end all of
-    whose bytes are 255 are padding. Whole numbers are none: -1 has such bytes, too.
+    Without ``lengths`` all do, but padding at the end, see `padding_of`. Before the end it is an error.
     """
     count, steps = x.shape[:2]
+    padding = padding_of(circuit, x)
     if lengths is None:
-        if not _may_be_padded(circuit, x):
-            return np.full(count, steps, np.int64)
-        width = x.itemsize * math.prod(x.shape[2:])
-        raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(count, steps, width)
-        return _lengths_of(~(raw == PADDING).all(axis=2))
-    found = to_array(lengths)
-    if found.shape != (count,) or found.dtype.kind not in "iu":
-        raise CircuitError(f"lengths are whole numbers [{count}], got {found.dtype} {list(found.shape)}")
-    if count and not 1 <= found.min() <= found.max() <= steps:
-        raise CircuitError(f"lengths from {found.min()} to {found.max()} do not fit sequences of {steps} steps")
-    return np.asarray(found, np.int64)
+        ends = np.full(count, steps, np.int64) if padding is None else (~padding).sum(axis=1, dtype=np.int64)
+    else:
+        found = to_array(lengths)
+        if found.shape != (count,) or found.dtype.kind not in "iu":
+            raise CircuitError(f"lengths are whole numbers [{count}], got {found.dtype} {list(found.shape)}")
+        if count and not 1 <= found.min() <= found.max() <= steps:
+            raise CircuitError(f"lengths from {found.min()} to {found.max()} do not fit sequences of {steps} steps")
+        ends = np.asarray(found, np.int64)
+    if padding is not None:
+        wrong = np.flatnonzero((padding & (np.arange(steps) < ends[:, None])).any(axis=1))
+        if wrong.size:
+            raise CircuitError(f"sequence {wrong[0]} has a step that is padding (all bytes 255) before its end")
+    if count and ends.min() < 1:
+        raise CircuitError(f"sequence {int(ends.argmin())} has no step: give at least one")
+    return ends
+
+
+def padding_of(circuit: TakesSteps, x: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Which steps ``[N, steps, …]`` are padding by their bytes, bool ``[N, steps]``; None where bytes do not say it.
+
+    Of a table's rows as they are stored, and of bits as uint8, it is those all of whose bytes are 255. Whole numbers
+    are none: -1 has such bytes, too.
+    """
+    if not _may_be_padded(circuit, x):
+        return None
+    width = x.itemsize * math.prod(x.shape[2:])
+    raw: NDArray[np.uint8] = np.ascontiguousarray(x).view(np.uint8).reshape(*x.shape[:2], width)
+    return np.asarray((raw == PADDING).all(axis=2))
 
 
 def _may_be_padded(circuit: TakesSteps, x: NDArray[Any]) -> bool:
@@ -85,16 +102,6 @@ def _may_be_padded(circuit: TakesSteps, x: NDArray[Any]) -> bool:
     layout = row_dtype(circuit.columns)
     floats = x.dtype.kind == "f" and {column.dtype for column in circuit.columns} == {x.dtype}
     return floats or x.dtype == layout or (x.dtype == np.uint8 and x.shape[2:] == (layout.itemsize,))
-
-
-def _lengths_of(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
-    lengths: NDArray[np.int64] = valid.sum(axis=1, dtype=np.int64)
-    wrong = np.flatnonzero((valid != (np.arange(valid.shape[1]) < lengths[:, None])).any(axis=1))
-    if wrong.size:
-        raise CircuitError(f"sequence {wrong[0]} has a step that is padding (all bytes 255) before one that is not")
-    if lengths.size and lengths.min() < 1:
-        raise CircuitError(f"sequence {int(lengths.argmin())} has no step: give at least one")
-    return lengths
 
 
 class SequenceEngine:
@@ -159,17 +166,25 @@ class SequenceEngine:
         scores = self(x, lengths)
         return scores, self.circuit.decoding.decide(scores)
 
-    def every_step(self, x: ArrayLike) -> NDArray[np.int32]:
-        """Scores of each step alone, int32 ``[N, steps, classes]``."""
+    def every_step(self, x: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[np.int32]:
+        """Scores of each step alone, int32 ``[N, steps, classes]``.
+
+        Behind the end of a sequence those of its last step, as its net has them; 0 where the circuit sums them up.
+        Arguments as of a call.
+        """
         frames = sequence_frames(self.circuit, x)
+        ends = sequence_lengths(self.circuit, frames, lengths)
         result = np.zeros((*frames.shape[:2], self.circuit.num_classes), np.int32)
         for start in range(0, len(frames), _BLOCK):
             block = frames[start : start + _BLOCK]
             state = initial_words(self.circuit, len(block))
-            for t in range(frames.shape[1]):
+            for t in range(int(ends[start : start + _BLOCK].max())):
                 outputs, state = self.step(self._words(block[:, t]), state)
                 result[start : start + _BLOCK, t] = count_ones(outputs, len(block), self.circuit.num_classes)
-        return result
+        if self.circuit.readout == "sum":
+            result[np.arange(frames.shape[1]) >= ends[:, None]] = 0
+            return result
+        return held(result, ends)
 
     def packed(self, words: NDArray[np.uint64], count: int | None = None) -> NDArray[np.int32]:
         """Scores of packed sequences, uint64 ``[steps, num_inputs, w]`` as `pack_bits` makes them of each step."""
@@ -220,8 +235,10 @@ def plain_bits(circuit: TakesSteps, samples: NDArray[Any]) -> NDArray[Any]:
     """Samples as `encode` takes them: bits that are uint8 as booleans; a CircuitError if they are none."""
     if circuit.num_pixels is not None or circuit.columns is not None or samples.dtype != np.uint8:
         return samples
-    if not np.isin(samples, (0, 1, PADDING)).all():
-        raise CircuitError("bits as uint8 are 0 or 1, and 255 in steps that are padding")
+    padding = samples == PADDING
+    axes = tuple(range(1, samples.ndim))
+    if ((samples > 1) & ~padding).any() or (padding.any(axis=axes) != padding.all(axis=axes)).any():
+        raise CircuitError("bits as uint8 are 0 or 1, and 255 in steps that are padding, in all of their bits")
     return np.asarray(samples == 1)
 
 
@@ -237,3 +254,9 @@ def running_sums(each: NDArray[np.int64]) -> NDArray[np.int64]:
     last = np.where(full.any(axis=1), full.argmax(axis=1), sums.shape[1] - 1)
     steps = np.minimum(np.arange(sums.shape[1]), last[:, None])
     return np.take_along_axis(sums, steps[:, :, None], axis=1)
+
+
+def held(scores: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[Any]:
+    """Scores of every step, ``[N, steps, classes]``, with those of the last step behind the end of a sequence."""
+    places = np.minimum(np.arange(scores.shape[1]), ends[:, None] - 1)
+    return np.take_along_axis(scores, places[:, :, None], axis=1)

@@ -16,7 +16,13 @@ from lgn_lightning.base.files import atomic_write_bytes
 from lgn_lightning.circuit.file import circuit_to_bytes
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
-from lgn_lightning.circuit.run.sequences import SequenceEngine, initial_words, sequence_frames, step_words
+from lgn_lightning.circuit.run.sequences import (
+    SequenceEngine,
+    initial_words,
+    padding_of,
+    sequence_frames,
+    step_words,
+)
 from lgn_lightning.circuit.simulate import count_ones, pack_bits, unpack_bits
 
 _MAGIC: Final = b"LGNSTAT\n"
@@ -65,12 +71,22 @@ class Stream:
 
         Args:
             x: The step, as one sample ``[…]`` of `sequence_frames`, or of several streams one each, ``[streams, …]``.
+
+        Raises:
+            CircuitError: If it is none, or padding, of which a stream knows none: its end is where steps end.
         """
         sample = to_array(x)
         rows = sample[None] if self.streams == 1 and sample.ndim == (0 if sample.dtype.names else 1) else sample
         if len(rows) != self.streams:
             raise CircuitError(f"a step of {self.streams} streams is [{self.streams}, …], got {list(sample.shape)}")
-        words = step_words(self.circuit, sequence_frames(self.circuit, rows[:, None])[:, 0])
+        frames = sequence_frames(self.circuit, rows[:, None])
+        padding = padding_of(self.circuit, frames)
+        if padding is not None and padding.any():
+            raise CircuitError(
+                f"stream {int(padding.argmax())} got a step that is padding (all bytes 255) at step {self.steps}: "
+                "leave out what is behind the end; streams that end apart are stepped apart"
+            )
+        words = step_words(self.circuit, frames[:, 0])
         outputs, self._state = self._engine.step(words, self._state)
         counts = count_ones(outputs, self.streams, self.circuit.num_classes).astype(np.int64)
         if self.circuit.readout == "sum":

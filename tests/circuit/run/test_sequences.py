@@ -49,11 +49,31 @@ def test_padding_stands_at_the_end() -> None:
     padded = np.where(np.arange(6)[:, None] < lengths[:, None, None], x, 255).astype(np.uint8)
     assert np.array_equal(circuit.scores(padded), circuit.scores(x, lengths))
     padded[2, 1] = 255
+    for scores in (circuit.scores, circuit.every_step, circuit.compile().every_step):
+        with pytest.raises(CircuitError, match="sequence 2 has a step that is padding"):
+            scores(padded)
     with pytest.raises(CircuitError, match="sequence 2 has a step that is padding"):
-        circuit.scores(padded)
+        circuit.scores(padded, lengths)
     padded[2] = 255
-    with pytest.raises(CircuitError, match="sequence 2 has no step"):
-        circuit.scores(padded)
+    for scores in (circuit.scores, circuit.every_step):
+        with pytest.raises(CircuitError, match="sequence 2 has no step"):
+            scores(padded)
+
+
+@pytest.mark.parametrize("readout", ["last", "sum"])
+def test_no_step_is_taken_behind_the_end(readout: str) -> None:
+    circuit = random_stream(readout=readout)
+    x = random_sequences(circuit, 4, 6)
+    ends = np.array([6, 1, 3, 2])
+    there = np.arange(6) < ends[:, None]
+    wanted = circuit.every_step(x)
+    places = np.minimum(np.arange(6), ends[:, None] - 1)
+    behind = 0 if readout == "sum" else np.take_along_axis(wanted, places[:, :, None], 1)
+    wanted = np.where(there[:, :, None], wanted, behind)
+    padded = np.where(there[:, :, None], x, 255).astype(np.uint8)
+    assert np.array_equal(circuit.every_step(padded), wanted)
+    assert np.array_equal(circuit.every_step(x, ends), wanted)
+    assert np.array_equal(circuit.compile().every_step(padded), wanted)
 
 
 @pytest.mark.parametrize("kind", ["float32", "int32"])
@@ -86,6 +106,7 @@ def test_what_is_no_sequence_is_refused() -> None:
         (x[:, :, :5], r"samples must be bool \[N, 6\]"),
         (x.astype(np.float32), "convert bits first"),
         (np.full((4, 6, 6), 7, np.uint8), "0 or 1, and 255"),
+        (np.where(np.arange(6) == 2, 255, x).astype(np.uint8), "padding, in all of their bits"),
     ):
         with pytest.raises(CircuitError, match=message):
             circuit.scores(bad)

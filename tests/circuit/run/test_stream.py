@@ -28,6 +28,20 @@ def test_steps_are_those_of_a_sequence(circuit: SequentialCircuit) -> None:
     assert np.array_equal(one.step(x[1, 0]), wanted[1, 0])
 
 
+def test_padding_is_no_step() -> None:
+    circuit = random_stream()
+    streams, x = circuit.stream(3), random_sequences(circuit, 3, 2).astype(np.uint8)
+    streams.step(x[:, 0])
+    state = streams.state
+    x[1, 1] = 255
+    with pytest.raises(CircuitError, match=r"stream 1 got a step that is padding .* at step 1"):
+        streams.step(x[:, 1])
+    assert streams.steps == 1
+    assert np.array_equal(streams.state, state)
+    with pytest.raises(CircuitError, match="stream 0 got a step that is padding"):
+        circuit.stream().step(x[1, 1])
+
+
 def test_a_saved_state_goes_on_where_it_was(tmp_path: Path) -> None:
     circuit = random_stream(readout="sum")
     x = random_sequences(circuit, 2, 10)
