@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.arrays import load_arrays
 from lgn_lightning.base.errors import DataError, some
-from lgn_lightning.base.padding import IGNORED
+from lgn_lightning.base.padding import IGNORED, known_lengths
 from lgn_lightning.data.table_columns import numbers_of, require_columns, text_of
 from lgn_lightning.data.table_file import is_table_file, read_table
 
@@ -139,7 +139,7 @@ def _read_npz(path: Path, task: str) -> dict[str, SequenceSet]:
             raise DataError(f"{path}: {names.size} names of channels for {values.shape[2]}")
         lengths = arrays.get(f"lengths{part}")
         values = values.astype(np.float32)
-        ends = _known_lengths(values) if lengths is None else lengths
+        ends = known_lengths(np.isnan(values).all(axis=2)) if lengths is None else lengths
         if labels.ndim != (2 if task == "steps" else 1):
             kinds = "[N], a class a sequence", "[N, steps], a class a step, for data.task steps"
             raise DataError(f"{path}: y{part} is {kinds[0]}, or {kinds[1]}; got {list(labels.shape)}")
@@ -162,12 +162,6 @@ def label_text(label: Any) -> str:
     """The name of a class; empty of a missing label, NaN or -100."""
     text = text_of(label)
     return "" if not isinstance(label, str) and text in _MISSING else text
-
-
-def _known_lengths(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Up to the last step that is not missing in all channels."""
-    known: NDArray[np.bool_] = np.asarray(~np.isnan(values).all(axis=2))
-    return np.where(known.any(1), values.shape[1] - known[:, ::-1].argmax(1), 0).astype(np.int64)
 
 
 def _read_ts(path: Path) -> SequenceSet:

@@ -35,8 +35,9 @@ class Sequences(SampleDataModule):
 
     Args:
         path: ``.npz`` (``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``; numbers
-            ``[N, steps, channels]``), aeon's ``.ts``, or a CSV or Parquet table in long form, a row a step; looked for
-            in ``root``, too. ``None`` takes ``root`` for it.
+            ``[N, steps, channels]``; perhaps ``lengths``, without which steps at the end that are NaN in all channels
+            do not count), aeon's ``.ts``, or a CSV or Parquet table in long form, a row a step; looked for in ``root``,
+            too. ``None`` takes ``root`` for it.
         target: Of a table: the column of the class.
         task: ``"class"`` of a sequence, or ``"steps"``: a class at every step, in every row of a table, or in an array
             ``y`` ``[N, steps]``. An empty one, NaN and -100 are none.

@@ -29,7 +29,8 @@ class StepEncoder(nn.Module):
     Shape:
         - Input: as the encoder takes it, with an axis of steps: rows ``[batch, steps, bytes]``; images
           ``[batch, C, H, W]`` where they are scanned; bits ``[batch, steps, num_bits]``, bool, floats, or uint8. In
-          rows and uint8 bits a step all of whose bytes are 255 is padding; it stands at the end.
+          rows and uint8 bits a step all of whose bytes are 255 is padding; it stands at the end. Rows may be numbers
+          ``[batch, steps, columns]``: steps at the end in which all are NaN are padding.
         - Output: floats ``[batch, steps, bits]``; :class:`Steps` where there may be padding.
 
     Raises:
@@ -60,6 +61,8 @@ class StepEncoder(nn.Module):
         if padded and self.encoder is None and free_to_look(x):
             _check_bits(x)
         lengths = _lengths(x) if padded else None
+        if isinstance(self.encoder, Columns) and x.is_floating_point():
+            lengths = _known_lengths(x)
         # Time outermost: the samples of a step then lie side by side.
         ordered = x.transpose(0, 1)
         if self.encoder is None:
@@ -107,4 +110,13 @@ def _lengths(x: Tensor) -> Tensor:
             number = int(wrong.int().argmax())
             what = "a step that is padding (all bytes 255) before its end" if lengths[number] else "no step"
             raise ValueError(f"sequence {number} of the batch has {what}")
+    return lengths
+
+
+def _known_lengths(x: Tensor) -> Tensor:
+    """`known_lengths` of numbers for columns; a ValueError if a sequence is NaN throughout."""
+    known = ~x.isnan().flatten(2).all(2)
+    lengths = (known * torch.arange(1, x.shape[1] + 1, device=x.device)).amax(1)
+    if free_to_look(x) and (lengths < 1).any():
+        raise ValueError(f"sequence {int((lengths < 1).int().argmax())} of the batch has no step: all of it is NaN")
     return lengths

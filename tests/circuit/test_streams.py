@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lgn_lightning.base.columns import Column, Comparisons, Op
-from lgn_lightning.circuit import SequentialCircuit
+from lgn_lightning.circuit import CircuitError, SequentialCircuit
 from lgn_lightning.circuit.check.prove_verilog import prove_verilog
 from lgn_lightning.circuit.check.simulate_stream import simulate_verilog_stream
 from lgn_lightning.circuit.emit import c_stream, verilog_stream
@@ -23,6 +23,7 @@ from lgn_lightning.circuit.emit.compiler import CompilerError, compile_source
 from lgn_lightning.circuit.emit.verilog_stream import emit_verilog_stream
 from lgn_lightning.circuit.run import sequences, stream
 from lgn_lightning.circuit.run.sequences import running_sums
+from lgn_lightning.data import Sequences
 from lgn_lightning.models import LogicRNN
 from tests.circuit.random_streams import random_sequences, random_stream
 from tests.circuit.tools import COMPILERS, STRICT, needs, needs_abc
@@ -142,6 +143,38 @@ def test_encoders_are_part_of_it(kind: str, readout: str, tmp_path: Path) -> Non
     assert simulate_verilog_stream(circuit, verilog, x[:5])
     (tmp_path / "net.v").write_text(verilog.text)
     assert prove_verilog(small.step, tmp_path / "net.v")
+
+
+@pytest.mark.parametrize("readout", ["last", "sum"])
+def test_numbers_end_with_their_last_one_as_in_training(readout: str, tmp_path: Path) -> None:
+    net = random_net(num_bits=7, in_bits=None, readout=readout)
+    columns_of_net(net)
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(2, 7, 80)
+    x = generator.normal(size=(80, 6, 2)).astype(np.float32)
+    x[:, 0] = np.nan  # a step whose values are missing
+    x[np.arange(6) >= lengths[:, None]] = np.nan
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=np.arange(80) % 3, x_test=x, y_test=np.arange(80) % 3)
+    stored = Sequences(str(tmp_path / "x.npz")).test_samples()[0]
+    wanted = (net(stored) * 2).round().int().numpy()
+    assert np.array_equal((net(torch.from_numpy(x)) * 2).round().int().numpy(), wanted)
+    circuit = SequentialCircuit.from_module(net)
+    compile_source(circuit.to_c(), tmp_path / "net.so")
+    library, engine = CompiledStream(tmp_path / "net.so"), circuit.compile()
+    by_name = np.zeros(x.shape[:2], [("input", "f8"), ("more", "i4"), ("a b", "f4")])
+    by_name["a b"], by_name["input"] = x[..., 0], x[..., 1]
+    for scores in (circuit.scores, engine, library.scores):
+        for numbers in (x, x.astype(np.float64), by_name, stored.numpy()):
+            assert np.array_equal(scores(numbers), wanted)
+        assert np.array_equal(scores(x, lengths), wanted)
+        assert not np.array_equal(scores(x, np.full(80, 6)), wanted)  # what lengths say counts
+    for every in (engine.every_step, library.every_step):
+        assert np.array_equal(every(x), every(x, lengths))
+    x[3] = np.nan
+    with pytest.raises(CircuitError, match=r"sequence 3 has no step: .* NaN in all columns at the end is padding"):
+        circuit.scores(x)
+    with pytest.raises(ValueError, match="sequence 3 of the batch has no step"):
+        net(torch.from_numpy(x))
 
 
 def test_whole_numbers_are_no_padding_in_compiled_c(tmp_path: Path) -> None:

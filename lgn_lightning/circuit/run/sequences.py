@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lgn_lightning.base.arrays import to_array
 from lgn_lightning.base.columns import row_dtype
-from lgn_lightning.base.padding import PADDING
+from lgn_lightning.base.padding import PADDING, known_lengths
 from lgn_lightning.circuit.net.netlist import CircuitError
 from lgn_lightning.circuit.net.sequential import FULL_BIT, SequentialNetlist
 from lgn_lightning.circuit.run.engine import Engine
@@ -60,12 +60,15 @@ def sequence_frames(circuit: TakesSteps, x: ArrayLike) -> NDArray[Any]:
 def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | None = None) -> NDArray[np.int64]:
     """Steps of each sequence ``[N, steps, …]`` that count, int64 ``[N]``; a CircuitError if they do not fit.
 
-    Without ``lengths`` all do, but padding at the end, see `padding_of`. Before the end it is an error.
+    Without ``lengths`` all do, but padding at the end: by its bytes, see `padding_of`, or, in numbers for columns,
+    steps in which all of them are NaN. Bytes of padding before the end are an error; NaN there are missing values.
     """
     count, steps = x.shape[:2]
     padding = padding_of(circuit, x)
     if lengths is None:
         ends = np.full(count, steps, np.int64) if padding is None else (~padding).sum(axis=1, dtype=np.int64)
+        missing = _missing(circuit, x)
+        ends = ends if missing is None else np.minimum(ends, known_lengths(missing))
     else:
         found = to_array(lengths)
         if found.shape != (count,) or found.dtype.kind not in "iu":
@@ -78,7 +81,8 @@ def sequence_lengths(circuit: TakesSteps, x: NDArray[Any], lengths: ArrayLike | 
         if wrong.size:
             raise CircuitError(f"sequence {wrong[0]} has a step that is padding (all bytes 255) before its end")
     if count and ends.min() < 1:
-        raise CircuitError(f"sequence {int(ends.argmin())} has no step: give at least one")
+        hint = "" if circuit.columns is None else "; NaN in all columns at the end is padding, if no lengths are given"
+        raise CircuitError(f"sequence {int(ends.argmin())} has no step: give at least one{hint}")
     return ends
 
 
@@ -100,8 +104,19 @@ def _may_be_padded(circuit: TakesSteps, x: NDArray[Any]) -> bool:
     if circuit.columns is None:
         return circuit.num_pixels is None and x.dtype == np.uint8
     layout = row_dtype(circuit.columns)
-    floats = x.dtype.kind == "f" and {column.dtype for column in circuit.columns} == {x.dtype}
-    return floats or x.dtype == layout or (x.dtype == np.uint8 and x.shape[2:] == (layout.itemsize,))
+    return x.dtype == layout or (x.dtype == np.uint8 and x.shape[2:] == (layout.itemsize,))
+
+
+def _missing(circuit: TakesSteps, x: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Which steps of numbers are NaN in all columns, bool ``[N, steps]``; None if none can be."""
+    if circuit.columns is None:
+        return None
+    if x.dtype.names is None:
+        return np.asarray(np.isnan(x).all(axis=tuple(range(2, x.ndim)))) if x.dtype.kind == "f" else None
+    names = [column.name for column in circuit.columns]
+    if any(name not in x.dtype.names or x.dtype[name].kind != "f" for name in names):
+        return None
+    return np.asarray(np.all([np.isnan(x[name]) for name in names], axis=0))
 
 
 class SequenceEngine:

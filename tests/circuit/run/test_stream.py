@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from lgn_lightning.base.columns import Column, Comparisons, Op
 from lgn_lightning.circuit import CircuitError, SequentialCircuit
 from tests.circuit.random_streams import random_sequences, random_stream, streams
 
@@ -40,6 +42,17 @@ def test_padding_is_no_step() -> None:
     assert np.array_equal(streams.state, state)
     with pytest.raises(CircuitError, match="stream 0 got a step that is padding"):
         circuit.stream().step(x[1, 1])
+
+
+def test_missing_values_are_a_step_of_a_stream() -> None:
+    bits = Comparisons((Column("a", "float32"),), np.zeros(6), np.full(6, Op.GREATER), np.arange(6.0).view(np.int64))
+    circuit = replace(random_stream(), comparisons=bits)
+    stream = circuit.stream()
+    x = np.array([[2.5], [np.nan], [4.5]], np.float32)
+    for row, wanted in zip(x, circuit.every_step(x[None])[0], strict=True):
+        assert np.array_equal(stream.step(row), wanted)
+    with pytest.raises(CircuitError, match="stream 0 got a step that is padding"):
+        stream.step(np.full((1, 4), 255, np.uint8))
 
 
 def test_a_saved_state_goes_on_where_it_was(tmp_path: Path) -> None:
