@@ -111,7 +111,7 @@ class LogicModule(GraphedTraining):
         self.target = make_target(target or "classes")
         self.target.prepare(num_classes, net)
         self.num_classes = self.target.num_classes
-        self.loss = self.target.loss_of(loss, label_smoothing)
+        self.loss = self.target.chosen_loss(loss, label_smoothing)
         self.label_smoothing = label_smoothing
         self._make_optimizer = optimizer
         self._parameter_groups = parameter_groups or {}

@@ -61,7 +61,7 @@ class Target(nn.Module):
         """Scores that the net must give."""
         return self.num_classes
 
-    def loss_of(self, given: nn.Module | None, label_smoothing: float = 0.0) -> nn.Module:
+    def chosen_loss(self, given: nn.Module | None, label_smoothing: float = 0.0) -> nn.Module:
         """The loss that was given, else the usual one.
 
         Raises:
