@@ -29,7 +29,7 @@ from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import SHIPPED, add_data_root, add_trust
-from lgn_lightning.cli.predict_inputs import Samples, read_inputs, read_test_split
+from lgn_lightning.cli.predict_inputs import Samples, missing_marks, read_inputs, read_test_split
 from lgn_lightning.deploy.source import circuit_of_checkpoint, find_source
 from lgn_lightning.deploy.trial import net_scores
 from lgn_lightning.runs.recipes import find_recipe
@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.inputs:
         shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation
         names, columns, target = classifier.class_names, classifier.columns, classifier.target
-        samples = read_inputs(arguments.inputs, shape, preparation, names, columns, classifier.gaps, target)
+        known = names, columns, classifier.gaps, target, missing_marks(classifier.settings)
+        samples = read_inputs(arguments.inputs, shape, preparation, *known)
     else:
         settings, source = classifier.settings, arguments.source
         if arguments.data:

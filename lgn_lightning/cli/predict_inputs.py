@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lgn_lightning.base.arrays import load_arrays
 from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import LgnError, note, some
+from lgn_lightning.base.settings_text import arguments_of
 from lgn_lightning.data.image_file import is_hidden, prepare_image
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -33,6 +34,12 @@ class Samples:
     labels: list[int | None] | None = None
 
 
+def missing_marks(settings: dict[str, Any]) -> list[str]:
+    """What stands for a missing value in the tables of a training, ``data.missing``, as far as settings say so."""
+    said = arguments_of(settings.get("data")).get("missing")
+    return [str(mark) for mark in said] if isinstance(said, list) else []
+
+
 def read_inputs(
     paths: Sequence[Path],
     shape: tuple[int, int, int] | None,
@@ -41,6 +48,7 @@ def read_inputs(
     columns: tuple[Column, ...] | None = None,
     gaps: Collection[str] | None = None,
     target: str | None = None,
+    marks: Sequence[str] = (),
 ) -> Samples:
     """Reads one ``.npy`` array, one table, or images.
 
@@ -52,6 +60,7 @@ def read_inputs(
         columns: Columns of the table that a net takes the rows of; None for other nets.
         gaps: Those of them that had missing values in training.
         target: The column of the classes, in case the table has it.
+        marks: What stands for a missing value in a table, see `missing_marks`.
 
     Raises:
         LgnError: If a file is missing or of no use; the message names it.
@@ -59,7 +68,7 @@ def read_inputs(
     if columns is not None and not any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError(f"this net takes the rows of one table, and was given {len(paths)} files")
-        return _read_rows(columns, paths[0], gaps, target, class_names)
+        return _read_rows(columns, paths[0], gaps, target, class_names, marks)
     if any(path.suffix.lower() == ".npy" for path in paths):
         if len(paths) > 1:
             raise LgnError("give one .npy array alone, or images")
@@ -91,13 +100,14 @@ def _read_rows(
     gaps: Collection[str] | None,
     target: str | None,
     class_names: Sequence[str] | None,
+    marks: Sequence[str],
 ) -> Samples:
     """Rows of a table file, with the classes if it has them; says what of it was not in training."""
-    from lgn_lightning.data.table_columns import make_table_rows
+    from lgn_lightning.data.table_columns import make_table_rows, without_marks
     from lgn_lightning.data.table_file import read_table  # pandas takes half a second, which images do not need
     from lgn_lightning.data.table_target import known_labels
 
-    frame, labels = read_table(path), list[int | None]()
+    frame, labels = without_marks(read_table(path), marks), list[int | None]()
     if target in frame.columns and class_names:
         labels, foreign = known_labels(frame.pop(target), class_names)
         if foreign:

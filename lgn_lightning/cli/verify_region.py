@@ -18,7 +18,7 @@ from lgn_lightning.circuit import Circuit, CircuitError
 from lgn_lightning.circuit.check.region import Region, pixel_region, row_of, row_region
 from lgn_lightning.circuit.check.robust import Answer, decides_alike, ignores_column
 from lgn_lightning.circuit.simulate import encode
-from lgn_lightning.cli.predict_inputs import read_inputs
+from lgn_lightning.cli.predict_inputs import missing_marks, read_inputs
 from lgn_lightning.deploy.random_rows import random_rows
 from lgn_lightning.deploy.source import read_source
 
@@ -45,20 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the proofs: 0 if all hold, 1 if one is refuted, else 3 if one is undecided."""
     source = read_source(arguments.first, form="code")
-    circuit = source.flat
+    circuit, marks = source.flat, missing_marks(source.settings)
     print(f"{source.title}: {circuit}")
     try:
-        answers = _independent(circuit, arguments) if arguments.independent_of else _robust(circuit, arguments)
+        answers = _independent(circuit, arguments) if arguments.independent_of else _robust(circuit, arguments, marks)
     except CircuitError as error:
         raise LgnError(str(error)) from error
     return 1 if False in answers else UNDECIDED if None in answers else 0
 
 
-def _robust(circuit: Circuit, arguments: argparse.Namespace) -> list[bool | None]:
+def _robust(circuit: Circuit, arguments: argparse.Namespace, marks: list[str]) -> list[bool | None]:
     shape, comparisons = circuit.image_shape, circuit.comparisons
     gaps = None if comparisons is None else comparisons.gaps
     about = (shape, circuit.preparation, circuit.class_names, circuit.columns, gaps)
-    samples = read_inputs(arguments.robust, *about)
+    samples = read_inputs(arguments.robust, *about, marks=marks)
     if arguments.range and comparisons is None:
         raise LgnError("--range is for the columns of a table, and this net takes none")
     if comparisons is not None and not arguments.range:

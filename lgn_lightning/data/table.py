@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -22,7 +21,14 @@ from lgn_lightning.base.settings_text import option
 from lgn_lightning.data.base import SampleDataModule, Samples
 from lgn_lightning.data.column_summary import summary_of_columns
 from lgn_lightning.data.splits import split_rows
-from lgn_lightning.data.table_columns import counts_rows, find_columns, make_table_rows, numbers_of, require_columns
+from lgn_lightning.data.table_columns import (
+    counts_rows,
+    find_columns,
+    make_table_rows,
+    numbers_of,
+    require_columns,
+    without_marks,
+)
 from lgn_lightning.data.table_file import as_frame, read_table
 from lgn_lightning.data.table_remedies import Options
 from lgn_lightning.data.table_target import TASKS, TargetReader, Targets, check_target, read_target
@@ -338,15 +344,7 @@ class Table(SampleDataModule):
 
     def _with_gaps(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Takes the user's marks of missing values out."""
-        numbers = []
-        for mark in self.missing:
-            with suppress(ValueError):
-                numbers.append(float(mark))
-        for name in frame.columns if self.missing else ():
-            is_number = frame[name].dtype.kind in "iuf"
-            marked = frame[name] if is_number else frame[name].astype(object)
-            frame = frame.assign(**{name: marked.mask(marked.isin(numbers if is_number else self.missing))})
-        return frame
+        return without_marks(frame, self.missing)
 
     def _without_dropped(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
         require_columns(frame.columns, self.target, source, "the target, data.target")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,6 +95,19 @@ def find_columns(frame: pd.DataFrame, types: Mapping[str, str], source: str, rem
         rest = "".join(error.otherwise for error in useless)
         raise DataError(f"{source}, {'; '.join(map(str, useless))}; leave {which} out: {drop}{rest}")
     return tuple(columns)
+
+
+def without_marks(frame: pd.DataFrame, marks: Sequence[str]) -> pd.DataFrame:
+    """The frame with gaps where a value is a mark of a missing one: a text, or the number that it stands for."""
+    numbers = []
+    for mark in marks:
+        with suppress(ValueError):
+            numbers.append(float(mark))
+    for name in frame.columns if marks else ():
+        is_number = frame[name].dtype.kind in "iuf"
+        marked = frame[name] if is_number else frame[name].astype(object)
+        frame = frame.assign(**{name: marked.mask(marked.isin(numbers if is_number else marks))})
+    return frame
 
 
 def counts_rows(values: pd.Series[Any]) -> bool:

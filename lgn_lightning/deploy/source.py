@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CircuitSource:
-    """A circuit file or checkpoint (and why this one of the run), its circuit and, of a checkpoint, its net."""
+    """A circuit file or checkpoint (and why this one of the run), its circuit; of a checkpoint its net and settings."""
 
     path: Path
     circuit: AnyCircuit
     net: nn.Module | None = None
     why: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -93,7 +94,7 @@ def read_source(path: Path, form: str = "auto", formats: Sequence[str] = ()) -> 
 
     loaded = open_net(path)
     circuit = circuit_of_checkpoint(loaded.net, loaded.content, form, formats)
-    return CircuitSource(loaded.checkpoint, circuit, loaded.net, loaded.why)
+    return CircuitSource(loaded.checkpoint, circuit, loaded.net, loaded.why, loaded.recipe)
 
 
 def circuit_of_checkpoint(

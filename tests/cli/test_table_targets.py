@@ -64,6 +64,21 @@ def test_a_table_with_the_classes_is_scored(tmp_path: Path, monkeypatch: pytest.
     assert pd.read_csv("q.csv").equals(found.drop(columns="label"))
 
 
+def test_marks_of_missing_values_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pd.read_csv(table(tmp_path / "t.csv"))[["x", "hot", "kind"]]
+    frame["kind"] = np.where(frame["x"] > 0, "a", "b")
+    frame.loc[::4, "x"] = -99.0
+    frame["hot"] = frame["hot"].astype(str).where(np.arange(160) % 5 > 0, "?")
+    frame.to_csv("t.csv", index=False)
+    own = ["--data.path=t.csv", "--data.target=kind", '--data.missing=["-99", "?"]']
+    assert main(["fit", "table", *own, *SMALL[:1], "--trainer.max_steps=20", "--trainer.val_check_interval=20"]) == 0
+    frame.replace({"x": {-99.0: None}, "hot": {"?": None}}).to_csv("gaps.csv", index=False)
+    for name in ("t", "gaps"):
+        assert main(["predict", "runs/table", f"{name}.csv", "--out", f"of_{name}.csv"]) == 0
+    assert Path("of_t.csv").read_text() == Path("of_gaps.csv").read_text()
+
+
 def test_a_number_from_csv_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     data = table(tmp_path / "t.csv")

@@ -13,6 +13,7 @@ from lgn_lightning.base.columns import Column, Comparisons, Op
 from lgn_lightning.circuit import Circuit
 from lgn_lightning.circuit.check import robust
 from lgn_lightning.cli.main import main
+from lgn_lightning.deploy.source import CircuitSource
 from tests.circuit.random_circuits import gates_of
 from tests.cli.conftest import error_of
 
@@ -62,6 +63,19 @@ def test_rows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "net.lgn", "--robust", "rows.csv", "--range", "age=+-10", "--range", "sex=any"]) == 1
     assert "REFUTED    row 0: class yes" in capsys.readouterr().out
     assert main(["verify", "net.lgn", "--robust", "rows.csv", "--range", "age=41:200"]) == 0
+
+
+def test_marks_of_missing_values_are_those_of_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An age of 99 that means that there is none stays none, whatever the sex."""
+    settings = {"data": {"init_args": {"missing": ["99", "?"]}}}
+    source = CircuitSource(Path("run"), old(), settings=settings)
+    monkeypatch.setattr("lgn_lightning.cli.verify_region.read_source", lambda *_, **__: source)
+    for age, sex in (("99", "m"), ("50", "?")):
+        Path("rows.csv").write_text(f"age,sex\n{age},{sex}\n")
+        changing = "sex" if age == "99" else "age"
+        assert main(["verify", "run", "--robust", "rows.csv", "--range", f"{changing}=any"]) == 0
+    Path("rows.csv").write_text("age,sex\n98,m\n")
+    assert main(["verify", "run", "--robust", "rows.csv", "--range", "sex=any"]) == 1
 
 
 def test_a_column(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
