@@ -16,7 +16,7 @@ from lgn_lightning.circuit.check.tools import TOOL_SECONDS
 from lgn_lightning.circuit.emit.export import LOOPS_ABOVE
 from lgn_lightning.cli import verify_region
 from lgn_lightning.cli.options import SHIPPED, add_form, add_trust
-from lgn_lightning.deploy.source import CircuitSource, read_source
+from lgn_lightning.deploy.source import CircuitSource, find_source, read_source
 from lgn_lightning.deploy.stream_verifier import SequentialVerifier
 from lgn_lightning.deploy.verifier import Verifier
 from lgn_lightning.runs.recipes import find_recipe
@@ -55,11 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"--timeout must be positive, got {arguments.timeout:g}; --no-proof leaves out the proofs")
     if arguments.robust or arguments.independent_of:
         return verify_region.run(arguments)
-    second: Path | None = arguments.second
+    second = None if arguments.second is None else find_source(arguments.second)
     if arguments.samples < 1:
         raise LgnError(f"--samples must be at least 1, got {arguments.samples}")
-    if second is not None and not second.exists():
-        raise LgnError(f"there is no file or folder {second}")
     source = _read(arguments.first, second, arguments.form)
     print(f"{source.title}: {source.circuit}")
     timeout = None if arguments.no_proof else arguments.timeout

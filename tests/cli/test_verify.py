@@ -37,6 +37,15 @@ def test_verify_one_circuit(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "equal, gates, sums and decision proven for all inputs" in out
 
 
+def test_both_arguments_may_be_names_of_shipped_circuits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "monk1", "monk1", "--samples", "64", "--no-proof"]) == 0
+    assert "both circuits" in capsys.readouterr().out
+    assert main(["verify", "parity-stream", "parity-stream", "--samples", "16", "--no-proof"]) == 0
+    assert "both circuits" in capsys.readouterr().out
+    assert main(["verify", "monk1", "monk9"]) == 1
+    assert "did you mean monk1?" in capsys.readouterr().err
+
+
 def test_verify_finds_a_changed_gate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed(image_circuit()).save("other.lgn")
     assert main(["verify", "net.lgn", "other.lgn"]) == 1
