@@ -17,6 +17,8 @@ from lgn_lightning.base.settings_text import arguments_of
 from lgn_lightning.data.image_file import is_hidden, prepare_image
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+#: Images whose highest grey level is no higher were hardly meant so: pixels of 0 and 1, or of scikit-learn's digits.
+_NEARLY_BLACK: Final = 16
 
 
 @dataclass(frozen=True)
@@ -142,17 +144,20 @@ def _as_images(array: NDArray[Any], shape: tuple[int, int, int] | None) -> NDArr
     if array.shape[1:] == (height, width, channels) and array.shape[1:] != shape:
         array = array.transpose(0, 3, 1, 2)
     is_image = array.shape[1:] == shape or (channels == 1 and array.shape[1:] == shape[1:])
-    if is_image and array.dtype.kind in "iu" and array.size and array.max() == 1:
-        note(
-            "the highest value of these whole numbers is 1 of 255, nearly black: give 0 and 255, or floats from 0 to 1"
-        )
-    if not is_image or array.dtype in (np.bool_, np.uint8) or not array.size or array.dtype.kind not in "iuf":
+    if not is_image or not array.size or array.dtype.kind not in "iuf":
         return array
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and 0 <= low <= high <= 1:
         return (array * 255).round().astype(np.uint8)
     whole = array.dtype.kind in "iu" or bool((array == np.round(array)).all())
-    return array.astype(np.uint8) if whole and 0 <= low <= high <= 255 else array
+    if not whole or not 0 <= low <= high <= 255:
+        return array
+    if 0 < high <= _NEARLY_BLACK:
+        note(
+            f"the highest value of these whole numbers is {high:g} of 255, nearly black: scale them to 0 … 255, or "
+            "give floats from 0 to 1"
+        )
+    return array.astype(np.uint8, copy=False)
 
 
 def _image_files(path: Path) -> list[Path]:

@@ -241,16 +241,17 @@ def test_predict_takes_arrays_as_people_have_them(folder: Path, capsys: pytest.C
         assert len(printed) == 1, net
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_predict_says_that_whole_numbers_of_0_and_1_are_nearly_black(
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64])
+def test_predict_says_that_small_whole_numbers_are_nearly_black(
     dtype: type, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for value, says in ((1, True), (255, False), (1.0, False)):
-        pixels = np.zeros((2, 1, 3, 5))
+    of_floats = dtype in (np.float32, np.float64)
+    for value, says in ((0, False), (1, not of_floats), (16, True), (200, False)):
+        pixels = np.zeros((2, 1, 3, 5), dtype)
         pixels[0, 0, 0, 0] = value
-        np.save("x.npy", pixels if isinstance(value, float) else pixels.astype(dtype))
+        np.save("x.npy", pixels)
         assert main(["predict", "net.lgn", "x.npy"]) == 0
-        assert ("give 0 and 255, or floats" in capsys.readouterr().err) == says
+        assert (f"is {value} of 255, nearly black: scale them" in capsys.readouterr().err) == says
 
 
 def test_predict_resizes_if_it_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
