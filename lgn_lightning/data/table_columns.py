@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from lgn_lightning.base.columns import UNSEEN, Column, Rows, codes_of, make_rows
 from lgn_lightning.base.errors import DataError
-from lgn_lightning.base.settings_text import option
-from lgn_lightning.data.table_remedies import Remedies
+from lgn_lightning.data.table_remedies import Options, Remedies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +27,7 @@ _MERGED: Final = 0.1
 #: always.
 MAX_CATEGORIES: Final = 1000
 FEW_CATEGORIES: Final = 20
+_OPTIONS: Final = Options()
 _TRUTHS: Final = {"true": 1, "false": 0, "1": 1, "0": 0, "yes": 1, "no": 0}
 
 
@@ -150,7 +150,7 @@ def _find(values: pd.Series[Any], said: str | None, where: str, remedies: Remedi
     if kind == "boolean":
         return Column(name, "boolean")
     if kind == "integer":
-        whole = _whole(values, where)
+        whole = _whole(values, where, remedies)
         known_whole = whole[whole != np.iinfo(np.int64).min]
         # Strictly inside: the ends stand for a missing value and for everything beyond.
         narrow = known_whole.size == 0 or (
@@ -226,11 +226,16 @@ def text_of(value: object) -> str:
 
 
 def make_table_rows(
-    columns: Sequence[Column], frame: pd.DataFrame, source: str, gaps: Collection[str] | None = None
+    columns: Sequence[Column],
+    frame: pd.DataFrame,
+    source: str,
+    gaps: Collection[str] | None = None,
+    remedies: Remedies = _OPTIONS,
 ) -> tuple[Rows, RowNotes]:
     """Rows of a frame, by the names of the columns, whatever their order.
 
-    ``gaps`` are the columns with missing values in training; those of others are noted.
+    ``gaps`` are the columns with missing values in training; those of others are noted. ``remedies`` say what mends a
+    column.
 
     Whole numbers beyond a column's type become the largest or smallest of it, which leaves all comparisons as they are.
 
@@ -246,14 +251,16 @@ def make_table_rows(
         renamed = f"; {near[0]!r} is nearest: rename it if it is the same" if near else ""
         raise DataError(f"{source} lacks the column {lacking[0]!r}{also}{renamed}")
     notes.extra = [str(name) for name in frame.columns if name not in names]
-    values = [_stored(column, frame[column.name], f"{source}, column {column.name!r}", notes) for column in columns]
+    values = [
+        _stored(column, frame[column.name], f"{source}, column {column.name!r}", notes, remedies) for column in columns
+    ]
     if gaps is not None:
         missing = {c.name: int(c.is_missing(v).sum()) for c, v in zip(columns, values, strict=True)}
         notes.missing = {name: count for name, count in missing.items() if count and name not in gaps}
     return make_rows(columns, values), notes
 
 
-def _stored(column: Column, values: pd.Series[Any], where: str, notes: RowNotes) -> NDArray[Any]:
+def _stored(column: Column, values: pd.Series[Any], where: str, notes: RowNotes, remedies: Remedies) -> NDArray[Any]:
     if column.kind == "category":
         missing = values.isna().to_numpy(dtype=bool)
         codes = codes_of(column.categories)
@@ -268,12 +275,12 @@ def _stored(column: Column, values: pd.Series[Any], where: str, notes: RowNotes)
     if column.is_float:
         with np.errstate(over="ignore"):
             return numbers_of(values, where).astype(column.dtype)
-    return column.convert(_whole(values, where, column.kind == "boolean"))
+    return column.convert(_whole(values, where, remedies, column.kind == "boolean"))
 
 
 def truths_of(values: pd.Series[Any], where: str) -> NDArray[np.int64]:
     """0 and 1 of true and false; a DataError if there is anything else."""
-    return _whole(values, where, truths=True)
+    return _whole(values, where, _OPTIONS, truths=True)
 
 
 def numbers_of(values: pd.Series[Any], where: str) -> NDArray[np.float64]:
@@ -297,7 +304,7 @@ def _shown(value: Any) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[np.int64]:
+def _whole(values: pd.Series[Any], where: str, remedies: Remedies, truths: bool = False) -> NDArray[np.int64]:
     """Whole numbers, exactly; the smallest int64 stands for a missing one."""
     import pandas as pd  # as above
 
@@ -320,7 +327,7 @@ def _whole(values: pd.Series[Any], where: str, truths: bool = False) -> NDArray[
         if odd.size:
             raise DataError(
                 f"{where} holds whole numbers, but row {values.index[odd[0]] + 1} is {_shown(values.iloc[odd[0]])}; "
-                f"{option('data.types', {str(values.name): 'numeric'})} in training, or floats in a frame, take both"
+                f"{remedies.as_numbers(str(values.name))}"
             )
         inside = np.clip(numbers, -(2.0**63 - 1024), 2.0**63 - 1024)
         whole = np.where(numbers >= 2.0**63, np.iinfo(np.int64).max, inside.astype(np.int64))

@@ -20,6 +20,10 @@ class Options:
     def as_category(self, name: str) -> str:
         return option("data.types", {name: "category"})
 
+    def as_numbers(self, name: str) -> str:
+        """What lets a column of whole numbers hold fractions, too."""
+        return f"{option('data.types', {name: 'numeric'})} in training, or floats in a frame, take both"
+
     def missing(self, value: Any) -> str:
         """Says that a value means that there is none."""
         return option("data.missing", [value])
@@ -33,6 +37,9 @@ class FrameMethods:
 
     def as_category(self, name: str) -> str:
         return f"X.astype({dict.fromkeys([name], 'category')})"
+
+    def as_numbers(self, name: str) -> str:
+        return f"fit with X.astype({dict.fromkeys([name], 'float')}) takes both"
 
     def missing(self, value: Any) -> str:
         return f"X.replace({value!r}, float('nan'))"

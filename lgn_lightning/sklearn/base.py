@@ -123,7 +123,7 @@ class LogicGateEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no
                 # What a frame that someone made calls a category was meant, however many there are.
                 said = {str(name): "category" for name in frame.select_dtypes("category").columns}
                 self.columns_ = _refused(find_columns, frame, said, "X", FrameMethods())
-            return _refused(make_table_rows, self.columns_, frame, "X")[0], y
+            return _refused(make_table_rows, self.columns_, frame, "X", None, FrameMethods())[0], y
         if fitting:
             names = getattr(self, "feature_names_in_", [f"x{index}" for index in range(values.shape[1])])
             self.columns_ = tuple(Column(str(name), str(values.dtype)) for name in names)

@@ -144,6 +144,17 @@ def test_an_error_of_a_column_is_mended_by_what_it_says(column: Any, says: str) 
     model.fit(eval(line, {"X": frame, "float": float}), y)
 
 
+def test_fractions_in_a_column_of_whole_numbers_are_mended_by_what_the_error_says() -> None:
+    frame = pd.DataFrame({"a": np.arange(60) % 7, "b": ["u", "v"] * 30})
+    y, model = np.arange(60) % 2, LogicGateClassifier(**{**QUICK, "steps": 2})
+    halves = frame.assign(a=frame["a"] + 0.5)
+    with pytest.raises(ValueError, match=r"column 'a' holds whole numbers, but row 1 is 0\.5") as error:
+        model.fit(frame, y).predict(halves)
+    assert "--data" not in str(error.value)
+    line = str(error.value).partition("; fit with ")[2].partition(" takes both")[0]
+    model.fit(eval(line, {"X": frame}), y).predict(halves)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
