@@ -16,20 +16,28 @@ from numpy.typing import NDArray
 
 from lgn_lightning import hub
 from lgn_lightning.base.columns import Column
-from lgn_lightning.base.errors import LgnError
+from lgn_lightning.base.errors import LgnError, note, some
 from lgn_lightning.base.files import atomic_write_text
 from lgn_lightning.base.settings_text import arguments_of, read_settings
 from lgn_lightning.circuit import (
     ARGMAX,
     CircuitError,
     Decoding,
+    SequentialCircuit,
     load_circuit,
 )
 from lgn_lightning.circuit.api import AnyCircuit
 from lgn_lightning.circuit.file import SUFFIX
 from lgn_lightning.circuit.run.engine import ENGINES
 from lgn_lightning.cli.options import SHIPPED, add_data_root, add_trust
-from lgn_lightning.cli.predict_inputs import Samples, missing_marks, read_inputs, read_test_split
+from lgn_lightning.cli.predict_inputs import (
+    Samples,
+    missing_marks,
+    placeless,
+    read_inputs,
+    read_test_split,
+    require_array,
+)
 from lgn_lightning.deploy.source import circuit_of_checkpoint, find_source
 from lgn_lightning.deploy.trial import net_scores
 from lgn_lightning.runs.recipes import find_recipe
@@ -71,6 +79,7 @@ class Classifier:
         columns: Columns of the table's rows that it takes; None for others.
         tau: What the scores are divided by before the softmax that makes probabilities of them.
         gaps: Those of the columns that had missing values in training, as far as that is known.
+        sequences: What an array of the sequences that it takes holds; None if it takes none, or images row by row.
     """
 
     classify: Callable[[NDArray[Any]], _Answers]
@@ -82,6 +91,7 @@ class Classifier:
     columns: tuple[Column, ...] | None = None
     tau: float = 1.0
     gaps: frozenset[str] | None = None
+    sequences: str | None = None
 
     @property
     def target(self) -> str | None:
@@ -89,13 +99,26 @@ class Classifier:
         named = arguments_of(self.settings.get("data") or {}).get("target") if self.decoding.is_class else None
         return named if isinstance(named, str) else None
 
+    @property
+    def says_every_step(self) -> bool:
+        """Whether it was trained on a class at every step, as far as that is known."""
+        model = self.settings.get("model")
+        return isinstance(model, dict) and model.get("target") == "steps"
+
     @classmethod
     def of_circuit(cls, circuit: AnyCircuit, engine: str, threads: int, settings: dict[str, Any]) -> Classifier:
         """A circuit, run by an engine."""
         classify = circuit.compile(engine, threads=threads).scores_and_classes
         about = circuit.image_shape, circuit.preparation, circuit.class_names
         gaps = None if circuit.comparisons is None else circuit.comparisons.gaps
-        return cls(classify, *about, settings, circuit.decoding, circuit.columns, circuit.tau, gaps)
+        sequences = None
+        if isinstance(circuit, SequentialCircuit) and circuit.columns is not None:
+            names = [column.name for column in circuit.columns]
+            sequences = f"numbers [N, steps, {len(names)}], the channels {some(names)}"
+        elif isinstance(circuit, SequentialCircuit) and circuit.image_shape is None:
+            sequences = f"bits [N, steps, {circuit.num_inputs}]"
+        table = circuit.columns, circuit.tau, gaps
+        return cls(classify, *about, settings, circuit.decoding, *table, sequences)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,6 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise LgnError(f"--threads must be at least 1, got {arguments.threads}")
     classifier = open_classifier(arguments.source, arguments.engine, arguments.threads)
     if arguments.inputs:
+        if classifier.sequences is not None:
+            require_array(arguments.inputs, classifier.sequences)
         shape, preparation = classifier.image_shape, "resize" if arguments.resize else classifier.preparation
         names, columns, target = classifier.class_names, classifier.columns, classifier.target
         known = names, columns, classifier.gaps, target, missing_marks(classifier.settings)
@@ -114,12 +139,14 @@ def run(arguments: argparse.Namespace) -> int:
         settings, source = classifier.settings, arguments.source
         if arguments.data:
             settings, source = read_settings(find_recipe(arguments.data)), None
-        elif not settings.get("data") or arguments_of(settings["data"]).get("path", "") is None:
-            raise LgnError(
-                f"{arguments.source} does not say where its data are: give what to predict, images, folders of images, "
-                "a table or an .npy array, or else --data <recipe>"
-            )
+        elif not settings.get("data"):
+            raise placeless(source)
         samples = read_test_split(settings, arguments.data_root, source, classifier.columns)
+    if classifier.says_every_step:
+        note(
+            "this net was trained to say a class at every step, and a class here is that of the last step; in Python "
+            "circuit.compile().every_step(x) gives the scores of all steps, and `lgn test` measures them"
+        )
     if not classifier.decoding.is_class:
         samples = replace(samples, labels=None)
     scores, decided = classifier.classify(samples.values)

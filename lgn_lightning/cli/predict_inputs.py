@@ -42,6 +42,28 @@ def missing_marks(settings: dict[str, Any]) -> list[str]:
     return [str(mark) for mark in said] if isinstance(said, list) else []
 
 
+def placeless(source: object) -> LgnError:
+    """The error of a test split that is nowhere."""
+    return LgnError(
+        f"{source} does not say where its data are: give what to predict, or --data.root <the file or folder of the "
+        "data>, of which the test split is taken, or else --data <recipe>"
+    )
+
+
+def require_array(paths: Sequence[Path], what: str) -> None:
+    """Refuses anything but one array for a net of sequences, which are in no other file alone; ``what`` it holds.
+
+    Raises:
+        LgnError: If so.
+    """
+    for path in paths:
+        if path.suffix.lower() != ".npy":
+            raise LgnError(
+                f"{path} is no .npy array, and this net takes sequences: give one of {what}, or, of a run that was "
+                "trained on such files, --data.root <that file>, of which the test split is taken"
+            )
+
+
 def read_inputs(
     paths: Sequence[Path],
     shape: tuple[int, int, int] | None,
@@ -185,10 +207,19 @@ def read_test_split(
 
     Raises:
         DataError: If they are missing, or of other columns.
+        LgnError: If nothing says where they are.
     """
-    from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which image files do not need
+    from lgn_lightning.data import PackedTable, Sequences, Table  # torch takes seconds, which image files do not need
+    from lgn_lightning.data.from_settings import data_module
 
     data = data_module(settings, root, source)
+    if (
+        isinstance(data, Table | Sequences)
+        and type(data) in (Table, PackedTable, Sequences)  # others look into their folder, or need none
+        and data.path is None
+        and not data.root.is_file()
+    ):
+        raise placeless("the recipe" if source is None else source)
     data.prepare_data()
     images, labels = (part.numpy() for part in data.test_samples())
     if columns is not None:
