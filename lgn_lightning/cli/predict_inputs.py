@@ -15,6 +15,7 @@ from lgn_lightning.base.columns import Column
 from lgn_lightning.base.errors import LgnError, note, some
 from lgn_lightning.base.settings_text import arguments_of
 from lgn_lightning.data.image_file import is_hidden, prepare_image
+from lgn_lightning.data.known import OF_ROOT
 
 IMAGE_SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 #: Images whose highest grey level is no higher were hardly meant so: pixels of 0 and 1, or of scikit-learn's digits.
@@ -209,16 +210,11 @@ def read_test_split(
         DataError: If they are missing, or of other columns.
         LgnError: If nothing says where they are.
     """
-    from lgn_lightning.data import PackedTable, Sequences, Table  # torch takes seconds, which image files do not need
-    from lgn_lightning.data.from_settings import data_module
+    from lgn_lightning.data.from_settings import data_module  # torch takes seconds, which image files do not need
 
     data = data_module(settings, root, source)
-    if (
-        isinstance(data, Table | Sequences)
-        and type(data) in (Table, PackedTable, Sequences)  # others look into their folder, or need none
-        and data.path is None
-        and not data.root.is_file()
-    ):
+    # Others look into their folder, or need none.
+    if type(data).__name__ in OF_ROOT and getattr(data, "path", "") is None and not data.root.is_file():
         raise placeless("the recipe" if source is None else source)
     data.prepare_data()
     images, labels = (part.numpy() for part in data.test_samples())
