@@ -38,6 +38,7 @@ def test_a_line_switches_the_method(method: str, tmp_path: Path, monkeypatch: py
 NOT_OF_TREES = (
     "--model.net.learnable_thresholds",
     "--trainer.callbacks+=lgn_lightning.callbacks.Avoid",
+    '--trainer.callbacks+={"class_path": "lgn_lightning.callbacks.LocalCandidates"',
 )
 
 
