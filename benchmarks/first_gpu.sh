@@ -37,7 +37,7 @@ part() {
 
 # Times in gpu.json; a part of gpu.py that hangs ends the process with SIGALRM, and the next one goes on past it.
 times() {
-    until "$python" benchmarks/gpu.py --json "$folder/gpu.json" --resume --part-seconds 60 "$@"; do
+    until "$python" benchmarks/gpu.py --json "$folder/gpu.json" --resume --part-seconds 90 "$@"; do
         [ $? -eq $((128 + 14)) ] || return 1
     done
 }

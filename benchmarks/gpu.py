@@ -144,7 +144,7 @@ def time_packed(bench: Bench, library: str) -> None:
 # The loop around the step.
 
 
-def time_fit(bench: Bench, root: str, steps: int = 1_000) -> None:
+def time_fit(bench: Bench, root: str) -> None:
     """Times `lgn fit mnist` and the bare graph-replayed step of its net on its images."""
     from fit_loop import lightning_fit  # type: ignore[import-not-found]  # beside this file
 
@@ -163,7 +163,9 @@ def time_fit(bench: Bench, root: str, steps: int = 1_000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # where the run's files go
         try:
-            rate = lightning_fit(root, steps, "mnist", ["--model.cuda_graph=true", "--data.resident=true"])
+            rate = lightning_fit(
+                root, bench.sizes.fit_steps, "mnist", ["--model.cuda_graph=true", "--data.resident=true"]
+            )
         finally:
             os.chdir(here)
     bench.add("lgn fit mnist", OURS, "fp32", 1e3 / rate, steps_per_second=rate, share=rate * bare / 1e3)

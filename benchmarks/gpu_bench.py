@@ -45,6 +45,7 @@ class Sizes:
     packed_net: str = "L"
     packed_batch: int = 32_768
     copy_bytes: int = 2**31
+    fit_steps: int = 1_000  # of `lgn fit mnist`
     repeats: int = 50
 
 
@@ -101,7 +102,7 @@ def stand_ins() -> dict[str, Any]:
     """What a `Bench` measures with on a CPU, at sizes that take a moment."""
     sizes = Sizes(
         nets={"S": (20, 40, 2), "L": (784, 400, 3)}, batch=2, trees={"S": (1, 3)}, tree_batch=2,
-        layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, repeats=2,
+        layer_gates=50, layer_batches=(4, 9), packed_batch=33, copy_bytes=500, fit_steps=2, repeats=2,
     )  # fmt: skip
     return {"timer": wall_ms, "sizes": sizes, "recorder": NoGraph()}
 

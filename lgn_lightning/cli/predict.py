@@ -96,14 +96,16 @@ class Classifier:
     @property
     def target(self) -> str | None:
         """The column with the classes of a table, if it is known."""
-        named = arguments_of(self.settings.get("data") or {}).get("target") if self.decoding.is_class else None
-        return named if isinstance(named, str) else None
+        named = arguments_of(self.settings.get("data")).get("target") if self.decoding.is_class else None
+        [name] = named if isinstance(named, list) and len(named) == 1 else [named]
+        return name if isinstance(name, str) else None
 
     @property
     def says_every_step(self) -> bool:
         """Whether it was trained on a class at every step, as far as that is known."""
         model = self.settings.get("model")
-        return isinstance(model, dict) and model.get("target") == "steps"
+        target = model.get("target") if isinstance(model, dict) else None
+        return target == "steps" or (isinstance(target, dict) and str(target["class_path"]).endswith(".StepClasses"))
 
     @classmethod
     def of_circuit(cls, circuit: AnyCircuit, engine: str, threads: int, settings: dict[str, Any]) -> Classifier:

@@ -17,9 +17,9 @@ from typing import Any, Final
 from lgn_lightning.base.errors import RecipeError, RunError
 from lgn_lightning.base.plain_values import filled
 from lgn_lightning.base.programs import raised_stop_signals
-from lgn_lightning.base.settings_text import read_settings
+from lgn_lightning.base.settings_text import arguments_of, read_settings
 from lgn_lightning.cli.results import RESULTS, Result, SeedResult, append_result, print_results
-from lgn_lightning.data.known import root_is_data
+from lgn_lightning.data.known import OF_ROOT, data_root, root_is_data
 from lgn_lightning.runs.data_fingerprint import fingerprint
 from lgn_lightning.runs.folder import RUNS, RunFolder
 from lgn_lightning.runs.recipes import PaperResult, find_recipe
@@ -180,12 +180,16 @@ def _key(override: str) -> str:
 
 
 def _own_data(content: dict[str, Any], overrides: Sequence[str]) -> Path | None:
-    """What ``--data.root`` names, if it is a data set and not the place of one."""
-    data = content.get("data")
+    """What ``--data.root`` or the environment names, if it is a data set and not the place of one."""
+    data, said = content.get("data"), {_key(text) for text in overrides}
     given = [str(data.get("class_path", "")) if isinstance(data, dict) else ""]
     given += [found[1] for text in overrides if (found := _DATA.fullmatch(text))]
-    roots = [Path(found[1]).expanduser() for text in overrides if (found := _ROOT.fullmatch(text))]
-    return roots[-1].absolute() if roots and root_is_data(given[-1], roots[-1]) else None
+    roots = [found[1] for text in overrides if (found := _ROOT.fullmatch(text))]
+    own = arguments_of(data)
+    if not roots and given[-1].rpartition(".")[2] in OF_ROOT and "data.path" not in said and not own.get("path"):
+        roots = [own.get("root")]
+    root = data_root(roots[-1]) if roots else None
+    return root.absolute() if root is not None and root_is_data(given[-1], root) else None
 
 
 def _shrink(content: dict[str, Any], budget: float, recipe: Path) -> Iterator[str]:

@@ -203,6 +203,7 @@ class Ordinal(Target):
     """
 
     main = "kappa"
+    senseless_losses = (nn.CrossEntropyLoss, nn.NLLLoss)
     cuts: nn.Parameter
     fitted: Tensor
 

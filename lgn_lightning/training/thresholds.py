@@ -114,6 +114,7 @@ class YesNo(Labels):
     """
 
     usual = 2
+    senseless_losses = (nn.CrossEntropyLoss, nn.NLLLoss)  # of one class alone they are zero
     _hint = "yes and no are two classes"
 
     def __init__(self, choose: Literal["accuracy", "f1", "recall", "half"] = "accuracy", recall: float = 0.9) -> None:

@@ -60,7 +60,7 @@ def test_each_part_runs_once(stub: Path) -> None:
     made = calls(stub)
     assert [line.split()[-1] for line in made[:2]] == ["tests/cuda/test_bit_tree.py", "tests/cuda/test_dense.py"]
     times = next(line for line in made if line.startswith("benchmarks/gpu.py"))
-    assert f"--json {folder}/gpu.json --resume --part-seconds 60 --root data" in times
+    assert f"--json {folder}/gpu.json --resume --part-seconds 90 --root data" in times
     assert {file.read_text() for file in folder.glob("*.status")} == {"0\n"}
     assert {"memcheck.status", "racecheck.status", "times.status"} <= {file.name for file in folder.iterdir()}
     assert call(folder, 60).returncode == 0

@@ -43,7 +43,7 @@ def small() -> Any:
     nets = {"S": (20, 40, 2), "L": (20, 60, 3)}
     return gpu.Sizes(
         nets, batch=2, trees={"S": (1, 3)}, tree_batch=3, layer_gates=50, layer_batches=(4, 9), packed_batch=33,
-        copy_bytes=500, repeats=2,
+        copy_bytes=500, fit_steps=7, repeats=2,
     )  # fmt: skip
 
 
@@ -289,7 +289,7 @@ def test_the_loop_is_held_against_the_bare_step(bench: Any, tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "fit_loop", fit_loop)
     bench.sizes.nets["L"] = (784, 400, 2)
     here = Path.cwd()
-    gpu.time_fit(bench, str(tmp_path), steps=7)
+    gpu.time_fit(bench, str(tmp_path))
     assert Path.cwd() == here
     assert asked == [(str(tmp_path), 7, "mnist", "--model.cuda_graph=true", "--data.resident=true")]
     bare, fit = bench.rows

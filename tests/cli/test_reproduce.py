@@ -92,7 +92,7 @@ def test_a_budget_and_a_number_that_it_shrinks_are_refused(key: str) -> None:
     assert Reproduction.of(find_recipe("digits"), 1, [f"--{key}=90"]).shrunk == []
 
 
-def test_other_data_of_ones_own_are_other_settings(tmp_path: Path) -> None:
+def test_other_data_of_ones_own_are_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("a", "1"), ("b", "2"), ("c/a", "1")):
         (tmp_path / name / "train").mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "train" / "x.csv").write_text(text)
@@ -109,6 +109,9 @@ def test_other_data_of_ones_own_are_other_settings(tmp_path: Path) -> None:
     images = [made("digits", folder, f"--data.root={tmp_path / name}") for name in "ab"]
     assert images[0].settings != images[1].settings
     assert images[0].settings == made("digits", folder, f"--data.root={tmp_path / 'c/a'}").settings
+    for name, one in zip("ab", images, strict=True):
+        monkeypatch.setenv("LGN_DATA_ROOT", str(tmp_path / name))
+        assert made("digits", folder).settings == one.settings
     known = [made("mnist", f"--data.root={tmp_path / name}") for name in "ab"]
     assert known[0].settings == known[1].settings == made("mnist").settings
     assert known[0].changes == []

@@ -274,10 +274,13 @@ def test_focal_loss(sigmoids: bool) -> None:
     assert scores.grad.isfinite().all()
 
 
-def test_a_loss_that_makes_nothing_of_numbers_is_refused() -> None:
+def test_a_loss_that_makes_nothing_of_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match=r"CrossEntropyLoss means nothing for the target Number, .* is MSELoss\(\)"):
         LogicRegressor(net("number"), 1, loss=nn.CrossEntropyLoss())
     assert isinstance(LogicRegressor(net("number"), 1, loss=nn.HuberLoss()).loss, nn.HuberLoss)
+    for kind in ("yes_no", "ordinal"):  # by one score, of which a softmax makes one, whatever it is
+        with pytest.raises(ValueError, match="CrossEntropyLoss means nothing for the target"):
+            module(kind, loss=nn.CrossEntropyLoss())
 
 
 def test_numbers_whose_spread_no_number_holds_are_refused() -> None:
